@@ -1,0 +1,463 @@
+//! The one error type of the crate: what failed, where, and what a caller may do about it.
+//!
+//! [`Error`] is one word wide. [`Error::kind`] decides behaviour; the context (topic, partition,
+//! offset, path, position) is kept as values, not only as text. Kinds carry Kafka's names, and
+//! [`Error::kafka_name`] gives the name that a user of Apache Kafka would see in the same place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident => $kafka:literal, $class:ident;)*) => {
+        /// What failed. Names are Kafka's; the last group is this crate's own.
+        ///
+        /// The protocol's error table (`Errors.java`) is the source of the names.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorKind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorKind {
+            /// Every kind, in declaration order.
+            pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$name,)*];
+
+            /// The name of the variant, as written in Rust.
+            pub fn name(self) -> &'static str {
+                match self { $(ErrorKind::$name => stringify!($name),)* }
+            }
+
+            /// The protocol's error name, or the simple name of the Java client's exception.
+            pub fn kafka_name(self) -> &'static str {
+                match self { $(ErrorKind::$name => $kafka,)* }
+            }
+
+            fn class(self) -> Class {
+                match self { $(ErrorKind::$name => Class::$class,)* }
+            }
+        }
+    };
+}
+
+/// How a program should react: see the predicates of [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// The same call may succeed later.
+    Retriable,
+    /// The call failed; the handle is usable and a repetition fails the same way.
+    Plain,
+    /// The handle is of no further use.
+    Fatal,
+}
+
+kinds! {
+    /// A fetch or a seek named an offset below the log start offset or above the log end offset.
+    OffsetOutOfRange => "OffsetOutOfRangeException", Plain;
+    /// A partition without position or commit, under `auto.offset.reset=none`.
+    NoOffsetForPartition => "NoOffsetForPartitionException", Plain;
+    /// The topic does not exist, or has no such partition.
+    UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION", Retriable;
+    /// A topic of this name exists.
+    TopicExists => "TOPIC_ALREADY_EXISTS", Plain;
+    /// The name breaks the rules for topic names, or the topic is internal.
+    InvalidTopic => "INVALID_TOPIC_EXCEPTION", Plain;
+    /// `delete.topic.enable` is false.
+    TopicDeletionDisabled => "TOPIC_DELETION_DISABLED", Plain;
+    /// A number of partitions that is not allowed here.
+    InvalidPartitions => "INVALID_PARTITIONS", Plain;
+    /// A replication factor other than 1 (or -1, the default).
+    InvalidReplicationFactor => "INVALID_REPLICATION_FACTOR", Plain;
+    /// A record exceeds `max.request.size` or the topic's `max.message.bytes`.
+    RecordTooLarge => "MESSAGE_TOO_LARGE", Plain;
+    /// A batch exceeds the topic's `segment.bytes`.
+    RecordBatchTooLarge => "RECORD_LIST_TOO_LARGE", Plain;
+    /// Stored bytes are not a valid batch: wrong checksum, length, magic or offset.
+    CorruptRecord => "CORRUPT_MESSAGE", Plain;
+    /// The record breaks a rule of its topic, such as a key on a compacted one.
+    InvalidRecord => "INVALID_RECORD", Plain;
+    /// The record's timestamp is outside the topic's bounds.
+    InvalidTimestamp => "INVALID_TIMESTAMP", Plain;
+    /// The topic's policy forbids the call.
+    PolicyViolation => "POLICY_VIOLATION", Plain;
+    /// A codec that this build does not contain.
+    UnsupportedCompressionType => "UNSUPPORTED_COMPRESSION_TYPE", Plain;
+    /// The generation is not the group's.
+    IllegalGeneration => "ILLEGAL_GENERATION", Plain;
+    /// The group has no such member.
+    UnknownMemberId => "UNKNOWN_MEMBER_ID", Plain;
+    /// The member has to join again with the id it was given.
+    MemberIdRequired => "MEMBER_ID_REQUIRED", Plain;
+    /// The group is rebalancing.
+    RebalanceInProgress => "REBALANCE_IN_PROGRESS", Plain;
+    /// Another member took over the `group.instance.id`.
+    FencedInstanceId => "FENCED_INSTANCE_ID", Fatal;
+    /// The member epoch of the new protocol is stale.
+    FencedMemberEpoch => "FENCED_MEMBER_EPOCH", Plain;
+    /// The member supports no protocol that the group could use.
+    InconsistentGroupProtocol => "INCONSISTENT_GROUP_PROTOCOL", Fatal;
+    /// `group.max.size` is reached.
+    GroupMaxSizeReached => "GROUP_MAX_SIZE_REACHED", Plain;
+    /// The session timeout is outside the broker's bounds.
+    InvalidSessionTimeout => "INVALID_SESSION_TIMEOUT", Fatal;
+    /// The group id is empty or missing where one is needed.
+    InvalidGroupId => "INVALID_GROUP_ID", Plain;
+    /// No such group.
+    GroupIdNotFound => "GROUP_ID_NOT_FOUND", Plain;
+    /// The group has members.
+    NonEmptyGroup => "NON_EMPTY_GROUP", Plain;
+    /// A live member of the group subscribes to the topic.
+    GroupSubscribedToTopic => "GROUP_SUBSCRIBED_TO_TOPIC", Plain;
+    /// The coordinator is loading or stopping.
+    CoordinatorNotAvailable => "COORDINATOR_NOT_AVAILABLE", Retriable;
+    /// Commit metadata is longer than `offset.metadata.max.bytes`.
+    OffsetMetadataTooLarge => "OFFSET_METADATA_TOO_LARGE", Plain;
+    /// Offsets of an open transaction are pending on the partition.
+    UnstableOffsetCommit => "UNSTABLE_OFFSET_COMMIT", Retriable;
+    /// The member lost its partitions, so its commit is refused.
+    CommitFailed => "CommitFailedException", Plain;
+    /// An asynchronous commit failed in a way that may pass.
+    RetriableCommitFailed => "RetriableCommitFailedException", Retriable;
+    /// A newer producer took over, so this one is finished.
+    ProducerFenced => "PRODUCER_FENCED", Fatal;
+    /// The producer epoch is stale.
+    InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH", Plain;
+    /// A gap in the sequence numbers of an idempotent producer.
+    OutOfOrderSequence => "OUT_OF_ORDER_SEQUENCE_NUMBER", Plain;
+    /// The transaction is in a state that does not allow the call.
+    InvalidTxnState => "INVALID_TXN_STATE", Fatal;
+    /// The transaction was aborted before the batch was sent.
+    TransactionAborted => "TransactionAbortedException", Plain;
+    /// The transaction can only be aborted.
+    TransactionAbortable => "TRANSACTION_ABORTABLE", Plain;
+    /// Another operation on the same transactional id is under way.
+    ConcurrentTransactions => "CONCURRENT_TRANSACTIONS", Retriable;
+    /// The transaction timeout is above the broker's limit.
+    InvalidTransactionTimeout => "INVALID_TRANSACTION_TIMEOUT", Fatal;
+    /// The call did not finish within its timeout.
+    Timeout => "REQUEST_TIMED_OUT", Retriable;
+    /// `buffer.memory` stayed full for `max.block.ms`.
+    BufferExhausted => "BufferExhaustedException", Retriable;
+    /// `wakeup` interrupted the call.
+    Wakeup => "WakeupException", Plain;
+    /// The call is not allowed in the present state of the handle.
+    IllegalState => "IllegalStateException", Plain;
+    /// An argument is outside its range.
+    IllegalArgument => "IllegalArgumentException", Plain;
+    /// A plain failure of a client, with the reason as its source.
+    Kafka => "KafkaException", Plain;
+    /// The operation is not supported in this mode.
+    UnsupportedVersion => "UNSUPPORTED_VERSION", Plain;
+    /// A topic or group setting has a value that is refused.
+    InvalidTopicConfig => "INVALID_CONFIG", Plain;
+    /// A request with contradictory or repeated parts.
+    InvalidRequest => "INVALID_REQUEST", Plain;
+
+    /// A client or broker property is unknown, or its value is refused.
+    InvalidConfig => "ConfigException", Plain;
+    /// The operating system refused a call on a file.
+    Io => "KAFKA_STORAGE_ERROR", Retriable;
+    /// The disk is full; nothing was written.
+    StorageFull => "KAFKA_STORAGE_ERROR", Retriable;
+    /// A sync failed: what was written since the last one may be lost, and the partition is
+    /// read-only until the directory is opened again.
+    StorageFailed => "KAFKA_STORAGE_ERROR", Fatal;
+    /// Another process, or another handle of this one, owns the directory.
+    Locked => "KAFKA_STORAGE_ERROR", Plain;
+    /// A file has a format that this version does not read.
+    UnsupportedFormat => "UNSUPPORTED_FOR_MESSAGE_FORMAT", Plain;
+    /// The directory is attached for reading, or the partition is read-only after damage.
+    ReadOnly => "KAFKA_STORAGE_ERROR", Plain;
+    /// The handle, or the broker behind it, is closed.
+    Closed => "IllegalStateException", Fatal;
+}
+
+/// An error with its kind and the place it is about.
+///
+/// # Examples
+/// ```
+/// use topiclite::{Error, ErrorKind};
+/// let error = Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic("orders");
+/// assert_eq!(error.kind(), ErrorKind::UnknownTopicOrPartition);
+/// assert_eq!(error.to_string(), "unknown topic or partition orders: no such topic");
+/// assert!(error.is_retriable());
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    topic: Option<String>,
+    partition: Option<i32>,
+    partitions: Vec<(String, i32)>,
+    offset: Option<i64>,
+    path: Option<PathBuf>,
+    position: Option<u64>,
+    kafka_name: Option<&'static str>,
+    possibly_written: bool,
+    source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`. `message` is lower case, without a final stop, and says what to do.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            topic: None,
+            partition: None,
+            partitions: Vec::new(),
+            offset: None,
+            path: None,
+            position: None,
+            kafka_name: None,
+            possibly_written: false,
+            source: None,
+        }))
+    }
+
+    /// An error of the operating system on `path`. A full disk becomes
+    /// [`ErrorKind::StorageFull`], everything else [`ErrorKind::Io`].
+    pub fn io(error: std::io::Error, doing: &str, path: &Path) -> Error {
+        let kind = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::StorageFull
+            }
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, format!("{doing}: {error}")).path(path).source(error)
+    }
+
+    /// Names the topic.
+    pub fn topic(mut self, topic: impl Into<String>) -> Error {
+        self.0.topic = Some(topic.into());
+        self
+    }
+
+    /// Names the topic and the partition.
+    pub fn partition(mut self, topic: impl Into<String>, partition: i32) -> Error {
+        self.0.topic = Some(topic.into());
+        self.0.partition = Some(partition);
+        self
+    }
+
+    /// Names several partitions, for the errors about invalid offsets.
+    pub fn partitions(mut self, partitions: Vec<(String, i32)>) -> Error {
+        self.0.partitions = partitions;
+        self
+    }
+
+    /// Names the offset.
+    pub fn offset(mut self, offset: i64) -> Error {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// Names the file.
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Error {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    /// Names the byte position inside the file.
+    pub fn position(mut self, position: u64) -> Error {
+        self.0.position = Some(position);
+        self
+    }
+
+    /// Keeps the cause.
+    pub fn source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.0.source = Some(std::sync::Arc::new(source));
+        self
+    }
+
+    /// Overrides the name that Kafka would give, where it depends on the caller.
+    pub fn named(mut self, kafka_name: &'static str) -> Error {
+        self.0.kafka_name = Some(kafka_name);
+        self
+    }
+
+    /// Says that the record may have been written although the call failed.
+    pub fn maybe_written(mut self) -> Error {
+        self.0.possibly_written = true;
+        self
+    }
+
+    /// What failed.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The explanation without the place.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The topic it is about, if it is about one.
+    pub fn topic_name(&self) -> Option<&str> {
+        self.0.topic.as_deref()
+    }
+
+    /// The partition it is about, if it is about one.
+    pub fn partition_index(&self) -> Option<i32> {
+        self.0.partition
+    }
+
+    /// The partitions of an error about invalid offsets.
+    pub fn invalid_partitions(&self) -> &[(String, i32)] {
+        &self.0.partitions
+    }
+
+    /// The offset it is about, if it is about one.
+    pub fn at_offset(&self) -> Option<i64> {
+        self.0.offset
+    }
+
+    /// The file it is about, if it is about one.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The byte position it is about, if it is about one.
+    pub fn byte_position(&self) -> Option<u64> {
+        self.0.position
+    }
+
+    /// The protocol's error name, or the simple name of the Java client's exception, that a
+    /// user of Apache Kafka would see.
+    pub fn kafka_name(&self) -> &'static str {
+        self.0.kafka_name.unwrap_or_else(|| self.0.kind.kafka_name())
+    }
+
+    /// The kind of the innermost error of this crate below this one, or this one's own.
+    pub fn root_kind(&self) -> ErrorKind {
+        let mut kind = self.kind();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<Error>() {
+                kind = error.kind();
+            }
+            next = error.source();
+        }
+        kind
+    }
+
+    /// The same call may succeed later without any other action.
+    pub fn is_retriable(&self) -> bool {
+        self.kind().class() == Class::Retriable
+    }
+
+    /// The handle is of no further use; only closing is left.
+    pub fn is_fatal(&self) -> bool {
+        self.kind().class() == Class::Fatal
+    }
+
+    /// The open transaction can only be aborted; afterwards the producer works on.
+    pub fn requires_abort(&self) -> bool {
+        use ErrorKind::*;
+        matches!(
+            self.kind(),
+            Timeout
+                | OutOfOrderSequence
+                | InvalidProducerEpoch
+                | TransactionAbortable
+                | CommitFailed
+                | RecordTooLarge
+                | InvalidRecord
+                | InvalidTimestamp
+        )
+    }
+
+    /// The record may be in the log although the call failed.
+    pub fn possibly_written(&self) -> bool {
+        self.0.possibly_written
+    }
+}
+
+/// `UnknownTopicOrPartition` -> `unknown topic or partition`.
+fn words(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    for (i, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && i > 0 {
+            out.push(' ');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &*self.0;
+        f.write_str(&words(e.kind.name()))?;
+        match (&e.topic, e.partition) {
+            (Some(topic), Some(partition)) => write!(f, " {topic}-{partition}")?,
+            (Some(topic), None) => write!(f, " {topic}")?,
+            _ => {}
+        }
+        if let Some(offset) = e.offset {
+            write!(f, " at offset {offset}")?;
+        }
+        match (e.position, &e.path) {
+            (Some(position), Some(path)) => {
+                write!(f, " at position {position} of {}", path.display())?;
+            }
+            (None, Some(path)) => write!(f, " in {}", path.display())?,
+            (Some(position), None) => write!(f, " at position {position}")?,
+            (None, None) => {}
+        }
+        if !e.message.is_empty() {
+            write!(f, ": {}", e.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.kind())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn no_kind_is_both_retriable_and_fatal_and_each_has_a_kafka_name() {
+        for &kind in ErrorKind::ALL {
+            let error = Error::new(kind, "");
+            assert!(!(error.is_retriable() && error.is_fatal()), "{kind:?}");
+            assert!(!error.kafka_name().is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn display_names_the_place_and_the_reason() {
+        let error = Error::new(ErrorKind::CorruptRecord, "checksum 0x1c2e, expected 0x9f00")
+            .partition("orders", 3)
+            .offset(812)
+            .position(40960)
+            .path("00000000000000000512.log");
+        assert_eq!(
+            error.to_string(),
+            "corrupt record orders-3 at offset 812 at position 40960 of \
+             00000000000000000512.log: checksum 0x1c2e, expected 0x9f00"
+        );
+    }
+}
