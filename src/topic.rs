@@ -42,7 +42,9 @@ impl TopicPartition {
     /// Splits a directory name `topic-partition` at its last hyphen.
     pub fn parse(name: &str) -> Option<TopicPartition> {
         let (topic, partition) = name.rsplit_once('-')?;
-        if topic.is_empty() || partition.is_empty() || !partition.bytes().all(|b| b.is_ascii_digit())
+        if topic.is_empty()
+            || partition.is_empty()
+            || !partition.bytes().all(|b| b.is_ascii_digit())
         {
             return None;
         }
@@ -90,7 +92,9 @@ pub fn check_topic_name(name: &str) -> Result<()> {
 /// Two names collide when they are equal after each `.` became `_` (Kafka's metric names).
 pub fn names_collide(a: &str, b: &str) -> bool {
     a.len() == b.len()
-        && a.bytes().zip(b.bytes()).all(|(x, y)| x == y || matches!((x, y), (b'.', b'_') | (b'_', b'.')))
+        && a.bytes()
+            .zip(b.bytes())
+            .all(|(x, y)| x == y || matches!((x, y), (b'.', b'_') | (b'_', b'.')))
 }
 
 /// Whether a topic is one of the broker's own.

@@ -1,0 +1,145 @@
+//! The bell that a blocked call waits on.
+
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, spin_loop, thread};
+use std::task::Waker;
+use std::time::Instant;
+
+/// How often a waiter looks before it sleeps: a few microseconds, enough to catch a writer that is
+/// about to publish. On one core spinning would only delay that writer, so it is off there.
+const SPINS: u32 = 200;
+
+/// A bell for one waiter: rung by anybody, taken by the one who waits. Ringing twice before it is
+/// taken is the same as ringing once.
+#[derive(Debug, Default)]
+pub struct Event {
+    rung: AtomicBool,
+    /// 1 while somebody may be asleep or has left a waker: ringing is one store and one load
+    /// otherwise.
+    watched: AtomicU32,
+    waiter: Mutex<Waiter>,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    thread: Option<thread::Thread>,
+    waker: Option<Waker>,
+}
+
+impl Event {
+    /// A bell that has not been rung.
+    pub fn new() -> Event {
+        Event::default()
+    }
+
+    /// Rings, and wakes the waiter if there is one.
+    pub fn ring(&self) {
+        // SeqCst on both sides: either this sees `watched`, or the waiter sees `rung`.
+        self.rung.store(true, Ordering::SeqCst);
+        if self.watched.load(Ordering::SeqCst) != 0 {
+            let (thread, waker) = {
+                let mut waiter = self.waiter.lock();
+                (waiter.thread.clone(), waiter.waker.take())
+            };
+            if let Some(thread) = thread {
+                thread.unpark();
+            }
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether it was rung and not taken yet.
+    pub fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
+    }
+
+    /// Takes the ring, if there is one.
+    pub fn take(&self) -> bool {
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::SeqCst)
+    }
+
+    /// Leaves a waker to be called by the next ring. Returns true if the bell was rung already;
+    /// the ring is taken then and the waker is not kept.
+    pub fn watch(&self, waker: &Waker) -> bool {
+        self.waiter.lock().waker = Some(waker.clone());
+        self.watched.store(1, Ordering::SeqCst);
+        if self.take() {
+            self.waiter.lock().waker = None;
+            return true;
+        }
+        false
+    }
+
+    /// Waits for a ring and takes it; false when `until` passed first.
+    #[allow(clippy::disallowed_methods)] // Part of the door to time.
+    pub(super) fn wait(&self, until: Option<Instant>) -> bool {
+        if self.take() {
+            return true;
+        }
+        if thread::parallelism() > 1 {
+            for _ in 0..SPINS {
+                spin_loop();
+                if self.take() {
+                    return true;
+                }
+            }
+        }
+        self.enter();
+        let rang = loop {
+            if self.take() {
+                break true;
+            }
+            match until {
+                None => thread::park(),
+                Some(until) => match until.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => thread::park_timeout(left),
+                    _ => break false,
+                },
+            }
+        };
+        self.leave();
+        rang
+    }
+
+    /// Says that this thread is going to look at the bell and then park.
+    pub(super) fn enter(&self) {
+        self.waiter.lock().thread = Some(thread::current());
+        self.watched.store(1, Ordering::SeqCst);
+    }
+
+    /// Ends what `enter` began.
+    pub(super) fn leave(&self) {
+        let mut waiter = self.waiter.lock();
+        waiter.thread = None;
+        if waiter.waker.is_none() {
+            self.watched.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn a_ring_before_the_wait_is_not_lost_and_counts_once() {
+        let event = Event::new();
+        event.ring();
+        event.ring();
+        assert!(event.wait(None));
+        assert!(!event.take());
+    }
+
+    #[test]
+    fn a_ring_from_another_thread_ends_the_wait() {
+        let event = Arc::new(Event::new());
+        for _ in 0..1000 {
+            let bell = event.clone();
+            let ringer = thread::spawn_named("ringer", move || bell.ring()).unwrap();
+            assert!(event.wait(None));
+            ringer.join().unwrap();
+        }
+    }
+}
