@@ -109,7 +109,8 @@ fn crate_modules(line: &str) -> Vec<String> {
         rest = &rest[at + "crate::".len()..];
         let name: String =
             rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-        let known = LAYERS.iter().any(|(layer, _)| *layer == name) || UPPER.contains(&name.as_str());
+        let known =
+            LAYERS.iter().any(|(layer, _)| *layer == name) || UPPER.contains(&name.as_str());
         if known {
             out.push(name);
         }
@@ -158,7 +159,8 @@ fn every_file_opens_with_what_it_is_for() {
 
 #[test]
 fn nothing_is_left_unfinished() {
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), "unimplemented!("];
+    let marks =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), "unimplemented!("];
     let mut faults = Vec::new();
     for (path, text) in all_sources() {
         if path.ends_with("tests/tidy.rs") {
@@ -180,7 +182,8 @@ fn unsafe_stands_in_the_region_alone_each_block_with_an_argument() {
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or("");
-            let is_unsafe = ["unsafe {", "unsafe impl", "unsafe fn"].iter().any(|u| code.contains(u));
+            let is_unsafe =
+                ["unsafe {", "unsafe impl", "unsafe fn"].iter().any(|u| code.contains(u));
             if !is_unsafe {
                 continue;
             }
@@ -229,9 +232,10 @@ fn locks_and_threads_come_in_through_one_door() {
         let above = ["bin", "sync"].contains(&layer(&path).as_str());
         for (number, line) in text.lines().enumerate() {
             let code = line.trim_start();
-            let direct = ["std::sync::Mutex", "std::sync::RwLock", "std::thread::spawn", "parking_lot::"]
-                .iter()
-                .any(|name| code.contains(name));
+            let direct =
+                ["std::sync::Mutex", "std::sync::RwLock", "std::thread::spawn", "parking_lot::"]
+                    .iter()
+                    .any(|name| code.contains(name));
             if direct && !above && !code.starts_with("//") {
                 faults.push(format!("{}:{}: {code}", short(&path), number + 1));
             }
