@@ -1,5 +1,6 @@
 //! Topiclite
 mod error;
+pub mod record;
 #[allow(missing_docs, dead_code, unused_imports)]
 mod sync;
 pub mod time;

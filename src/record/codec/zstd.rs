@@ -1,0 +1,60 @@
+//! Zstandard: one frame is written, with its content size; any number of frames are read, in one
+//! pass into the output, which needs no window of its own whatever window a frame asks for.
+
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::{self, DCtx};
+
+use super::Refusal;
+
+/// Kafka's default.
+const LEVEL_DEFAULT: i32 = 3;
+/// `ZSTD_error_dstSize_tooSmall`; zstd returns errors as negative sizes.
+const OUTPUT_TOO_SMALL: usize = 0usize.wrapping_sub(70);
+/// The first guess of how well records compress, and the growth when it was too low.
+const GUESSED_RATIO: usize = 8;
+const GROWTH: usize = 4;
+const GUESS_MIN: usize = 4 << 10;
+
+pub(super) fn decompress(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
+    let mut context = DCtx::try_create().ok_or("no memory for a decoder")?;
+    let mut space = input.len().saturating_mul(GUESSED_RATIO).clamp(GUESS_MIN, limit);
+    loop {
+        out.clear();
+        out.reserve(space);
+        // The buffer may have room from an earlier batch; the limit holds all the same.
+        match context.decompress(out, input) {
+            Ok(written) if written <= limit => return Ok(()),
+            Ok(_) => return Err(Refusal::TooLarge),
+            Err(OUTPUT_TOO_SMALL) if out.capacity() < limit => {
+                space = out.capacity().saturating_mul(GROWTH).min(limit);
+            }
+            Err(OUTPUT_TOO_SMALL) => return Err(Refusal::TooLarge),
+            Err(code) => return Err(zstd_safe::get_error_name(code).into()),
+        }
+    }
+}
+
+pub(super) struct Encoder {
+    zstd: Compressor<'static>,
+}
+
+impl Encoder {
+    pub(super) fn new(level: Option<i32>) -> Result<Encoder, crate::error::Error> {
+        let zstd = Compressor::new(level.unwrap_or(LEVEL_DEFAULT)).map_err(|error| {
+            crate::error::Error::new(
+                crate::error::ErrorKind::Kafka,
+                format!("making a zstd encoder: {error}"),
+            )
+        })?;
+        Ok(Encoder { zstd })
+    }
+
+    pub(super) fn compress(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+        let start = out.len();
+        out.resize(start + zstd_safe::compress_bound(input.len()), 0);
+        let to = out.get_mut(start..).unwrap_or_default();
+        let written = self.zstd.compress_to_buffer(input, to).map_err(|error| error.to_string())?;
+        out.truncate(start + written);
+        Ok(())
+    }
+}

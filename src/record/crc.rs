@@ -1,0 +1,64 @@
+//! CRC-32C (Castagnoli), the checksum of record batches and producer snapshots.
+
+/// The checksum of `bytes`; of `123456789` it is `0xe3069283`.
+#[inline]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
+
+/// The checksum of what `crc` is the checksum of, followed by `bytes`.
+#[inline]
+pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
+    let init = u64::from(!crc);
+    let mut digest =
+        crc_fast::Digest::new_with_init_state(crc_fast::CrcAlgorithm::Crc32Iscsi, init);
+    digest.update(bytes);
+    (digest.finalize() & 0xffff_ffff) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bit by bit from the definition: reflected polynomial 0x82f63b78, all ones in and out.
+    fn by_definition(bytes: &[u8]) -> u32 {
+        let mut crc = !0u32;
+        for &byte in bytes {
+            crc ^= u32::from(byte);
+            for _ in 0..8 {
+                crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            }
+        }
+        !crc
+    }
+
+    #[test]
+    fn the_check_value_is_that_of_castagnoli() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(b""), 0);
+        assert_eq!(crc32c_append(crc32c(b"1234"), b"56789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn every_length_around_the_block_sizes_agrees_with_the_definition() {
+        let bytes: Vec<u8> =
+            (0..2100u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for len in (0..600).chain(1000..1100).chain(2000..2100) {
+            assert_eq!(crc32c(&bytes[..len]), by_definition(&bytes[..len]), "{len} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_checksum_goes_on_at_any_cut(
+            bytes in proptest::collection::vec(any::<u8>(), 0..3000), cut in 0usize..3000,
+        ) {
+            let cut = cut.min(bytes.len());
+            let whole = crc32c(&bytes);
+            prop_assert_eq!(whole, by_definition(&bytes));
+            prop_assert_eq!(crc32c_append(crc32c(&bytes[..cut]), &bytes[cut..]), whole);
+        }
+    }
+}

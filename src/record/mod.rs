@@ -1,0 +1,36 @@
+//! Record batches, format version 2, byte for byte as Apache Kafka reads and writes them.
+//!
+//! This module turns bytes into meaning and back: batch headers, records, headers, control
+//! records, the four codecs, CRC-32C. It has no I/O, clock or lock. Reading borrows, never panics
+//! on any bytes, and allocates only to decompress, within
+//! [`decompressed_limit`]. The layout is in `docs/format.md`, section Record batches.
+
+mod batch;
+mod builder;
+mod codec;
+mod control;
+mod crc;
+mod encode;
+mod fault;
+mod owned;
+mod records;
+pub mod varint;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::{
+    BATCH_OVERHEAD, BatchHeader, LENGTH_PREFIX, MAGIC_V2, NONE, RecordBatch, TimestampType,
+    restamp, set_log_append_time,
+};
+pub use builder::BatchBuilder;
+pub use codec::{Codec, DECOMPRESSED_MAX, decompressed_limit};
+pub use control::{ControlRecord, ControlType, MARKER_BATCH_SIZE};
+pub use crc::{crc32c, crc32c_append};
+pub use encode::{
+    BATCH_SIZE_MAX, HeaderInput, RecordInput, Sink, Stamp, encode_emptied, encode_marker,
+    encode_single, single_batch_size,
+};
+pub use fault::BatchFault;
+pub use owned::{OwnedHeader, OwnedRecord};
+pub use records::{Header, Headers, HeadersIter, Record, Records};

@@ -1,0 +1,54 @@
+//! Records that own their bytes, for what has to outlive its batch.
+
+use super::encode::HeaderInput;
+use super::records::Record;
+
+/// A record without its place in a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// Milliseconds since 1970, -1 if there is none.
+    pub timestamp: i64,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value. `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<OwnedHeader>,
+}
+
+/// A header that owns its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedHeader {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+}
+
+impl OwnedRecord {
+    /// The headers as the encoder takes them.
+    pub fn header_inputs(&self) -> Vec<HeaderInput<'_>> {
+        self.headers
+            .iter()
+            .map(|header| HeaderInput { name: &header.name, value: header.value.as_deref() })
+            .collect()
+    }
+}
+
+impl From<&Record<'_>> for OwnedRecord {
+    fn from(record: &Record<'_>) -> OwnedRecord {
+        OwnedRecord {
+            timestamp: record.timestamp(),
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.value().map(<[u8]>::to_vec),
+            headers: record
+                .headers()
+                .iter()
+                .map(|header| OwnedHeader {
+                    name: header.name().into_owned(),
+                    value: header.value().map(<[u8]>::to_vec),
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Lazy decoding of the records of a batch: nothing is copied and nothing is allocated.
+//!
+//! No sequence of bytes makes this panic. A record is checked as it is decoded, its headers
+//! included, so that the getters cannot fail. What the format allows and Kafka reads is read:
+//! any negative length of a key or value is null, any attribute byte is ignored.
+//!
+//! ```text
+//! record := length varint | attributes u8 | timestamp delta varlong | offset delta varint
+//!           | key length varint | key | value length varint | value
+//!           | headers count varint | header*
+//! header := name length varint | name (UTF-8) | value length varint | value
+//! ```
+
+use std::borrow::Cow;
+use std::iter::FusedIterator;
+
+use super::batch::{BatchHeader, TimestampType};
+use super::fault::BatchFault;
+use super::varint;
+
+/// The size of the smallest record: seven fields of one byte each.
+const RECORD_SIZE_MIN: usize = 7;
+/// The size of the smallest header: two lengths.
+const HEADER_SIZE_MIN: usize = 2;
+
+/// The records of a batch, in order. Ends behind the first error.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    remaining: u32,
+    base_offset: i64,
+    base_timestamp: i64,
+    append_time: Option<i64>,
+}
+
+impl<'a> Records<'a> {
+    #[inline]
+    pub(super) fn new(header: &BatchHeader, payload: &'a [u8]) -> Records<'a> {
+        Records {
+            rest: payload,
+            remaining: u32::try_from(header.records_count).unwrap_or(0),
+            base_offset: header.base_offset,
+            base_timestamp: header.base_timestamp,
+            append_time: match header.timestamp_type() {
+                TimestampType::CreateTime => None,
+                TimestampType::LogAppendTime => Some(header.max_timestamp),
+            },
+        }
+    }
+
+    /// How many records the header says are left. The bytes may hold fewer.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.remaining as usize
+    }
+
+    #[cold]
+    fn fail(&mut self, fault: BatchFault) -> Option<Result<Record<'a>, BatchFault>> {
+        self.rest = &[];
+        self.remaining = 0;
+        Some(Err(fault))
+    }
+
+    #[inline]
+    fn decode(&mut self) -> Result<Record<'a>, BatchFault> {
+        let start = self.rest.len();
+        let (length, rest) = varint::read_i32(self.rest)?;
+        let (body, rest) = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or(BatchFault::BadRecords("a record is longer than what is left of its batch"))?;
+        let (timestamp_delta, body) = match body {
+            [_attributes, body @ ..] => varint::read_i64(body)?,
+            [] => return Err(BatchFault::BadRecords("a record is empty")),
+        };
+        let (offset_delta, body) = varint::read_i32(body)?;
+        let (key, body) = nullable(body)?;
+        let (value, body) = nullable(body)?;
+        let (count, body) = varint::read_i32(body)?;
+        let count = u32::try_from(count)
+            .map_err(|_| BatchFault::BadRecords("a record's headers count is negative"))?;
+        let headers = Headers { rest: body, remaining: count };
+        headers.check()?;
+        self.rest = rest;
+        self.remaining -= 1;
+        Ok(Record {
+            offset: self.base_offset.wrapping_add(i64::from(offset_delta)),
+            timestamp: match self.append_time {
+                None => self.base_timestamp.wrapping_add(timestamp_delta),
+                Some(append_time) => append_time,
+            },
+            key,
+            value,
+            headers,
+            encoded_size: start - rest.len(),
+        })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, BatchFault>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.remaining == 0 {
+            if self.rest.is_empty() {
+                return None;
+            }
+            return self.fail(BatchFault::BadRecords("bytes are left behind the last record"));
+        }
+        match self.decode() {
+            Ok(record) => Some(Ok(record)),
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    /// The upper bound does not trust the header: it follows from the bytes.
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let possible = self.rest.len() / RECORD_SIZE_MIN;
+        // One item more for the error that ends a batch which is not as declared.
+        (0, Some(possible.min(self.remaining()).saturating_add(1)))
+    }
+}
+
+impl FusedIterator for Records<'_> {}
+
+/// Bytes behind their length; a negative length is null.
+#[inline]
+fn nullable(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8]), BatchFault> {
+    let (length, rest) = varint::read_i32(bytes)?;
+    match usize::try_from(length) {
+        Err(_) => Ok((None, rest)),
+        Ok(length) => match rest.split_at_checked(length) {
+            Some((field, rest)) => Ok((Some(field), rest)),
+            None => Err(BatchFault::BadRecords("a field is longer than its record")),
+        },
+    }
+}
+
+/// One record, borrowed from its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    offset: i64,
+    timestamp: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+    encoded_size: usize,
+}
+
+impl<'a> Record<'a> {
+    /// The offset in the partition.
+    #[inline]
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Milliseconds since 1970: the producer's, or the append time of the batch where the topic
+    /// says so; -1 if there is none.
+    #[inline]
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// The value. `None` is a tombstone.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+
+    /// The headers, in the order in which they were written, repeated names included.
+    #[inline]
+    pub fn headers(&self) -> Headers<'a> {
+        self.headers
+    }
+
+    /// The size in an uncompressed batch, its length field included.
+    #[inline]
+    pub fn encoded_size(&self) -> usize {
+        self.encoded_size
+    }
+}
+
+/// The headers of a record: a list with order and repetitions, checked when it was decoded.
+/// Copying it starts a second, independent iteration.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    rest: &'a [u8],
+    remaining: u32,
+}
+
+impl<'a> Headers<'a> {
+    /// No headers.
+    pub const EMPTY: Headers<'static> = Headers { rest: &[], remaining: 0 };
+
+    /// How many headers there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.remaining as usize
+    }
+
+    /// There are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.remaining == 0
+    }
+
+    /// The headers in order.
+    #[inline]
+    pub fn iter(&self) -> HeadersIter<'a> {
+        HeadersIter { headers: *self }
+    }
+
+    /// The last header of this name, as Kafka's `lastHeader`.
+    pub fn last(&self, name: &str) -> Option<Header<'a>> {
+        self.iter().filter(|header| header.name_bytes() == name.as_bytes()).last()
+    }
+
+    #[inline]
+    fn check(mut self) -> Result<(), BatchFault> {
+        if self.remaining as usize > self.rest.len() / HEADER_SIZE_MIN {
+            return Err(BatchFault::BadRecords("more headers than bytes for them"));
+        }
+        while self.remaining > 0 {
+            self.step()?;
+        }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(BatchFault::BadRecords("a record is longer than its fields"))
+        }
+    }
+
+    /// Decodes one header; `remaining` is not 0.
+    #[inline]
+    fn step(&mut self) -> Result<Header<'a>, BatchFault> {
+        let (name, rest) = nullable(self.rest)?;
+        let name = name.ok_or(BatchFault::BadRecords("a header has no name"))?;
+        let (value, rest) = nullable(rest)?;
+        self.rest = rest;
+        self.remaining -= 1;
+        Ok(Header { name, value })
+    }
+}
+
+impl<'a> IntoIterator for Headers<'a> {
+    type Item = Header<'a>;
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &Headers<'a> {
+    type Item = Header<'a>;
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        self.iter()
+    }
+}
+
+/// Iterates over [`Headers`].
+#[derive(Debug, Clone)]
+pub struct HeadersIter<'a> {
+    headers: Headers<'a>,
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = Header<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Header<'a>> {
+        if self.headers.remaining == 0 {
+            return None;
+        }
+        // `check` walked these bytes, so the step cannot fail.
+        self.headers.step().ok()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.headers.len(), Some(self.headers.len()))
+    }
+}
+
+impl ExactSizeIterator for HeadersIter<'_> {}
+impl FusedIterator for HeadersIter<'_> {}
+
+/// One header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    name: &'a [u8],
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Header<'a> {
+    /// The name. Bytes that are not UTF-8 are replaced as Kafka's clients replace them; nothing
+    /// is allocated otherwise.
+    #[inline]
+    pub fn name(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.name)
+    }
+
+    /// The name as it is stored.
+    #[inline]
+    pub fn name_bytes(&self) -> &'a [u8] {
+        self.name
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+}
