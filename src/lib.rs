@@ -1,5 +1,6 @@
 //! Topiclite
 mod error;
+mod log;
 pub mod record;
 #[allow(missing_docs, dead_code, unused_imports)]
 mod sync;

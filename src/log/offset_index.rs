@@ -7,7 +7,6 @@
 //! Entries ascend strictly in both fields. The file is derived: whatever does not hold in it is
 //! rebuilt from the batches, so parsing refuses instead of guessing. Source: Kafka's OffsetIndex.
 
-
 /// Bytes of one entry.
 pub(crate) const ENTRY_SIZE: usize = 8;
 
@@ -165,10 +164,7 @@ mod tests {
     #[test]
     fn what_cannot_be_an_index_is_refused() {
         let bytes = |entries: &[(i32, i32)]| -> Vec<u8> {
-            entries
-                .iter()
-                .flat_map(|(o, p)| [o.to_be_bytes(), p.to_be_bytes()].concat())
-                .collect()
+            entries.iter().flat_map(|(o, p)| [o.to_be_bytes(), p.to_be_bytes()].concat()).collect()
         };
         let parse = |bytes: &[u8]| OffsetIndex::parse(bytes, 1000, 99);
         assert!(parse(&bytes(&[(1, 10), (99, 999)])).is_ok());

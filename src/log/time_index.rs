@@ -73,9 +73,7 @@ impl TimeIndex {
     pub fn push(&mut self, timestamp: i64, relative_offset: u32) -> bool {
         let ascends = match self.entries.last() {
             None => true,
-            Some(last) => {
-                last.timestamp < timestamp && last.relative_offset <= relative_offset
-            }
+            Some(last) => last.timestamp < timestamp && last.relative_offset <= relative_offset,
         };
         if ascends {
             self.entries.push(TimeEntry { timestamp, relative_offset });
@@ -151,9 +149,7 @@ mod tests {
         let bytes = index.to_bytes();
         assert_eq!(
             bytes,
-            [
-                0, 0, 0, 0, 0, 0, 3, 232, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 3, 233, 0, 0, 0, 9
-            ]
+            [0, 0, 0, 0, 0, 0, 3, 232, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 3, 233, 0, 0, 0, 9]
         );
         assert_eq!(TimeIndex::parse(&bytes, 9, 1001), Ok(index));
     }
