@@ -1,4 +1,6 @@
 //! Topiclite
+#[allow(dead_code)] // Used as the modules above it are added.
+mod config;
 mod error;
 mod log;
 pub mod record;
@@ -6,5 +8,9 @@ pub mod record;
 mod sync;
 pub mod time;
 pub mod topic;
+pub use config::{
+    Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,
+    IsolationLevel, OffsetReset, ProducerConfig, TopicConfig,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use topic::TopicPartition;

@@ -327,8 +327,9 @@ impl ConsumerSettings {
         };
         if auto_commit && group_id.is_none() {
             let fault = "enable.auto.commit cannot be true without a group.id";
-            return Err(Error::new(ErrorKind::InvalidConfig, fault)
-                .named("InvalidConfigurationException"));
+            return Err(
+                Error::new(ErrorKind::InvalidConfig, fault).named("InvalidConfigurationException")
+            );
         }
         if group_id.is_some() && p.whole(HEARTBEAT_INTERVAL_MS) >= p.whole(SESSION_TIMEOUT_MS) {
             let fault = "heartbeat.interval.ms must be below session.timeout.ms";

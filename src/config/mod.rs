@@ -1,0 +1,30 @@
+//! Settings under Kafka's property names, with Kafka's defaults and refusals, and typed setters.
+//!
+//! [`BrokerConfig`], [`TopicConfig`], [`ProducerConfig`] and [`ConsumerConfig`] each hold what a
+//! user set, checked against a table (`property.rs`). An unknown key is an error that names the
+//! nearest one. Keys that only a network, a replica or another virtual machine needs are checked,
+//! kept and listed by `ignored()`. Defaults are those of Kafka 4; where one differs, the setter
+//! says `Departure:` and why. Nothing here reads a clock or a file.
+
+mod broker;
+mod broker_kept;
+mod client;
+mod consumer;
+mod describe;
+mod log;
+mod producer;
+mod property;
+mod topic;
+mod values;
+
+pub use broker::BrokerConfig;
+pub use consumer::ConsumerConfig;
+pub(crate) use consumer::ConsumerSettings;
+pub use describe::{ConfigEntry, ConfigSource};
+pub(crate) use log::{Compression, LogConfig};
+pub use producer::ProducerConfig;
+pub(crate) use producer::ProducerSettings;
+pub use topic::{ConfigChange, TopicConfig};
+pub use values::{Acks, Durability, IsolationLevel, OffsetReset};
+
+pub use crate::record::{Codec, TimestampType};

@@ -1,0 +1,439 @@
+//! Property tables, and a set of properties that obeys one.
+//!
+//! A [`Schema`] lists what may be set: name, kind of value, default, and what becomes of the
+//! setting here. [`Properties`] holds what was set, checked and in Kafka's spelling. Values are
+//! read as Kafka's `ConfigDef` reads them: trimmed, numbers in decimal, lists split at commas.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What values a property takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Bool,
+    /// A whole number between two bounds, both included.
+    Whole {
+        min: i64,
+        max: i64,
+    },
+    /// A decimal number between two bounds, both included.
+    Decimal {
+        min: f64,
+        max: f64,
+    },
+    /// Any text.
+    Text,
+    /// Text with at least one character.
+    NonEmpty,
+    /// One of a few words, compared as they are written.
+    OneOf(&'static [&'static str]),
+    /// One of a few words in any case; kept in the spelling of the table.
+    OneOfAnyCase(&'static [&'static str]),
+    /// A list of words separated by commas. An empty table allows any.
+    List(&'static [&'static str]),
+    /// Text that is never shown.
+    Secret,
+    /// Text under a rule of its own: the value to keep, or what is wrong.
+    Rule(fn(&str) -> Result<String, String>),
+}
+
+/// What becomes of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It has an effect.
+    Used,
+    /// It is checked and kept, and has no effect in one process on one disk.
+    Kept,
+    /// Only the default may be set. The text says why, and what to do instead.
+    Refused(&'static str),
+}
+
+/// One row of a property table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Property {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// None where Kafka's default is null.
+    pub default: Option<&'static str>,
+    pub role: Role,
+}
+
+impl Property {
+    pub const fn new(name: &'static str, kind: Kind, default: &'static str) -> Property {
+        Property { name, kind, default: Some(default), role: Role::Used }
+    }
+
+    pub const fn null(name: &'static str, kind: Kind) -> Property {
+        Property { name, kind, default: None, role: Role::Used }
+    }
+
+    pub const fn bool(name: &'static str, default: &'static str) -> Property {
+        Property::new(name, Kind::Bool, default)
+    }
+
+    /// A 32-bit number, at least `min`.
+    pub const fn int(name: &'static str, default: &'static str, min: i32) -> Property {
+        Property::new(name, int_from(min), default)
+    }
+
+    /// A 64-bit number, at least `min`.
+    pub const fn long(name: &'static str, default: &'static str, min: i64) -> Property {
+        Property::new(name, long_from(min), default)
+    }
+
+    pub const fn kept(mut self) -> Property {
+        self.role = Role::Kept;
+        self
+    }
+
+    pub const fn refused(mut self, why: &'static str) -> Property {
+        self.role = Role::Refused(why);
+        self
+    }
+}
+
+/// A 32-bit number, at least `min`.
+pub(crate) const fn int_from(min: i32) -> Kind {
+    Kind::Whole { min: min as i64, max: i32::MAX as i64 }
+}
+
+/// A 64-bit number, at least `min`.
+pub(crate) const fn long_from(min: i64) -> Kind {
+    Kind::Whole { min, max: i64::MAX }
+}
+
+impl Kind {
+    /// The value in the spelling to keep, or what is wrong with it.
+    pub fn normalise(&self, raw: &str) -> Result<String, String> {
+        let text = raw.trim();
+        match self {
+            Kind::Bool if text.eq_ignore_ascii_case("true") => Ok("true".to_owned()),
+            Kind::Bool if text.eq_ignore_ascii_case("false") => Ok("false".to_owned()),
+            Kind::Bool => Err("it is true or false".to_owned()),
+            Kind::Whole { min, max } => match text.parse::<i64>() {
+                Ok(n) if (*min..=*max).contains(&n) => Ok(n.to_string()),
+                _ => Err(format!("it is a whole number from {min} to {max}")),
+            },
+            Kind::Decimal { min, max } => match text.parse::<f64>() {
+                Ok(n) if (*min..=*max).contains(&n) => Ok(format!("{n:?}")),
+                _ => Err(format!("it is a number from {min} to {max}")),
+            },
+            Kind::Text | Kind::Secret => Ok(text.to_owned()),
+            Kind::NonEmpty if text.is_empty() => Err("it is not empty".to_owned()),
+            Kind::NonEmpty => Ok(text.to_owned()),
+            Kind::OneOf(words) => match words.contains(&text) {
+                true => Ok(text.to_owned()),
+                false => Err(format!("it is one of {}", words.join(", "))),
+            },
+            Kind::OneOfAnyCase(words) => {
+                match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+                    Some(word) => Ok((*word).to_owned()),
+                    None => Err(format!("it is one of {}", words.join(", "))),
+                }
+            }
+            Kind::List(words) => {
+                let items: Vec<&str> = split_list(text).collect();
+                match items.iter().find(|item| !words.is_empty() && !words.contains(item)) {
+                    Some(item) => Err(format!("\"{item}\" is none of {}", words.join(", "))),
+                    None => Ok(items.join(",")),
+                }
+            }
+            Kind::Rule(rule) => rule(text),
+        }
+    }
+}
+
+/// The items of a list: split at commas, trimmed; empty text has none.
+pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    let none = text.trim().is_empty();
+    text.split(',').map(str::trim).filter(move |_| !none)
+}
+
+/// Which properties there are.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    /// `producer`, `topic`: for error texts.
+    pub of: &'static str,
+    /// The kind of error for an unknown key or a refused value.
+    pub error: ErrorKind,
+    pub tables: &'static [&'static [Property]],
+    /// Beginnings of keys that are open-ended; such keys are kept.
+    pub prefixes: &'static [&'static str],
+}
+
+impl Schema {
+    pub fn all(&self) -> impl Iterator<Item = &'static Property> + use<> {
+        self.tables.iter().flat_map(|table| table.iter())
+    }
+
+    pub fn find(&self, key: &str) -> Option<&'static Property> {
+        self.all().find(|property| property.name == key)
+    }
+
+    fn fault(&self, message: String) -> Error {
+        Error::new(self.error, message)
+    }
+
+    fn unknown(&self, key: &str) -> Error {
+        let of = self.of;
+        self.fault(match self.nearest(key) {
+            Some(name) => {
+                format!("there is no {of} property \"{key}\"; the nearest name is \"{name}\"")
+            }
+            None => format!("there is no {of} property \"{key}\""),
+        })
+    }
+
+    /// The name with the smallest edit distance to `key`, if one is near enough to be meant.
+    pub fn nearest(&self, key: &str) -> Option<&'static str> {
+        let (distance, name) =
+            self.all().map(|p| (edit_distance(key, p.name), p.name)).min_by_key(|(d, _)| *d)?;
+        (distance <= 2.max(key.len().max(name.len()) / 3)).then_some(name)
+    }
+
+    /// The value to keep for `key`.
+    fn check(&self, key: &str, raw: &str) -> Result<(Cow<'static, str>, String)> {
+        let Some(property) = self.find(key) else {
+            return match self.prefixes.iter().any(|prefix| key.starts_with(prefix)) {
+                true => Ok((Cow::Owned(key.to_owned()), raw.trim().to_owned())),
+                false => Err(self.unknown(key)),
+            };
+        };
+        let shown = if matches!(property.kind, Kind::Secret) { "..." } else { raw };
+        let value = property.kind.normalise(raw).map_err(|fault| {
+            self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {fault}"))
+        })?;
+        match property.role {
+            Role::Refused(why) if property.default != Some(value.as_str()) => {
+                Err(self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {why}")))
+            }
+            _ => Ok((Cow::Borrowed(property.name), value)),
+        }
+    }
+}
+
+/// How many letters must be put in, taken out or replaced to make `b` of `a`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = *cell;
+            left = replaced.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// What a user set, under the rules of one schema.
+#[derive(Clone)]
+pub(crate) struct Properties {
+    schema: &'static Schema,
+    values: BTreeMap<Cow<'static, str>, String>,
+}
+
+impl Properties {
+    pub fn new(schema: &'static Schema) -> Properties {
+        Properties { schema, values: BTreeMap::new() }
+    }
+
+    pub fn schema(&self) -> &'static Schema {
+        self.schema
+    }
+
+    /// Sets one property by name.
+    ///
+    /// # Errors
+    /// The schema's kind, for an unknown name or a refused value.
+    pub fn set(&mut self, key: &str, raw: &str) -> Result<()> {
+        let (key, value) = self.schema.check(key, raw)?;
+        self.values.insert(key, value);
+        Ok(())
+    }
+
+    pub fn set_all<K, V>(&mut self, from: impl IntoIterator<Item = (K, V)>) -> Result<()>
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        from.into_iter().try_for_each(|(key, value)| self.set(key.as_ref(), value.as_ref()))
+    }
+
+    /// Sets a property whose name is known; [`Properties::check`] looks at the value.
+    pub fn put(&mut self, key: &'static str, value: impl fmt::Display) {
+        debug_assert!(self.schema.find(key).is_some(), "{key} is not in the table");
+        self.values.insert(Cow::Borrowed(key), value.to_string());
+    }
+
+    /// Takes a setting back.
+    pub fn unset(&mut self, key: &str) -> bool {
+        self.values.remove(key).is_some()
+    }
+
+    /// Checks every value again: those of typed setters were not looked at.
+    pub fn check(&self) -> Result<()> {
+        self.values.iter().try_for_each(|(key, value)| self.schema.check(key, value).map(drop))
+    }
+
+    pub fn is_set(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// What was set, in order of name.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values.iter().map(|(key, value)| (&**key, value.as_str()))
+    }
+
+    /// The names that were set and have no effect here, in order.
+    pub fn ignored(&self) -> impl Iterator<Item = &str> {
+        self.values
+            .keys()
+            .filter(|key| self.schema.find(key).is_none_or(|p| p.role == Role::Kept))
+            .map(|key| &**key)
+    }
+
+    /// The value that was set, or the default.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        match self.values.get(key) {
+            Some(value) => Some(value),
+            None => self.schema.find(key).and_then(|property| property.default),
+        }
+    }
+
+    /// The number of a property that has a default. Values that [`Properties::check`] would
+    /// refuse fall back to the default.
+    pub fn whole(&self, key: &str) -> i64 {
+        self.whole_or_null(key)
+            .or_else(|| self.schema.find(key)?.default?.parse().ok())
+            .unwrap_or_default()
+    }
+
+    /// The number of a property whose default is null.
+    pub fn whole_or_null(&self, key: &str) -> Option<i64> {
+        self.text(key)?.parse().ok()
+    }
+
+    pub fn flag(&self, key: &str) -> bool {
+        self.text(key) == Some("true")
+    }
+
+    pub fn decimal(&self, key: &str) -> f64 {
+        self.text(key).and_then(|text| text.parse().ok()).unwrap_or_default()
+    }
+
+    pub fn list(&self, key: &str) -> impl Iterator<Item = &str> {
+        split_list(self.text(key).unwrap_or_default())
+    }
+
+    /// A duration from a property in milliseconds; negative ones count as none.
+    pub fn millis(&self, key: &str) -> std::time::Duration {
+        std::time::Duration::from_millis(u64::try_from(self.whole(key)).unwrap_or(0))
+    }
+
+    /// A size from a property in bytes; negative ones count as 0.
+    pub fn bytes(&self, key: &str) -> usize {
+        usize::try_from(self.whole(key).max(0)).unwrap_or(usize::MAX)
+    }
+}
+
+impl PartialEq for Properties {
+    fn eq(&self, other: &Properties) -> bool {
+        self.values == other.values
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (key, value) in self.entries() {
+            match self.schema.find(key).map(|property| property.kind) {
+                Some(Kind::Secret) => map.entry(&key, &"..."),
+                _ => map.entry(&key, &value),
+            };
+        }
+        map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[Property] = &[
+        Property::int("batch.size", "16384", 0),
+        Property::bool("enable.thing", "true"),
+        Property::new("policy", Kind::List(&["compact", "delete"]), "delete"),
+        Property::null("password", Kind::Secret).kept(),
+        Property::bool("magic", "false").refused("it is not built"),
+    ];
+    static SCHEMA: Schema =
+        Schema { of: "test", error: ErrorKind::InvalidConfig, tables: &[TABLE], prefixes: &["x."] };
+
+    #[test]
+    fn values_are_read_as_kafka_reads_them() {
+        let mut p = Properties::new(&SCHEMA);
+        assert_eq!((p.whole("batch.size"), p.flag("enable.thing")), (16384, true));
+        p.set("batch.size", " +007 ").unwrap();
+        p.set("enable.thing", "FALSE").unwrap();
+        p.set("policy", " compact , delete ").unwrap();
+        assert_eq!((p.whole("batch.size"), p.flag("enable.thing")), (7, false));
+        assert_eq!(p.text("policy"), Some("compact,delete"));
+        p.set("policy", " ").unwrap();
+        assert_eq!(p.list("policy").count(), 0);
+        for bad in ["", "-1", "1.5", "2147483648", "soon"] {
+            let error = p.set("batch.size", bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{bad}");
+        }
+        assert!(p.set("policy", "compact,").is_err());
+        assert_eq!(p.whole("batch.size"), 7, "a refused value changes nothing");
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_one() {
+        let error = Properties::new(&SCHEMA).set("batch.sise", "1").unwrap_err();
+        assert_eq!(
+            error.message(),
+            "there is no test property \"batch.sise\"; the nearest name is \"batch.size\""
+        );
+        let error = Properties::new(&SCHEMA).set("something.else", "1").unwrap_err();
+        assert_eq!(error.message(), "there is no test property \"something.else\"");
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn kept_and_open_ended_keys_are_listed_as_ignored_and_secrets_stay_hidden() {
+        let mut p = Properties::new(&SCHEMA);
+        p.set("password", "hunter2").unwrap();
+        p.set("x.anything", "1").unwrap();
+        p.set("batch.size", "1").unwrap();
+        assert_eq!(p.ignored().collect::<Vec<_>>(), ["password", "x.anything"]);
+        assert!(!format!("{p:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_refused_property_takes_its_default_only_and_says_why() {
+        let mut p = Properties::new(&SCHEMA);
+        p.set("magic", "false").unwrap();
+        assert!(p.set("magic", "true").unwrap_err().message().ends_with("it is not built"));
+    }
+
+    #[test]
+    fn typed_values_are_looked_at_by_check() {
+        let mut p = Properties::new(&SCHEMA);
+        p.put("batch.size", -5);
+        assert!(p.check().is_err());
+        p.put("batch.size", 5);
+        p.check().unwrap();
+        assert!(p.unset("batch.size") && !p.unset("batch.size"));
+    }
+}
