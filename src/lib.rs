@@ -2,6 +2,8 @@
 #[allow(dead_code)] // Used as the modules above it are added.
 mod config;
 mod error;
+#[allow(dead_code, unused_imports)] // Used as the modules above it are added.
+mod group;
 mod log;
 pub mod record;
 #[allow(missing_docs, dead_code, unused_imports)]
