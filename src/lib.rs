@@ -6,6 +6,8 @@ mod error;
 mod group;
 mod log;
 pub mod record;
+#[doc(hidden)]
+pub mod storage;
 #[allow(missing_docs, dead_code, unused_imports)]
 mod sync;
 pub mod time;

@@ -1,0 +1,497 @@
+//! Real files: mapped for appending, read by `pread`, synced by `fdatasync`.
+//!
+//! Blocks are allocated before the memory above them may be touched, so a full disk is an error
+//! value and never a signal. Descriptors are closed once a file is mapped; a bounded cache holds
+//! those that syncs and reads need. Renames done through the same [`Fs`] are followed.
+
+mod descriptors;
+mod lock;
+
+use super::planted::{Planted, planted};
+use super::region::{Counted, Region};
+use super::{DirEntry, Lock, Storage, invalid, to_usize};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, Weak};
+use descriptors::{Descriptor, Descriptors, Identity};
+use memmap2::MmapOptions;
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// How many descriptors stay open between uses. A broker syncs its active segments in turn, and
+/// the usual limit of a process is 1,024 descriptors, which its host needs too.
+const DESCRIPTORS_MAX: usize = 256;
+
+/// One write of zeros where the file system cannot allocate.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The storage of real files. Clones share their caches and counts.
+///
+/// # Examples
+/// ```
+/// use topiclite::storage::{Fs, Storage};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let fs = Fs::new();
+/// let file = fs.create(&dir.path().join("a.log"), 1 << 20, 4096).unwrap();
+/// let mut writer = file.region().unwrap().writer().unwrap();
+/// writer.write(0, b"hello");
+/// writer.publish(5);
+/// file.sync_data().unwrap();
+/// fs.sync_dir(dir.path()).unwrap();
+/// assert_eq!(fs.mappings(), 1);
+/// ```
+#[derive(Clone)]
+pub struct Fs {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mappings: Arc<AtomicUsize>,
+    descriptors: Descriptors,
+    /// Every file that is open, so that renames reach it.
+    open: Mutex<Vec<Weak<FsFile>>>,
+    /// Held for writing while a name changes, so that a file is opened again by its right name.
+    names: RwLock<()>,
+}
+
+impl Default for Fs {
+    fn default() -> Fs {
+        Fs::new()
+    }
+}
+
+impl Fs {
+    /// A storage with an empty cache of descriptors.
+    pub fn new() -> Fs {
+        Fs::with_descriptors_max(DESCRIPTORS_MAX)
+    }
+
+    /// A storage that keeps at most `descriptors_max` descriptors open between uses.
+    pub fn with_descriptors_max(descriptors_max: usize) -> Fs {
+        Fs {
+            shared: Arc::new(Shared {
+                mappings: Arc::default(),
+                descriptors: Descriptors::new(descriptors_max),
+                open: Mutex::default(),
+                names: RwLock::default(),
+            }),
+        }
+    }
+
+    /// How many files are mapped. Linux allows a process 65,530 areas in all.
+    pub fn mappings(&self) -> usize {
+        self.shared.mappings.load(Ordering::Relaxed)
+    }
+
+    /// How many descriptors of files are open, those of locks aside.
+    pub fn descriptors(&self) -> usize {
+        self.shared.descriptors.count()
+    }
+
+    fn file(&self, path: &Path, file: fs::File, mode: Mode) -> io::Result<Arc<FsFile>> {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let identity = Identity::of(&metadata);
+        let file = Arc::new(FsFile {
+            shared: Arc::clone(&self.shared),
+            place: Mutex::new(path.to_owned()),
+            identity,
+            mode,
+            key: self.shared.descriptors.admit(file),
+            region: OnceLock::new(),
+            border: Mutex::new(()),
+            removed: AtomicBool::new(false),
+        });
+        let mut open = self.shared.open.lock();
+        if open.len() == open.capacity() {
+            open.retain(|file| file.strong_count() > 0);
+        }
+        open.push(Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    /// Maps `map_bytes` of `file`, of which `prepared` exist.
+    fn map(&self, file: &FsFile, map_bytes: usize, prepared: usize) -> io::Result<Region> {
+        if map_bytes == 0 {
+            return Err(invalid("a mapping of no bytes"));
+        }
+        let descriptor = file.descriptor()?;
+        let map = MmapOptions::new().len(map_bytes).map_raw(descriptor.file())?;
+        Ok(Region::mapped(map, prepared, Counted::new(&self.shared.mappings)))
+    }
+
+    /// Runs `body` on each open file that lies at or below `path`.
+    fn each_open(&self, path: &Path, body: impl Fn(&FsFile)) {
+        let open: Vec<_> = self.shared.open.lock().iter().filter_map(Weak::upgrade).collect();
+        for file in open {
+            let hit = file.place.lock().starts_with(path);
+            if hit {
+                body(&file);
+            }
+        }
+    }
+}
+
+impl Storage for Fs {
+    #[allow(clippy::disallowed_methods)] // This is the door.
+    fn create(
+        &self,
+        path: &Path,
+        map_bytes: u64,
+        first_bytes: u64,
+    ) -> io::Result<Arc<dyn super::File>> {
+        if first_bytes > map_bytes {
+            return Err(invalid("more bytes to allocate than to map"));
+        }
+        let map_bytes = to_usize(map_bytes)?;
+        let raw = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let made = allocate(&raw, 0, first_bytes).and_then(|()| {
+            let file = self.file(path, raw, Mode::Append)?;
+            let region = self.map(&file, map_bytes, to_usize(first_bytes)?)?;
+            file.region.get_or_init(|| region);
+            self.shared.descriptors.close(file.key);
+            Ok(file)
+        });
+        match made {
+            Ok(file) => Ok(file),
+            Err(error) => {
+                // The first error is the one to report; an empty file that stays behind is found
+                // at the next start.
+                fs::remove_file(path).ok();
+                Err(error)
+            }
+        }
+    }
+
+    fn create_cold(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
+        refuse_lock_file(path)?;
+        let raw =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(self.file(path, raw, Mode::Cold)?)
+    }
+
+    #[allow(clippy::disallowed_methods)] // This is the door.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
+        refuse_lock_file(path)?;
+        let raw = fs::File::open(path)?;
+        Ok(self.file(path, raw, Mode::Read)?)
+    }
+
+    fn open_append(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn super::File>> {
+        refuse_lock_file(path)?;
+        let raw = OpenOptions::new().read(true).write(true).open(path)?;
+        let len = to_usize(raw.metadata()?.len())?;
+        let map_bytes = to_usize(map_bytes)?.max(len);
+        let file = self.file(path, raw, Mode::Append)?;
+        let region = self.map(&file, map_bytes, len)?;
+        file.region.get_or_init(|| region);
+        self.shared.descriptors.close(file.key);
+        Ok(file)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            // Links are followed. What vanished since the directory was read is left out; a
+            // dangling link is listed as the link that it is.
+            let metadata = match fs::metadata(entry.path()).or_else(|_| entry.metadata()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            entries.push(describe(&entry.file_name(), &metadata));
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<DirEntry> {
+        let metadata = fs::metadata(path)?;
+        Ok(describe(path.file_name().unwrap_or_default(), &metadata))
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir(dir)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    #[allow(clippy::disallowed_methods)] // This is the door.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _names = self.shared.names.write();
+        fs::rename(from, to)?;
+        self.each_open(from, |file| {
+            let mut place = file.place.lock();
+            let moved = match place.strip_prefix(from) {
+                Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+                Ok(rest) => to.join(rest),
+                Err(_) => return,
+            };
+            *place = moved;
+        });
+        Ok(())
+    }
+
+    #[allow(clippy::disallowed_methods)] // This is the door.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let _names = self.shared.names.write();
+        fs::remove_file(path)?;
+        self.each_open(path, |file| file.removed.store(true, Ordering::Release));
+        Ok(())
+    }
+
+    #[allow(clippy::disallowed_methods)] // This is the door.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if planted(Planted::NoDirectorySync) {
+            return Ok(());
+        }
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        lock::take(path)
+    }
+
+    fn boot_id(&self) -> String {
+        boot_id()
+    }
+
+    fn disk_free(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl fmt::Debug for Fs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fs")
+            .field("mappings", &self.mappings())
+            .field("descriptors", &self.descriptors())
+            .finish()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn boot_id() -> String {
+    String::new()
+}
+
+fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata) -> DirEntry {
+    let modified_ms = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(since)) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        // Before 1970, or unknown.
+        _ => 0,
+    };
+    DirEntry {
+        name: name.to_string_lossy().into_owned(),
+        is_dir: metadata.is_dir(),
+        len: if metadata.is_dir() { 0 } else { metadata.len() },
+        modified_ms,
+    }
+}
+
+/// Opening and closing the lock file would free the lock (see `lock`).
+fn refuse_lock_file(path: &Path) -> io::Result<()> {
+    if path.file_name().is_some_and(|name| name == ".lock") && lock::is_held(path) {
+        return Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "this process holds the file as its lock",
+        ));
+    }
+    Ok(())
+}
+
+/// Gives the file blocks, and zeros to read, from `from` (its present length) to `to`. On an
+/// error the file has its former length.
+fn allocate(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
+    if to <= from {
+        return Ok(());
+    }
+    if planted(Planted::SparseFile) {
+        return file.set_len(to);
+    }
+    let grown = loop {
+        match fallocate(file, FallocateFlags::empty(), from, to - from) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                break write_zeros(file, from, to);
+            }
+            other => break other.map_err(io::Error::from),
+        }
+    };
+    if grown.is_err() {
+        // Best effort: blocks beyond the prepared border are harmless, and the first error is
+        // the one to report.
+        file.set_len(from).ok();
+    }
+    grown
+}
+
+fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let step = (to - at).min(ZEROS.len() as u64);
+        // The step is at most the length of the constant, so it fits an index.
+        file.write_all_at(&ZEROS[..step as usize], at)?;
+        at += step;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Append,
+    Cold,
+    Read,
+}
+
+struct FsFile {
+    shared: Arc<Shared>,
+    place: Mutex<PathBuf>,
+    identity: Identity,
+    mode: Mode,
+    key: u64,
+    region: OnceLock<Region>,
+    /// Held while the length changes or the first mapping is made.
+    border: Mutex<()>,
+    removed: AtomicBool,
+}
+
+impl FsFile {
+    /// A descriptor of this very file, from the cache or opened again.
+    fn descriptor(&self) -> io::Result<Arc<Descriptor>> {
+        if let Some(descriptor) = self.shared.descriptors.find(self.key) {
+            return Ok(descriptor);
+        }
+        let _names = self.shared.names.read();
+        let place = self.place.lock().clone();
+        let file = OpenOptions::new().read(true).write(self.mode != Mode::Read).open(&place)?;
+        if Identity::of(&file.metadata()?) != self.identity {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} is another file than the one that was opened", place.display()),
+            ));
+        }
+        Ok(self.shared.descriptors.keep(self.key, file))
+    }
+}
+
+impl super::File for FsFile {
+    fn region(&self) -> io::Result<&Region> {
+        if let Some(region) = self.region.get() {
+            return Ok(region);
+        }
+        let _border = self.border.lock();
+        let descriptor = self.descriptor()?;
+        let len = to_usize(descriptor.file().metadata()?.len())?;
+        let region = if len == 0 {
+            Region::empty()
+        } else {
+            let map = MmapOptions::new().len(len).map_raw_read_only(descriptor.file())?;
+            Region::mapped_read_only(map, Counted::new(&self.shared.mappings))
+        };
+        self.shared.descriptors.close(self.key);
+        Ok(self.region.get_or_init(|| region))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.descriptor()?.file().metadata()?.len())
+    }
+
+    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
+        let descriptor = self.descriptor()?;
+        loop {
+            match descriptor.file().read_at(out, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.region.get().is_some() {
+            return Err(invalid("the file is mapped"));
+        }
+        self.descriptor()?.file().write_all_at(bytes, at)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let _border = self.border.lock();
+        let descriptor = self.descriptor()?;
+        let present = descriptor.file().metadata()?.len();
+        match self.region.get() {
+            Some(region) if self.mode == Mode::Append => {
+                let prepared = to_usize(len)?;
+                if prepared > region.capacity() {
+                    return Err(invalid("beyond the mapping"));
+                }
+                allocate(descriptor.file(), present, len)?;
+                region.set_prepared(prepared)
+            }
+            Some(_) => Err(invalid("the file is mapped for reading")),
+            None => allocate(descriptor.file(), present, len),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let _border = self.border.lock();
+        let descriptor = self.descriptor()?;
+        if len > descriptor.file().metadata()?.len() {
+            return Err(invalid("set_len only cuts"));
+        }
+        match self.region.get() {
+            Some(region) => region.cut(to_usize(len)?, || descriptor.file().set_len(len)),
+            None => descriptor.file().set_len(len),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // A descriptor opened after a write-back error still reports that error, unless someone
+        // saw it before: the mapping keeps the inode, and with it the error, in memory.
+        match self.descriptor() {
+            Ok(descriptor) => descriptor.file().sync_data(),
+            // A file without a name has nothing to make durable, and cannot be opened again.
+            // Acquire: pairs with the Release in `remove`.
+            Err(_) if self.removed.load(Ordering::Acquire) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
+        match self.region.get() {
+            Some(region) if self.mode == Mode::Append => region.prefault(range),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for FsFile {
+    fn drop(&mut self) {
+        self.shared.descriptors.close(self.key);
+    }
+}
+
+impl fmt::Debug for FsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FsFile")
+            .field("place", &*self.place.lock())
+            .field("mode", &self.mode)
+            .field("region", &self.region.get())
+            .finish_non_exhaustive()
+    }
+}
