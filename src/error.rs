@@ -223,13 +223,14 @@ impl Error {
     /// An error of the operating system on `path`. A full disk becomes
     /// [`ErrorKind::StorageFull`], everything else [`ErrorKind::Io`].
     pub fn io(error: std::io::Error, doing: &str, path: &Path) -> Error {
-        let kind = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                ErrorKind::StorageFull
-            }
-            _ => ErrorKind::Io,
-        };
+        let kind = if Error::is_full(&error) { ErrorKind::StorageFull } else { ErrorKind::Io };
         Error::new(kind, format!("{doing}: {error}")).path(path).source(error)
+    }
+
+    /// Whether the operating system refused a call because the disk is full.
+    pub(crate) fn is_full(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
     }
 
     /// Names the topic.

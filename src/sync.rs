@@ -43,7 +43,26 @@ mod primitives {
     };
     pub use std::sync::{Arc, OnceLock, Weak};
 
-    pub type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+    /// The guard, in a shape that [`Condvar::wait`] can give up and take back.
+    #[derive(Debug)]
+    pub struct MutexGuard<'a, T>(Option<loom::sync::MutexGuard<'a, T>>);
+
+    impl<T> std::ops::Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        #[allow(clippy::expect_used)]
+        fn deref(&self) -> &T {
+            self.0.as_ref().expect("only empty inside wait")
+        }
+    }
+
+    impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
+        #[allow(clippy::expect_used)]
+        fn deref_mut(&mut self) -> &mut T {
+            self.0.as_mut().expect("only empty inside wait")
+        }
+    }
+
     pub type RwLockReadGuard<'a, T> = loom::sync::RwLockReadGuard<'a, T>;
     pub type RwLockWriteGuard<'a, T> = loom::sync::RwLockWriteGuard<'a, T>;
 
@@ -58,7 +77,7 @@ mod primitives {
 
         #[allow(clippy::expect_used)]
         pub fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().expect("a model that panics has failed already")
+            MutexGuard(Some(self.0.lock().expect("a model that panics has failed already")))
         }
     }
 
@@ -89,6 +108,12 @@ mod primitives {
     impl Condvar {
         pub fn new() -> Condvar {
             Condvar(loom::sync::Condvar::new())
+        }
+
+        #[allow(clippy::expect_used)]
+        pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.0.take().expect("only empty inside wait");
+            guard.0 = Some(self.0.wait(held).expect("a model that panics has failed already"));
         }
 
         pub fn notify_all(&self) -> usize {

@@ -1,10 +1,346 @@
-//! One partition: its files, and the log that lives in them.
+//! One partition: its segments, its borders, and everything that happens to them.
+//!
+//! [`Log`] is made without touching the disk; its folder is opened at the first use that needs
+//! it, and appears at the first append. Appends and everything that waits for them lie under one
+//! lock, `writer`; reads take none. Slow work (opening, sealing, retention, closing) is one at a
+//! time under `upkeep`, and no lock that an appender needs is held across a sync.
+//! Order of locks: upkeep, writer, segments, a segment's home.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+mod active;
+mod append;
+pub(crate) mod checkpoint;
+mod counters;
+mod cursor;
+mod env;
+pub(crate) mod epochs;
+mod flush;
+mod group_commit;
+mod lookup;
+mod mapped;
 pub(crate) mod names;
 pub(crate) mod offset_index;
+mod open;
+pub(crate) mod partition_metadata;
+mod prepare;
+mod read;
+mod roll;
+mod rules;
+pub(crate) mod scan;
+mod segment;
 pub(crate) mod state;
+pub(crate) mod summary;
 pub(crate) mod time_index;
 pub(crate) mod transaction_index;
 pub(crate) mod transactions;
+mod watch;
+
+pub(crate) use append::{AppendOptions, Appended, Origin};
+pub(crate) use counters::LogCounters;
+pub(crate) use cursor::{Chunk, Cursor};
+pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
+pub(crate) use mapped::MappedLimit;
+pub(crate) use state::{LogState, SegmentState, Trust};
+pub(crate) use transactions::AbortedTransaction;
+
+use std::collections::VecDeque;
+
+use active::Active;
+use group_commit::GroupCommit;
+use open::Upkeep;
+use rules::Rules;
+use segment::Segment;
+use watch::WatchList;
+
+use crate::config::{IsolationLevel, LogConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::File;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::{Arc, AtomicBool, AtomicI64, Mutex, Ordering, RwLock, Weak};
+use crate::time::Event;
+
+/// No open transaction.
+const STABLE: i64 = i64::MAX;
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Log {
+    env: Arc<LogEnv>,
+    id: LogIdentity,
+    me: Weak<Log>,
+    borders: Borders,
+    commit: GroupCommit,
+    writer: Mutex<Writer>,
+    segments: RwLock<VecDeque<Arc<Segment>>>,
+    upkeep: Mutex<Upkeep>,
+    /// Held while the active segment's file grows ahead of its writer.
+    growing: Mutex<()>,
+}
+
+/// What readers look at without a lock.
+#[derive(Debug)]
+struct Borders {
+    /// The borders below hold: the folder was opened, or there was no need to.
+    known: AtomicBool,
+    /// The segments are listed.
+    opened: AtomicBool,
+    start: AtomicI64,
+    /// Written with Release after the bytes were published.
+    end: AtomicI64,
+    /// The first offset of the earliest open transaction, or [`STABLE`].
+    unstable: AtomicI64,
+}
+
+/// What lies under the partition's lock.
+#[derive(Debug)]
+struct Writer {
+    active: Option<Active>,
+    /// The next offset; `Borders::end` follows it.
+    next_offset: i64,
+    leader_epoch: i32,
+    rules: Rules,
+    config: LogConfig,
+    watchers: WatchList,
+    /// There are bytes that no flush was announced for.
+    dirty: bool,
+    /// Why nothing can be appended any more.
+    refusal: Option<Error>,
+    names: UnsyncedNames,
+    /// Where the last batch begins in the active segment, if one was appended there.
+    last_position: Option<usize>,
+    /// The last batch of the segments before.
+    last_batch: Option<state::LastBatch>,
+}
+
+/// Names that a flush has to make durable before it may move the recovery point.
+#[derive(Debug, Default)]
+struct UnsyncedNames {
+    /// Small files of a new folder.
+    files: Vec<Arc<dyn File>>,
+    /// The partition's folder has entries that no sync covers.
+    folder: bool,
+    /// The folder itself is such an entry.
+    parent: bool,
+}
+
+impl Log {
+    /// A log that touches nothing yet. `state` is what is known of it, `trust` how much of that
+    /// may be believed.
+    pub fn new(
+        env: Arc<LogEnv>,
+        id: LogIdentity,
+        config: LogConfig,
+        state: LogState,
+        trust: Trust,
+    ) -> Arc<Log> {
+        let known = matches!(trust, Trust::New | Trust::Clean);
+        let unstable = state.open_transactions.iter().map(|open| open.first_offset).min();
+        Arc::new_cyclic(|me| Log {
+            env,
+            id,
+            me: me.clone(),
+            borders: Borders {
+                known: AtomicBool::new(known),
+                opened: AtomicBool::new(false),
+                start: AtomicI64::new(state.log_start_offset),
+                end: AtomicI64::new(state.log_end_offset),
+                unstable: AtomicI64::new(unstable.unwrap_or(STABLE)),
+            },
+            commit: GroupCommit::new(state.recovery_point),
+            writer: Mutex::new(Writer {
+                active: None,
+                next_offset: state.log_end_offset,
+                leader_epoch: -1,
+                rules: Rules::new(&config),
+                config,
+                watchers: WatchList::default(),
+                dirty: false,
+                refusal: None,
+                names: UnsyncedNames::default(),
+                last_position: None,
+                last_batch: state.last_batch,
+            }),
+            segments: RwLock::new(VecDeque::new()),
+            upkeep: Mutex::new(Upkeep::new(state, trust)),
+            growing: Mutex::new(()),
+        })
+    }
+
+    /// The topic and the partition, and where they live.
+    pub fn identity(&self) -> &LogIdentity {
+        &self.id
+    }
+
+    /// The first offset that can be read.
+    ///
+    /// # Errors
+    /// Those of opening the folder, where the borders are not known without.
+    pub fn log_start_offset(&self) -> Result<i64> {
+        Ok(self.known()?.start.load(Ordering::Acquire))
+    }
+
+    /// The offset of the next record.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn log_end_offset(&self) -> Result<i64> {
+        // Acquire: pairs with the Release in `publish_end`.
+        Ok(self.known()?.end.load(Ordering::Acquire))
+    }
+
+    /// The border of what all replicas have: the log end, as there is one.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn high_watermark(&self) -> Result<i64> {
+        self.log_end_offset()
+    }
+
+    /// The border that read_committed readers stop at.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn last_stable_offset(&self) -> Result<i64> {
+        let borders = self.known()?;
+        let end = borders.end.load(Ordering::Acquire);
+        Ok(borders.stable(end))
+    }
+
+    /// Everything below it is known to have been synced.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn recovery_point(&self) -> Result<i64> {
+        self.known()?;
+        Ok(self.commit.durable())
+    }
+
+    /// The end as a reader of this isolation sees it.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    #[inline]
+    pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+        match isolation {
+            IsolationLevel::ReadUncommitted => self.log_end_offset(),
+            IsolationLevel::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
+    /// Registers `event` to be rung by the next append, whatever it appends; a registration is
+    /// spent by the ring it causes. Returns whether there is something to read beyond `beyond`
+    /// already: then nothing is registered.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn watch(
+        &self,
+        event: &Arc<Event>,
+        beyond: i64,
+        isolation: IsolationLevel,
+    ) -> Result<bool> {
+        self.known()?;
+        let lost = planted(Planted::LostWakeUp);
+        if lost && self.end_for(isolation)? > beyond {
+            return Ok(true);
+        }
+        let mut writer = self.writer.lock();
+        if !lost && self.end_for(isolation)? > beyond {
+            return Ok(true);
+        }
+        if let Some(refusal) = &writer.refusal
+            && refusal.kind() == ErrorKind::Closed
+        {
+            return Err(refusal.clone());
+        }
+        writer.watchers.add(event);
+        Ok(false)
+    }
+
+    /// Takes the registration of `event` back, if it was not spent.
+    pub fn unwatch(&self, event: &Arc<Event>) {
+        self.writer.lock().watchers.remove(event);
+    }
+
+    /// Takes over altered settings, from the next append and the next upkeep on.
+    pub fn apply_config(&self, config: LogConfig) {
+        let mut writer = self.writer.lock();
+        writer.rules = Rules::new(&config);
+        let limits = |log: &Log, base| active::Limits::new(&config, log.jitter(base));
+        if let Some(active) = &mut writer.active {
+            active.set_limits(limits(self, active.segment.base_offset));
+        }
+        writer.config = config;
+    }
+
+    /// How many bytes of batches there are.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn size_bytes(&self) -> Result<u64> {
+        self.opened()?;
+        let active = self.active_extent();
+        let segments = self.segments.read();
+        Ok(segments.iter().map(|segment| active.of(segment).size_bytes).sum())
+    }
+
+    /// How many segments there are.
+    ///
+    /// # Errors
+    /// As [`Log::log_start_offset`].
+    pub fn segment_count(&self) -> Result<usize> {
+        self.opened()?;
+        Ok(self.segments.read().len())
+    }
+
+    /// The borders, once they hold.
+    #[inline]
+    fn known(&self) -> Result<&Borders> {
+        // Acquire: pairs with the Release at the end of opening.
+        if !self.borders.known.load(Ordering::Acquire) {
+            self.open()?;
+        }
+        Ok(&self.borders)
+    }
+
+    /// The borders, once the segments are listed.
+    #[inline]
+    fn opened(&self) -> Result<&Borders> {
+        // Acquire: pairs with the Release at the end of opening.
+        if !self.borders.opened.load(Ordering::Acquire) {
+            self.open()?;
+        }
+        Ok(&self.borders)
+    }
+
+    /// Names the partition in an error.
+    fn at_home(&self, error: Error) -> Error {
+        error.partition(self.id.topic.to_string(), self.id.partition)
+    }
+
+    /// A random number that belongs to one segment of this partition.
+    fn jitter(&self, base_offset: i64) -> u64 {
+        // FNV-1a over what names the segment: a jitter needs spread, not secrecy.
+        let mut hash = 0xcbf2_9ce4_8422_2325 ^ self.env.seed;
+        let partition = self.id.partition.to_be_bytes();
+        let base = base_offset.to_be_bytes();
+        for byte in self.id.topic.bytes().chain(partition).chain(base) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash ^ hash >> 32
+    }
+}
+
+impl Borders {
+    #[inline]
+    fn stable(&self, end: i64) -> i64 {
+        let unstable = self.unstable.load(Ordering::Acquire);
+        if unstable == STABLE {
+            return end;
+        }
+        end.min(unstable.max(self.start.load(Ordering::Acquire)))
+    }
+}
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -181,14 +181,6 @@ fn a_cold_file_is_written_by_position(storage: &dyn Storage, dir: &Path) {
     file.allocate(5).unwrap();
     assert_eq!(content(&file), b"abc\0\0");
     file.sync_data().unwrap();
-    let further = storage.open_cold(&path).unwrap();
-    let len = further.len().unwrap();
-    further.write_at(len, b"more").unwrap();
-    further.sync_data().unwrap();
-    assert_eq!(file.len().unwrap(), len + 4);
-    further.set_len(len).unwrap();
-    let missing = storage.open_cold(&dir.join("missing")).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::NotFound);
     let again = storage.create_cold(&path).unwrap();
     assert_eq!(again.len().unwrap(), 0, "made again, it is empty");
 }

@@ -176,12 +176,6 @@ impl Storage for Fs {
         Ok(self.file(path, raw, Mode::Cold)?)
     }
 
-    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
-        refuse_lock_file(path)?;
-        let raw = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(self.file(path, raw, Mode::Cold)?)
-    }
-
     #[allow(clippy::disallowed_methods)] // This is the door.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
         refuse_lock_file(path)?;

@@ -162,10 +162,6 @@ impl Storage for Heap {
         Ok(self.handle(content, None))
     }
 
-    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        self.open(path)
-    }
-
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let content = Arc::clone(self.shared.tree.lock().find_file(path)?.1);
         Ok(self.handle(content, None))

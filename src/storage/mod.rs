@@ -59,12 +59,6 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Those of the operating system.
     fn create_cold(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
-    /// Opens a small file that exists, to be written further with [`File::write_at`].
-    ///
-    /// # Errors
-    /// `NotFound`, `IsADirectory`, and those of the operating system.
-    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn File>>;
-
     /// Opens a file for reading. [`File::region`] maps the length it has at the first call.
     ///
     /// # Errors

@@ -1,0 +1,317 @@
+//! Appending: validation, the offset, the bytes, the border.
+//!
+//! One record goes straight into the active region: one uncontended lock, stores, no system call,
+//! no allocation, no clock. Whatever needs more (the first append, a roll, a growth step) is
+//! [`Log::make_room`]'s. Validation follows Kafka's leader path.
+
+use super::active::Incoming;
+use super::{BackgroundWork, Log, Writer};
+use crate::error::Result;
+use crate::record::{
+    BatchBuilder, BatchFault, BatchHeader, Codec, HeaderInput, RecordBatch, RecordInput, Stamp,
+    encode_single, set_log_append_time, single_batch_size,
+};
+use crate::storage::planted::{Planted, planted};
+use crate::sync::{MutexGuard, Ordering};
+
+/// Who appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Origin {
+    /// A producer: every rule holds.
+    #[default]
+    Client,
+    /// A coordinator of this broker: it may write control batches, and times are its own.
+    Coordinator,
+}
+
+/// How a batch is appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AppendOptions {
+    /// The wall clock, coarse: bounds of timestamps are compared with it, LogAppendTime is it.
+    pub now_ms: i64,
+    pub origin: Origin,
+    /// The batch was made by this process's builder a moment ago: its checksum and the numbers in
+    /// its header are not checked again.
+    pub proven: bool,
+}
+
+impl AppendOptions {
+    /// A producer's append at `now_ms`.
+    pub fn client(now_ms: i64) -> AppendOptions {
+        AppendOptions { now_ms, origin: Origin::Client, proven: false }
+    }
+
+    /// A coordinator's append at `now_ms`, of a batch made by this process's builder.
+    pub fn coordinator(now_ms: i64) -> AppendOptions {
+        AppendOptions { now_ms, origin: Origin::Coordinator, proven: true }
+    }
+
+    /// The same for a batch that came from this process's builder.
+    pub fn proven(self) -> AppendOptions {
+        AppendOptions { proven: true, ..self }
+    }
+}
+
+/// Where an append went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    /// The largest timestamp of the batch, or the append time with LogAppendTime.
+    pub timestamp: i64,
+    /// By `flush.messages` the answer has to wait for
+    /// [`Log::make_durable`]`(last_offset + 1)`.
+    pub must_sync: bool,
+}
+
+/// What an append leaves to be done once the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct After {
+    pub prepare: bool,
+    pub seal: bool,
+    pub flush: bool,
+}
+
+impl Log {
+    /// Appends one record as one batch, encoded in place.
+    ///
+    /// # Durability
+    /// Survives the death of the process. Survives power loss after [`Log::make_durable`] or
+    /// [`Log::flush`].
+    ///
+    /// # Errors
+    /// Nothing is appended on any: `RecordTooLarge`, `RecordBatchTooLarge`, `InvalidTimestamp`,
+    /// `InvalidRecord` for what the topic refuses; `StorageFull` and `Io` when the disk gives no
+    /// room, retriable; `StorageFailed` after a failed sync; `ReadOnly`, `Closed`,
+    /// `CorruptRecord` and others when the partition cannot be written.
+    pub fn append(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
+        let size = single_batch_size(record);
+        let mut after = After::default();
+        let mut writer = self.writer.lock();
+        let rules = &writer.rules;
+        rules
+            .check_record(record.key.is_some(), record.timestamp, options.now_ms)
+            .map_err(|error| self.at_home(error))?;
+        if let Some((codec, level)) = rules.recompress(Codec::None) {
+            drop(writer);
+            return self.append_packed(&[*record], codec, level, options);
+        }
+        rules.check_size(size).map_err(|error| self.at_home(error))?;
+        let log_append_time = rules.log_append_time;
+        let timestamp = if log_append_time { options.now_ms } else { record.timestamp };
+        let mut incoming =
+            Incoming { size, last_offset: writer.next_offset, max_timestamp: timestamp };
+        if !writer.fits(incoming) {
+            writer = self.make_room(writer, &mut incoming, 0, options.now_ms, &mut after)?;
+        }
+        let offset = incoming.last_offset;
+        let mut stamp = Stamp::plain(offset, writer.leader_epoch);
+        if log_append_time {
+            stamp = stamp.log_append_time(options.now_ms);
+        }
+        if let Some(active) = &mut writer.active {
+            if planted(Planted::PublishBeforeWrite) {
+                self.borders.end.store(offset + 1, Ordering::Release);
+            }
+            encode_single(&mut active.sink(), record, &stamp);
+        }
+        Ok(self.publish(writer, incoming, offset, after))
+    }
+
+    /// Appends a finished batch with base offset 0: validated, stamped, copied.
+    ///
+    /// # Durability
+    /// As [`Log::append`].
+    ///
+    /// # Errors
+    /// As [`Log::append`]; also `CorruptRecord` for bytes that are not one whole batch, and
+    /// `UnsupportedCompressionType`.
+    pub fn append_batch(&self, batch: &mut [u8], options: AppendOptions) -> Result<Appended> {
+        let rules = self.writer.lock().rules;
+        let checked = rules.check_batch(batch, options).map_err(|error| self.at_home(error))?;
+        if let Some((codec, level)) = checked.repack {
+            return self.append_repacked(batch, codec, level, options);
+        }
+        let mut max_timestamp = checked.max_timestamp;
+        if rules.log_append_time {
+            set_log_append_time(batch, options.now_ms);
+            max_timestamp = options.now_ms;
+        }
+        self.store(batch, checked.last_offset_delta, max_timestamp, options)
+    }
+
+    /// Appends records as one batch of this codec.
+    ///
+    /// # Durability
+    /// As [`Log::append`].
+    ///
+    /// # Errors
+    /// As [`Log::append`]; all records or none are appended.
+    pub fn append_records(
+        &self,
+        records: &[RecordInput<'_>],
+        codec: Codec,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        let rules = self.writer.lock().rules;
+        let (codec, level) = rules.recompress(codec).unwrap_or((codec, None));
+        rules.check_records(records, options.now_ms).map_err(|error| self.at_home(error))?;
+        self.append_packed(records, codec, level, options)
+    }
+
+    /// What the topic refuses a record for, apart from its size: a batch that was refused as a
+    /// whole is taken apart with it.
+    ///
+    /// # Errors
+    /// `InvalidTimestamp` and `InvalidRecord`.
+    pub fn check_record(&self, has_key: bool, timestamp: i64, now_ms: i64) -> Result<()> {
+        let rules = self.writer.lock().rules;
+        rules.check_record(has_key, timestamp, now_ms).map_err(|error| self.at_home(error))
+    }
+
+    /// Appends records that were checked.
+    fn append_packed(
+        &self,
+        records: &[RecordInput<'_>],
+        codec: Codec,
+        level: Option<i32>,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        let mut builder = BatchBuilder::new(codec, level)?;
+        for record in records {
+            builder.append(record).map_err(|error| self.at_home(error))?;
+        }
+        self.finish(&mut builder, Stamp::plain(0, -1), options)
+    }
+
+    /// Appends the records of a batch, encoded anew.
+    #[cold]
+    fn append_repacked(
+        &self,
+        batch: &[u8],
+        codec: Codec,
+        level: Option<i32>,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        let fault = |fault: BatchFault| self.at_home(fault.into_error());
+        let old = RecordBatch::parse(batch).map_err(fault)?;
+        let mut scratch = Vec::new();
+        let mut builder = BatchBuilder::new(codec, level)?;
+        for record in old.records(&mut scratch).map_err(fault)? {
+            let record = record.map_err(fault)?;
+            let names: Vec<_> =
+                record.headers().iter().map(|header| (header.name(), header.value())).collect();
+            let headers: Vec<_> =
+                names.iter().map(|(name, value)| HeaderInput { name, value: *value }).collect();
+            builder.append(&RecordInput {
+                timestamp: record.timestamp(),
+                key: record.key(),
+                value: record.value(),
+                headers: &headers,
+            })?;
+        }
+        let old = old.header();
+        let mut stamp = Stamp::plain(0, -1);
+        stamp = stamp.producer(old.producer_id, old.producer_epoch, old.base_sequence);
+        if old.is_transactional() {
+            stamp = stamp.transactional();
+        }
+        self.finish(&mut builder, stamp, options)
+    }
+
+    /// Makes the batch and stores it.
+    fn finish(
+        &self,
+        builder: &mut BatchBuilder,
+        mut stamp: Stamp,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        if self.writer.lock().rules.log_append_time {
+            stamp = stamp.log_append_time(options.now_ms);
+        }
+        let batch = builder.finish(&stamp)?;
+        let header = BatchHeader::parse(batch).map_err(|fault| fault.into_error())?;
+        self.store(batch, header.last_offset_delta, header.max_timestamp, options)
+    }
+
+    /// Stores a batch that needs nothing but its offset and its leader epoch.
+    fn store(
+        &self,
+        batch: &[u8],
+        last_offset_delta: i32,
+        max_timestamp: i64,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        let mut after = After::default();
+        let mut writer = self.writer.lock();
+        writer.rules.check_size(batch.len()).map_err(|error| self.at_home(error))?;
+        let mut incoming = Incoming {
+            size: batch.len(),
+            last_offset: writer.next_offset + i64::from(last_offset_delta),
+            max_timestamp,
+        };
+        if !writer.fits(incoming) {
+            let now_ms = options.now_ms;
+            writer =
+                self.make_room(writer, &mut incoming, last_offset_delta, now_ms, &mut after)?;
+        }
+        let base_offset = incoming.last_offset - i64::from(last_offset_delta);
+        let leader_epoch = writer.leader_epoch;
+        if let Some(active) = &mut writer.active {
+            if planted(Planted::PublishBeforeWrite) {
+                self.borders.end.store(incoming.last_offset + 1, Ordering::Release);
+            }
+            active.write(batch, base_offset, leader_epoch);
+        }
+        Ok(self.publish(writer, incoming, base_offset, after))
+    }
+
+    /// Moves the borders behind a batch whose bytes are stored, and does what is left to do.
+    #[inline]
+    fn publish(
+        &self,
+        mut writer: MutexGuard<'_, Writer>,
+        incoming: Incoming,
+        base_offset: i64,
+        mut after: After,
+    ) -> Appended {
+        let w = &mut *writer;
+        if let Some(active) = &mut w.active {
+            w.last_position = Some(active.position);
+            active.stored(incoming);
+        }
+        let end = incoming.last_offset + 1;
+        w.next_offset = end;
+        // Release: pairs with the Acquire in `log_end_offset`; the bytes were published before.
+        self.borders.end.store(end, Ordering::Release);
+        let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
+        after.flush |= !std::mem::replace(&mut w.dirty, true);
+        let woken = w.watchers.take();
+        drop(writer);
+        woken.ring();
+        if after.prepare || after.seal || after.flush {
+            self.announce(&after);
+        }
+        Appended {
+            base_offset,
+            last_offset: incoming.last_offset,
+            timestamp: incoming.max_timestamp,
+            must_sync,
+        }
+    }
+
+    /// Tells the broker what there is to do.
+    #[cold]
+    pub(super) fn announce(&self, after: &After) {
+        let gate = &self.env.gate;
+        if after.prepare {
+            gate.work(BackgroundWork::Prepare(self.me.clone()));
+        }
+        if after.seal {
+            gate.work(BackgroundWork::Seal(self.me.clone()));
+        }
+        if after.flush {
+            gate.work(BackgroundWork::Flush(self.me.clone()));
+        }
+    }
+}

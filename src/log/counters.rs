@@ -1,0 +1,70 @@
+//! Counts of what logs do beside appending and reading. Shared by all logs of a broker.
+//!
+//! Nothing here is touched on the path of a plain append or read: counts that belong to it are
+//! worked out from the borders.
+
+use crate::sync::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Running totals since the broker was opened.
+        #[derive(Debug, Default)]
+        pub(crate) struct LogCounters {
+            $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl LogCounters {
+            /// Every counter by name, for health reports and metrics.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.total()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Segments closed because the next batch did not belong into them.
+    rolls,
+    /// Retired segments cut, synced and indexed.
+    seals,
+    /// Syncs of segment files.
+    syncs,
+    /// Syncs that failed. Each made a partition read-only.
+    sync_failures,
+    /// Growth steps that a writer took itself, because none was prepared.
+    writer_steps,
+    /// Growth steps that were taken ahead of a writer.
+    prepared_steps,
+    /// Segments that retention, or a deletion of records, removed.
+    segments_deleted,
+    /// Bytes in those segments.
+    bytes_deleted,
+    /// Batches whose stored bytes were found damaged by a read.
+    corrupt_batches,
+    /// Index files that did not fit their segment and were built anew.
+    index_rebuilds,
+    /// Bytes behind a log's end that were zeroed before its first append.
+    torn_bytes_zeroed,
+}
+
+/// One running total.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n`.
+    pub fn add(&self, n: u64) {
+        // Relaxed: totals order nothing.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The total so far.
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,107 @@
+//! What a reader keeps between reads, and what a read gives it.
+
+use bytes::Bytes;
+
+use super::segment::SegmentView;
+use crate::storage::Region;
+use std::ops::Range;
+
+/// A place in a log. As long as a reader goes on where it stopped, reading takes no lookup and no
+/// lock: the cursor knows the segment and the position.
+#[derive(Debug, Clone)]
+pub(crate) struct Cursor {
+    pub(super) offset: i64,
+    pub(super) place: Option<Place>,
+}
+
+/// Where the batch with the cursor's offset begins.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub view: SegmentView,
+    pub position: usize,
+}
+
+impl Cursor {
+    /// A cursor at `offset`; whether the log has it is found out by the read.
+    pub fn new(offset: i64) -> Cursor {
+        Cursor { offset, place: None }
+    }
+
+    /// The offset of the next record that a read gives.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Goes elsewhere.
+    pub fn seek(&mut self, offset: i64) {
+        if offset != self.offset {
+            *self = Cursor::new(offset);
+        }
+    }
+}
+
+/// Whole batches of one segment, borrowed from the mapping that the chunk keeps alive.
+///
+/// The first batch may begin below the offset that was asked for, and batches of compacted logs
+/// have holes: who reads records skips those below its own offset.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    region: Option<Region>,
+    range: Range<usize>,
+    next_offset: i64,
+}
+
+impl Chunk {
+    pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64) -> Chunk {
+        Chunk { region: Some(region), range, next_offset }
+    }
+
+    /// Nothing to be read at `offset`.
+    pub(super) fn empty(offset: i64) -> Chunk {
+        Chunk { region: None, range: 0..0, next_offset: offset }
+    }
+
+    /// The batches. Their checksums were right.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.region.as_ref().map_or(&[], |region| region.read(self.range.clone()))
+    }
+
+    /// The offset behind the last batch; the one that was asked for if there is none.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// Whether there is no batch.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// A part of [`Chunk::bytes`] that keeps the mapping alive on its own.
+    ///
+    /// # Panics
+    /// If the range is not inside.
+    pub fn share(&self, range: Range<usize>) -> Bytes {
+        let bytes = self.bytes();
+        assert!(range.start <= range.end && range.end <= bytes.len(), "{range:?} of a chunk");
+        match &self.region {
+            None => Bytes::new(),
+            Some(region) => {
+                let range = self.range.start + range.start..self.range.start + range.end;
+                Bytes::from_owner(Pinned { region: region.clone(), range })
+            }
+        }
+    }
+}
+
+/// The owner behind shared bytes.
+struct Pinned {
+    region: Region,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Pinned {
+    fn as_ref(&self) -> &[u8] {
+        self.region.read(self.range.clone())
+    }
+}

@@ -1,0 +1,164 @@
+//! Making a log durable.
+//!
+//! A flush syncs what is not durable yet, oldest first: small files of a new folder, retired
+//! segments, the folder's entries, the active segment. Only then does the recovery point move.
+//! No lock that an appender needs is held across a sync. A sync that fails is final: the pages it
+//! was to write may be gone from memory and marked clean, so a second one would prove nothing.
+
+use super::segment::Segment;
+use super::{Log, UnsyncedNames};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::File;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::{Arc, Ordering};
+use std::path::Path;
+
+/// What one flush has to sync, as it was under the lock.
+struct Batchwork {
+    /// The log end: what is durable afterwards.
+    end: i64,
+    names: UnsyncedNames,
+    active: Option<(Arc<Segment>, Arc<dyn File>)>,
+}
+
+impl Log {
+    /// Makes everything appended so far durable, and moves the recovery point behind it.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// `StorageFailed` if a sync fails or failed before: the partition takes no more appends.
+    pub fn flush(&self) -> Result<()> {
+        let end = self.log_end_offset()?;
+        if end > self.commit.durable() {
+            return self.make_durable(end);
+        }
+        if self.writer.lock().names.is_empty() {
+            return self.commit.failure().map_or(Ok(()), Err);
+        }
+        self.sync_now().map(drop)
+    }
+
+    /// Waits until everything below `upto` is durable. Of all threads that wait, one syncs.
+    ///
+    /// # Durability
+    /// What lies below `upto` survives power loss.
+    ///
+    /// # Errors
+    /// As [`Log::flush`]; whoever waited for the sync that failed gets its error.
+    pub fn make_durable(&self, upto: i64) -> Result<()> {
+        if planted(Planted::AckBeforeSync) {
+            return Ok(());
+        }
+        self.commit.wait_for(upto, || self.sync_now())
+    }
+
+    /// Syncs what is not durable and returns how far the log reached.
+    fn sync_now(&self) -> Result<i64> {
+        let work = self.take_work();
+        if planted(Planted::RecoveryPointBeforeSync) {
+            self.commit.advance_unchecked(work.end);
+        }
+        let mut outcome = self.sync(&work);
+        if outcome.is_err() && planted(Planted::RetryAfterEio) {
+            outcome = self.sync(&work);
+        }
+        match outcome {
+            Ok(()) => Ok(work.end),
+            Err(error) => Err(self.sync_failed(error)),
+        }
+    }
+
+    fn take_work(&self) -> Batchwork {
+        let mut writer = self.writer.lock();
+        writer.dirty = false;
+        Batchwork {
+            end: writer.next_offset,
+            names: std::mem::take(&mut writer.names),
+            active: writer.active.as_ref().map(|a| (a.segment.clone(), a.file.clone())),
+        }
+    }
+
+    fn sync(&self, work: &Batchwork) -> Result<()> {
+        let storage = &self.env.storage;
+        let dir = &self.id.dir;
+        let failed = |error, path: &Path| Error::io(error, "cannot sync", path);
+        for file in &work.names.files {
+            file.sync_data().map_err(|error| failed(error, dir))?;
+        }
+        let unsynced: Vec<_> =
+            self.segments.read().iter().filter(|segment| !segment.is_synced()).cloned().collect();
+        for segment in unsynced {
+            if work.active.as_ref().is_some_and(|(active, _)| Arc::ptr_eq(active, &segment)) {
+                break;
+            }
+            self.sync_segment(&segment)?;
+        }
+        if work.names.folder {
+            storage.sync_dir(dir).map_err(|error| failed(error, dir))?;
+        }
+        if work.names.parent
+            && let Some(parent) = dir.parent()
+        {
+            storage.sync_dir(parent).map_err(|error| failed(error, parent))?;
+        }
+        if let Some((segment, file)) = &work.active {
+            self.env.counters.syncs.one();
+            file.sync_data().map_err(|error| failed(error, segment.path()))?;
+        }
+        Ok(())
+    }
+
+    /// Syncs a segment without a writer.
+    fn sync_segment(&self, segment: &Arc<Segment>) -> Result<()> {
+        let failed = |error| Error::io(error, "cannot sync", segment.path());
+        let file = match segment.file() {
+            Some(file) => file,
+            None => match self.env.storage.open(segment.path()) {
+                // A retention removed it in the meantime: nothing is left to be durable.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                other => other.map_err(failed)?,
+            },
+        };
+        self.env.counters.syncs.one();
+        file.sync_data().map_err(failed)?;
+        segment.set_synced();
+        Ok(())
+    }
+
+    /// Makes the partition read-only: R4.
+    #[cold]
+    pub(super) fn sync_failed(&self, cause: Error) -> Error {
+        self.env.counters.sync_failures.one();
+        let path = cause.file().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
+        let message = "a sync failed, and what was appended since the last one may be lost: the \
+                       partition is read-only until the directory is opened again";
+        let error = Error::new(ErrorKind::StorageFailed, message).path(path).source(cause);
+        let error = self.at_home(error);
+        let mut writer = self.writer.lock();
+        writer.refusal.get_or_insert(error.clone());
+        writer.retire();
+        let woken = writer.watchers.take();
+        drop(writer);
+        self.commit.fail(error.clone());
+        woken.ring();
+        error
+    }
+
+    /// The error that appends get, if there is one.
+    pub fn refusal(&self) -> Option<Error> {
+        self.writer.lock().refusal.clone()
+    }
+
+    /// Whether there are records that no sync covers.
+    pub fn is_dirty(&self) -> bool {
+        self.borders.end.load(Ordering::Acquire) > self.commit.durable()
+    }
+}
+
+impl UnsyncedNames {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.folder && !self.parent
+    }
+}

@@ -1,0 +1,111 @@
+//! Group commit: one sync serves everybody who waits for it.
+//!
+//! Whoever finds nobody syncing becomes the leader, syncs with no lock held, and wakes the others.
+//! The leader reads how far the log reaches only after it became one, so its sync covers all who
+//! appended before. A failed sync is final: everybody who waits, and everybody later, gets it.
+
+use crate::error::Result;
+use crate::sync::{AtomicI64, Condvar, Mutex, Ordering};
+
+/// The durable border of one log, and who is moving it.
+#[derive(Debug)]
+pub(crate) struct GroupCommit {
+    /// Everything below it survives a power cut. Written with Release under `turn`.
+    durable: AtomicI64,
+    turn: Mutex<Turn>,
+    over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    leading: bool,
+    failed: Option<crate::error::Error>,
+}
+
+impl GroupCommit {
+    /// A log that is durable up to `durable`.
+    pub fn new(durable: i64) -> GroupCommit {
+        GroupCommit {
+            durable: AtomicI64::new(durable),
+            turn: Mutex::new(Turn::default()),
+            over: Condvar::new(),
+        }
+    }
+
+    /// Everything below it survives a power cut.
+    #[inline]
+    pub fn durable(&self) -> i64 {
+        // Acquire: pairs with the Release in `advance`, so that whoever saw the border also sees
+        // what was done before the sync ended.
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Moves the border without a sync: recovery vouches for what lies below.
+    pub fn advance(&self, upto: i64) {
+        let _turn = self.turn.lock();
+        self.raise(upto);
+    }
+
+    /// The planted bug of a border that moves before the sync that it stands for.
+    pub fn advance_unchecked(&self, upto: i64) {
+        self.durable.fetch_max(upto, Ordering::Release);
+    }
+
+    /// The error of the sync that failed, if one did.
+    pub fn failure(&self) -> Option<crate::error::Error> {
+        self.turn.lock().failed.clone()
+    }
+
+    /// Makes `fail` the outcome of everything from here on, and wakes all who wait.
+    pub fn fail(&self, error: crate::error::Error) {
+        let mut turn = self.turn.lock();
+        turn.failed.get_or_insert(error);
+        drop(turn);
+        self.over.notify_all();
+    }
+
+    /// Returns once everything below `upto` is durable. `sync` makes the log durable as far as it
+    /// reaches when it is called, and returns how far that was; it runs on the leader's thread
+    /// with no lock of this type held.
+    ///
+    /// # Errors
+    /// That of the sync that failed, whichever thread led it.
+    pub fn wait_for(&self, upto: i64, mut sync: impl FnMut() -> Result<i64>) -> Result<()> {
+        if self.durable() >= upto {
+            return Ok(());
+        }
+        let mut turn = self.turn.lock();
+        loop {
+            if self.durable() >= upto {
+                return Ok(());
+            }
+            if let Some(error) = &turn.failed {
+                return Err(error.clone());
+            }
+            if turn.leading {
+                self.over.wait(&mut turn);
+                continue;
+            }
+            turn.leading = true;
+            drop(turn);
+            let outcome = sync();
+            turn = self.turn.lock();
+            turn.leading = false;
+            match outcome {
+                Ok(reached) => self.raise(reached),
+                Err(error) => {
+                    turn.failed.get_or_insert(error);
+                }
+            }
+            self.over.notify_all();
+        }
+    }
+
+    /// The turn's lock is held by the caller, so that a load and a store are enough.
+    fn raise(&self, upto: i64) {
+        if upto > self.durable.load(Ordering::Relaxed) {
+            // Release: pairs with the Acquire in `durable`.
+            self.durable.store(upto, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading: whole batches from a cursor on, borrowed from the mapping.
+//!
+//! A sequential read loads two borders and walks batch headers. Checksums are verified once for
+//! each part of a segment per open; what this process appended counts as verified.
+
+use super::cursor::{Chunk, Cursor, Place};
+use super::segment::{Segment, SegmentView};
+use super::{Borders, Log};
+use crate::config::IsolationLevel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{BatchFault, RecordBatch};
+use crate::sync::{Arc, Ordering};
+
+impl Log {
+    /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
+    /// least one if there is one below the end that `isolation` sees. Moves the cursor behind
+    /// them. An empty chunk means the end, or only that a later call goes on in the next segment
+    /// when the cursor's offset is below the end.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path
+    /// and position where the stored bytes are damaged, once everything before was read;
+    /// `Io` when a segment cannot be opened.
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        let borders = self.known()?;
+        let end = borders.end.load(Ordering::Acquire);
+        let upto = match isolation {
+            IsolationLevel::ReadUncommitted => end,
+            IsolationLevel::ReadCommitted => borders.stable(end),
+        };
+        let start = borders.start.load(Ordering::Acquire);
+        if cursor.offset < start || cursor.offset >= upto {
+            return self.nothing_there(cursor, start, end);
+        }
+        let mut place = match cursor.place.take() {
+            Some(place) => place,
+            None => self.locate(cursor.offset)?,
+        };
+        loop {
+            if let Some(chunk) = self.take(&mut place, max_bytes, upto)? {
+                cursor.offset = chunk.next_offset();
+                cursor.place = Some(place);
+                return Ok(chunk);
+            }
+            match self.next_place(&place, cursor.offset)? {
+                Some(next) => place = next,
+                None => {
+                    cursor.place = Some(place);
+                    return Ok(Chunk::empty(cursor.offset));
+                }
+            }
+        }
+    }
+
+    /// The answer where the cursor does not lie between the start and the reader's end.
+    #[cold]
+    fn nothing_there(&self, cursor: &mut Cursor, start: i64, end: i64) -> Result<Chunk> {
+        if cursor.offset < start || cursor.offset > end {
+            cursor.place = None;
+            let message = format!("the log has the offsets {start} to {end}");
+            let error = Error::new(ErrorKind::OffsetOutOfRange, message);
+            return Err(self.at_home(error.offset(cursor.offset)));
+        }
+        Ok(Chunk::empty(cursor.offset))
+    }
+
+    /// Batches from `place` on, below `upto`; `None` if the view has none.
+    fn take(&self, place: &mut Place, max_bytes: usize, upto: i64) -> Result<Option<Chunk>> {
+        let from = place.position;
+        let bytes = place.view.bytes_from(from);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let proven = place.view.segment().is_proven(from, from + bytes.len().min(max_bytes));
+        let mut taken = 0;
+        let mut next_offset = None;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            let batch = RecordBatch::parse(rest).and_then(|batch| {
+                // A batch that reaches beyond the bytes asked for was not covered by the look
+                // above; what is proven is looked at again.
+                let at = from + taken;
+                let size = batch.bytes().len();
+                if !proven && !place.view.segment().is_proven(at, at + size) {
+                    batch.check_crc()?;
+                }
+                Ok(batch)
+            });
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(_) if taken > 0 => break,
+                Err(fault) => return Err(self.damaged(place, fault)),
+            };
+            let size = batch.bytes().len();
+            let next = batch.header().next_offset();
+            if next > upto || (taken > 0 && taken + size > max_bytes) {
+                break;
+            }
+            taken += size;
+            next_offset = Some(next);
+        }
+        let Some(next_offset) = next_offset else { return Ok(None) };
+        if !proven {
+            place.view.segment().prove(from, from + taken);
+        }
+        place.position += taken;
+        let region = place.view.region().clone();
+        Ok(Some(Chunk::new(region, from..from + taken, next_offset)))
+    }
+
+    /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a
+    /// hole. `None` if the bytes are not there yet.
+    #[cold]
+    fn next_place(&self, place: &Place, offset: i64) -> Result<Option<Place>> {
+        let next = self.locate(offset)?;
+        let same = Arc::ptr_eq(place.view.segment(), next.view.segment());
+        let moved = !same
+            || next.position > place.position
+            || next.view.limit() > place.view.limit().max(place.position);
+        Ok(moved.then_some(next))
+    }
+
+    /// The place of the batch that holds `offset`, or of the first one behind it.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` if no segment holds it.
+    pub(super) fn locate(&self, offset: i64) -> Result<Place> {
+        self.opened()?;
+        let mut segment = self.segment_of(offset);
+        while let Some(candidate) = segment {
+            let view = self.view(&candidate)?;
+            let from = self.position_hint(&candidate, offset)?;
+            if let Some(position) = self.walk_to(&view, from, offset)? {
+                return Ok(Place { view, position });
+            }
+            segment = self.segment_behind(&candidate);
+            if segment.is_none() {
+                // The end: the reader waits here for the next batch.
+                let position = view.limit();
+                return Ok(Place { view, position });
+            }
+        }
+        let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no segment for it");
+        Err(self.at_home(error.offset(offset)))
+    }
+
+    /// The segment that `offset` belongs to.
+    pub(super) fn segment_of(&self, offset: i64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|segment| segment.base_offset <= offset);
+        segments.get(after.saturating_sub(1)).cloned()
+    }
+
+    /// The segment behind this one.
+    pub(super) fn segment_behind(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|s| s.base_offset <= segment.base_offset);
+        segments.get(after).cloned()
+    }
+
+    /// A view of a segment, mapped where it was not.
+    pub(super) fn view(&self, segment: &Arc<Segment>) -> Result<SegmentView> {
+        let (view, opened) =
+            segment.view(&*self.env.storage).map_err(|error| self.at_home(error))?;
+        if opened {
+            self.env.mapped.touch(segment);
+        }
+        Ok(view)
+    }
+
+    /// The first batch from `position` on whose last offset is not below `offset`.
+    fn walk_to(
+        &self,
+        view: &SegmentView,
+        mut position: usize,
+        offset: i64,
+    ) -> Result<Option<usize>> {
+        let limit = view.limit();
+        while position < limit {
+            let bytes = view.region().read(position..limit);
+            let batch = RecordBatch::parse(bytes)
+                .map_err(|fault| self.damaged(&Place { view: view.clone(), position }, fault))?;
+            if batch.header().last_offset() >= offset {
+                return Ok(Some(position));
+            }
+            position += batch.bytes().len();
+        }
+        Ok(None)
+    }
+
+    /// The error of stored bytes that are not what was written.
+    #[cold]
+    pub(super) fn damaged(&self, place: &Place, fault: BatchFault) -> Error {
+        self.env.counters.corrupt_batches.one();
+        let error =
+            fault.into_error().path(place.view.segment().path()).position(place.position as u64);
+        self.at_home(error)
+    }
+
+    pub(super) fn start_of(borders: &Borders) -> i64 {
+        borders.start.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,235 @@
+//! Making room for an append: the first segment, growth steps, rolls.
+//!
+//! All of it is the slow path of an append, on the appender's thread. Nothing here syncs or cuts:
+//! a roll makes a file, hands the old one to the seal queue, and goes on.
+
+use super::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};
+use super::append::After;
+use super::names::{FileKind, file_name};
+use super::segment::{Extent, Segment};
+use super::state::{LastBatch, SegmentState};
+use super::summary::SegmentIndexes;
+use super::{Log, Writer};
+use crate::config::LogConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::BatchHeader;
+use crate::storage::File;
+use crate::sync::{Arc, MutexGuard};
+
+/// Mappings and allocations are made in whole pages.
+pub(super) const PAGE_BYTES: u64 = 4096;
+
+impl Writer {
+    /// Whether the batch can be stored with no more than stores.
+    #[inline]
+    pub(super) fn fits(&self, incoming: Incoming) -> bool {
+        self.active.as_ref().is_some_and(|active| active.fits(incoming))
+    }
+
+    /// The last batch below the end, if there is one.
+    pub(super) fn find_last_batch(&self) -> Option<LastBatch> {
+        let (Some(active), Some(position)) = (&self.active, self.last_position) else {
+            return self.last_batch;
+        };
+        let bytes = active.region.region().read(position..active.position);
+        let header = BatchHeader::parse(bytes).ok()?;
+        Some(LastBatch {
+            segment: active.segment.base_offset,
+            position: position as u64,
+            base_offset: header.base_offset,
+            crc: header.crc,
+        })
+    }
+
+    /// Lets the active segment go, if there is one.
+    pub(super) fn retire(&mut self) -> Option<Arc<Segment>> {
+        self.last_batch = self.find_last_batch();
+        self.last_position = None;
+        let active = self.active.take()?;
+        Some(active.retire(self.next_offset).0)
+    }
+}
+
+impl Log {
+    /// Does what an append needs beside stores. `incoming` is given its offset anew, because the
+    /// lock may be released in between.
+    ///
+    /// # Errors
+    /// Those of [`Log::append`]. The log's content is unchanged.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn make_room<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        incoming: &mut Incoming,
+        last_offset_delta: i32,
+        now_ms: i64,
+        after: &mut After,
+    ) -> Result<MutexGuard<'a, Writer>> {
+        loop {
+            incoming.last_offset = writer.next_offset + i64::from(last_offset_delta);
+            if let Some(refusal) = &writer.refusal {
+                return Err(refusal.clone());
+            }
+            if writer.active.is_none() {
+                drop(writer);
+                self.make_ready(now_ms)?;
+                writer = self.writer.lock();
+                continue;
+            }
+            let outcome = self.widen(&mut writer, *incoming, now_ms, after);
+            if let Err(error) = outcome {
+                drop(writer);
+                self.announce(after);
+                return Err(self.at_home(error));
+            }
+            return Ok(writer);
+        }
+    }
+
+    /// Rolls or grows, so that the batch fits the active segment.
+    fn widen(
+        &self,
+        writer: &mut Writer,
+        incoming: Incoming,
+        now_ms: i64,
+        after: &mut After,
+    ) -> Result<()> {
+        if writer.active.as_ref().is_some_and(|active| active.must_roll(incoming, now_ms)) {
+            self.roll(writer, incoming.size, now_ms)?;
+            after.seal = true;
+        }
+        let Some(active) = &mut writer.active else { return Ok(()) };
+        let end = active.position + incoming.size;
+        if end > active.wake_at {
+            active.wake_at = usize::MAX;
+            after.prepare = true;
+        }
+        if end > active.prepared() {
+            self.env.counters.writer_steps.one();
+            active.grow(end).map_err(|error| {
+                Error::io(error, "cannot grow the segment", active.segment.path())
+            })?;
+        }
+        active.refresh();
+        Ok(())
+    }
+
+    /// Opens a new segment at the log end and retires the active one.
+    ///
+    /// # Errors
+    /// Those of making the file. The old segment stays active then.
+    pub(super) fn roll(&self, writer: &mut Writer, size: usize, now_ms: i64) -> Result<()> {
+        let base_offset = writer.next_offset;
+        let mut first_bytes = FIRST_STEP_BYTES.max(size as u64);
+        if let Some(active) = &writer.active {
+            first_bytes = first_bytes.max(active.step_bytes);
+            if active.segment.base_offset == base_offset {
+                // An empty segment that is mapped too small for the batch makes way.
+                return self.replace_empty(writer, first_bytes, now_ms);
+            }
+        }
+        let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
+        writer.retire();
+        self.install(writer, active);
+        self.env.counters.rolls.one();
+        Ok(())
+    }
+
+    fn replace_empty(&self, writer: &mut Writer, first_bytes: u64, now_ms: i64) -> Result<()> {
+        let base_offset = writer.next_offset;
+        writer.retire();
+        if let Some(segment) = self.segments.write().pop_back() {
+            let removed = self.env.storage.remove(segment.path());
+            removed.map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
+        }
+        let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
+        self.install(writer, active);
+        Ok(())
+    }
+
+    /// Makes a new segment the active one.
+    pub(super) fn install(&self, writer: &mut Writer, active: Active) {
+        self.segments.write().push_back(active.segment.clone());
+        writer.active = Some(active);
+        writer.last_position = None;
+        writer.names.folder = true;
+    }
+
+    /// Makes the file of a new segment.
+    pub(super) fn create_segment(
+        &self,
+        config: &LogConfig,
+        base_offset: i64,
+        first_bytes: u64,
+        now_ms: i64,
+    ) -> Result<Active> {
+        let path = self.id.dir.join(file_name(base_offset, FileKind::Log));
+        let map_bytes = map_bytes(config);
+        let storage = &self.env.storage;
+        let create =
+            |first: u64| storage.create(&path, map_bytes, whole_pages(first).min(map_bytes));
+        let mut file = create(first_bytes);
+        if file.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists) {
+            // Left over from a file that was never part of this log: its offsets are not taken.
+            storage.remove(&path).map_err(|e| Error::io(e, "cannot remove left-over", &path))?;
+            file = create(first_bytes);
+        }
+        if file.as_ref().is_err_and(|e| Error::is_full(e)) && first_bytes > FIRST_STEP_BYTES {
+            file = create(FIRST_STEP_BYTES);
+        }
+        let file = file.map_err(|e| Error::io(e, "cannot make a segment", &path))?;
+        let segment = Arc::new(Segment::active(&self.id.dir, base_offset, file.clone()));
+        let extent = Extent::of(&SegmentState::empty(base_offset, true));
+        self.activate(segment, file, extent, SegmentIndexes::default(), config, now_ms)
+    }
+
+    /// Takes the writer of a file whose batches end at `extent`.
+    pub(super) fn activate(
+        &self,
+        segment: Arc<Segment>,
+        file: Arc<dyn File>,
+        extent: Extent,
+        indexes: SegmentIndexes,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> Result<Active> {
+        let path = segment.path().to_path_buf();
+        let region =
+            file.region().map_err(|e| Error::io(e, "cannot map the segment", &path))?.clone();
+        let mut writer = region.writer().ok_or_else(|| {
+            Error::new(ErrorKind::IllegalState, "the segment has a writer already").path(&path)
+        })?;
+        writer.publish(usize::try_from(extent.size_bytes).unwrap_or(usize::MAX));
+        let limits = Limits::new(config, self.jitter(segment.base_offset));
+        Ok(Active::new(segment, file, writer, extent, indexes, limits, now_ms))
+    }
+}
+
+/// How much is mapped for a segment: its whole size, once.
+pub(super) fn map_bytes(config: &LogConfig) -> u64 {
+    whole_pages(config.segment_bytes.clamp(1, i32::MAX as u64))
+}
+
+pub(super) fn whole_pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE_BYTES)
+}
+
+impl Active {
+    /// Grows the file so that it reaches `end` at least: by a whole step, or, on a disk that has
+    /// not so much left, by as much as is needed.
+    pub(super) fn grow(&mut self, end: usize) -> std::io::Result<()> {
+        let capacity = self.region.region().capacity() as u64;
+        let prepared = self.prepared() as u64;
+        let needed = whole_pages(end as u64).min(capacity);
+        let wanted = needed.max(prepared.saturating_add(self.step_bytes)).min(capacity);
+        let grown = match self.file.allocate(wanted) {
+            Err(error) if wanted > needed && Error::is_full(&error) => self.file.allocate(needed),
+            other => other,
+        };
+        grown?;
+        self.set_wake(self.step_bytes / 2);
+        self.step_bytes = (self.step_bytes * 2).min(STEP_BYTES_MAX);
+        Ok(())
+    }
+}
