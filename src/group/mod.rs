@@ -1,15 +1,31 @@
 //! Consumer groups: who is in a group, who owns which partition, and how far a group has read.
 //!
-//! The coordinator is a pure state machine: a handler is given the request and `now`, and answers
-//! with the response and the records to append to `__consumer_offsets`. There is no I/O, no lock
-//! and no clock in here. What it does not do: append, sync, wake anybody, run assignors.
+//! [`GroupCoordinator`] is a pure state machine. A handler is given the request and `now`, and
+//! answers with a [`Step`]: the response and the records to append to `__consumer_offsets`. What
+//! the records describe becomes true when the caller reports that they were stored; a step that
+//! is dropped changed nothing of it. Loading goes through the same records. There is no I/O, no
+//! lock and no clock in here. What it does not do: append, sync, wake anybody, run assignors.
 
+mod admin;
+mod coordinator;
 mod hash;
+mod join;
+mod liveness;
+mod members;
+mod modern;
+mod offsets;
 pub(crate) mod protocol;
+mod replay;
 pub(crate) mod request;
 pub(crate) mod schema;
+mod state;
+mod sync;
 mod wire;
 
+pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 pub(crate) use hash::{java_hash, partition_for};
+pub(crate) use offsets::ClampedOffset;
+pub(crate) use replay::RecordPosition;
 pub(crate) use request::*;
 pub(crate) use schema::{Encoded, GroupRecord};
+pub(crate) use state::GroupState;

@@ -1,0 +1,198 @@
+//! What administrators see and do: list, describe, delete.
+
+use super::coordinator::{GroupCoordinator, Step, Then, refusal};
+use super::protocol::Assignment;
+use super::request::{
+    DescribedGroup, DescribedMember, GroupType, ListedGroup, PartitionOutcomes, TopicLookup,
+};
+use super::schema::GroupRecord;
+use super::state::{Group, GroupState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::topic::{TopicId, TopicPartition};
+use std::sync::Arc;
+
+impl GroupCoordinator {
+    /// Every group, by name.
+    pub(crate) fn list(&self) -> Vec<ListedGroup> {
+        let listed = self.groups.values().map(|group| match &group.modern {
+            Some(modern) => ListedGroup {
+                group_id: group.id.clone(),
+                group_type: GroupType::Consumer,
+                protocol_type: "consumer".into(),
+                state: modern.state_name(),
+                members: modern.members.len(),
+            },
+            None => ListedGroup {
+                group_id: group.id.clone(),
+                group_type: GroupType::Classic,
+                protocol_type: group.protocol_type.clone().unwrap_or_default(),
+                state: group.state.name(),
+                members: group.members.len(),
+            },
+        });
+        listed.collect()
+    }
+
+    /// One group in full. `names` finds the topic of an id, which stored groups of the newer
+    /// protocol name topics by; what it does not find is left out.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound`.
+    pub(crate) fn describe(
+        &self,
+        group: &str,
+        names: &dyn Fn(&TopicId) -> Option<Arc<str>>,
+    ) -> Result<DescribedGroup> {
+        let group = self.groups.get(group).ok_or_else(|| not_found(group))?;
+        Ok(if group.modern.is_some() {
+            group.describe_modern(names)
+        } else {
+            group.describe_classic()
+        })
+    }
+
+    /// Deletes a group and its offsets.
+    ///
+    /// # Errors
+    /// In the response: `GroupIdNotFound`, `NonEmptyGroup`.
+    pub(crate) fn delete_group(&mut self, id: &str) -> Step<Result<()>> {
+        let Some(group) = self.groups.get(id) else { return Step::done(Err(not_found(id))) };
+        if !group.has_no_members() {
+            let why = "it has members; close them first";
+            return Step::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
+        }
+        let partitions = group.offsets.partitions();
+        let mut records: Vec<GroupRecord> =
+            partitions.iter().map(|partition| tombstone(&group.id, partition)).collect();
+        match &group.modern {
+            Some(modern) => records.extend(modern.tombstones()),
+            None => records.push(GroupRecord::Group { group: group.id.clone(), value: None }),
+        }
+        let append = self.append(group.id.clone(), records, Then::Nothing);
+        Step { response: Ok(()), appends: vec![append] }
+    }
+
+    /// Deletes stored offsets, one outcome per partition; where none is stored that is a success.
+    ///
+    /// # Errors
+    /// As a whole `GroupIdNotFound`, `NonEmptyGroup` (members that are no consumers). Per
+    /// partition `UnknownTopicOrPartition`, `GroupSubscribedToTopic`.
+    pub(crate) fn delete_offsets(
+        &mut self,
+        id: &str,
+        partitions: &[TopicPartition],
+        topics: TopicLookup<'_>,
+    ) -> Step<Result<PartitionOutcomes>> {
+        let Some(group) = self.groups.get(id) else { return Step::done(Err(not_found(id))) };
+        let live = !group.has_no_members();
+        if live && group.modern.is_none() && group.protocol_type.as_deref() != Some("consumer") {
+            let why = "it has members that are no consumers";
+            return Step::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
+        }
+        let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
+        let before = records.len();
+        let mut outcomes = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let exists = topics(partition.topic())
+                .is_some_and(|shape| (0..shape.partitions).contains(&partition.partition()));
+            let outcome = if !exists {
+                Err(about(ErrorKind::UnknownTopicOrPartition, "it does not exist", partition))
+            } else if live && group.reads(partition.topic()) {
+                let why = "a member of the group subscribes to the topic";
+                Err(about(ErrorKind::GroupSubscribedToTopic, why, partition))
+            } else {
+                if group.offsets.get(partition).is_some() {
+                    records.push(tombstone(&group.id, partition));
+                }
+                Ok(())
+            };
+            outcomes.push((partition.clone(), outcome));
+        }
+        let mut step = Step::done(Ok(outcomes));
+        if records.len() > before {
+            step.appends.push(self.append(group.id.clone(), records, Then::Nothing));
+        }
+        step
+    }
+}
+
+fn not_found(group: &str) -> Error {
+    refusal(ErrorKind::GroupIdNotFound, group, "it does not exist")
+}
+
+fn about(kind: ErrorKind, why: &str, partition: &TopicPartition) -> Error {
+    Error::new(kind, why).partition(partition.topic(), partition.partition())
+}
+
+fn tombstone(group: &Arc<str>, partition: &TopicPartition) -> GroupRecord {
+    GroupRecord::Offset {
+        group: group.clone(),
+        topic: partition.topic_shared().clone(),
+        partition: partition.partition(),
+        value: None,
+    }
+}
+
+impl Group {
+    /// Whether a member subscribes to the topic, or may do so for all that can be read.
+    fn reads(&self, topic: &str) -> bool {
+        self.subscribed.as_ref().is_none_or(|topics| topics.contains(topic))
+    }
+
+    fn describe_classic(&self) -> DescribedGroup {
+        let protocol = self.protocol.clone().filter(|_| self.state == GroupState::Stable);
+        let members = self.members.iter().map(|(id, member)| {
+            let mut assignment =
+                Assignment::decode(&member.assignment).unwrap_or_default().partitions;
+            assignment.sort();
+            DescribedMember {
+                member_id: id.clone(),
+                group_instance_id: member.group_instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                assignment,
+            }
+        });
+        DescribedGroup {
+            group_id: self.id.clone(),
+            group_type: GroupType::Classic,
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            state: self.state.name(),
+            generation_id: self.generation_id,
+            protocol: protocol.unwrap_or_default(),
+            leader_id: self.leader_id.clone(),
+            members: members.collect(),
+        }
+    }
+
+    fn describe_modern(&self, names: &dyn Fn(&TopicId) -> Option<Arc<str>>) -> DescribedGroup {
+        let modern = self.modern.as_ref();
+        let members = modern.iter().flat_map(|modern| &modern.members).map(|(id, member)| {
+            let mut assignment = Vec::new();
+            for (topic, partitions) in &member.assigned {
+                if let Some(name) = names(topic) {
+                    let partitions = partitions.iter();
+                    assignment.extend(partitions.map(|&p| TopicPartition::new(name.clone(), p)));
+                }
+            }
+            assignment.sort();
+            DescribedMember {
+                member_id: id.clone(),
+                group_instance_id: member.group_instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                assignment,
+            }
+        });
+        DescribedGroup {
+            group_id: self.id.clone(),
+            group_type: GroupType::Consumer,
+            protocol_type: "consumer".into(),
+            state: modern.map_or("Empty", |modern| modern.state_name()),
+            generation_id: modern.map_or(0, |modern| modern.epoch),
+            protocol: modern.map(|modern| modern.assignor()).unwrap_or_default(),
+            leader_id: None,
+            members: members.collect(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The coordinator of all groups: what a handler gives back, and how it comes true.
+//!
+//! The caller holds one lock around the coordinator. At every entry it runs what is due
+//! ([`GroupCoordinator::expire`]), then the handler, then stores each [`Append`] of the step and
+//! reports it ([`GroupCoordinator::applied`]). An append that failed is dropped: nothing that it
+//! describes has happened, and the caller answers with the failure. Memberships are not in the
+//! log, so members that left or ran out of time are gone either way; the record that says so is
+//! owed then, and goes with the group's next append.
+
+use super::hash::partition_for;
+use super::replay::RecordPosition;
+use super::request::SyncAnswer;
+use super::schema::GroupRecord;
+use super::state::{Group, GroupState, PendingMember};
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::{Now, TimerQueue};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The broker's settings for groups.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupConfig {
+    /// `group.min.session.timeout.ms`.
+    pub(crate) min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub(crate) max_session_timeout: Duration,
+    /// `group.initial.rebalance.delay.ms`.
+    pub(crate) initial_rebalance_delay: Duration,
+    /// `group.max.size`.
+    pub(crate) max_size: usize,
+    /// `offset.metadata.max.bytes`, compared with the length in UTF-16 units.
+    pub(crate) offset_metadata_max_bytes: usize,
+    /// How many partitions `__consumer_offsets` has. At least 1.
+    pub(crate) offsets_topic_partitions: i32,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        GroupConfig {
+            min_session_timeout: Duration::from_secs(6),
+            max_session_timeout: Duration::from_secs(1800),
+            initial_rebalance_delay: Duration::ZERO,
+            max_size: i32::MAX as usize,
+            offset_metadata_max_bytes: 4096,
+            offsets_topic_partitions: 50,
+        }
+    }
+}
+
+/// What a handler gives back.
+#[derive(Debug)]
+#[must_use = "its records have to be stored, and reported with `applied`"]
+pub(crate) struct Step<R> {
+    /// True once the appends are stored. See the module about appends that fail.
+    pub(crate) response: R,
+    /// In order. More than one only where several groups changed.
+    pub(crate) appends: Vec<Append>,
+}
+
+impl<R> Step<R> {
+    /// A response that no record is needed for.
+    pub(super) fn done(response: R) -> Step<R> {
+        Step { response, appends: Vec::new() }
+    }
+}
+
+/// Records of one group, to be stored as one batch.
+#[derive(Debug)]
+#[must_use = "records have to be stored, and reported with `applied`"]
+pub(crate) struct Append {
+    pub(crate) group: Arc<str>,
+    /// The partition of `__consumer_offsets` that they belong into.
+    pub(crate) partition: i32,
+    /// Never empty.
+    pub(crate) records: Vec<GroupRecord>,
+    pub(super) then: Then,
+}
+
+/// What an append means beyond its records.
+#[derive(Debug)]
+pub(super) enum Then {
+    Nothing,
+    /// The group is made for a member that was given this id.
+    Create {
+        member_id: Arc<str>,
+        session_timeout: Duration,
+    },
+    /// The leader's assignments count.
+    Stabilise {
+        generation_id: i32,
+        leader_id: Arc<str>,
+    },
+}
+
+/// What falls due.
+#[derive(Debug, Clone)]
+pub(super) struct Timer {
+    pub(super) group: Arc<str>,
+    pub(super) due: Due,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Due {
+    /// The rebalance timeout, the initial delay or the sync timeout.
+    Phase,
+    Member(Arc<str>),
+    Pending(Arc<str>),
+}
+
+impl Timer {
+    pub(super) fn phase(group: Arc<str>) -> Timer {
+        Timer { group, due: Due::Phase }
+    }
+}
+
+/// What a group needs of the coordinator while it changes.
+pub(super) struct Context<'a> {
+    pub(super) timers: &'a mut TimerQueue<Timer>,
+    pub(super) config: &'a GroupConfig,
+    pub(super) moved: &'a mut BTreeSet<Arc<str>>,
+    pub(super) emptied: &'a mut BTreeSet<Arc<str>>,
+    pub(super) now: Now,
+}
+
+/// All groups of a broker.
+#[derive(Debug)]
+pub(crate) struct GroupCoordinator {
+    pub(super) config: GroupConfig,
+    pub(super) groups: BTreeMap<Arc<str>, Group>,
+    pub(super) timers: TimerQueue<Timer>,
+    moved: BTreeSet<Arc<str>>,
+    /// Groups that became empty in the present entry.
+    emptied: BTreeSet<Arc<str>>,
+    /// Groups with pending offsets, by partition of the offsets topic and producer id.
+    pub(super) open_transactions: BTreeMap<(i32, i64), BTreeSet<Arc<str>>>,
+}
+
+impl GroupCoordinator {
+    /// A coordinator without groups.
+    pub(crate) fn new(config: GroupConfig) -> GroupCoordinator {
+        GroupCoordinator {
+            config,
+            groups: BTreeMap::new(),
+            timers: TimerQueue::new(),
+            moved: BTreeSet::new(),
+            emptied: BTreeSet::new(),
+            open_transactions: BTreeMap::new(),
+        }
+    }
+
+    /// The partition of `__consumer_offsets` that keeps a group.
+    pub(crate) fn partition_of(&self, group: &str) -> i32 {
+        partition_for(group, self.config.offsets_topic_partitions)
+    }
+
+    /// When [`expire`](Self::expire) has something to do at the earliest, on the monotonic scale.
+    /// May be early, never late.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        self.timers.next_deadline()
+    }
+
+    /// Runs everything that is due at `now`, each at the moment it was due: sessions, polls that
+    /// did not come, rebalance and sync timeouts, initial delays.
+    pub(crate) fn expire(&mut self, now: Now) -> Step<()> {
+        while let Some((key, timer)) = self.timers.pop_due(now.mono) {
+            let late = now.mono.saturating_sub(key.deadline());
+            let late_ms = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
+            let at = Now {
+                wall_ms: now.wall_ms.saturating_sub(late_ms),
+                mono: key.deadline().min(now.mono),
+            };
+            let Some((group, mut context)) = self.enter(&timer.group, at) else { continue };
+            match timer.due {
+                Due::Phase => group.phase_due(&mut context),
+                Due::Member(member) => group.member_due(&member, &mut context),
+                Due::Pending(member) => group.pending_due(&member, &mut context),
+            }
+        }
+        self.step(())
+    }
+
+    /// The groups that moved since the last call: their members have an answer to fetch or a
+    /// rebalance to learn of.
+    pub(crate) fn take_moved(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.moved).into_iter().collect()
+    }
+
+    /// Reports that an append was stored, its first record at `base_offset`.
+    pub(crate) fn applied(&mut self, append: Append, base_offset: i64, now: Now) {
+        for (record, offset) in append.records.iter().zip(base_offset..) {
+            if let GroupRecord::Group { value: Some(_), .. } = record {
+                if let Some(group) = self.groups.get_mut(&append.group) {
+                    group.owed = false;
+                }
+            } else {
+                let at = RecordPosition { partition: append.partition, offset, producer_id: None };
+                self.replay(record, at);
+            }
+        }
+        match append.then {
+            Then::Nothing => {}
+            Then::Create { member_id, session_timeout } => {
+                self.create(append.group, member_id, session_timeout, now);
+            }
+            Then::Stabilise { generation_id, leader_id } => {
+                let Some((group, mut context)) = self.enter(&append.group, now) else { return };
+                for record in &append.records {
+                    if let GroupRecord::Group { value: Some(value), .. } = record {
+                        group.stabilise(value, generation_id, &leader_id, &mut context);
+                    }
+                }
+            }
+        }
+    }
+
+    fn create(&mut self, id: Arc<str>, member: Arc<str>, session_timeout: Duration, now: Now) {
+        let group =
+            self.groups.entry(id.clone()).or_insert_with(|| Group::new(id.clone(), now.wall_ms));
+        let timer = Timer { group: id, due: Due::Pending(member.clone()) };
+        let timer = self.timers.insert(now.mono.saturating_add(session_timeout), timer);
+        group.pending.insert(member, PendingMember { timer: Some(timer) });
+    }
+
+    /// The records that are owed: of groups that became empty without a record of it, and of
+    /// offsets that were clamped. To be stored with the first append of a life, or whenever the
+    /// caller likes.
+    pub(crate) fn owed(&self) -> Vec<Append> {
+        let partitions = self.config.offsets_topic_partitions;
+        let mut appends = Vec::new();
+        for group in self.groups.values() {
+            let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
+            records.extend(group.offsets.owed_records(&group.id));
+            if !records.is_empty() {
+                appends.push(Append {
+                    group: group.id.clone(),
+                    partition: partition_for(&group.id, partitions),
+                    records,
+                    then: Then::Nothing,
+                });
+            }
+        }
+        appends
+    }
+
+    pub(super) fn enter(&mut self, group: &str, now: Now) -> Option<(&mut Group, Context<'_>)> {
+        let group = self.groups.get_mut(group)?;
+        let context = Context {
+            timers: &mut self.timers,
+            config: &self.config,
+            moved: &mut self.moved,
+            emptied: &mut self.emptied,
+            now,
+        };
+        Some((group, context))
+    }
+
+    /// Wraps up a handler: groups that became empty in it get their record.
+    pub(super) fn step<R>(&mut self, response: R) -> Step<R> {
+        let mut appends = Vec::new();
+        for id in std::mem::take(&mut self.emptied) {
+            if let Some(record) = self.groups.get(&id).and_then(Group::owed_record) {
+                appends.push(self.append(id, vec![record], Then::Nothing));
+            }
+        }
+        Step { response, appends }
+    }
+
+    pub(super) fn append(&self, group: Arc<str>, records: Vec<GroupRecord>, then: Then) -> Append {
+        let partition = self.partition_of(&group);
+        Append { group, partition, records, then }
+    }
+}
+
+impl Group {
+    /// The record that the log lacks, if it lacks one. A group with members is described by the
+    /// next leader's assignments, which makes it unnecessary.
+    pub(super) fn owed_record(&self) -> Option<GroupRecord> {
+        (self.owed && self.state == GroupState::Empty).then(|| self.present_record())
+    }
+}
+
+/// A refusal that names the group.
+pub(super) fn refusal(kind: ErrorKind, group: &str, why: &str) -> Error {
+    Error::new(kind, format!("group {group}: {why}"))
+}
+
+pub(super) fn unknown_member(group: &str, member: &str) -> Error {
+    let why = format!("no member {member:?}; join again");
+    refusal(ErrorKind::UnknownMemberId, group, &why)
+}
+
+pub(super) fn rebalancing(group: &str) -> Error {
+    refusal(ErrorKind::RebalanceInProgress, group, "it is rebalancing; join again")
+}
+
+pub(super) fn check_group_id(group: &str) -> Result<()> {
+    if group.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidGroupId, "a group id has at least one character"));
+    }
+    Ok(())
+}
+
+impl SyncAnswer {
+    pub(super) fn from_parked(answer: Result<Arc<[u8]>>) -> Result<SyncAnswer> {
+        answer.map(SyncAnswer::Assigned)
+    }
+}

@@ -1,0 +1,331 @@
+//! Committed offsets: OffsetCommit with its rules, OffsetFetch, clamping, deletion of topics.
+
+use super::coordinator::{GroupCoordinator, Step, Then, rebalancing, refusal, unknown_member};
+use super::request::{
+    CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
+};
+use super::schema::{GroupRecord, OffsetValue};
+use super::state::{Group, GroupState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Now;
+use crate::topic::{TopicId, TopicPartition};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// An offset and where in the log its record stands.
+#[derive(Debug, Clone)]
+pub(super) struct StoredOffset {
+    pub(super) value: OffsetValue,
+    pub(super) record_offset: i64,
+}
+
+/// The offsets of one group.
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    stored: BTreeMap<Arc<str>, BTreeMap<i32, StoredOffset>>,
+    /// Offsets of open transactions, by producer id.
+    pending: BTreeMap<i64, BTreeMap<TopicPartition, StoredOffset>>,
+    /// Offsets that were clamped and whose record says otherwise.
+    clamped: BTreeSet<TopicPartition>,
+}
+
+/// An offset that lay beyond the end of its log, and was brought back to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClampedOffset {
+    pub(crate) group: Arc<str>,
+    pub(crate) partition: TopicPartition,
+    pub(crate) committed: i64,
+    pub(crate) log_end_offset: i64,
+}
+
+impl GroupCoordinator {
+    /// OffsetCommit. One outcome per partition, in the order of the request; those that are
+    /// accepted are stored together. A commit with generation -1 and no member id is that of a
+    /// consumer without group management, or of an administrator.
+    ///
+    /// # Errors
+    /// For the whole commit: `GroupIdNotFound`, `UnknownMemberId`, `FencedInstanceId`,
+    /// `IllegalGeneration`, `RebalanceInProgress`. Per partition: `UnknownTopicOrPartition`,
+    /// `OffsetMetadataTooLarge`.
+    pub(crate) fn commit(
+        &mut self,
+        member: &MemberRef,
+        offsets: &[OffsetToCommit],
+        topics: TopicLookup<'_>,
+        now: Now,
+    ) -> Step<Result<PartitionOutcomes>> {
+        let mut records = Vec::with_capacity(offsets.len());
+        match self.enter(&member.group_id, now) {
+            Some((group, mut context)) => {
+                if let Err(error) = group.check_commit(member) {
+                    return Step::done(Err(error));
+                }
+                group.renew(&member.member_id, None, &mut context);
+                records.extend(group.owed_record());
+            }
+            None if member.generation_id >= 0 => {
+                let why = "it does not exist, so it has no generation to commit in";
+                let error = refusal(ErrorKind::GroupIdNotFound, &member.group_id, why);
+                return Step::done(Err(error));
+            }
+            None => {}
+        }
+        let before = records.len();
+        let mut outcomes = Vec::with_capacity(offsets.len());
+        let mut known: Option<(&Arc<str>, Option<TopicShape>)> = None;
+        for commit in offsets {
+            let topic = commit.partition.topic_shared();
+            let shape = match known {
+                Some((name, shape)) if name == topic => shape,
+                _ => topics(topic),
+            };
+            known = Some((topic, shape));
+            let outcome = self.check_offset(commit, shape);
+            if let Ok(id) = outcome {
+                records.push(offset_record(&member.group_id, commit, id, now));
+            }
+            outcomes.push((commit.partition.clone(), outcome.map(|_| ())));
+        }
+        let mut step = Step::done(Ok(outcomes));
+        if records.len() > before {
+            step.appends.push(self.append(member.group_id.clone(), records, Then::Nothing));
+        }
+        step
+    }
+
+    fn check_offset(&self, commit: &OffsetToCommit, shape: Option<TopicShape>) -> Result<TopicId> {
+        let partition = &commit.partition;
+        let Some(shape) = shape else {
+            return Err(unknown_partition(partition, "no such topic"));
+        };
+        if !(0..shape.partitions).contains(&partition.partition()) {
+            return Err(unknown_partition(partition, "the topic has no such partition"));
+        }
+        let limit = self.config.offset_metadata_max_bytes;
+        // UTF-8 is never shorter than UTF-16 counted in units.
+        if commit.metadata.len() > limit && commit.metadata.encode_utf16().count() > limit {
+            let why = format!("commit metadata is longer than offset.metadata.max.bytes = {limit}");
+            return Err(Error::new(ErrorKind::OffsetMetadataTooLarge, why)
+                .partition(partition.topic(), partition.partition()));
+        }
+        Ok(shape.id)
+    }
+
+    /// OffsetFetch for some partitions: `None` where nothing is stored, also when the group does
+    /// not exist.
+    ///
+    /// # Errors
+    /// `UnstableOffsetCommit` per partition, with `require_stable`, while an open transaction
+    /// holds an offset for it.
+    pub(crate) fn committed(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+        require_stable: bool,
+    ) -> Vec<Result<Option<CommittedOffset>>> {
+        let offsets = self.groups.get(group).map(|group| &group.offsets);
+        let committed = partitions.iter().map(|partition| {
+            let Some(offsets) = offsets else { return Ok(None) };
+            if require_stable && offsets.is_pending(partition) {
+                let why = "an open transaction holds an offset for it";
+                return Err(Error::new(ErrorKind::UnstableOffsetCommit, why)
+                    .partition(partition.topic(), partition.partition()));
+            }
+            Ok(offsets.get(partition).map(StoredOffset::committed))
+        });
+        committed.collect()
+    }
+
+    /// Every stored offset of a group, by topic and partition; none when it does not exist.
+    /// Offsets of open transactions are not waited for.
+    pub(crate) fn list_offsets(&self, group: &str) -> Vec<(TopicPartition, CommittedOffset)> {
+        let Some(group) = self.groups.get(group) else { return Vec::new() };
+        group.offsets.iter().map(|(tp, stored)| (tp, stored.committed())).collect()
+    }
+
+    /// A topic was deleted: every group forgets its offsets.
+    pub(crate) fn topic_deleted(&mut self, topic: &str) -> Step<()> {
+        let mut step = Step::done(());
+        for (id, group) in &self.groups {
+            let Some((name, partitions)) = group.offsets.stored.get_key_value(topic) else {
+                continue;
+            };
+            let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
+            records.extend(partitions.keys().map(|&partition| GroupRecord::Offset {
+                group: id.clone(),
+                topic: name.clone(),
+                partition,
+                value: None,
+            }));
+            step.appends.push(self.append(id.clone(), records, Then::Nothing));
+        }
+        step
+    }
+
+    /// After an unclean stop: no offset may lie beyond the end of its log, or the group would
+    /// skip what is written there next. `end` gives the log end offset of a partition that
+    /// exists. The offsets count at once; their records are owed ([`Self::owed`]) and have
+    /// to be stored before anything is appended to those logs.
+    pub(crate) fn clamp_offsets(
+        &mut self,
+        end: &dyn Fn(&TopicPartition) -> Option<i64>,
+    ) -> Vec<ClampedOffset> {
+        let mut out = Vec::new();
+        for (id, group) in &mut self.groups {
+            for (topic, partitions) in &mut group.offsets.stored {
+                for (&partition, stored) in partitions {
+                    let partition = TopicPartition::new(topic.clone(), partition);
+                    let Some(log_end_offset) = end(&partition) else { continue };
+                    let committed = stored.value.offset;
+                    if committed <= log_end_offset {
+                        continue;
+                    }
+                    stored.value.offset = log_end_offset;
+                    group.offsets.clamped.insert(partition.clone());
+                    let group = id.clone();
+                    out.push(ClampedOffset { group, partition, committed, log_end_offset });
+                }
+            }
+        }
+        out
+    }
+}
+
+fn unknown_partition(partition: &TopicPartition, why: &str) -> Error {
+    Error::new(ErrorKind::UnknownTopicOrPartition, why)
+        .partition(partition.topic(), partition.partition())
+}
+
+fn offset_record(
+    group: &Arc<str>,
+    commit: &OffsetToCommit,
+    topic_id: TopicId,
+    now: Now,
+) -> GroupRecord {
+    GroupRecord::Offset {
+        group: group.clone(),
+        topic: commit.partition.topic_shared().clone(),
+        partition: commit.partition.partition(),
+        value: Some(OffsetValue {
+            offset: commit.offset,
+            leader_epoch: commit.leader_epoch,
+            metadata: commit.metadata.clone(),
+            commit_timestamp: now.wall_ms,
+            expire_timestamp: None,
+            topic_id: Some(topic_id).filter(|id| *id != TopicId::ZERO),
+        }),
+    }
+}
+
+impl Group {
+    fn check_commit(&self, member: &MemberRef) -> Result<()> {
+        if member.generation_id < 0 && self.has_no_members() {
+            return Ok(());
+        }
+        if self.modern.is_some() {
+            return Err(unknown_member(&self.id, &member.member_id));
+        }
+        let anonymous = member.generation_id < 0
+            && member.member_id.is_empty()
+            && member.group_instance_id.is_none();
+        if anonymous {
+            let why = "it has members, so only they may commit";
+            return Err(refusal(ErrorKind::UnknownMemberId, &self.id, why));
+        }
+        self.validate_generation(member)?;
+        if self.state == GroupState::CompletingRebalance {
+            return Err(rebalancing(&self.id));
+        }
+        Ok(())
+    }
+}
+
+impl StoredOffset {
+    pub(super) fn committed(&self) -> CommittedOffset {
+        CommittedOffset {
+            offset: self.value.offset,
+            leader_epoch: Some(self.value.leader_epoch).filter(|&epoch| epoch >= 0),
+            metadata: self.value.metadata.clone(),
+            commit_timestamp: self.value.commit_timestamp,
+        }
+    }
+}
+
+impl Offsets {
+    pub(super) fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.pending.is_empty()
+    }
+
+    pub(super) fn get(&self, partition: &TopicPartition) -> Option<&StoredOffset> {
+        self.stored.get(partition.topic())?.get(&partition.partition())
+    }
+
+    /// By topic and partition.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicPartition, &StoredOffset)> {
+        self.stored.iter().flat_map(|(topic, partitions)| {
+            partitions
+                .iter()
+                .map(|(&partition, stored)| (TopicPartition::new(topic.clone(), partition), stored))
+        })
+    }
+
+    pub(super) fn is_pending(&self, partition: &TopicPartition) -> bool {
+        self.pending.values().any(|offsets| offsets.contains_key(partition))
+    }
+
+    pub(super) fn store(&mut self, topic: &Arc<str>, partition: i32, stored: StoredOffset) {
+        if !self.clamped.is_empty() {
+            self.clamped.remove(&TopicPartition::new(topic.clone(), partition));
+        }
+        match self.stored.get_mut(topic) {
+            Some(partitions) => {
+                partitions.insert(partition, stored);
+            }
+            None => {
+                self.stored.insert(topic.clone(), BTreeMap::from([(partition, stored)]));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, topic: &Arc<str>, partition: i32) {
+        if let Some(partitions) = self.stored.get_mut(topic) {
+            partitions.remove(&partition);
+            if partitions.is_empty() {
+                self.stored.remove(topic);
+            }
+        }
+        self.clamped.remove(&TopicPartition::new(topic.clone(), partition));
+    }
+
+    pub(super) fn hold(&mut self, producer: i64, partition: TopicPartition, held: StoredOffset) {
+        self.pending.entry(producer).or_default().insert(partition, held);
+    }
+
+    /// Ends a transaction. A pending offset counts unless the log has a newer record of it.
+    pub(super) fn end_transaction(&mut self, producer: i64, committed: bool) {
+        for (partition, held) in self.pending.remove(&producer).unwrap_or_default() {
+            let newer = self.get(&partition).is_some_and(|s| s.record_offset > held.record_offset);
+            if committed && !newer {
+                self.store(partition.topic_shared(), partition.partition(), held);
+            }
+        }
+    }
+
+    /// Every partition with an offset, pending ones included.
+    pub(super) fn partitions(&self) -> BTreeSet<TopicPartition> {
+        let pending = self.pending.values().flat_map(|offsets| offsets.keys().cloned());
+        self.iter().map(|(partition, _)| partition).chain(pending).collect()
+    }
+
+    pub(super) fn owed_records(&self, group: &Arc<str>) -> Vec<GroupRecord> {
+        let owed = self.clamped.iter().filter_map(|partition| {
+            Some(GroupRecord::Offset {
+                group: group.clone(),
+                topic: partition.topic_shared().clone(),
+                partition: partition.partition(),
+                value: Some(self.get(partition)?.value.clone()),
+            })
+        });
+        owed.collect()
+    }
+}

@@ -1,0 +1,192 @@
+//! Records become state: the one way in which a broker that opens learns of its groups.
+
+use super::coordinator::GroupCoordinator;
+use super::modern::ModernGroup;
+use super::offsets::StoredOffset;
+use super::request::Protocol;
+use super::schema::{GroupRecord, GroupValue, MemberValue, OffsetValue};
+use super::state::{Awaiting, Beat, Group, GroupState, Member};
+use crate::time::Now;
+use crate::topic::TopicPartition;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a record stands in `__consumer_offsets`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordPosition {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// The producer of a transactional batch; `None` for every other batch.
+    pub(crate) producer_id: Option<i64>,
+}
+
+impl GroupCoordinator {
+    /// Applies a stored record. Records of one partition come in the order of the log.
+    pub(crate) fn replay(&mut self, record: &GroupRecord, at: RecordPosition) {
+        match record {
+            GroupRecord::Offset { group, topic, partition, value } => match value {
+                Some(value) => self.replay_offset(group, topic, *partition, value, at),
+                None => {
+                    if let Some(group) = self.groups.get_mut(group) {
+                        group.offsets.remove(topic, *partition);
+                    }
+                }
+            },
+            GroupRecord::Group { group, value } => match value {
+                Some(value) => self.group_or_new(group).load(value),
+                None => self.forget(group),
+            },
+            GroupRecord::Modern { key, value } => {
+                let group = match value {
+                    Some(_) => self.group_or_new(&key.group),
+                    None => match self.groups.get_mut(&key.group) {
+                        Some(group) => group,
+                        None => return,
+                    },
+                };
+                let modern = group.modern.get_or_insert_with(ModernGroup::default);
+                modern.replay(key, value.as_ref());
+                if modern.is_gone() {
+                    group.modern = None;
+                    if group.offsets.is_empty() && group.state == GroupState::Empty {
+                        self.forget(&key.group);
+                    }
+                }
+            }
+            GroupRecord::Unknown(_) => {}
+        }
+    }
+
+    fn replay_offset(
+        &mut self,
+        group: &Arc<str>,
+        topic: &Arc<str>,
+        partition: i32,
+        value: &OffsetValue,
+        at: RecordPosition,
+    ) {
+        let stored = StoredOffset { value: value.clone(), record_offset: at.offset };
+        let offsets = &mut self.group_or_new(group).offsets;
+        match at.producer_id {
+            None => offsets.store(topic, partition, stored),
+            Some(producer) => {
+                offsets.hold(producer, TopicPartition::new(topic.clone(), partition), stored);
+                let key = (at.partition, producer);
+                self.open_transactions.entry(key).or_default().insert(group.clone());
+            }
+        }
+    }
+
+    /// Applies an end-of-transaction marker of one partition of the offsets topic.
+    pub(crate) fn replay_marker(&mut self, partition: i32, producer_id: i64, committed: bool) {
+        let groups = self.open_transactions.remove(&(partition, producer_id)).unwrap_or_default();
+        for group in groups {
+            if let Some(group) = self.groups.get_mut(&group) {
+                group.offsets.end_transaction(producer_id, committed);
+            }
+        }
+    }
+
+    /// The broker begins to write: whoever was a member in a former process is gone. Groups that
+    /// thereby become empty have the next generation, and their record is owed. Static members
+    /// keep their session, which begins at `now`.
+    pub(crate) fn begin_life(&mut self, now: Now) {
+        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        for id in ids {
+            let Some((group, mut context)) = self.enter(&id, now) else { continue };
+            if let Some(modern) = &mut group.modern {
+                modern.members.clear();
+                continue;
+            }
+            let mut gone = Vec::new();
+            for (id, member) in &mut group.members {
+                if member.is_static() {
+                    member.beat = Beat::Stopped { at: now.mono };
+                    member.renewed_at = now.mono;
+                } else {
+                    gone.push(id.clone());
+                }
+            }
+            for id in &gone {
+                group.remove_member(id, &mut context);
+            }
+            if !gone.is_empty() {
+                group.rebalance_or_complete(&mut context);
+            }
+            group.arm_all(&mut context);
+        }
+        // The records of groups that became empty are not written now, but owed.
+        drop(self.step(()));
+    }
+
+    fn group_or_new(&mut self, id: &Arc<str>) -> &mut Group {
+        self.groups.entry(id.clone()).or_insert_with(|| Group::new(id.clone(), -1))
+    }
+
+    /// The group's record is gone; what is left of it are offsets, if there are any.
+    fn forget(&mut self, id: &Arc<str>) {
+        let Some(mut group) = self.groups.remove(id) else { return };
+        let members = group.members.values().filter_map(|member| member.timer);
+        let pending = group.pending.values().filter_map(|pending| pending.timer);
+        for timer in members.chain(pending).chain(group.phase_timer) {
+            self.timers.cancel(timer);
+        }
+        group.state = GroupState::Dead;
+        if !group.offsets.is_empty() {
+            let mut simple = Group::new(id.clone(), -1);
+            std::mem::swap(&mut simple.offsets, &mut group.offsets);
+            self.groups.insert(id.clone(), simple);
+        }
+    }
+}
+
+impl Group {
+    /// Takes over what a record says; offsets stay.
+    fn load(&mut self, value: &GroupValue) {
+        self.protocol_type = Some(value.protocol_type.clone()).filter(|kind| !kind.is_empty());
+        self.generation_id = value.generation_id;
+        self.protocol = value.protocol.clone();
+        self.leader_id = value.leader_id.clone();
+        self.state_timestamp = value.state_timestamp;
+        self.state = if value.members.is_empty() { GroupState::Empty } else { GroupState::Stable };
+        self.members.clear();
+        self.instances.clear();
+        self.supported.clear();
+        self.owed = false;
+        for stored in &value.members {
+            let id = stored.member_id.clone();
+            if let Some(instance) = &stored.group_instance_id {
+                self.instances.insert(instance.clone(), id.clone());
+            }
+            let member = loaded_member(stored, value.protocol.as_ref());
+            for protocol in &member.protocols {
+                *self.supported.entry(protocol.name.clone()).or_default() += 1;
+            }
+            self.members.insert(id, member);
+        }
+        self.subscribed = self.subscribed_topics();
+    }
+}
+
+fn loaded_member(stored: &MemberValue, protocol: Option<&Arc<str>>) -> Member {
+    let timeout = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    Member {
+        group_instance_id: stored.group_instance_id.clone(),
+        client_id: stored.client_id.clone(),
+        client_host: stored.client_host.clone(),
+        session_timeout: timeout(stored.session_timeout_ms),
+        rebalance_timeout: timeout(stored.rebalance_timeout_ms),
+        protocols: vec![Protocol {
+            name: protocol.cloned().unwrap_or_default(),
+            metadata: stored.subscription.clone(),
+        }],
+        assignment: stored.assignment.clone(),
+        awaiting: Awaiting::Nothing,
+        join_answer: None,
+        sync_answer: None,
+        is_new: false,
+        beat: Beat::Stopped { at: Duration::ZERO },
+        renewed_at: Duration::ZERO,
+        timer: None,
+    }
+}

@@ -1,0 +1,311 @@
+//! The state of one group and of its members, and the records that describe it.
+
+use super::coordinator::Timer;
+use super::modern::ModernGroup;
+use super::offsets::Offsets;
+use super::request::{Joined, Protocol};
+use super::schema::{GroupRecord, GroupValue, MemberValue};
+use crate::error::Result;
+use crate::time::{TimerKey, TimerQueue};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a member that joins for the first time may wait for the others, whatever its
+/// session timeout.
+pub(super) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Where a classic group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupState {
+    /// No members; offsets may be stored.
+    Empty,
+    /// Waiting for the members to join.
+    PreparingRebalance,
+    /// A generation is made; waiting for the leader's assignments.
+    CompletingRebalance,
+    /// Every member has, or can fetch, its assignment.
+    Stable,
+    /// Deleted.
+    Dead,
+}
+
+impl GroupState {
+    /// The name that administrators see.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            GroupState::Empty => "Empty",
+            GroupState::PreparingRebalance => "PreparingRebalance",
+            GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Stable => "Stable",
+            GroupState::Dead => "Dead",
+        }
+    }
+
+    /// Whether the step from here to `next` exists.
+    pub(crate) fn can_become(self, next: GroupState) -> bool {
+        use GroupState::*;
+        match next {
+            Empty => self == PreparingRebalance,
+            PreparingRebalance => matches!(self, Stable | CompletingRebalance | Empty),
+            CompletingRebalance => self == PreparingRebalance,
+            Stable => self == CompletingRebalance,
+            Dead => true,
+        }
+    }
+}
+
+/// What a member waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaiting {
+    Nothing,
+    Join,
+    Sync,
+}
+
+/// Whether the handle of a member sends heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// It does until this moment, its last poll plus `max.poll.interval.ms`. Then a dynamic
+    /// member leaves by itself, and a static one falls silent.
+    Live { until: Duration },
+    /// It has been silent since this moment.
+    Stopped { at: Duration },
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) group_instance_id: Option<Arc<str>>,
+    pub(super) client_id: Arc<str>,
+    pub(super) client_host: Arc<str>,
+    pub(super) session_timeout: Duration,
+    pub(super) rebalance_timeout: Duration,
+    /// Most preferred first.
+    pub(super) protocols: Vec<Protocol>,
+    pub(super) assignment: Arc<[u8]>,
+    pub(super) awaiting: Awaiting,
+    /// Kept until the member asks.
+    pub(super) join_answer: Option<Result<Joined>>,
+    /// Kept until the member asks.
+    pub(super) sync_answer: Option<Result<Arc<[u8]>>>,
+    /// It has not been part of a generation.
+    pub(super) is_new: bool,
+    pub(super) beat: Beat,
+    /// When the coordinator last began its session anew: at a join, a sync, an answer.
+    pub(super) renewed_at: Duration,
+    pub(super) timer: Option<TimerKey>,
+}
+
+impl Member {
+    pub(super) fn is_static(&self) -> bool {
+        self.group_instance_id.is_some()
+    }
+
+    pub(super) fn metadata(&self, protocol: &str) -> Option<&Arc<[u8]>> {
+        self.protocols.iter().find(|p| &*p.name == protocol).map(|p| &p.metadata)
+    }
+
+    /// When the member is put out unless something happens before; `None` while it waits for
+    /// others, who have deadlines of their own.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        if self.awaiting == Awaiting::Join {
+            return self.is_new.then(|| self.renewed_at.saturating_add(NEW_MEMBER_JOIN_TIMEOUT));
+        }
+        let silent_since = match self.beat {
+            // It leaves by itself, unless it was kept past that moment by a join that took long.
+            Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
+                return Some(until);
+            }
+            Beat::Live { until } => until,
+            Beat::Stopped { .. } if self.awaiting == Awaiting::Sync => return None,
+            Beat::Stopped { at } => at,
+        };
+        Some(silent_since.max(self.renewed_at).saturating_add(self.session_timeout))
+    }
+}
+
+/// A member id that was given out and has not joined.
+#[derive(Debug)]
+pub(super) struct PendingMember {
+    pub(super) timer: Option<TimerKey>,
+}
+
+/// The wait for more members after a group was empty.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InitialDelay {
+    /// How long the present wait is.
+    pub(super) delay: Duration,
+    /// How much of the rebalance timeout is left after it.
+    pub(super) remaining: Duration,
+    /// A member came during the present wait.
+    pub(super) prolonged: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) id: Arc<str>,
+    /// `None` until a member has joined.
+    pub(super) protocol_type: Option<Arc<str>>,
+    pub(super) generation_id: i32,
+    pub(super) protocol: Option<Arc<str>>,
+    pub(super) leader_id: Option<Arc<str>>,
+    pub(super) state: GroupState,
+    pub(super) state_timestamp: i64,
+    pub(super) members: BTreeMap<Arc<str>, Member>,
+    /// Static members by instance id.
+    pub(super) instances: BTreeMap<Arc<str>, Arc<str>>,
+    pub(super) pending: BTreeMap<Arc<str>, PendingMember>,
+    /// Members of this generation that have not sent SyncGroup.
+    pub(super) unsynced: BTreeSet<Arc<str>>,
+    pub(super) awaiting_join: usize,
+    /// How many members support each protocol.
+    pub(super) supported: BTreeMap<Arc<str>, usize>,
+    pub(super) initial: Option<InitialDelay>,
+    /// The rebalance timeout while preparing, the sync timeout after it.
+    pub(super) phase_timer: Option<TimerKey>,
+    /// Topics of this generation's members; `None` when there is none, or one cannot be read.
+    pub(super) subscribed: Option<BTreeSet<Arc<str>>>,
+    /// A record that describes the group as it is has still to be written.
+    pub(super) owed: bool,
+    pub(super) offsets: Offsets,
+    /// Present in a group of the newer protocol.
+    pub(super) modern: Option<ModernGroup>,
+}
+
+impl Group {
+    pub(super) fn new(id: Arc<str>, wall_ms: i64) -> Group {
+        Group {
+            id,
+            protocol_type: None,
+            generation_id: 0,
+            protocol: None,
+            leader_id: None,
+            state: GroupState::Empty,
+            state_timestamp: wall_ms,
+            members: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
+            awaiting_join: 0,
+            supported: BTreeMap::new(),
+            initial: None,
+            phase_timer: None,
+            subscribed: None,
+            owed: false,
+            offsets: Offsets::default(),
+            modern: None,
+        }
+    }
+
+    /// Whether nobody is in it, under either protocol.
+    pub(super) fn has_no_members(&self) -> bool {
+        match &self.modern {
+            Some(modern) => modern.members.is_empty(),
+            None => self.state == GroupState::Empty,
+        }
+    }
+
+    pub(super) fn become_state(&mut self, next: GroupState, wall_ms: i64) {
+        debug_assert!(self.state.can_become(next), "{:?} to {next:?}", self.state);
+        self.state = next;
+        self.state_timestamp = wall_ms;
+    }
+
+    /// The group's rebalance timeout: the longest of its members'.
+    pub(super) fn rebalance_timeout(&self) -> Duration {
+        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+    }
+
+    pub(super) fn set_phase_timer(
+        &mut self,
+        timers: &mut TimerQueue<Timer>,
+        deadline: Option<Duration>,
+    ) {
+        if let Some(key) = self.phase_timer.take() {
+            timers.cancel(key);
+        }
+        self.phase_timer =
+            deadline.map(|deadline| timers.insert(deadline, Timer::phase(self.id.clone())));
+    }
+
+    /// The record of the group as it is, with the members' assignments as `assignment` says.
+    pub(super) fn record(
+        &self,
+        mut assignment: impl FnMut(&Arc<str>, &Member) -> Arc<[u8]>,
+    ) -> GroupRecord {
+        let members = self
+            .members
+            .iter()
+            .map(|(id, member)| MemberValue {
+                member_id: id.clone(),
+                group_instance_id: member.group_instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                rebalance_timeout_ms: millis(member.rebalance_timeout),
+                session_timeout_ms: millis(member.session_timeout),
+                subscription: self
+                    .protocol
+                    .as_deref()
+                    .and_then(|protocol| member.metadata(protocol))
+                    .cloned()
+                    .unwrap_or_else(no_bytes),
+                assignment: assignment(id, member),
+            })
+            .collect();
+        GroupRecord::Group {
+            group: self.id.clone(),
+            value: Some(GroupValue {
+                protocol_type: self.protocol_type.clone().unwrap_or_default(),
+                generation_id: self.generation_id,
+                protocol: self.protocol.clone(),
+                leader_id: self.leader_id.clone(),
+                state_timestamp: self.state_timestamp,
+                members,
+            }),
+        }
+    }
+
+    /// The record of the group as it is.
+    pub(super) fn present_record(&self) -> GroupRecord {
+        self.record(|_, member| member.assignment.clone())
+    }
+}
+
+pub(super) fn no_bytes() -> Arc<[u8]> {
+    Arc::from(&[][..])
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupState::*;
+
+    #[test]
+    fn a_group_moves_only_between_the_states_that_follow_one_another() {
+        let all = [Empty, PreparingRebalance, CompletingRebalance, Stable, Dead];
+        let allowed: Vec<_> = all
+            .iter()
+            .flat_map(|&from| all.iter().map(move |&to| (from, to)))
+            .filter(|(from, to)| from.can_become(*to))
+            .collect();
+        assert_eq!(
+            allowed,
+            [
+                (Empty, PreparingRebalance),
+                (Empty, Dead),
+                (PreparingRebalance, Empty),
+                (PreparingRebalance, CompletingRebalance),
+                (PreparingRebalance, Dead),
+                (CompletingRebalance, PreparingRebalance),
+                (CompletingRebalance, Stable),
+                (CompletingRebalance, Dead),
+                (Stable, PreparingRebalance),
+                (Stable, Dead),
+                (Dead, Dead),
+            ]
+        );
+    }
+}
