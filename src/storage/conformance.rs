@@ -7,7 +7,8 @@ use std::path::Path;
 
 /// Runs all checks in `dir`, which exists and is empty.
 pub(super) fn check(storage: &dyn Storage, dir: &Path) {
-    let checks: [(&str, fn(&dyn Storage, &Path)); 12] = [
+    type Check = fn(&dyn Storage, &Path);
+    let checks: [(&str, Check); 12] = [
         ("names", names_come_and_go),
         ("errors", wrong_calls_are_refused_by_kind),
         ("append", an_appended_file_grows_under_its_mapping),
@@ -137,7 +138,9 @@ fn a_finished_file_is_mapped_for_reading(storage: &dyn Storage, dir: &Path) {
     let sealed = storage.open(&path).unwrap();
     let region = sealed.region().unwrap().clone();
     assert_eq!(region.read(0..region.published()), b"sealed");
-    assert_eq!(kind(sealed.write_at(0, b"x")), ErrorKind::InvalidInput);
+    assert_eq!(kind(sealed.write_at(0, b"x")), ErrorKind::PermissionDenied);
+    assert_eq!(kind(sealed.allocate(99)), ErrorKind::PermissionDenied);
+    assert_eq!(kind(sealed.set_len(0)), ErrorKind::PermissionDenied);
     drop(sealed);
     assert_eq!(region.read(0..6), b"sealed", "the region outlives its file");
     storage.create_cold(&dir.join("empty")).unwrap();
@@ -181,6 +184,9 @@ fn a_cold_file_is_written_by_position(storage: &dyn Storage, dir: &Path) {
     file.allocate(5).unwrap();
     assert_eq!(content(&file), b"abc\0\0");
     file.sync_data().unwrap();
+    storage.open_cold(&path).unwrap().write_at(5, b"f").unwrap();
+    assert_eq!(storage.read_file(&path, 99).unwrap(), b"abc\0\0f");
+    assert_eq!(kind(storage.open_cold(&dir.join("missing"))), ErrorKind::NotFound);
     let again = storage.create_cold(&path).unwrap();
     assert_eq!(again.len().unwrap(), 0, "made again, it is empty");
 }
@@ -282,4 +288,29 @@ fn memory_conforms() {
     let heap = super::Heap::new();
     heap.create_dir(Path::new("/d")).unwrap();
     check(&heap, Path::new("/d"));
+}
+
+#[test]
+fn the_simulated_disk_conforms() {
+    let sim = super::Sim::new();
+    sim.create_dir(Path::new("/d")).unwrap();
+    check(&sim, Path::new("/d"));
+}
+
+#[test]
+fn a_simulated_disk_after_a_crash_conforms() {
+    let sim = super::Sim::new();
+    check(&sim, Path::new("/"));
+    for (after, dir) in [(sim.kill(), "/kill"), (sim.kill().kill(), "/again")] {
+        after.create_dir(Path::new(dir)).unwrap();
+        check(&after, Path::new(dir));
+    }
+}
+
+#[test]
+fn a_storage_under_a_fault_plan_without_rules_conforms() {
+    let fault = super::Fault::new(Arc::new(super::Heap::new()));
+    fault.create_dir(Path::new("/d")).unwrap();
+    check(&fault, Path::new("/d"));
+    assert!(fault.calls() > 100);
 }

@@ -9,7 +9,7 @@ mod lock;
 
 use super::planted::{Planted, planted};
 use super::region::{Counted, Region};
-use super::{DirEntry, Lock, Storage, invalid, to_usize};
+use super::{DirEntry, Lock, Mode, Storage, invalid, read_only, to_usize};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, Weak};
 use descriptors::{Descriptor, Descriptors, Identity};
 use memmap2::MmapOptions;
@@ -173,6 +173,12 @@ impl Storage for Fs {
         refuse_lock_file(path)?;
         let raw =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(self.file(path, raw, Mode::Cold)?)
+    }
+
+    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
+        refuse_lock_file(path)?;
+        let raw = OpenOptions::new().read(true).write(true).open(path)?;
         Ok(self.file(path, raw, Mode::Cold)?)
     }
 
@@ -353,13 +359,6 @@ fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Append,
-    Cold,
-    Read,
-}
-
 struct FsFile {
     shared: Arc<Shared>,
     place: Mutex<PathBuf>,
@@ -373,6 +372,10 @@ struct FsFile {
 }
 
 impl FsFile {
+    fn check_writable(&self) -> io::Result<()> {
+        if self.mode == Mode::Read { Err(read_only()) } else { Ok(()) }
+    }
+
     /// A descriptor of this very file, from the cache or opened again.
     fn descriptor(&self) -> io::Result<Arc<Descriptor>> {
         if let Some(descriptor) = self.shared.descriptors.find(self.key) {
@@ -424,6 +427,7 @@ impl super::File for FsFile {
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
         if self.region.get().is_some() {
             return Err(invalid("the file is mapped"));
         }
@@ -431,6 +435,7 @@ impl super::File for FsFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         let _border = self.border.lock();
         let descriptor = self.descriptor()?;
         let present = descriptor.file().metadata()?.len();
@@ -449,6 +454,7 @@ impl super::File for FsFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         let _border = self.border.lock();
         let descriptor = self.descriptor()?;
         if len > descriptor.file().metadata()?.len() {

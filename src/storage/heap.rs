@@ -3,7 +3,9 @@
 
 use super::names::{Edit, Node, Tree};
 use super::region::Region;
-use super::{DirEntry, File, HeldElsewhere, Lock, Storage, busy, invalid, to_usize};
+use super::{
+    DirEntry, File, HeldElsewhere, Lock, Mode, Storage, busy, invalid, read_only, to_usize,
+};
 use crate::sync::{Arc, Mutex, OnceLock};
 use crate::time::Clock;
 use std::collections::BTreeSet;
@@ -72,13 +74,12 @@ impl Heap {
         }
     }
 
-    fn handle(&self, content: Arc<Content>, own: Option<Region>) -> Arc<dyn File> {
+    fn handle(&self, content: Arc<Content>, mode: Mode, own: Option<Region>) -> Arc<dyn File> {
         let region = OnceLock::new();
-        let appends = own.is_some();
         if let Some(own) = own {
             region.get_or_init(|| own);
         }
-        Arc::new(HeapFile { content, region, appends, clock: self.shared.clock.clone() })
+        Arc::new(HeapFile { content, region, mode, clock: self.shared.clock.clone() })
     }
 
     fn now_ms(&self) -> i64 {
@@ -141,7 +142,7 @@ impl Storage for Heap {
     fn create(&self, path: &Path, map_bytes: u64, first_bytes: u64) -> io::Result<Arc<dyn File>> {
         let region = Region::zeroed(to_usize(map_bytes)?, to_usize(first_bytes)?, None)?;
         let content = self.add(path, Body::Mapped(region.clone()))?;
-        Ok(self.handle(content, Some(region)))
+        Ok(self.handle(content, Mode::Append, Some(region)))
     }
 
     fn create_cold(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -159,12 +160,17 @@ impl Storage for Heap {
             }
             Err(error) => return Err(error),
         };
-        Ok(self.handle(content, None))
+        Ok(self.handle(content, Mode::Cold, None))
+    }
+
+    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let content = Arc::clone(self.shared.tree.lock().find_file(path)?.1);
+        Ok(self.handle(content, Mode::Cold, None))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let content = Arc::clone(self.shared.tree.lock().find_file(path)?.1);
-        Ok(self.handle(content, None))
+        Ok(self.handle(content, Mode::Read, None))
     }
 
     fn open_append(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn File>> {
@@ -175,7 +181,7 @@ impl Storage for Heap {
         let region = Region::holding(&state.bytes(), to_usize(map_bytes)?, None)?;
         state.body = Body::Mapped(region.clone());
         drop(state);
-        Ok(self.handle(content, Some(region)))
+        Ok(self.handle(content, Mode::Append, Some(region)))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -274,15 +280,18 @@ impl Drop for HeldInMemory {
 struct HeapFile {
     content: Arc<Content>,
     region: OnceLock<Region>,
-    /// Whether the region was made with this handle, for appending.
-    appends: bool,
+    mode: Mode,
     clock: Clock,
 }
 
 impl HeapFile {
+    fn check_writable(&self) -> io::Result<()> {
+        if self.mode == Mode::Read { Err(read_only()) } else { Ok(()) }
+    }
+
     /// The region that `allocate` and `set_len` are about.
     fn own_region(&self) -> Option<&Region> {
-        self.region.get().filter(|_| self.appends)
+        self.region.get().filter(|_| self.mode == Mode::Append)
     }
 
     fn touch(&self, state: &mut State) {
@@ -323,6 +332,7 @@ impl File for HeapFile {
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check_writable()?;
         let at = to_usize(at)?;
         let end = at.checked_add(bytes.len()).ok_or_else(|| invalid("beyond all memory"))?;
         if self.region.get().is_some() {
@@ -347,6 +357,7 @@ impl File for HeapFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         let len = to_usize(len)?;
         let mut state = self.content.state.lock();
         if let Some(region) = self.own_region() {
@@ -363,6 +374,7 @@ impl File for HeapFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_writable()?;
         let mut state = self.content.state.lock();
         if len > state.len() {
             return Err(invalid("set_len only cuts"));

@@ -9,15 +9,23 @@
 
 #[cfg(test)]
 mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
 mod fs;
 mod heap;
 mod names;
 pub mod planted;
 pub mod region;
+#[cfg(any(test, feature = "testing"))]
+pub mod sim;
 
+#[cfg(any(test, feature = "testing"))]
+pub use faults::Fault;
 pub use fs::Fs;
 pub use heap::Heap;
 pub use region::{Region, RegionWriter};
+#[cfg(any(test, feature = "testing"))]
+pub use sim::Sim;
 
 use crate::sync::Arc;
 use std::fmt;
@@ -58,6 +66,12 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// Those of the operating system.
     fn create_cold(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens a small file to go on writing it with [`File::write_at`].
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, and those of the operating system.
+    fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
     /// Opens a file for reading. [`File::region`] maps the length it has at the first call.
     ///
@@ -231,22 +245,24 @@ pub trait File: Send + Sync + fmt::Debug {
     /// mapped.
     ///
     /// # Errors
-    /// `InvalidInput` if the file is mapped, and those of the operating system. After an error
-    /// any part may have been written.
+    /// `InvalidInput` if the file is mapped, `PermissionDenied` if it was opened for reading, and
+    /// those of the operating system. After an error any part may have been written.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Grows the file to `len` bytes, backed by real blocks and read as zeros, and moves the
     /// prepared border of the region there. A shorter `len` changes nothing.
     ///
     /// # Errors
-    /// `StorageFull`, with the file as it was; `InvalidInput` beyond the mapping.
+    /// `StorageFull`, with the file as it was; `InvalidInput` beyond the mapping;
+    /// `PermissionDenied` if the file was opened for reading.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Cuts the file to `len` bytes.
     ///
     /// # Errors
     /// `InvalidInput` if it would grow or lose published bytes, `ResourceBusy` while the region
-    /// has a writer, and those of the operating system.
+    /// has a writer, `PermissionDenied` if the file was opened for reading, and those of the
+    /// operating system.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes all bytes written before the call, and the length, durable.
@@ -304,6 +320,14 @@ impl fmt::Display for HeldElsewhere {
 
 impl std::error::Error for HeldElsewhere {}
 
+/// What a handle of a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Append,
+    Cold,
+    Read,
+}
+
 /// A size in bytes as an index into memory.
 fn to_usize(bytes: u64) -> io::Result<usize> {
     usize::try_from(bytes).map_err(|_| invalid("more bytes than this machine can address"))
@@ -315,4 +339,8 @@ fn invalid(message: &'static str) -> io::Error {
 
 fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "the region has a writer: drop it first")
+}
+
+fn read_only() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "the file was opened for reading")
 }
