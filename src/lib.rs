@@ -1,4 +1,6 @@
 //! Topiclite
+#[allow(dead_code)] // Used as the handles above it are added.
+mod broker;
 #[allow(dead_code)] // Used as the modules above it are added.
 mod config;
 mod error;

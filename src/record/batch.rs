@@ -149,6 +149,27 @@ impl BatchHeader {
         out
     }
 
+    /// The forty bytes of the header that are under the checksum, as big-endian words. Fields
+    /// straddle them, so they are put together by shifts.
+    #[inline]
+    pub(super) fn checked_words(&self) -> [u64; 5] {
+        let attributes = u64::from(self.attributes.cast_unsigned());
+        let last_offset_delta = u64::from(self.last_offset_delta.cast_unsigned());
+        let base_timestamp = self.base_timestamp.cast_unsigned();
+        let max_timestamp = self.max_timestamp.cast_unsigned();
+        let producer_id = self.producer_id.cast_unsigned();
+        let producer_epoch = u64::from(self.producer_epoch.cast_unsigned());
+        let base_sequence = u64::from(self.base_sequence.cast_unsigned());
+        let records_count = u64::from(self.records_count.cast_unsigned());
+        [
+            attributes << 48 | last_offset_delta << 16 | base_timestamp >> 48,
+            base_timestamp << 16 | max_timestamp >> 48,
+            max_timestamp << 16 | producer_id >> 48,
+            producer_id << 16 | producer_epoch,
+            base_sequence << 32 | records_count,
+        ]
+    }
+
     /// The size of the whole batch in bytes, header included.
     #[inline]
     pub fn size(&self) -> usize {
@@ -252,8 +273,8 @@ fn header_fault(bytes: &[u8]) -> BatchFault {
 fn field<const AT: usize, const N: usize>(bytes: &[u8; BATCH_OVERHEAD]) -> [u8; N] {
     const { assert!(AT + N <= BATCH_OVERHEAD) };
     let mut out = [0; N];
-    for (to, from) in out.iter_mut().zip(bytes.iter().skip(AT)) {
-        *to = *from;
+    if let Some(from) = bytes.get(AT..AT + N) {
+        out.copy_from_slice(from);
     }
     out
 }
@@ -261,8 +282,8 @@ fn field<const AT: usize, const N: usize>(bytes: &[u8; BATCH_OVERHEAD]) -> [u8; 
 #[inline]
 fn set<const AT: usize, const N: usize>(out: &mut [u8; BATCH_OVERHEAD], value: [u8; N]) {
     const { assert!(AT + N <= BATCH_OVERHEAD) };
-    for (to, from) in out.iter_mut().skip(AT).zip(value) {
-        *to = from;
+    if let Some(to) = out.get_mut(AT..AT + N) {
+        to.copy_from_slice(&value);
     }
 }
 

@@ -5,6 +5,8 @@
 //! on any bytes, and allocates only to decompress, within
 //! [`decompressed_limit`]. The layout is in `docs/format.md`, section Record batches.
 
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
 mod batch;
 mod builder;
 mod codec;
@@ -13,6 +15,7 @@ mod crc;
 mod encode;
 mod fault;
 mod owned;
+mod pack;
 mod records;
 pub mod varint;
 

@@ -154,14 +154,14 @@ pub(super) fn decompress(codec: Codec, input: &[u8], out: &mut Vec<u8>) -> Resul
 
 /// Why a codec gives up.
 #[derive(Debug)]
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+    allow(dead_code, reason = "made by the codecs only")
+)]
 enum Refusal {
     /// The limit is reached.
     TooLarge,
     /// The input does not follow the codec's format.
-    #[cfg_attr(
-        not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
-        allow(dead_code, reason = "made by the codecs only")
-    )]
     Malformed(String),
 }
 
@@ -182,7 +182,7 @@ enum State {
     #[cfg(feature = "gzip")]
     Gzip(gzip::Encoder),
     #[cfg(feature = "snappy")]
-    Snappy(snappy::Encoder),
+    Snappy(Box<snappy::Encoder>),
     #[cfg(feature = "lz4")]
     Lz4(lz4::Encoder),
     #[cfg(feature = "zstd")]
@@ -209,7 +209,7 @@ impl Compressor {
             #[cfg(feature = "gzip")]
             Codec::Gzip => State::Gzip(gzip::Encoder::new(level)),
             #[cfg(feature = "snappy")]
-            Codec::Snappy => State::Snappy(snappy::Encoder::new()),
+            Codec::Snappy => State::Snappy(Box::new(snappy::Encoder::new())),
             #[cfg(feature = "lz4")]
             Codec::Lz4 => State::Lz4(lz4::Encoder::new()),
             #[cfg(feature = "zstd")]

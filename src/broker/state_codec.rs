@@ -1,0 +1,301 @@
+//! One partition's [`LogState`] as bytes, as a difference against an earlier one: a partition with
+//! a thousand sealed segments that got a few records costs a few dozen bytes.
+
+use super::codec::{Decoder, Encoder};
+use crate::log::state::{EpochStart, FileProof, LastBatch, LogState, SegmentState};
+use crate::log::transactions::{AbortedTransaction, OpenTransaction};
+
+const HAS_LAST_BATCH: u8 = 1;
+const EPOCHS_CHANGED: u8 = 2;
+const OPEN_CHANGED: u8 = 4;
+const ABORTED_CHANGED: u8 = 8;
+
+const SEALED: u8 = 1;
+const BY_US: u8 = 2;
+const INDEX: u8 = 4;
+const TIME_INDEX: u8 = 8;
+const TRANSACTION_INDEX: u8 = 16;
+
+/// Layout, all numbers variable-length unless said:
+///
+/// ```text
+/// state      signed start, end, recovery point; u8 flags; [last batch]; removed; put;
+///            [epochs] [open transactions] [aborted transactions]
+/// flags      1 a last batch follows, 2 epochs, 4 open and 8 aborted transactions follow because
+///            they differ from the entry before
+/// last batch signed segment, unsigned position, signed base offset, u32 crc
+/// removed    count, each: signed base offset of a segment that is gone
+/// put        count, each a segment that is new or differs:
+///            u8 flags, signed base offset, unsigned size, unsigned next - base, signed max
+///            timestamp, signed its offset, signed first timestamp, [proofs in order of flags]
+/// proof      unsigned length, u32 crc
+/// epochs     count, each: signed epoch, signed start offset
+/// open       count, each: signed producer id, signed first offset
+/// aborted    count, each: signed producer id, first, last and last stable offset
+/// ```
+pub(super) fn encode_state(before: &LogState, state: &LogState, out: &mut Encoder) {
+    out.signed(state.log_start_offset);
+    out.signed(state.log_end_offset);
+    out.signed(state.recovery_point);
+    let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+    out.u8(flag(state.last_batch.is_some(), HAS_LAST_BATCH)
+        | flag(state.epochs != before.epochs, EPOCHS_CHANGED)
+        | flag(state.open_transactions != before.open_transactions, OPEN_CHANGED)
+        | flag(state.aborted != before.aborted, ABORTED_CHANGED));
+    if let Some(last) = &state.last_batch {
+        out.signed(last.segment);
+        out.unsigned(last.position);
+        out.signed(last.base_offset);
+        out.u32(last.crc);
+    }
+    let find = |among: &LogState, base: i64| {
+        let at = among.segments.binary_search_by_key(&base, |s| s.base_offset).ok()?;
+        among.segments.get(at).copied()
+    };
+    let removed: Vec<i64> = before
+        .segments
+        .iter()
+        .map(|s| s.base_offset)
+        .filter(|&base| find(state, base).is_none())
+        .collect();
+    out.unsigned(removed.len() as u64);
+    removed.into_iter().for_each(|base| out.signed(base));
+    let put: Vec<&SegmentState> =
+        state.segments.iter().filter(|s| find(before, s.base_offset) != Some(**s)).collect();
+    out.unsigned(put.len() as u64);
+    put.into_iter().for_each(|segment| encode_segment(segment, out));
+    if state.epochs != before.epochs {
+        out.unsigned(state.epochs.len() as u64);
+        for epoch in &state.epochs {
+            out.signed(i64::from(epoch.epoch));
+            out.signed(epoch.start_offset);
+        }
+    }
+    if state.open_transactions != before.open_transactions {
+        out.unsigned(state.open_transactions.len() as u64);
+        for open in &state.open_transactions {
+            out.signed(open.producer_id);
+            out.signed(open.first_offset);
+        }
+    }
+    if state.aborted != before.aborted {
+        out.unsigned(state.aborted.len() as u64);
+        for aborted in &state.aborted {
+            out.signed(aborted.producer_id);
+            out.signed(aborted.first_offset);
+            out.signed(aborted.last_offset);
+            out.signed(aborted.last_stable_offset);
+        }
+    }
+}
+
+/// Reads what [`encode_state`] wrote against the same earlier state.
+pub(super) fn decode_state(before: &LogState, input: &mut Decoder<'_>) -> Option<LogState> {
+    let mut state = before.clone();
+    state.log_start_offset = input.signed()?;
+    state.log_end_offset = input.signed()?;
+    state.recovery_point = input.signed()?;
+    let flags = input.u8()?;
+    state.last_batch = match flags & HAS_LAST_BATCH != 0 {
+        false => None,
+        true => Some(LastBatch {
+            segment: input.signed()?,
+            position: input.unsigned()?,
+            base_offset: input.signed()?,
+            crc: input.u32()?,
+        }),
+    };
+    decode_segments(&mut state.segments, input)?;
+    if flags & EPOCHS_CHANGED != 0 {
+        state.epochs = decode_list(input, 2, |input| {
+            Some(EpochStart { epoch: input.i32()?, start_offset: input.signed()? })
+        })?;
+    }
+    if flags & OPEN_CHANGED != 0 {
+        state.open_transactions = decode_list(input, 2, |input| {
+            Some(OpenTransaction { producer_id: input.signed()?, first_offset: input.signed()? })
+        })?;
+    }
+    if flags & ABORTED_CHANGED != 0 {
+        state.aborted = decode_list(input, 4, |input| {
+            Some(AbortedTransaction {
+                producer_id: input.signed()?,
+                first_offset: input.signed()?,
+                last_offset: input.signed()?,
+                last_stable_offset: input.signed()?,
+            })
+        })?;
+    }
+    Some(state)
+}
+
+fn decode_list<T>(
+    input: &mut Decoder<'_>,
+    least: usize,
+    read: impl Fn(&mut Decoder<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let count = input.count(least)?;
+    (0..count).map(|_| read(input)).collect()
+}
+
+fn decode_segments(segments: &mut Vec<SegmentState>, input: &mut Decoder<'_>) -> Option<()> {
+    let removed = decode_list(input, 1, |input| input.signed())?;
+    let put = decode_list(input, 7, decode_segment)?;
+    if !removed.is_sorted() || !put.is_sorted_by(|a, b| a.base_offset < b.base_offset) {
+        return None;
+    }
+    let replaced = |base: i64| {
+        removed.binary_search(&base).is_ok()
+            || put.binary_search_by_key(&base, |s| s.base_offset).is_ok()
+    };
+    segments.retain(|s| !replaced(s.base_offset));
+    segments.extend_from_slice(&put);
+    segments.sort_by_key(|s| s.base_offset);
+    Some(())
+}
+
+fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
+    let proofs = [
+        (segment.index, INDEX),
+        (segment.time_index, TIME_INDEX),
+        (segment.transaction_index, TRANSACTION_INDEX),
+    ];
+    let mut flags = 0;
+    flags |= if segment.sealed { SEALED } else { 0 };
+    flags |= if segment.by_us { BY_US } else { 0 };
+    for (proof, bit) in &proofs {
+        flags |= if proof.is_some() { *bit } else { 0 };
+    }
+    out.u8(flags);
+    out.signed(segment.base_offset);
+    out.unsigned(segment.size_bytes);
+    out.signed(segment.next_offset.wrapping_sub(segment.base_offset));
+    out.signed(segment.max_timestamp);
+    out.signed(segment.max_timestamp_offset);
+    out.signed(segment.first_timestamp);
+    for proof in proofs.into_iter().filter_map(|(proof, _)| proof) {
+        out.unsigned(proof.len);
+        out.u32(proof.crc);
+    }
+}
+
+fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
+    let flags = input.u8()?;
+    let base_offset = input.signed()?;
+    let mut segment = SegmentState {
+        base_offset,
+        size_bytes: input.unsigned()?,
+        next_offset: base_offset.wrapping_add(input.signed()?),
+        max_timestamp: input.signed()?,
+        max_timestamp_offset: input.signed()?,
+        first_timestamp: input.signed()?,
+        index: None,
+        time_index: None,
+        transaction_index: None,
+        sealed: flags & SEALED != 0,
+        by_us: flags & BY_US != 0,
+    };
+    let mut proof = |bit: u8| match flags & bit != 0 {
+        false => Some(None),
+        true => Some(Some(FileProof { len: input.unsigned()?, crc: input.u32()? })),
+    };
+    segment.index = proof(INDEX)?;
+    segment.time_index = proof(TIME_INDEX)?;
+    segment.transaction_index = proof(TRANSACTION_INDEX)?;
+    Some(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn segment() -> impl Strategy<Value = SegmentState> {
+        let proof = || {
+            proptest::option::of(
+                (any::<u64>(), any::<u32>()).prop_map(|(len, crc)| FileProof { len, crc }),
+            )
+        };
+        let numbers = (0i64..20, any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>());
+        (numbers, (proof(), proof(), proof()), any::<bool>(), any::<bool>()).prop_map(
+            |((base_offset, size_bytes, a, b, c), proofs, sealed, by_us)| SegmentState {
+                base_offset,
+                size_bytes,
+                next_offset: a,
+                max_timestamp: b,
+                max_timestamp_offset: c,
+                first_timestamp: a ^ b,
+                index: proofs.0,
+                time_index: proofs.1,
+                transaction_index: proofs.2,
+                sealed,
+                by_us,
+            },
+        )
+    }
+
+    fn state() -> impl Strategy<Value = LogState> {
+        let last = (any::<i64>(), any::<u64>(), any::<i64>(), any::<u32>()).prop_map(
+            |(segment, position, base_offset, crc)| LastBatch {
+                segment,
+                position,
+                base_offset,
+                crc,
+            },
+        );
+        let epochs = (any::<i32>(), any::<i64>())
+            .prop_map(|(epoch, start_offset)| EpochStart { epoch, start_offset });
+        let open = (any::<i64>(), any::<i64>())
+            .prop_map(|(producer_id, first_offset)| OpenTransaction { producer_id, first_offset });
+        (
+            proptest::collection::vec(segment(), 0..6),
+            proptest::option::of(last),
+            proptest::collection::vec(epochs, 0..3),
+            proptest::collection::vec(open, 0..3),
+            any::<[i64; 3]>(),
+        )
+            .prop_map(|(mut segments, last_batch, epochs, open_transactions, borders)| {
+                segments.sort_by_key(|s| s.base_offset);
+                segments.dedup_by_key(|s| s.base_offset);
+                let aborted = open_transactions
+                    .iter()
+                    .map(|open| AbortedTransaction {
+                        producer_id: open.first_offset,
+                        first_offset: open.producer_id,
+                        last_offset: borders[0],
+                        last_stable_offset: borders[1],
+                    })
+                    .collect();
+                LogState {
+                    log_start_offset: borders[0],
+                    log_end_offset: borders[1],
+                    recovery_point: borders[2],
+                    segments,
+                    last_batch,
+                    epochs,
+                    open_transactions,
+                    aborted,
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn any_state_is_read_back_against_any_earlier_one(before in state(), after in state()) {
+            let mut out = Encoder::new();
+            encode_state(&before, &after, &mut out);
+            let bytes = out.bytes();
+            let mut input = Decoder::new(&bytes);
+            prop_assert_eq!(decode_state(&before, &mut input), Some(after));
+            prop_assert!(input.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(
+            before in state(),
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            decode_state(&before, &mut Decoder::new(&bytes));
+        }
+    }
+}
