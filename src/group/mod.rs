@@ -7,6 +7,7 @@
 //! lock and no clock in here. What it does not do: append, sync, wake anybody, run assignors.
 
 mod admin;
+pub(crate) mod assignor;
 mod coordinator;
 mod hash;
 mod join;
