@@ -1,0 +1,275 @@
+//! Records that linger: one open batch for each partition, and those that could not be stored yet.
+//!
+//! A [`Lane`] is one partition as one producer sees it. Its lock is held while a batch goes into
+//! the log, so that batches arrive in the order in which they were filled. Records are copied into
+//! one buffer for each batch and encoded once, at the append.
+
+use super::future::{Flight, Outcome};
+use super::record::{DeliveryError, RecordMetadata, size_in_batch, size_upper_bound};
+use crate::error::{Error, ErrorKind};
+use crate::log::Log;
+use crate::record::{BATCH_OVERHEAD, HeaderInput, OwnedHeader, OwnedRecord, RecordInput};
+use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+/// What a user wants to be told: called once, with no lock held.
+pub(super) type Callback = Box<dyn FnOnce(&Outcome) + Send>;
+
+/// One partition as a producer sees it.
+pub(super) struct Lane {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub log: Arc<Log>,
+    state: Mutex<LaneState>,
+    /// The log end that answers wait for a sync of.
+    unsynced: AtomicI64,
+}
+
+/// What waits in a lane.
+#[derive(Default)]
+pub(super) struct LaneState {
+    /// The oldest first. Only the last one may be open.
+    pub batches: VecDeque<Batch>,
+    /// The first batch failed, and is not tried again before this.
+    pub not_before: Option<Duration>,
+}
+
+impl Lane {
+    pub fn new(topic: Arc<str>, partition: i32, log: Arc<Log>) -> Lane {
+        Lane {
+            topic,
+            partition,
+            log,
+            state: Mutex::new(LaneState::default()),
+            unsynced: AtomicI64::new(0),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock()
+    }
+
+    /// The failure of a record of this lane.
+    #[cold]
+    pub fn failed(&self, error: Error, record: OwnedRecord) -> DeliveryError {
+        DeliveryError::new(error, self.topic.clone(), Some(self.partition), record)
+    }
+
+    /// Whether everything below `upto` survives a power cut.
+    pub fn is_durable(&self, upto: i64) -> bool {
+        self.log.recovery_point().is_ok_and(|point| point >= upto)
+    }
+
+    /// Takes note of an answer that waits for a sync of everything below `upto`.
+    pub fn owes_sync(&self, upto: i64) {
+        // Relaxed: whoever flushes looks after the sends that it has to cover returned.
+        self.unsynced.fetch_max(upto, Ordering::Relaxed);
+    }
+
+    /// Makes durable what answers wait for.
+    ///
+    /// # Errors
+    /// That of the sync, which the waiting answers get too.
+    pub fn pay_sync(&self) -> Result<(), Error> {
+        let upto = self.unsynced.load(Ordering::Relaxed);
+        if upto == 0 || self.is_durable(upto) {
+            return Ok(());
+        }
+        self.log.make_durable(upto)
+    }
+}
+
+/// Records that go into the log together.
+pub(super) struct Batch {
+    /// The bytes of keys, values, header names and header values.
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    headers: Vec<HeaderSpan>,
+    /// What the encoded batch would take, without compression.
+    size: usize,
+    /// What it may take: `batch.size`, or its first record's bound where that is more.
+    limit: usize,
+    /// What it counts for in `buffer.memory`.
+    pub charge: usize,
+    /// When it was opened, on the monotonic scale: the delivery timeout counts from here.
+    pub created: Duration,
+    /// When it is sent at the latest.
+    pub due: Duration,
+    /// It takes no more records.
+    pub closed: bool,
+    /// How often it was tried.
+    pub attempts: u32,
+    pub flight: Arc<Flight>,
+    pub callbacks: Vec<(usize, Callback)>,
+}
+
+struct Entry {
+    timestamp: i64,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    headers: Range<usize>,
+}
+
+struct HeaderSpan {
+    name: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+/// The memory that a batch which `record` opens counts for, and its limit.
+pub(super) fn batch_charge(record: &RecordInput<'_>, batch_size: usize) -> usize {
+    size_upper_bound(record).max(batch_size)
+}
+
+impl Batch {
+    pub fn new(charge: usize, created: Duration, due: Duration, flight: Arc<Flight>) -> Batch {
+        Batch {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+            headers: Vec::new(),
+            size: BATCH_OVERHEAD,
+            limit: charge,
+            charge,
+            created,
+            due,
+            closed: false,
+            attempts: 0,
+            flight,
+            callbacks: Vec::new(),
+        }
+    }
+
+    fn size_of_next(&self, record: &RecordInput<'_>) -> usize {
+        let base = self.entries.first().map_or(record.timestamp, |first| first.timestamp);
+        size_in_batch(record, self.entries.len(), record.timestamp.wrapping_sub(base))
+    }
+
+    /// Whether `record` may join.
+    pub fn has_room(&self, record: &RecordInput<'_>) -> bool {
+        !self.closed
+            && (self.entries.is_empty() || self.size + self.size_of_next(record) <= self.limit)
+    }
+
+    /// Copies a record in and returns its place.
+    pub fn push(&mut self, record: &RecordInput<'_>) -> usize {
+        self.size += self.size_of_next(record);
+        let index = self.entries.len();
+        let key = record.key.map(|key| self.copy(key));
+        let value = record.value.map(|value| self.copy(value));
+        let first = self.headers.len();
+        for header in record.headers {
+            let name = self.copy(header.name.as_bytes());
+            let value = header.value.map(|value| self.copy(value));
+            self.headers.push(HeaderSpan { name, value });
+        }
+        let headers = first..self.headers.len();
+        self.entries.push(Entry { timestamp: record.timestamp, key, value, headers });
+        self.closed |= self.size >= self.limit;
+        index
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The bytes of a span. Spans come from `copy`, and the buffer only grows.
+    fn span(&self, span: &Range<usize>) -> &[u8] {
+        self.bytes.get(span.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, header: &HeaderSpan) -> &str {
+        // It was copied from a str.
+        std::str::from_utf8(self.span(&header.name)).unwrap_or_default()
+    }
+
+    /// The records as the log takes them. `headers` is room for what they borrow.
+    pub fn inputs<'b>(&'b self, headers: &'b mut Vec<HeaderInput<'b>>) -> Vec<RecordInput<'b>> {
+        headers.extend(self.headers.iter().map(|header| HeaderInput {
+            name: self.name(header),
+            value: header.value.as_ref().map(|value| self.span(value)),
+        }));
+        let headers: &'b [HeaderInput<'b>] = headers;
+        self.entries
+            .iter()
+            .map(|entry| RecordInput {
+                timestamp: entry.timestamp,
+                key: entry.key.as_ref().map(|key| self.span(key)),
+                value: entry.value.as_ref().map(|value| self.span(value)),
+                headers: headers.get(entry.headers.clone()).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// All outcomes of a batch that failed as a whole.
+    pub fn all_failed(&self, lane: &Lane, error: &Error) -> Vec<Outcome> {
+        let mut headers = Vec::new();
+        let inputs = self.inputs(&mut headers);
+        inputs.iter().map(|input| Err(lane.failed(error.clone(), owned(input)))).collect()
+    }
+}
+
+/// A copy of a record.
+pub(super) fn owned(record: &RecordInput<'_>) -> OwnedRecord {
+    OwnedRecord {
+        timestamp: record.timestamp,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: record
+            .headers
+            .iter()
+            .map(|header| OwnedHeader {
+                name: header.name.to_owned(),
+                value: header.value.map(<[u8]>::to_vec),
+            })
+            .collect(),
+    }
+}
+
+/// The answer to a record of a batch that was refused because of others.
+fn innocent() -> Error {
+    let message = "the record was in a batch with records that the topic refuses; send it again";
+    Error::new(ErrorKind::Kafka, message)
+}
+
+/// The outcomes of a batch that the log refused for what is in it. `fault` tells what is wrong
+/// with one record alone.
+///
+/// As Kafka answers: one bad record gets its own error; of several, each gets `InvalidRecord`,
+/// whatever is wrong with it; the others are told that it was not them.
+pub(super) fn refused_batch(
+    lane: &Lane,
+    records: &[RecordInput<'_>],
+    error: &Error,
+    fault: impl Fn(&RecordInput<'_>) -> Option<Error>,
+) -> Vec<Outcome> {
+    let faults: Vec<Option<Error>> = records.iter().map(fault).collect();
+    let bad = faults.iter().flatten().count();
+    let answers = faults.into_iter().map(|fault| match fault {
+        _ if bad == 0 || records.len() == 1 => error.clone(),
+        None => innocent(),
+        Some(fault) if bad == 1 => fault,
+        Some(fault) => {
+            Error::new(ErrorKind::InvalidRecord, fault.message().to_owned()).source(fault)
+        }
+    });
+    answers.zip(records).map(|(error, r)| Err(lane.failed(error, owned(r)))).collect()
+}
+
+/// The metadata of record `index` of an appended batch.
+pub(super) fn metadata_of(
+    lane: &Lane,
+    record: &RecordInput<'_>,
+    base_offset: i64,
+    index: usize,
+    append_time: Option<i64>,
+) -> RecordMetadata {
+    let offset = base_offset + index as i64;
+    RecordMetadata::new(lane.partition, offset, append_time.unwrap_or(record.timestamp), record)
+}

@@ -1,0 +1,88 @@
+//! Flush, close, and what happens when the last handle goes without one.
+
+use super::Inner;
+use super::completion::{Completion, Records};
+use super::future::{Flight, Unsynced};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, Ordering};
+use std::time::Duration;
+
+impl Inner {
+    /// # Errors
+    /// `Kafka` inside a callback of this producer.
+    pub(super) fn flush(self: &Arc<Self>) -> Result<()> {
+        if self.line.is_inside() {
+            let message = "flush inside a callback of the same producer would wait for itself";
+            return Err(Error::new(ErrorKind::Kafka, message));
+        }
+        self.settle(None);
+        Ok(())
+    }
+
+    /// Sends what lingers and waits for it until `limit`. Returns whether everything is over.
+    fn settle(self: &Arc<Self>, limit: Option<Duration>) -> bool {
+        self.drain_all();
+        self.run_completions(true);
+        let over = self.flights().iter().all(|flight| flight.wait_until(limit));
+        for lane in self.lanes.all() {
+            if let Err(error) = lane.pay_sync() {
+                // The futures of the records tell it to those who want to know.
+                tracing::warn!(client_id = %self.client_id, %error, "a sync failed");
+            }
+        }
+        over
+    }
+
+    pub(super) fn close(self: &Arc<Self>, timeout: Option<Duration>) {
+        // Release: pairs with the Acquire in `check_open`. Whoever sees it open under a lane's
+        // lock is ahead of the draining below.
+        self.closed.store(true, Ordering::Release);
+        let timeout = if self.line.is_inside() { Some(Duration::ZERO) } else { timeout };
+        let over = match timeout {
+            Some(Duration::ZERO) => false,
+            Some(timeout) => self.settle(Some(self.clock().monotonic().saturating_add(timeout))),
+            None => self.settle(None),
+        };
+        if !over {
+            let message = "the producer was closed before the record was stored";
+            self.abandon(&Error::new(ErrorKind::Kafka, message));
+            self.run_completions(true);
+        }
+        self.disarm();
+    }
+
+    /// Puts a stored record into the line, for the flusher to sync.
+    pub(super) fn sync_later(self: &Arc<Self>, unsynced: Unsynced) -> Arc<Flight> {
+        let flight = Flight::new(Arc::downgrade(self));
+        self.line.push(Completion {
+            sync: Some(unsynced.upto()),
+            outcomes: vec![Ok(unsynced.metadata)],
+            callbacks: Vec::new(),
+            records: Records::One(unsynced.record),
+            lane: unsynced.lane,
+            flight: flight.clone(),
+        });
+        self.ask_for_sync();
+        flight
+    }
+}
+
+impl Drop for Inner {
+    /// What lingers is appended, as the Java client's thread would do it. Nothing is waited for:
+    /// a sync is left to the flusher, and a batch that cannot be stored at once has failed.
+    fn drop(&mut self) {
+        self.disarm();
+        let now_ms = self.clock().coarse_wall_ms();
+        for lane in self.lanes.all() {
+            for batch in std::mem::take(&mut lane.lock().batches) {
+                self.store_last(&lane, batch, now_ms);
+            }
+        }
+        for completion in self.line.take_all() {
+            match completion.waits() {
+                true => self.broker.call_flusher(Box::new(move || completion.complete())),
+                false => completion.complete(),
+            }
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! Sending later: batches that fill up, their deadlines, memory, retries.
+
+use super::batch::{Batch, Lane, LaneState, batch_charge, owned, refused_batch};
+use super::completion::{Completion, Records};
+use super::future::{Flight, Outcome, SendFuture};
+use super::record::{RecordMetadata, size_upper_bound};
+use super::topics::Found;
+use super::Inner;
+use crate::config::Acks;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::AppendOptions;
+use crate::record::RecordInput;
+use crate::sync::{Arc, Mutex, Weak};
+use crate::time::{Event, Now, TimerKey, TimerQueue};
+use std::time::Duration;
+
+/// What lingers, over all partitions.
+#[derive(Default)]
+pub(super) struct Lingering(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Lanes by when their oldest batch is due. An entry that finds nothing due is stale.
+    due: TimerQueue<Weak<Lane>>,
+    /// The timer of the broker that is set.
+    armed: Option<TimerKey>,
+    /// Bytes of `buffer.memory` that open and waiting batches take.
+    used: usize,
+    /// Sends that wait for memory.
+    waiting: Vec<Arc<Event>>,
+    /// Batches that may not be over.
+    flights: Vec<Weak<Flight>>,
+}
+
+/// How a batch went.
+pub(super) struct Stored {
+    pub outcomes: Vec<Outcome>,
+    /// The log end that has to be durable before the outcomes hold.
+    pub sync: Option<i64>,
+    /// The error that may pass, where nothing of the batch is stored.
+    retriable: Option<Error>,
+}
+
+impl Stored {
+    fn over(outcomes: Vec<Outcome>) -> Stored {
+        Stored { outcomes, sync: None, retriable: None }
+    }
+}
+
+impl Inner {
+    pub(super) fn count_sticky(&self, topic: &Found<'_>, bytes: usize, batch_open: bool) {
+        topic.sticky.count(bytes, self.settings.batch_size, batch_open, topic.count, || {
+            self.broker.random()
+        });
+    }
+
+    /// Puts a record into the open batch of its lane, and sends the batch when it is full.
+    ///
+    /// # Errors
+    /// `BufferExhausted` when there was no memory for `max.block.ms`; `IllegalState` when the
+    /// producer was closed meanwhile. The callback was not taken then.
+    pub(super) fn linger(
+        self: &Arc<Self>,
+        topic: &Found<'_>,
+        lane: &Arc<Lane>,
+        input: &RecordInput<'_>,
+        sticky: bool,
+        callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
+    ) -> Result<SendFuture> {
+        let (future, full) = self.enqueue(lane, input, callback)?;
+        if sticky {
+            let size = size_upper_bound(input);
+            self.count_sticky(topic, size, !full);
+        }
+        if full {
+            self.drain(lane, false);
+            self.run_completions(false);
+        }
+        Ok(future)
+    }
+
+    /// Returns the future, and whether the lane has something to send at once.
+    fn enqueue(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        input: &RecordInput<'_>,
+        callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
+    ) -> Result<(SendFuture, bool)> {
+        let charge = batch_charge(input, self.settings.batch_size);
+        let mut reserved = false;
+        loop {
+            let mut state = lane.lock();
+            // Under the lock that a close drains under: a record is refused, or sent by it.
+            if let Err(error) = self.check_open() {
+                drop(state);
+                self.release(if reserved { charge } else { 0 });
+                return Err(error);
+            }
+            let room = state.batches.back().is_some_and(|batch| batch.has_room(input));
+            if !room && !reserved {
+                drop(state);
+                self.reserve(charge)?;
+                reserved = true;
+                continue;
+            }
+            if room && reserved {
+                self.release(charge);
+            }
+            if !room {
+                self.open_batch(lane, &mut state, charge);
+            }
+            let waiting = state.batches.len() > 1;
+            let Some(batch) = state.batches.back_mut() else { continue };
+            let index = batch.push(input);
+            if let Some(callback) = callback.take() {
+                batch.callbacks.push((index, Box::new(callback)));
+            }
+            let future = SendFuture::batched(batch.flight.clone(), index);
+            return Ok((future, batch.closed || waiting));
+        }
+    }
+
+    /// Opens a batch behind the others of the lane.
+    fn open_batch(self: &Arc<Self>, lane: &Arc<Lane>, state: &mut LaneState, charge: usize) {
+        if let Some(last) = state.batches.back_mut() {
+            last.closed = true;
+        }
+        let now = self.clock().monotonic();
+        let due = now.saturating_add(self.settings.linger);
+        let flight = Flight::new(Arc::downgrade(self));
+        let mut lingering = self.lingering.0.lock();
+        lingering.flights.retain(|flight| flight.strong_count() > 0);
+        lingering.flights.push(Arc::downgrade(&flight));
+        drop(lingering);
+        state.batches.push_back(Batch::new(charge, now, due, flight));
+        self.wake_at(due, lane);
+    }
+
+    /// Has the lane looked at when `due` comes.
+    fn wake_at(self: &Arc<Self>, due: Duration, lane: &Arc<Lane>) {
+        let mut state = self.lingering.0.lock();
+        state.due.insert(due, Arc::downgrade(lane));
+        self.arm(&mut state);
+    }
+
+    /// Sets the broker's timer to the earliest deadline.
+    fn arm(self: &Arc<Self>, state: &mut State) {
+        let Some(due) = state.due.next_deadline() else { return };
+        if let Some(armed) = state.armed {
+            if armed.deadline() <= due {
+                return;
+            }
+            self.broker.cancel(armed);
+        }
+        let producer = Arc::downgrade(self);
+        let task = move |now: Now| {
+            if let Some(producer) = producer.upgrade() {
+                producer.lingering.0.lock().armed = None;
+                producer.send_due(now.mono);
+                producer.run_completions(false);
+                let mut state = producer.lingering.0.lock();
+                producer.arm(&mut state);
+            }
+        };
+        state.armed = Some(self.broker.schedule(due, Box::new(task)));
+    }
+
+    /// When something is due next.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.lingering.0.lock().due.next_deadline()
+    }
+
+    /// Sends every batch that is due at `mono`.
+    fn send_due(self: &Arc<Self>, mono: Duration) {
+        loop {
+            let due = self.lingering.0.lock().due.pop_due(mono);
+            let Some((_, lane)) = due else { return };
+            if let Some(lane) = lane.upgrade() {
+                self.drain(&lane, false);
+            }
+        }
+    }
+
+    /// What a waiter does before it sleeps: sends what is due, tells what is known.
+    pub(super) fn move_on(self: &Arc<Self>) {
+        self.send_due(self.clock().monotonic());
+        self.work_off(true, true);
+    }
+
+    /// Sends records of one partition behind what lingers in it, with all of it.
+    pub(super) fn linger_group(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        places: &[usize],
+        inputs: &[RecordInput<'_>],
+        futures: &mut [Option<SendFuture>],
+    ) {
+        for place in places {
+            let Some(input) = inputs.get(*place) else { continue };
+            let future = match self.enqueue(lane, input, &mut None::<fn(&Outcome)>) {
+                Ok((future, _)) => future,
+                Err(error) => SendFuture::done(Err(lane.failed(error, owned(input)))),
+            };
+            if let Some(slot) = futures.get_mut(*place) {
+                *slot = Some(future);
+            }
+        }
+        self.drain(lane, true);
+        self.run_completions(false);
+    }
+
+    /// Takes `bytes` of `buffer.memory`.
+    ///
+    /// # Errors
+    /// `BufferExhausted` after `max.block.ms`.
+    fn reserve(self: &Arc<Self>, bytes: usize) -> Result<()> {
+        let limit = self.clock().monotonic().saturating_add(self.settings.max_block);
+        let bell = Arc::new(Event::new());
+        let mut drained = false;
+        loop {
+            {
+                let mut state = self.lingering.0.lock();
+                if state.used.saturating_add(bytes) <= self.settings.buffer_memory {
+                    state.used += bytes;
+                    return Ok(());
+                }
+                if drained && !state.waiting.iter().any(|known| Arc::ptr_eq(known, &bell)) {
+                    state.waiting.push(bell.clone());
+                }
+            }
+            if !drained {
+                // Somebody waits for memory: every batch is ready.
+                self.drain_all();
+                self.run_completions(false);
+                drained = true;
+                continue;
+            }
+            if !self.clock().park(&bell, Some(limit)) && self.clock().monotonic() >= limit {
+                self.lingering.0.lock().waiting.retain(|known| !Arc::ptr_eq(known, &bell));
+                let message = format!(
+                    "buffer.memory={} stayed full for max.block.ms; what lingers cannot be stored",
+                    self.settings.buffer_memory
+                );
+                return Err(Error::new(ErrorKind::BufferExhausted, message));
+            }
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        let waiting = {
+            let mut state = self.lingering.0.lock();
+            state.used = state.used.saturating_sub(bytes);
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Sends the batches of every lane, full or not.
+    pub(super) fn drain_all(self: &Arc<Self>) {
+        for lane in self.lanes.all() {
+            self.drain(&lane, true);
+        }
+    }
+
+    /// Appends the batches of a lane that are full or due, with `force` the open one too, in
+    /// order. A batch whose error may pass stays first and is tried again later.
+    fn drain(self: &Arc<Self>, lane: &Arc<Lane>, force: bool) {
+        let now = self.clock().now();
+        let mut released = 0;
+        let mut state = lane.lock();
+        while let Some(batch) = state.batches.front() {
+            let ready = force || batch.closed || batch.due <= now.mono;
+            if !ready || state.not_before.is_some_and(|until| until > now.mono) {
+                break;
+            }
+            let Some(mut batch) = state.batches.pop_front() else { break };
+            // Nothing may join a batch that was tried.
+            batch.closed = true;
+            batch.attempts += 1;
+            let mut headers = Vec::new();
+            let inputs = batch.inputs(&mut headers);
+            let mut stored = self.store(lane, &inputs, now.wall_ms);
+            drop(inputs);
+            drop(headers);
+            if let Some(error) = stored.retriable.take() {
+                match self.next_attempt(&batch, now.mono) {
+                    Some(at) => {
+                        tracing::warn!(%error, "a batch is tried again later");
+                        state.not_before = Some(at);
+                        state.batches.push_front(batch);
+                        self.wake_at(at, lane);
+                        break;
+                    }
+                    None => stored.outcomes = batch.all_failed(lane, &self.given_up(&batch, error, now.mono)),
+                }
+            }
+            state.not_before = None;
+            released += batch.charge;
+            self.push_completion(lane, batch, stored);
+        }
+        drop(state);
+        self.release(released);
+    }
+
+    /// Batches that were not over a moment ago.
+    pub(super) fn flights(&self) -> Vec<Arc<Flight>> {
+        let state = self.lingering.0.lock();
+        state.flights.iter().filter_map(Weak::upgrade).filter(|f| !f.is_done()).collect()
+    }
+
+    /// Takes the broker's timer back.
+    pub(super) fn disarm(&self) {
+        let armed = self.lingering.0.lock().armed.take();
+        if let Some(armed) = armed {
+            self.broker.cancel(armed);
+        }
+    }
+
+    /// Fails everything that is not stored. Returns whether there was anything.
+    pub(super) fn abandon(&self, error: &Error) -> bool {
+        let mut released = 0;
+        for lane in self.lanes.all() {
+            let mut state = lane.lock();
+            for batch in std::mem::take(&mut state.batches) {
+                released += batch.charge;
+                let outcomes = batch.all_failed(&lane, error);
+                self.push_completion(&lane, batch, Stored::over(outcomes));
+            }
+        }
+        self.release(released);
+        released > 0
+    }
+
+    fn push_completion(&self, lane: &Arc<Lane>, mut batch: Batch, stored: Stored) {
+        if let Some(upto) = stored.sync {
+            lane.owes_sync(upto);
+        }
+        self.line.push(Completion {
+            lane: lane.clone(),
+            outcomes: stored.outcomes,
+            callbacks: std::mem::take(&mut batch.callbacks),
+            sync: stored.sync,
+            flight: batch.flight.clone(),
+            records: match stored.sync {
+                Some(_) => Records::Batch(batch),
+                None => Records::None,
+            },
+        });
+    }
+
+    /// Appends a batch that is not tried again.
+    pub(super) fn store_last(&self, lane: &Arc<Lane>, batch: Batch, now_ms: i64) {
+        let mut headers = Vec::new();
+        let stored = self.store(lane, &batch.inputs(&mut headers), now_ms);
+        drop(headers);
+        self.push_completion(lane, batch, stored);
+    }
+
+    /// When a batch that failed is tried again; never when `retries` are used up, or the delivery
+    /// timeout would be over, or the producer is closed for good.
+    fn next_attempt(&self, batch: &Batch, now: Duration) -> Option<Duration> {
+        let s = &self.settings;
+        if batch.attempts > s.retries {
+            return None;
+        }
+        let doubled = 2u32.saturating_pow(batch.attempts.saturating_sub(1));
+        let backoff = s.retry_backoff.saturating_mul(doubled).min(s.retry_backoff_max);
+        // A fifth of jitter either way, as the Java client has.
+        let jitter = 0.8 + 0.4 * (self.broker.random() % 1024) as f64 / 1024.0;
+        let at = now.saturating_add(backoff.mul_f64(jitter));
+        let end = batch.created.saturating_add(s.delivery_timeout);
+        // The last attempt is at the end itself.
+        (now < end).then_some(at.min(end))
+    }
+
+    /// The error of a batch that is not tried again.
+    fn given_up(&self, batch: &Batch, error: Error, now: Duration) -> Error {
+        if now < batch.created.saturating_add(self.settings.delivery_timeout) {
+            return error;
+        }
+        let ms = self.settings.delivery_timeout.as_millis();
+        let message = format!("not stored within delivery.timeout.ms={ms}: {}", error.message());
+        Error::new(ErrorKind::Timeout, message).source(error)
+    }
+
+    /// Appends records of one partition as one batch, or as several where the topic allows
+    /// smaller ones only.
+    pub(super) fn store(&self, lane: &Lane, records: &[RecordInput<'_>], now_ms: i64) -> Stored {
+        let mut stored = Stored::over(Vec::with_capacity(records.len()));
+        self.store_part(lane, records, now_ms, &mut stored);
+        stored
+    }
+
+    fn store_part(
+        &self,
+        lane: &Lane,
+        records: &[RecordInput<'_>],
+        now_ms: i64,
+        stored: &mut Stored,
+    ) {
+        let options = AppendOptions::client(now_ms);
+        let s = &self.settings;
+        let error = match lane.log.append_records(records, s.codec, s.level, options) {
+            Ok(appended) => {
+                self.stored(lane, records, appended, &mut stored.outcomes);
+                if appended.must_sync && s.acks != Acks::None {
+                    stored.sync = Some(appended.last_offset + 1);
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        // Departure: Kafka 4.3 splits for ever when one record alone is too large.
+        if error.kind() == ErrorKind::RecordTooLarge && records.len() > 1 {
+            let (first, second) = records.split_at(records.len() / 2);
+            self.store_part(lane, first, now_ms, stored);
+            self.store_part(lane, second, now_ms, stored);
+            return;
+        }
+        // With `acks=0` a producer does not learn that there is something to try again.
+        if stored.outcomes.is_empty()
+            && s.acks != Acks::None
+            && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::Io)
+        {
+            stored.retriable = Some(error.clone());
+        }
+        let faulty = matches!(error.kind(), ErrorKind::InvalidTimestamp | ErrorKind::InvalidRecord);
+        match self.append_failed(error) {
+            Ok(()) => stored.outcomes.extend(records.iter().map(|record| {
+                Ok(RecordMetadata::new(lane.partition, -1, record.timestamp, record))
+            })),
+            Err(error) => {
+                let fault = |record: &RecordInput<'_>| match faulty {
+                    true => lane.log.check_record(record, now_ms).err(),
+                    false => None,
+                };
+                stored.outcomes.extend(refused_batch(lane, records, &error, fault));
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The producer: from a record to its place in a log.
+//!
+//! Without `linger.ms` a send is an append on the caller's thread, complete when it returns. With
+//! it, records wait in one open batch for each partition (`batch.rs`), which is sent when it is
+//! full, at its deadline by the broker's timers or by whoever waits, or by `flush` and `close`.
+//! What became of a record is told in the order of the sends (`completion.rs`).
+//! Order of locks: a lane, then the log, the line of completions, the lingering ones.
+
+mod batch;
+mod closing;
+mod completion;
+mod future;
+mod inline;
+mod linger;
+mod partitioner;
+mod record;
+mod topics;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use future::SendFuture;
+pub use record::{DeliveryError, ProducerRecord, RecordMetadata, SendError};
+
+use crate::broker::BrokerInner;
+use crate::config::{ProducerConfig, ProducerSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::RecordInput;
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::time::Clock;
+use crate::topic::TopicPartition;
+use batch::{Lane, owned};
+use completion::Line;
+use future::Outcome;
+use linger::Lingering;
+use record::size_upper_bound;
+use std::fmt;
+use std::time::Duration;
+use topics::{Found, Lanes, TopicCache};
+
+/// Sends records. Cheap to clone, and usable from any number of threads.
+///
+/// # Examples
+/// ```
+/// use topiclite::{Broker, ProducerConfig, ProducerRecord, TopicConfig};
+/// let broker = Broker::in_memory()?;
+/// broker.admin().create_topic("orders", 3, TopicConfig::default())?;
+/// let producer = broker.producer(ProducerConfig::default())?;
+/// let record = ProducerRecord::new("orders").key("alice").value("one tea");
+/// let metadata = producer.send(record)?.wait()?;
+/// assert_eq!(metadata.offset(), 0);
+/// producer.close()?;
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Producer(Arc<Inner>);
+
+/// What all handles of a producer share.
+pub(crate) struct Inner {
+    broker: Arc<BrokerInner>,
+    settings: ProducerSettings,
+    client_id: String,
+    closed: AtomicBool,
+    topics: TopicCache,
+    lanes: Lanes,
+    line: Line,
+    lingering: Lingering,
+}
+
+/// Numbers producers without a `client.id`, as the Java client does.
+static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
+
+impl Producer {
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] and others for settings that are refused, see
+    /// [`ProducerConfig`]; [`ErrorKind::Closed`].
+    pub(crate) fn new(broker: Arc<BrokerInner>, config: &ProducerConfig) -> Result<Producer> {
+        broker.check_open()?;
+        let settings = config.settings()?;
+        let client_id = settings.client_id.clone().unwrap_or_else(|| {
+            format!("producer-{}", NEXT_CLIENT.fetch_add(1, Ordering::Relaxed))
+        });
+        Ok(Producer(Arc::new(Inner {
+            broker,
+            settings,
+            client_id,
+            closed: AtomicBool::new(false),
+            topics: TopicCache::default(),
+            lanes: Lanes::default(),
+            line: Line::default(),
+            lingering: Lingering::default(),
+        })))
+    }
+
+    /// `client.id`, or the name that was made up.
+    pub fn client_id(&self) -> &str {
+        &self.0.client_id
+    }
+
+    /// Sends a record. Without `linger.ms` it is in the log when this returns.
+    ///
+    /// What has to do with the topic or its log (a record that is too large, a topic that does not
+    /// exist, a full disk) comes through the future, as in the Java client; what is returned here
+    /// are faults of the call.
+    ///
+    /// Departure: an append that fails is not tried again here. The error says whether it is
+    /// [retriable](Error::is_retriable), and the record comes back.
+    ///
+    /// # Durability
+    /// See [`SendFuture::wait`].
+    ///
+    /// # Errors
+    /// A [`SendError`] with the record: [`ErrorKind::IllegalArgument`] for a negative partition or
+    /// timestamp; [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
+    #[inline]
+    pub fn send<'a>(&self, record: ProducerRecord<'a>) -> Result<SendFuture, SendError<'a>> {
+        match self.0.send(&record) {
+            Ok(future) => Ok(future),
+            Err(error) => Err(SendError::new(error, record)),
+        }
+    }
+
+    /// Sends a record, and has `callback` told what became of it, once, with no lock held.
+    ///
+    /// Callbacks of one partition run in the order of the sends, on the thread that completes the
+    /// record: without `linger.ms` before this returns (unless another thread is inside a callback
+    /// of this producer, which then runs this one too), else in `flush`, `close`, a `wait`, or
+    /// on one of the broker's threads. A failure that `send` finds itself is told at once. The
+    /// future is complete after the callback.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; the callback is not called then.
+    pub fn send_with<'a>(
+        &self,
+        record: ProducerRecord<'a>,
+        callback: impl FnOnce(&Result<RecordMetadata, DeliveryError>) + Send + 'static,
+    ) -> Result<SendFuture, SendError<'a>> {
+        match self.0.send_with(&record, callback) {
+            Ok(future) => Ok(future),
+            Err(error) => Err(SendError::new(error, record)),
+        }
+    }
+
+    /// Sends many records at once: those for one partition share batches of `batch.size`, and
+    /// nothing lingers. The futures are in the order of the records.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], for the first record at fault; nothing is sent then.
+    pub fn send_all<'a>(
+        &self,
+        records: impl IntoIterator<Item = ProducerRecord<'a>>,
+    ) -> Result<Vec<SendFuture>, SendError<'a>> {
+        let records: Vec<_> = records.into_iter().collect();
+        let refused = match self.0.check_open() {
+            Err(error) => records.first().map(|_| (0, error)),
+            Ok(()) => {
+                let mut faults = records.iter().map(ProducerRecord::check).enumerate();
+                faults.find_map(|(i, checked)| checked.err().map(|error| (i, error)))
+            }
+        };
+        match refused {
+            None => Ok(self.0.send_all(&records)),
+            Some((at, error)) => match records.into_iter().nth(at) {
+                Some(record) => Err(SendError::new(error, record)),
+                None => Ok(Vec::new()),
+            },
+        }
+    }
+
+    /// Sends what lingers and waits until every record sent before is stored or has failed, also
+    /// the syncs that answers wait for. What became of each is told by its future and callback.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Kafka`] inside a callback of this producer, where it would wait for itself.
+    pub fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+
+    /// Closes the producer, with all its clones: sends what lingers, and waits for it without
+    /// limit. Closing again does nothing. Inside a callback it is `close_timeout(ZERO)`.
+    ///
+    /// # Errors
+    /// None. What became of each record is told by its future and callback.
+    pub fn close(&self) -> Result<()> {
+        self.0.close(None);
+        Ok(())
+    }
+
+    /// The same, waiting for at most `timeout`; what is not stored by then fails with
+    /// [`ErrorKind::Kafka`]. With no time at all, what lingers is dropped so.
+    ///
+    /// # Errors
+    /// None, as [`Producer::close`].
+    pub fn close_timeout(&self, timeout: Duration) -> Result<()> {
+        self.0.close(Some(timeout));
+        Ok(())
+    }
+
+    /// The partitions of a topic, which is made where `auto.create.topics.enable` allows it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when there is no such topic. Departure: at once, where the Java
+    /// client waits `max.block.ms`. [`ErrorKind::InvalidTopic`]; [`ErrorKind::IllegalState`] and
+    /// [`ErrorKind::Closed`] after a close.
+    pub fn partitions_for(&self, topic: &str) -> Result<Vec<TopicPartition>> {
+        self.0.check_open()?;
+        let topic = self.0.broker.topic_or_create(topic).map_err(topics::missing_topic)?;
+        let count = topic.partition_count();
+        Ok((0..count).map(|i| TopicPartition::new(topic.name().clone(), i)).collect())
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("client_id", &self.0.client_id)
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(super) fn clock(&self) -> &Clock {
+        self.broker.clock()
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `close`.
+        match self.closed.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(self.closed_error()),
+        }
+    }
+
+    #[cold]
+    fn closed_error(&self) -> Error {
+        Error::new(ErrorKind::IllegalState, format!("producer {} is closed", self.client_id))
+    }
+
+    /// The size of a record against the limits of the client.
+    #[inline]
+    fn check_size(&self, record: &RecordInput<'_>) -> Result<usize> {
+        let size = size_upper_bound(record);
+        if size > self.settings.max_request_size || size > self.settings.buffer_memory {
+            return Err(self.too_large(size));
+        }
+        Ok(size)
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize) -> Error {
+        let s = &self.settings;
+        let (name, limit) = match size > s.max_request_size {
+            true => ("max.request.size", s.max_request_size),
+            false => ("buffer.memory", s.buffer_memory),
+        };
+        let message = format!("the record takes up to {size} bytes, {name} is {limit}");
+        Error::new(ErrorKind::RecordTooLarge, message)
+    }
+
+    /// The partition of a record, and its lane. `batch_open` of the sticky partition is told
+    /// after the append.
+    #[inline]
+    fn choose<'a>(
+        &self,
+        topic: &'a Found<'_>,
+        partition: Option<i32>,
+        record: &RecordInput<'_>,
+    ) -> Result<(&'a Arc<Lane>, bool)> {
+        let (partition, sticky) = match (partition, record.key) {
+            (Some(partition), _) => (partition, false),
+            (None, Some(key)) if !self.settings.ignore_keys => {
+                (partitioner::partition_of_key(key, topic.count.max(1)), false)
+            }
+            _ => (topic.sticky.partition(topic.count, || self.broker.random()), true),
+        };
+        Ok((topic.lane(partition, &self.lanes)?, sticky))
+    }
+
+    /// Whether an error is the call's fault, and not the topic's or its log's.
+    #[inline]
+    fn is_thrown(error: &Error) -> bool {
+        matches!(
+            error.kind(),
+            ErrorKind::Closed | ErrorKind::IllegalState | ErrorKind::IllegalArgument
+        )
+    }
+
+    /// The outcome of a record that did not get as far as a log.
+    #[cold]
+    fn undelivered(
+        &self,
+        error: Error,
+        topic: &str,
+        partition: Option<i32>,
+        record: &RecordInput<'_>,
+    ) -> Result<Outcome> {
+        match Inner::is_thrown(&error) {
+            true => Err(error),
+            false => Ok(Err(DeliveryError::new(error, topic, partition, owned(record)))),
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
+}
