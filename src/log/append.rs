@@ -59,6 +59,8 @@ pub(crate) struct Appended {
     pub last_offset: i64,
     /// The largest timestamp of the batch, or the append time with LogAppendTime.
     pub timestamp: i64,
+    /// The log gave all records `timestamp`.
+    pub log_append_time: bool,
     /// By `flush.messages` the answer has to wait for
     /// [`Log::make_durable`]`(last_offset + 1)`.
     pub must_sync: bool,
@@ -140,7 +142,7 @@ impl Log {
         self.store(batch, checked.last_offset_delta, max_timestamp, options)
     }
 
-    /// Appends records as one batch of this codec.
+    /// Appends records as one batch of this codec; `level` is the codec's own, `None` its default.
     ///
     /// # Durability
     /// As [`Log::append`].
@@ -151,10 +153,11 @@ impl Log {
         &self,
         records: &[RecordInput<'_>],
         codec: Codec,
+        level: Option<i32>,
         options: AppendOptions,
     ) -> Result<Appended> {
         let rules = self.writer.lock().rules;
-        let (codec, level) = rules.recompress(codec).unwrap_or((codec, None));
+        let (codec, level) = rules.recompress(codec).unwrap_or((codec, level));
         rules.check_records(records, options.now_ms).map_err(|error| self.at_home(error))?;
         self.append_packed(records, codec, level, options)
     }
@@ -286,6 +289,7 @@ impl Log {
         self.borders.end.store(end, Ordering::Release);
         let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
         after.flush |= !std::mem::replace(&mut w.dirty, true);
+        let log_append_time = w.rules.log_append_time;
         let woken = w.watchers.take();
         drop(writer);
         woken.ring();
@@ -296,6 +300,7 @@ impl Log {
             base_offset,
             last_offset: incoming.last_offset,
             timestamp: incoming.max_timestamp,
+            log_append_time,
             must_sync,
         }
     }
