@@ -32,6 +32,15 @@ impl Cursor {
         self.offset
     }
 
+    /// Gives back the last `bytes` of what the last read gave: whole batches, the first of which
+    /// has the record at `offset`, or the first one behind it.
+    pub fn step_back(&mut self, bytes: usize, offset: i64) {
+        self.offset = offset;
+        if let Some(place) = &mut self.place {
+            place.position = place.position.saturating_sub(bytes);
+        }
+    }
+
     /// Goes elsewhere.
     pub fn seek(&mut self, offset: i64) {
         if offset != self.offset {
@@ -49,16 +58,18 @@ pub(crate) struct Chunk {
     region: Option<Region>,
     range: Range<usize>,
     next_offset: i64,
+    own: bool,
 }
 
 impl Chunk {
-    pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64) -> Chunk {
-        Chunk { region: Some(region), range, next_offset }
+    /// `own`: this process appended all of it.
+    pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, own: bool) -> Chunk {
+        Chunk { region: Some(region), range, next_offset, own }
     }
 
     /// Nothing to be read at `offset`.
     pub(super) fn empty(offset: i64) -> Chunk {
-        Chunk { region: None, range: 0..0, next_offset: offset }
+        Chunk { region: None, range: 0..0, next_offset: offset, own: false }
     }
 
     /// The batches. Their checksums were right.
@@ -70,6 +81,13 @@ impl Chunk {
     /// The offset behind the last batch; the one that was asked for if there is none.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Whether this process appended all of it, so that the records inside the batches are
+    /// well-formed too. Of others only the checksums are known.
+    #[inline]
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Whether there is no batch.

@@ -109,7 +109,8 @@ impl Log {
         }
         place.position += taken;
         let region = place.view.region().clone();
-        Ok(Some(Chunk::new(region, from..from + taken, next_offset)))
+        let own = place.view.segment().is_own(from);
+        Ok(Some(Chunk::new(region, from..from + taken, next_offset, own)))
     }
 
     /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a

@@ -291,6 +291,12 @@ impl Segment {
         }
     }
 
+    /// Whether this process appended everything from this position on.
+    #[inline]
+    pub fn is_own(&self, from: usize) -> bool {
+        from as u64 >= self.own_from.load(Ordering::Relaxed)
+    }
+
     /// Whether the checksums of all batches in these positions are known to be right.
     #[inline]
     pub fn is_proven(&self, from: usize, to: usize) -> bool {

@@ -48,6 +48,36 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The records behind the first `records`, which take `bytes` of `payload`: what an iteration
+    /// over the whole batch finds there. A place that is none gives an error or nothing.
+    #[inline]
+    pub(crate) fn resume(
+        header: &BatchHeader,
+        payload: &'a [u8],
+        records: usize,
+        bytes: usize,
+    ) -> Records<'a> {
+        let mut all = Records::new(header, payload);
+        all.rest = payload.get(bytes..).unwrap_or_default();
+        all.remaining = all.remaining.saturating_sub(u32::try_from(records).unwrap_or(u32::MAX));
+        all
+    }
+
+    /// No records.
+    pub(crate) const EMPTY: Records<'static> = Records {
+        rest: &[],
+        remaining: 0,
+        base_offset: 0,
+        base_timestamp: 0,
+        append_time: None,
+    };
+
+    /// Bytes of the payload that were not decoded.
+    #[inline]
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// How many records the header says are left. The bytes may hold fewer.
     #[inline]
     pub fn remaining(&self) -> usize {
