@@ -64,13 +64,8 @@ impl<'a> Records<'a> {
     }
 
     /// No records.
-    pub(crate) const EMPTY: Records<'static> = Records {
-        rest: &[],
-        remaining: 0,
-        base_offset: 0,
-        base_timestamp: 0,
-        append_time: None,
-    };
+    pub(crate) const EMPTY: Records<'static> =
+        Records { rest: &[], remaining: 0, base_offset: 0, base_timestamp: 0, append_time: None };
 
     /// Bytes of the payload that were not decoded.
     #[inline]
