@@ -1,5 +1,7 @@
 //! Topiclite
-#[allow(dead_code)] // Used as the handles above it are added.
+#[allow(dead_code)] // Used as the calls behind it are added.
+mod admin;
+#[allow(dead_code, unused_imports)] // Used as the handles above it are added.
 mod broker;
 #[allow(dead_code)] // Used as the modules above it are added.
 mod config;
@@ -14,6 +16,8 @@ pub mod storage;
 mod sync;
 pub mod time;
 pub mod topic;
+pub use admin::{Admin, TopicDescription, TopicListing};
+pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
 pub use config::{
     Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,
     IsolationLevel, OffsetReset, ProducerConfig, TopicConfig,

@@ -1,7 +1,41 @@
 //! The opened directory of topics: what exists, who appends, what happens in the background.
+//!
+//! Order of locks, outermost first; whoever holds one takes only later ones:
+//! 1. the groups' coordinator; 2. changes of topics (registry, deletions); 3. one topic's slots;
+//! 4. one log's locks, in their own order; 5. the state file; 6. the table of topics, settings;
+//! 7. queues, timers, schedules; 8. health. The locks of 2 and 5 are held across the sync of
+//! their own file, and no other lock is held across a sync. Callbacks run under none.
 
+mod adoption;
+mod background;
+mod changes;
+mod closing;
 mod codec;
+mod deletion;
+mod handles;
+mod health;
+mod inner;
 mod journal;
+mod life;
+mod new_topic;
+mod opening;
+mod options;
+mod partition;
 mod registry;
 mod state_codec;
 mod state_file;
+mod steps;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod threads;
+mod topics;
+
+pub use adoption::{AdoptionProgress, AdoptionReport};
+pub(crate) use background::TimerTask;
+pub use handles::Broker;
+pub use health::Health;
+pub(crate) use inner::{BrokerInner, Shared};
+pub use new_topic::NewTopic;
+pub use options::BrokerOptions;
+pub(crate) use partition::Partition;
+pub(crate) use topics::Topic;

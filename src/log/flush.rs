@@ -12,6 +12,7 @@ use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Ordering};
 use std::path::Path;
+use std::time::Duration;
 
 /// What one flush has to sync, as it was under the lock.
 struct Batchwork {
@@ -144,6 +145,14 @@ impl Log {
         self.commit.fail(error.clone());
         woken.ring();
         error
+    }
+
+    /// How long a record may stay unsynced by `flush.ms`; `None` where it has no limit.
+    pub fn flush_interval(&self) -> Option<Duration> {
+        match u64::try_from(self.writer.lock().config.flush_ms) {
+            Ok(ms) if ms < i64::MAX as u64 => Some(Duration::from_millis(ms)),
+            _ => None,
+        }
     }
 
     /// The error that appends get, if there is one.

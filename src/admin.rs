@@ -1,0 +1,223 @@
+//! What administrators do: topics and their settings, borders of partitions.
+//!
+//! Errors are Kafka's. A change of a topic is durable when the call returns. What is read works in
+//! an attached directory too; what writes gives [`ReadOnly`](crate::ErrorKind::ReadOnly) there.
+
+use crate::broker::{BrokerInner, NewTopic, Topic};
+use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, TopicConfig};
+use crate::error::Result;
+use crate::sync::Arc;
+use crate::topic::TopicId;
+
+/// Topics, their settings and borders. Cheap to clone.
+///
+/// # Examples
+/// ```
+/// use topiclite::{Broker, ConfigChange, TopicConfig};
+/// let broker = Broker::in_memory()?;
+/// let admin = broker.admin();
+/// admin.create_topic("orders", 3, TopicConfig::default())?;
+/// admin.alter_topic("orders", &[ConfigChange::Set("retention.ms".into(), "-1".into())])?;
+/// let orders = admin.describe_topic("orders")?;
+/// assert_eq!(orders.partition_count(), 3);
+/// assert_eq!(orders.config_value("retention.ms"), Some("-1"));
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Admin(Arc<BrokerInner>);
+
+impl Admin {
+    pub(crate) fn new(inner: Arc<BrokerInner>) -> Admin {
+        Admin(inner)
+    }
+
+    /// Makes a topic of `partitions` partitions; -1 is the broker's `num.partitions`.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`TopicExists`](crate::ErrorKind::TopicExists);
+    /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic) for a name that no topic can have, or that
+    /// equals another where `.` and `_` are the same;
+    /// [`InvalidPartitions`](crate::ErrorKind::InvalidPartitions) for 0 and below -1;
+    /// [`InvalidTopicConfig`](crate::ErrorKind::InvalidTopicConfig);
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached directory.
+    pub fn create_topic(&self, name: &str, partitions: i32, config: TopicConfig) -> Result<()> {
+        self.create(&NewTopic::new(name, partitions).config(config))
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`], and
+    /// [`InvalidReplicationFactor`](crate::ErrorKind::InvalidReplicationFactor).
+    pub fn create(&self, topic: &NewTopic) -> Result<()> {
+        self.0.create_topic(topic).map(drop)
+    }
+
+    /// Says whether a topic could be made, and makes nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::create`].
+    pub fn check(&self, topic: &NewTopic) -> Result<()> {
+        self.0.check_topic(topic)
+    }
+
+    /// Deletes a topic with its records and the offsets that groups committed for it.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`TopicDeletionDisabled`](crate::ErrorKind::TopicDeletionDisabled),
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
+    /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic).
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.0.delete_topic(name).map(drop)
+    }
+
+    /// Gives a topic more partitions: `partitions` is the new total. Keys map to other partitions
+    /// afterwards; records stay where they are.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
+    /// [`InvalidPartitions`](crate::ErrorKind::InvalidPartitions) unless it is more than before.
+    pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<()> {
+        self.0.grow_topic(name, partitions).map(drop)
+    }
+
+    /// Changes what a topic overrides: all changes or none.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
+    /// [`InvalidTopicConfig`](crate::ErrorKind::InvalidTopicConfig) for a refused setting;
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) when one is changed twice.
+    pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
+        self.0.alter_topic(name, changes)
+    }
+
+    /// The topics, in order of name, without the broker's own.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed).
+    pub fn list_topics(&self) -> Result<Vec<TopicListing>> {
+        let mut topics = self.list_all_topics()?;
+        topics.retain(|topic| !topic.internal);
+        Ok(topics)
+    }
+
+    /// The topics, in order of name, with the broker's own.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed).
+    pub fn list_all_topics(&self) -> Result<Vec<TopicListing>> {
+        self.0.check_open()?;
+        Ok(self.0.topics().iter().map(|topic| TopicListing::of(topic)).collect())
+    }
+
+    /// One topic with every setting in effect.
+    ///
+    /// # Errors
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
+    /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic).
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        let topic = self.0.topic(name)?;
+        Ok(TopicDescription::of(&topic, self.0.config()))
+    }
+}
+
+/// A topic in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicListing {
+    name: Arc<str>,
+    id: TopicId,
+    partitions: i32,
+    internal: bool,
+}
+
+impl TopicListing {
+    fn of(topic: &Topic) -> TopicListing {
+        TopicListing {
+            name: topic.name().clone(),
+            id: topic.id(),
+            partitions: topic.partition_count(),
+            internal: topic.is_internal(),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The id, which no other topic ever has.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Whether it is one of the broker's own.
+    pub fn is_internal(&self) -> bool {
+        self.internal
+    }
+}
+
+/// A topic with its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    listing: TopicListing,
+    config: Vec<ConfigEntry>,
+}
+
+impl TopicDescription {
+    fn of(topic: &Topic, broker: &BrokerConfig) -> TopicDescription {
+        TopicDescription {
+            listing: TopicListing::of(topic),
+            config: topic.config().describe(broker),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.listing.name()
+    }
+
+    /// The id, which no other topic ever has.
+    pub fn id(&self) -> TopicId {
+        self.listing.id()
+    }
+
+    /// How many partitions it has.
+    pub fn partition_count(&self) -> i32 {
+        self.listing.partition_count()
+    }
+
+    /// Whether it is one of the broker's own.
+    pub fn is_internal(&self) -> bool {
+        self.listing.is_internal()
+    }
+
+    /// Every setting in effect, in order of name, each with its source.
+    pub fn config(&self) -> &[ConfigEntry] {
+        &self.config
+    }
+
+    /// The value in effect of one setting; None for a name that no topic has.
+    pub fn config_value(&self, name: &str) -> Option<&str> {
+        self.config.iter().find(|entry| entry.name() == name).map(ConfigEntry::value)
+    }
+}

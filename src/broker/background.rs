@@ -1,0 +1,190 @@
+//! What happens off the callers' threads: pages prepared and segments sealed, records flushed
+//! within their interval, retention, timers. Each is a queue with a `step`; the threads that call
+//! them are in `threads.rs`, and under a virtual clock the steps run as time passes.
+
+use super::health::HealthLog;
+use crate::error::Error;
+use crate::log::{BackgroundWork, Log};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Weak};
+use crate::time::{Clock, Event, Now, TimerKey, TimerQueue};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+/// What runs when a timer is due. It holds what it needs weakly, so that a timer keeps nothing
+/// alive.
+pub(crate) type TimerTask = Box<dyn FnOnce(Now) + Send>;
+
+/// Work that logs announce.
+pub(super) struct WorkQueue {
+    clock: Clock,
+    health: Arc<HealthLog>,
+    /// Pages to prepare and segments to seal.
+    soon: Mutex<VecDeque<BackgroundWork>>,
+    pub soon_bell: Event,
+    /// Logs with unsynced records, by the end of their interval.
+    flushes: Mutex<TimerQueue<Weak<Log>>>,
+    pub flush_bell: Event,
+    /// Somebody waits for a sync: the next step takes every flush there is.
+    urgent: AtomicBool,
+}
+
+impl WorkQueue {
+    pub fn new(clock: Clock, health: Arc<HealthLog>) -> WorkQueue {
+        WorkQueue {
+            clock,
+            health,
+            soon: Mutex::new(VecDeque::new()),
+            soon_bell: Event::new(),
+            flushes: Mutex::new(TimerQueue::new()),
+            flush_bell: Event::new(),
+            urgent: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes note of work.
+    pub fn push(&self, work: BackgroundWork) {
+        match work {
+            BackgroundWork::Prepare(_) | BackgroundWork::Seal(_) => {
+                self.soon.lock().push_back(work);
+                self.soon_bell.ring();
+            }
+            BackgroundWork::Flush(log) => self.push_flush(log),
+        }
+    }
+
+    fn push_flush(&self, log: Weak<Log>) {
+        let Some(interval) = log.upgrade().map(|log| log.flush_interval()) else { return };
+        // Without an interval only a caller's flush, or the close, makes it durable.
+        let Some(interval) = interval else { return };
+        let deadline = self.clock.monotonic().saturating_add(interval);
+        let mut flushes = self.flushes.lock();
+        let earliest = flushes.next_deadline();
+        flushes.insert(deadline, log);
+        drop(flushes);
+        if earliest.is_none_or(|earliest| deadline < earliest) {
+            self.flush_bell.ring();
+        }
+    }
+
+    /// Has the log flushed as soon as the flusher gets to it.
+    pub fn flush_soon(&self, log: &Arc<Log>) {
+        self.flushes.lock().insert(Duration::ZERO, Arc::downgrade(log));
+        self.urgent.store(true, Ordering::Release);
+        self.flush_bell.ring();
+    }
+
+    /// Prepares pages and seals segments until nothing is asked for. Returns whether there was
+    /// anything to do.
+    pub fn soon_step(&self) -> bool {
+        let mut worked = false;
+        loop {
+            let Some(work) = self.soon.lock().pop_front() else { return worked };
+            worked = true;
+            if let Err(error) = work.run() {
+                self.report(&work, error);
+            }
+        }
+    }
+
+    /// Flushes what is due and returns the logs that it flushed.
+    pub fn flush_step(&self, now: Now) -> Vec<Arc<Log>> {
+        self.urgent.store(false, Ordering::Release);
+        let mut flushed: Vec<Arc<Log>> = Vec::new();
+        loop {
+            let Some((_, log)) = self.flushes.lock().pop_due(now.mono) else { return flushed };
+            let Some(log) = log.upgrade() else { continue };
+            if flushed.iter().any(|done| Arc::ptr_eq(done, &log)) {
+                continue;
+            }
+            match log.flush() {
+                Ok(()) => flushed.push(log),
+                Err(error) => self.report(&BackgroundWork::Flush(Arc::downgrade(&log)), error),
+            }
+        }
+    }
+
+    /// When there is something to do next: at once, or by the end of an interval.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if !self.soon.lock().is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.next_flush()
+    }
+
+    /// When the next flush is due.
+    pub fn next_flush(&self) -> Option<Duration> {
+        self.flushes.lock().next_deadline()
+    }
+
+    fn report(&self, work: &BackgroundWork, error: Error) {
+        if let Some(log) = work.log() {
+            let id = log.identity();
+            self.health.partition((id.topic.clone(), id.partition).into(), error.clone());
+        }
+        self.health.error(error);
+    }
+}
+
+impl fmt::Debug for WorkQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkQueue")
+            .field("soon", &self.soon.lock().len())
+            .field("flushes", &self.flushes.lock().len())
+            .finish()
+    }
+}
+
+/// The one timer queue of a broker.
+#[derive(Default)]
+pub(super) struct Timers {
+    queue: Mutex<TimerQueue<TimerTask>>,
+    pub bell: Event,
+}
+
+impl Timers {
+    /// Runs `task` once, when the monotonic clock reaches `deadline`.
+    pub fn schedule(&self, deadline: Duration, task: TimerTask) -> TimerKey {
+        let mut queue = self.queue.lock();
+        let earliest = queue.next_deadline();
+        let key = queue.insert(deadline, task);
+        drop(queue);
+        if earliest.is_none_or(|earliest| deadline < earliest) {
+            self.bell.ring();
+        }
+        key
+    }
+
+    /// Takes a timer back; false when it ran, or is about to.
+    pub fn cancel(&self, key: TimerKey) -> bool {
+        // The task is dropped outside the lock: what it holds may use timers itself.
+        let task = self.queue.lock().cancel(key);
+        task.is_some()
+    }
+
+    /// Runs what is due, one after the other, with no lock held.
+    pub fn step(&self, now: Now) {
+        loop {
+            let due = self.queue.lock().pop_due(now.mono);
+            let Some((_, task)) = due else { return };
+            task(now);
+        }
+    }
+
+    /// When the earliest timer is due.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.queue.lock().next_deadline()
+    }
+
+    /// Drops all timers.
+    pub fn clear(&self) {
+        let timers = std::mem::take(&mut *self.queue.lock());
+        drop(timers);
+    }
+}
+
+impl fmt::Debug for Timers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timers({})", self.queue.lock().len())
+    }
+}

@@ -1,0 +1,233 @@
+//! Making, growing, altering and deleting topics. Each is one entry of the registry and one sync;
+//! nothing is seen before it is durable.
+
+use super::inner::{Owner, Shared};
+use super::new_topic::NewTopic;
+use super::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
+use super::topics::Topic;
+use crate::config::{ConfigChange, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
+use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
+
+impl Shared {
+    /// Makes a topic. Its folders appear with the first records.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// As [`Shared::check_topic`], and those of the registry.
+    pub fn create_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
+        let owner = self.owner()?;
+        let mut owned = owner.topics.lock();
+        self.check_topic(new)?;
+        let entry = TopicEntry {
+            name: new.name.as_str().into(),
+            id: TopicId::from_random(self.random_bytes()),
+            partitions: self.partitions_of(new),
+            adopted: false,
+            config: entries(&new.config),
+        };
+        // A deleted topic of this name has to be gone for certain, or its folder would be ours.
+        let cleared = owned.finish_deletions(Some(&new.name))?;
+        let mut changes: Vec<_> = cleared.into_iter().map(RegistryEntry::Cleared).collect();
+        changes.push(RegistryEntry::Topic(entry.clone()));
+        owned.registry.write(&changes)?;
+        let topic = Arc::new(Topic::new(&entry, new.config.clone(), self.opener.clone()));
+        self.topics.insert(topic.clone());
+        drop(owned);
+        self.topics.changed();
+        tracing::info!(topic = %topic.name(), partitions = entry.partitions, "topic created");
+        Ok(topic)
+    }
+
+    /// Says whether a topic could be made, and makes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`] for a name that no topic can have, or that collides with
+    /// another; [`ErrorKind::TopicExists`], [`ErrorKind::InvalidTopicConfig`],
+    /// [`ErrorKind::InvalidReplicationFactor`], [`ErrorKind::InvalidPartitions`].
+    pub fn check_topic(&self, new: &NewTopic) -> Result<()> {
+        self.check_open()?;
+        let name = new.name.as_str();
+        check_topic_name(name)?;
+        let fault = |kind, why: String| Err(Error::new(kind, why).topic(name));
+        match self.topics.get(name) {
+            Ok(_) => return fault(ErrorKind::TopicExists, "there is such a topic".to_owned()),
+            Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(other) = self.colliding(name) {
+            let why = format!("it collides with \"{other}\": '.' and '_' count as equal");
+            return fault(ErrorKind::InvalidTopic, why);
+        }
+        new.config.check().map_err(|error| error.topic(name))?;
+        if !matches!(new.replication_factor, -1 | 1) {
+            let why = format!("{} replicas, but one directory is one", new.replication_factor);
+            return fault(ErrorKind::InvalidReplicationFactor, why);
+        }
+        if new.partitions < -1 || new.partitions == 0 || new.partitions > PARTITIONS_MAX {
+            let why = format!(
+                "{} partitions; give 1 to {PARTITIONS_MAX}, or -1 for the broker's default",
+                new.partitions
+            );
+            return fault(ErrorKind::InvalidPartitions, why);
+        }
+        Ok(())
+    }
+
+    /// The name of another topic that equals this one where `.` and `_` are the same.
+    fn colliding(&self, name: &str) -> Option<Arc<str>> {
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        let topics = self.topics.all();
+        let other = topics.iter().find(|topic| names_collide(topic.name(), name))?;
+        Some(other.name().clone())
+    }
+
+    fn partitions_of(&self, new: &NewTopic) -> i32 {
+        match new.partitions {
+            -1 => self.config.default_partitions(),
+            given => given,
+        }
+    }
+
+    /// One of the broker's own topics, made if it is missing.
+    ///
+    /// # Errors
+    /// As [`Shared::create_topic`].
+    pub(super) fn internal_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        config: TopicConfig,
+    ) -> Result<Arc<Topic>> {
+        match self.topic(name) {
+            Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {}
+            found => return found,
+        }
+        match self.create_topic(&NewTopic::new(name, partitions).config(config)) {
+            Err(error) if error.kind() == ErrorKind::TopicExists => self.topic(name),
+            made => made,
+        }
+    }
+
+    /// Deletes a topic with its records. Offsets that groups committed for it are the caller's.
+    ///
+    /// # Durability
+    /// Survives power loss: the topic does not come back, whenever its folders go.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TopicDeletionDisabled`], [`ErrorKind::UnknownTopicOrPartition`],
+    /// [`ErrorKind::InvalidTopic`], and those of the registry. A folder that could not be removed
+    /// is no error: it is tried again later, and reported in the broker's health.
+    pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>> {
+        let owner = self.owner()?;
+        if !self.config.delete_topics() {
+            let why = "delete.topic.enable is false";
+            return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).topic(name));
+        }
+        let mut owned = owner.topics.lock();
+        let topic = self.topic(name)?;
+        let gone = DeletedTopic {
+            name: topic.name().clone(),
+            id: topic.id(),
+            partitions: topic.partition_count(),
+        };
+        owned.registry.write(&[RegistryEntry::Deleted(gone.clone())])?;
+        self.topics.remove(name);
+        drop(topic.delete());
+        if let Err(error) = owned.deletions.remove(&gone) {
+            self.health.warn(format!("folders of the deleted topic {name} stay: {error}"));
+        }
+        drop(owned);
+        self.health.forget(name);
+        if let Err(error) = owner.life.record(Vec::new(), &[topic.id()]) {
+            self.health.error(error);
+        }
+        self.topics.changed();
+        tracing::info!(topic = name, "topic deleted");
+        Ok(topic)
+    }
+
+    /// Gives a topic more partitions. `partitions` is the new total.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`], [`ErrorKind::InvalidTopic`],
+    /// [`ErrorKind::InvalidPartitions`] unless it grows, and those of the registry.
+    pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<Arc<Topic>> {
+        let owner = self.owner()?;
+        let mut owned = owner.topics.lock();
+        let topic = self.topic(name)?;
+        let present = topic.partition_count();
+        if partitions <= present || partitions > PARTITIONS_MAX {
+            let why = format!(
+                "the topic has {present} partitions and {partitions} are asked for; a topic only \
+                 grows, up to {PARTITIONS_MAX}"
+            );
+            return Err(Error::new(ErrorKind::InvalidPartitions, why).topic(name));
+        }
+        let entry = TopicEntry { partitions, ..topic.entry() };
+        owned.registry.write(&[RegistryEntry::Topic(entry)])?;
+        topic.grow(partitions);
+        drop(owned);
+        self.topics.changed();
+        tracing::info!(topic = name, partitions, "topic grown");
+        Ok(topic)
+    }
+
+    /// Changes what a topic overrides, all or nothing.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`], [`ErrorKind::InvalidTopic`],
+    /// [`ErrorKind::InvalidTopicConfig`], [`ErrorKind::InvalidRequest`], and those of the
+    /// registry.
+    pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
+        let owner = self.owner()?;
+        let mut owned = owner.topics.lock();
+        let topic = self.topic(name)?;
+        let config =
+            topic.config().changed(&self.config, changes).map_err(|error| error.topic(name))?;
+        let entry = TopicEntry { config: entries(&config), ..topic.entry() };
+        owned.registry.write(&[RegistryEntry::Topic(entry)])?;
+        topic.set_config(config, &self.config);
+        drop(owned);
+        self.topics.changed();
+        tracing::info!(topic = name, "topic altered");
+        Ok(())
+    }
+
+    /// Removes what a former process left of its deletions.
+    pub(super) fn finish_deletions(&self, owner: &Owner) -> Result<()> {
+        let mut owned = owner.topics.lock();
+        let cleared = owned.finish_deletions(None)?;
+        if cleared.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = cleared.into_iter().map(RegistryEntry::Cleared).collect();
+        owned.registry.write(&changes)
+    }
+
+    /// Refuses what only the broker may do to its own topics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`].
+    pub(super) fn refuse_internal(&self, name: &str) -> Result<()> {
+        match is_internal(name) {
+            true => Err(Error::new(ErrorKind::InvalidTopic, "an internal topic").topic(name)),
+            false => Ok(()),
+        }
+    }
+}
+
+pub(super) fn entries(config: &TopicConfig) -> Vec<(String, String)> {
+    config.entries().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}

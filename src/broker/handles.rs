@@ -1,0 +1,116 @@
+//! The handle that users hold, and the handles that it makes.
+
+use super::adoption::AdoptionReport;
+use super::health::Health;
+use super::inner::BrokerInner;
+use super::options::BrokerOptions;
+use crate::admin::Admin;
+use crate::error::Result;
+use crate::sync::Arc;
+use crate::time::Clock;
+use std::path::Path;
+
+/// A directory of topics, opened. Cheap to clone; all clones are the same broker.
+///
+/// A directory has one owner at a time, held by an operating-system lock. When the last handle
+/// (this type, and everything made from it) is dropped without [`Broker::close`], threads are
+/// stopped and the lock is freed, and the next open treats it as a process that died: nothing
+/// acknowledged is lost.
+///
+/// Records are mapped into memory. Another process that truncates a file of the directory makes
+/// the operating system end this one with SIGBUS when it touches the missing bytes.
+///
+/// # Examples
+/// ```
+/// use topiclite::{Broker, TopicConfig};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let broker = Broker::open(dir.path().join("data"))?;
+/// broker.admin().create_topic("orders", 3, TopicConfig::default())?;
+/// assert_eq!(broker.admin().list_topics()?.len(), 1);
+/// broker.close()?;
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Broker(Arc<BrokerInner>);
+
+impl Broker {
+    /// Opens a directory for reading and writing, and makes it if it is missing.
+    ///
+    /// Nothing is written but the lock file, and no partition's folder is touched, until they are
+    /// used. A directory that Apache Kafka wrote is read whole and checked first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`](crate::ErrorKind::Locked) names the process that owns the directory;
+    /// [`ErrorKind::UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) when a newer version
+    /// wrote it; [`ErrorKind::Io`](crate::ErrorKind::Io).
+    pub fn open(dir: impl AsRef<Path>) -> Result<Broker> {
+        BrokerOptions::new().open(dir)
+    }
+
+    /// A broker whose records live in memory and end with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when no thread can be started.
+    pub fn in_memory() -> Result<Broker> {
+        BrokerOptions::new().in_memory()
+    }
+
+    /// Opens a directory for reading, without the lock: beside its running owner, or what a killed
+    /// one left. What writes gives [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when there is no such directory.
+    pub fn attach(dir: impl AsRef<Path>) -> Result<Broker> {
+        BrokerOptions::new().attach(dir)
+    }
+
+    pub(super) fn from_inner(inner: Arc<BrokerInner>) -> Broker {
+        Broker(inner)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<BrokerInner> {
+        &self.0
+    }
+
+    /// Topics, their settings and borders, groups.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.0.clone())
+    }
+
+    /// The clock that everything in this broker goes by.
+    pub fn clock(&self) -> &Clock {
+        self.0.clock()
+    }
+
+    /// What went wrong so far.
+    pub fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    /// What was found, if opening took over a directory that another program wrote.
+    pub fn adoption(&self) -> Option<&AdoptionReport> {
+        self.0.adoption()
+    }
+
+    /// Makes every record durable.
+    ///
+    /// # Durability
+    /// Everything appended before the call survives power loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StorageFailed`](crate::ErrorKind::StorageFailed) of the first partition whose
+    /// sync failed; [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    pub fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+
+    /// Closes the directory in good order: all records durable, files cut to their length, the
+    /// lock freed. Every handle made from this broker refuses everything afterwards. A second call
+    /// does nothing.
+    ///
+    /// # Errors
+    /// The first error of the close; else the first one of background work since the open.
+    pub fn close(&self) -> Result<()> {
+        self.0.close()
+    }
+}

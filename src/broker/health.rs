@@ -1,0 +1,147 @@
+//! What went wrong since a broker was opened. The first error is kept for `close`; warnings are
+//! kept up to a bound and counted beyond it.
+
+use crate::error::Error;
+use crate::sync::Mutex;
+use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
+
+/// Texts kept; what comes later is only counted.
+const WARNINGS_MAX: usize = 1000;
+
+/// The state of a broker, from [`Broker::health`](crate::Broker::health).
+///
+/// # Examples
+/// ```
+/// let broker = topiclite::Broker::in_memory()?;
+/// assert!(broker.health().is_ok());
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    first_error: Option<Error>,
+    partitions: BTreeMap<TopicPartition, Error>,
+    warnings: Vec<String>,
+    warning_count: u64,
+    counters: Vec<(&'static str, u64)>,
+}
+
+impl Health {
+    /// No background task failed and no partition is read-only.
+    pub fn is_ok(&self) -> bool {
+        self.first_error.is_none() && self.partitions.is_empty()
+    }
+
+    /// The first error of a background task, or of work that no caller waited for.
+    pub fn first_error(&self) -> Option<&Error> {
+        self.first_error.as_ref()
+    }
+
+    /// The partitions that cannot be written, or not read whole, and why.
+    pub fn failed_partitions(&self) -> impl Iterator<Item = (&TopicPartition, &Error)> {
+        self.partitions.iter()
+    }
+
+    /// What was found or repaired and deserves a look: the first thousand.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings.iter().map(String::as_str)
+    }
+
+    /// How many warnings there were in all.
+    pub fn warning_count(&self) -> u64 {
+        self.warning_count
+    }
+
+    /// Running totals since the broker was opened, by name.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counters.iter().map(|(name, total)| (*name, *total))
+    }
+
+    /// One running total by name; 0 for a name that is not counted.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, total)| *total)
+    }
+}
+
+/// Where everything inside a broker reports to.
+#[derive(Debug, Default)]
+pub(crate) struct HealthLog(Mutex<Health>);
+
+impl HealthLog {
+    /// Keeps the first error that nobody waited for.
+    pub fn error(&self, error: Error) {
+        tracing::error!(%error, "background work failed");
+        self.0.lock().first_error.get_or_insert(error);
+    }
+
+    /// Keeps what is wrong with a partition; the first report stands.
+    pub fn partition(&self, partition: TopicPartition, error: Error) {
+        let mut health = self.0.lock();
+        health.partitions.entry(partition).or_insert_with_key(|partition| {
+            tracing::error!(%partition, %error, "partition failed");
+            error
+        });
+    }
+
+    /// Forgets a partition that is gone.
+    pub fn forget(&self, topic: &str) {
+        self.0.lock().partitions.retain(|partition, _| partition.topic() != topic);
+    }
+
+    /// Keeps a warning.
+    pub fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        tracing::warn!("{text}");
+        let mut health = self.0.lock();
+        health.warning_count += 1;
+        if health.warnings.len() < WARNINGS_MAX {
+            health.warnings.push(text);
+        }
+    }
+
+    /// The first error that nobody waited for.
+    pub fn first_error(&self) -> Option<Error> {
+        self.0.lock().first_error.clone()
+    }
+
+    /// The report, with totals that are kept elsewhere.
+    pub fn report(&self, counters: Vec<(&'static str, u64)>) -> Health {
+        Health { counters, ..self.0.lock().clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_first_error_is_kept_and_warnings_are_bounded() {
+        let log = HealthLog::default();
+        assert!(log.report(Vec::new()).is_ok());
+        log.error(Error::new(ErrorKind::Io, "first"));
+        log.error(Error::new(ErrorKind::StorageFull, "second"));
+        for n in 0..WARNINGS_MAX + 5 {
+            log.warn(format!("warning {n}"));
+        }
+        let health = log.report(vec![("syncs", 3)]);
+        assert!(!health.is_ok());
+        assert_eq!(health.first_error().map(Error::kind), Some(ErrorKind::Io));
+        assert_eq!(health.warnings().count(), WARNINGS_MAX);
+        assert_eq!(health.warning_count(), WARNINGS_MAX as u64 + 5);
+        assert_eq!((health.counter("syncs"), health.counter("rolls")), (3, 0));
+    }
+
+    #[test]
+    fn a_partition_is_named_once_with_its_first_error() {
+        let log = HealthLog::default();
+        let partition = TopicPartition::new("t", 1);
+        log.partition(partition.clone(), Error::new(ErrorKind::StorageFailed, "sync"));
+        log.partition(partition.clone(), Error::new(ErrorKind::Io, "later"));
+        let health = log.report(Vec::new());
+        let failed: Vec<_> = health.failed_partitions().map(|(p, e)| (p, e.kind())).collect();
+        assert_eq!(failed, [(&partition, ErrorKind::StorageFailed)]);
+        log.forget("t");
+        assert!(log.report(Vec::new()).is_ok());
+    }
+}

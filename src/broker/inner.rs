@@ -1,0 +1,314 @@
+//! What all handles of a broker share.
+//!
+//! [`Shared`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold: when
+//! the last one goes, its threads are stopped and joined and the lock is freed.
+
+use super::adoption::AdoptionReport;
+use super::background::{TimerTask, Timers, WorkQueue};
+use super::deletion::Deletions;
+use super::health::{Health, HealthLog};
+use super::life::LifeKeeper;
+use super::registry::Registry;
+use super::threads::Threads;
+use super::topics::{Opener, Topic, TopicTable};
+use crate::config::BrokerConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::LogEnv;
+use crate::storage::{Lock, Storage};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::time::{Clock, Event, TimerKey};
+use crate::topic::TopicId;
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that a broker consists of.
+pub(crate) struct Shared {
+    pub(super) dir: PathBuf,
+    pub(super) config: BrokerConfig,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) clock: Clock,
+    pub(super) health: Arc<HealthLog>,
+    pub(super) topics: TopicTable,
+    pub(super) timers: Timers,
+    pub(super) queue: Arc<WorkQueue>,
+    pub(super) retention: super::steps::Schedule,
+    pub(super) recorded: super::steps::Recorded,
+    /// What only an owner has; `None` in an attached broker.
+    pub(super) owner: Option<Owner>,
+    pub(super) opener: Arc<dyn Opener>,
+    pub(super) adoption: Option<AdoptionReport>,
+    pub(super) closed: AtomicBool,
+    random: AtomicU64,
+}
+
+/// What only the owner of a directory has.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub env: Arc<LogEnv>,
+    pub life: Arc<LifeKeeper>,
+    /// Held across the sync of a change: changes of topics are one at a time.
+    pub topics: Mutex<Owned>,
+    pub lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+/// What changes of topics go through.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub registry: Registry,
+    pub deletions: Deletions,
+}
+
+impl Owned {
+    pub fn new(registry: Registry, storage: Arc<dyn Storage>, dir: &Path) -> Owned {
+        Owned { registry, deletions: Deletions::new(storage, dir) }
+    }
+
+    /// Finishes the deletions of topics called `name`, or all: see [`Deletions::finish`].
+    ///
+    /// # Errors
+    /// Those of [`Deletions::finish`].
+    pub fn finish_deletions(&mut self, name: Option<&str>) -> Result<Vec<TopicId>> {
+        self.deletions.finish(&self.registry.image, name)
+    }
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)] // One place makes it, from what it has just opened.
+    pub(super) fn new(
+        dir: PathBuf,
+        config: BrokerConfig,
+        storage: Arc<dyn Storage>,
+        clock: Clock,
+        seed: u64,
+        parts: Parts,
+    ) -> Shared {
+        Shared {
+            retention: super::steps::Schedule::new(&clock, &config),
+            recorded: super::steps::Recorded::default(),
+            timers: Timers::default(),
+            topics: TopicTable::default(),
+            random: AtomicU64::new(seed),
+            closed: AtomicBool::new(false),
+            health: parts.health,
+            queue: parts.queue,
+            owner: parts.owner,
+            opener: parts.opener,
+            adoption: parts.adoption,
+            dir,
+            config,
+            storage,
+            clock,
+        }
+    }
+
+    /// The topic of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`] when no topic can have that name,
+    /// [`ErrorKind::UnknownTopicOrPartition`] when none has, [`ErrorKind::Closed`].
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        self.check_open()?;
+        self.topics.get(name)
+    }
+
+    /// The topic of that name, made with the broker's defaults where `auto.create.topics.enable`
+    /// allows it.
+    ///
+    /// # Errors
+    /// As [`Shared::topic`], and those of creating a topic.
+    pub fn topic_or_create(&self, name: &str) -> Result<Arc<Topic>> {
+        match self.topic(name) {
+            Err(error)
+                if error.kind() == ErrorKind::UnknownTopicOrPartition
+                    && self.config.auto_create_topics()
+                    && self.owner.is_some() =>
+            {
+                match self.create_topic(&super::NewTopic::new(name, -1)) {
+                    // Another thread was faster.
+                    Err(error) if error.kind() == ErrorKind::TopicExists => self.topic(name),
+                    created => created,
+                }
+            }
+            found => found,
+        }
+    }
+
+    /// All topics, internal ones too, in order of name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.all()
+    }
+
+    /// Raised by each creation, growth, alteration and deletion of a topic.
+    pub fn metadata_version(&self) -> u64 {
+        self.topics.version()
+    }
+
+    /// Registers `event` to be rung by the next change of topics. Returns true, and registers
+    /// nothing, when there was one beyond version `beyond` already.
+    pub fn watch_metadata(&self, event: &Arc<Event>, beyond: u64) -> bool {
+        self.topics.watch(event, beyond)
+    }
+
+    /// Takes a registration back.
+    pub fn unwatch_metadata(&self, event: &Arc<Event>) {
+        self.topics.unwatch(event);
+    }
+
+    /// The clock that everything goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The broker's settings.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    /// Whether the directory is attached for reading.
+    pub fn is_attached(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// What only an owner can do.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`] in an attached broker, [`ErrorKind::Closed`].
+    pub(super) fn owner(&self) -> Result<&Owner> {
+        self.check_open()?;
+        self.owner.as_ref().ok_or_else(read_only)
+    }
+
+    /// Refuses calls after the close.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn check_open(&self) -> Result<()> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(closed()),
+            false => Ok(()),
+        }
+    }
+
+    /// The next number of the one random source (SplitMix64).
+    pub fn random(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Sixteen random bytes.
+    pub fn random_bytes(&self) -> [u8; 16] {
+        let wide = u128::from(self.random()) << 64 | u128::from(self.random());
+        wide.to_be_bytes()
+    }
+
+    /// Runs `task` once, on the timer thread or inside a call that lets virtual time pass.
+    pub fn schedule(&self, deadline: Duration, task: TimerTask) -> TimerKey {
+        self.timers.schedule(deadline, task)
+    }
+
+    /// Takes a timer back; false when it ran, or is about to.
+    pub fn cancel(&self, key: TimerKey) -> bool {
+        self.timers.cancel(key)
+    }
+
+    /// The report of what went wrong.
+    pub fn health(&self) -> Health {
+        let counters = self.owner.as_ref().map(|owner| owner.env.counters.all());
+        self.health.report(counters.unwrap_or_default())
+    }
+
+    /// Where errors that nobody waits for, and warnings, are reported.
+    pub fn health_log(&self) -> &Arc<HealthLog> {
+        &self.health
+    }
+
+    /// What adoption found, if this open adopted the directory.
+    pub fn adoption(&self) -> Option<&AdoptionReport> {
+        self.adoption.as_ref()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("dir", &self.dir)
+            .field("topics", &self.topics.len())
+            .field("attached", &self.is_attached())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What opening has put together.
+pub(super) struct Parts {
+    pub health: Arc<HealthLog>,
+    pub queue: Arc<WorkQueue>,
+    pub owner: Option<Owner>,
+    pub opener: Arc<dyn Opener>,
+    pub adoption: Option<AdoptionReport>,
+}
+
+/// What every handle holds.
+#[derive(Debug)]
+pub(crate) struct BrokerInner {
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+impl BrokerInner {
+    /// Starts the threads, unless time is virtual or there is nothing for them to do.
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Arc<BrokerInner>> {
+        let threads = Threads::start(&shared)?;
+        Ok(Arc::new(BrokerInner { shared, threads }))
+    }
+
+    /// The shared part, for what must not keep the broker open.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Closes the directory in good order.
+    ///
+    /// # Errors
+    /// The first error of the close, else the first one that nobody waited for.
+    pub fn close(&self) -> Result<()> {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.threads.stop(&self.shared);
+        let outcome = self.shared.close_directory();
+        self.shared.release();
+        outcome?;
+        self.shared.health.first_error().map_or(Ok(()), Err)
+    }
+}
+
+impl Deref for BrokerInner {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for BrokerInner {
+    /// Without a close before it, this claims nothing and writes nothing.
+    fn drop(&mut self) {
+        if !self.shared.closed.swap(true, Ordering::AcqRel) {
+            self.threads.stop(&self.shared);
+            self.shared.abandon();
+        }
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the broker is closed")
+}
+
+pub(super) fn read_only() -> Error {
+    Error::new(ErrorKind::ReadOnly, "the directory is attached for reading; open it to write")
+}

@@ -1,0 +1,230 @@
+//! One life of a directory: from its first append to its close. Who it is (the incarnation that
+//! batches carry as leader epoch), how the one before ended, and how much of what the state file
+//! says may be believed.
+//!
+//! Nothing is written before the first append. Then, once per broker: the next incarnation goes
+//! into the state file, synced, and only after that the clean mark is removed, durably. A crash
+//! between the two leaves a mark that is known to be ours.
+
+use super::background::WorkQueue;
+use super::state_file::{Life, PartitionKey, StateFile, StateImage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{BackgroundWork, LifeGate, LogState, Trust};
+use crate::storage::Storage;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering};
+use crate::topic::TopicId;
+use std::path::{Path, PathBuf};
+
+/// The file that says that a directory was closed in good order (Kafka's name).
+pub(super) const CLEAN_MARK: &str = ".kafka_cleanshutdown";
+
+/// Kafka's broker epochs count metadata records; ours begin far above, so that a mark tells who
+/// left it. The incarnation is added.
+const BROKER_EPOCH_BASE: i64 = 0x746c_0000_0000;
+
+/// How the life before ended, as far as the directory's own files tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There was none: nothing was ever appended.
+    Never,
+    /// By `close`.
+    Clean,
+    /// Without it, since this machine started.
+    SameBoot,
+    /// Without it, and the machine started since, or may have.
+    OtherBoot,
+    /// Another program wrote here, or the files contradict the state file.
+    Foreign,
+}
+
+/// The gate through which every first change of a life goes.
+#[derive(Debug)]
+pub(super) struct LifeKeeper {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    boot_id: String,
+    ended: Ended,
+    state: Mutex<StateFile>,
+    /// The highest leader epoch seen in batches that another program wrote, -1 for none.
+    foreign_epoch: Mutex<i32>,
+    incarnation: OnceLock<i32>,
+    closed: AtomicBool,
+    queue: Arc<WorkQueue>,
+}
+
+impl LifeKeeper {
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        state: StateFile,
+        ended: Ended,
+        queue: Arc<WorkQueue>,
+    ) -> LifeKeeper {
+        LifeKeeper {
+            boot_id: storage.boot_id(),
+            storage,
+            dir: dir.to_owned(),
+            ended,
+            state: Mutex::new(state),
+            foreign_epoch: Mutex::new(-1),
+            incarnation: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            queue,
+        }
+    }
+
+    /// How the life before ended.
+    pub fn ended(&self) -> Ended {
+        self.ended
+    }
+
+    /// The leader epoch of this life, once something was appended.
+    pub fn incarnation(&self) -> Option<i32> {
+        self.incarnation.get().copied()
+    }
+
+    /// What is recorded of a partition, and how much of it may be believed.
+    pub fn state_of(&self, key: PartitionKey) -> (LogState, Trust) {
+        let recorded = self.state.lock().image.partitions.get(&key).cloned();
+        let trust = match (self.ended, &recorded) {
+            (Ended::Never, _) | (Ended::Clean, None) => Trust::New,
+            (Ended::Clean, Some(_)) => Trust::Clean,
+            (Ended::SameBoot, _) => Trust::SameBoot,
+            (Ended::OtherBoot, _) => Trust::OtherBoot,
+            (Ended::Foreign, _) => Trust::Foreign,
+        };
+        (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
+    }
+
+    /// Records what is known of partitions, and which topics are gone. Writes nothing before the
+    /// first append of this life.
+    ///
+    /// # Errors
+    /// Those of the state file.
+    pub fn record(&self, states: Vec<(PartitionKey, LogState)>, gone: &[TopicId]) -> Result<()> {
+        if self.incarnation().is_none() {
+            return Ok(());
+        }
+        self.state.lock().record(states, gone)
+    }
+
+    /// Takes note of a leader epoch that another program used: ours must be above it.
+    pub fn saw_foreign_epoch(&self, epoch: i32) {
+        let mut highest = self.foreign_epoch.lock();
+        *highest = epoch.max(*highest);
+    }
+
+    /// Everything recorded.
+    pub fn image(&self) -> StateImage {
+        self.state.lock().image.clone()
+    }
+
+    /// Ends the life: records the last states and that it ended in good order.
+    ///
+    /// # Errors
+    /// Those of the state file.
+    pub fn end(&self, states: Vec<(PartitionKey, LogState)>, mark: Option<String>) -> Result<()> {
+        self.state.lock().end(states, mark)
+    }
+
+    /// Refuses every first change from here on.
+    pub fn shut(&self) {
+        // Under the lock, so that an `enter` under way is over or sees it.
+        let _state = self.state.lock();
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// The text of the clean mark that the life `incarnation` leaves.
+    pub fn mark_of(incarnation: i32) -> String {
+        let epoch = BROKER_EPOCH_BASE + i64::from(incarnation);
+        format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}")
+    }
+
+    fn next_incarnation(&self, image: &StateImage) -> i32 {
+        let last = match planted(Planted::EpochFromPrefix) {
+            true => highest_epoch(image),
+            false => image.life.as_ref().map_or(-1, |life| life.incarnation),
+        };
+        last.max(*self.foreign_epoch.lock()).saturating_add(1)
+    }
+
+    fn begin(&self) -> Result<i32> {
+        let mut state = self.state.lock();
+        if let Some(incarnation) = self.incarnation() {
+            return Ok(incarnation);
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed, "the broker is closed"));
+        }
+        let incarnation = self.next_incarnation(&state.image);
+        if !planted(Planted::EpochFromPrefix) {
+            state.begin(Life { incarnation, boot_id: self.boot_id.clone() })?;
+        }
+        self.remove_mark()?;
+        tracing::debug!(incarnation, "a new life of the directory begins");
+        // Only the holder of the state's lock sets it.
+        Ok(*self.incarnation.get_or_init(|| incarnation))
+    }
+
+    /// The directory is synced also when there is no mark: an earlier attempt may have got as far
+    /// as the removal.
+    fn remove_mark(&self) -> Result<()> {
+        if self.ended == Ended::Never {
+            return Ok(());
+        }
+        let mark = self.dir.join(CLEAN_MARK);
+        match self.storage.remove(&mark) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(error, "cannot remove the clean mark", &mark));
+            }
+            _ => {}
+        }
+        self.storage
+            .sync_dir(&self.dir)
+            .map_err(|e| Error::io(e, "cannot sync the directory", &self.dir))
+    }
+}
+
+impl LifeGate for LifeKeeper {
+    fn enter(&self) -> Result<i32> {
+        match self.incarnation() {
+            Some(incarnation) => Ok(incarnation),
+            None => self.begin(),
+        }
+    }
+
+    fn work(&self, work: BackgroundWork) {
+        self.queue.push(work);
+    }
+}
+
+/// Whether a mark was left by a life of ours, whichever.
+pub(super) fn is_ours(mark: &str) -> bool {
+    let Some(epoch) = mark
+        .strip_prefix("{\"version\":0,\"brokerEpoch\":")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .and_then(|epoch| epoch.parse::<i64>().ok())
+    else {
+        return false;
+    };
+    (BROKER_EPOCH_BASE..=BROKER_EPOCH_BASE + i64::from(i32::MAX)).contains(&epoch)
+}
+
+fn highest_epoch(image: &StateImage) -> i32 {
+    let epochs = image.partitions.values().flat_map(|state| &state.epochs);
+    epochs.map(|start| start.epoch).max().unwrap_or(-1)
+}
+
+/// What the clean mark says; `None` when there is none. Never longer than any that Kafka writes.
+pub(super) fn read_mark(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
+    const MARK_BYTES_MAX: u64 = 4096;
+    let path = dir.join(CLEAN_MARK);
+    match storage.read_file(&path, MARK_BYTES_MAX) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // A mark that is no small file is nobody's.
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => Ok(Some(String::new())),
+        Err(error) => Err(Error::io(error, "cannot read the clean mark", &path)),
+    }
+}

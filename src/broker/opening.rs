@@ -1,0 +1,179 @@
+//! Opening a directory: who owns it, how its last life ended, which topics there are. Nothing is
+//! written but the lock file, and no partition's folder is touched.
+
+use super::background::WorkQueue;
+use super::changes::entries;
+use super::health::HealthLog;
+use super::inner::{BrokerInner, Owned, Owner, Parts, Shared};
+use super::life::{Ended, LifeKeeper, is_ours, read_mark};
+use super::options::BrokerOptions;
+use super::partition::Partition;
+use super::registry::{Registry, RegistryFound, RegistryImage};
+use super::state_file::{StateFile, StateFound, StateImage};
+use super::topics::{Opener, Topic};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::{Log, LogCounters, LogEnv, LogIdentity, MappedLimit, names::folder_name};
+use crate::storage::{HeldElsewhere, Lock, Storage};
+use crate::sync::{Arc, Mutex, Weak};
+use crate::time::{Clock, TimerDriver};
+use std::path::{Path, PathBuf};
+
+/// The lock file (Kafka's name).
+const LOCK_FILE: &str = ".lock";
+
+impl BrokerInner {
+    /// Opens a directory for reading and writing.
+    pub(super) fn open(
+        options: BrokerOptions,
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+    ) -> Result<Arc<BrokerInner>> {
+        options.config.check()?;
+        let clock = options.clock.clone().unwrap_or_else(Clock::system);
+        let seed = options.seed_under(&clock);
+        storage.create_dir_all(dir).map_err(|e| Error::io(e, "cannot make the directory", dir))?;
+        let lock = take_lock(&*storage, dir)?;
+        let health = Arc::new(HealthLog::default());
+        let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone()));
+        let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
+        let (state, state_found) = StateFile::load(storage.clone(), dir)?;
+        let mark = read_mark(&*storage, dir)?;
+        let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
+        let ended = evidence.ended(&state.image, &storage.boot_id());
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(_) => Ended::Never,
+        };
+        let life = Arc::new(LifeKeeper::new(storage.clone(), dir, state, ended, queue.clone()));
+        let env = Arc::new(LogEnv {
+            storage: storage.clone(),
+            clock: clock.clone(),
+            gate: life.clone(),
+            counters: Arc::new(LogCounters::default()),
+            mapped: MappedLimit::default(),
+            seed,
+        });
+        let opener = Arc::new(LiveOpener {
+            env: env.clone(),
+            life: life.clone(),
+            dir: dir.to_owned(),
+            config: options.config.clone(),
+        });
+        let image = registry.image.clone();
+        let owned = Owned::new(registry, storage.clone(), dir);
+        let owner = Owner { env, life, topics: Mutex::new(owned), lock: Mutex::new(Some(lock)) };
+        let parts = Parts { health, queue, owner: Some(owner), opener, adoption: None };
+        let shared =
+            Shared::new(dir.to_owned(), options.config, storage, clock.clone(), seed, parts);
+        shared.take_topics(&image);
+        let shared = Arc::new(shared);
+        let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
+        clock.register(driver);
+        BrokerInner::start(shared)
+    }
+
+    /// Opens a directory for reading.
+    pub(super) fn attach(
+        _options: BrokerOptions,
+        _storage: Arc<dyn Storage>,
+        dir: &Path,
+    ) -> Result<Arc<BrokerInner>> {
+        Err(Error::new(ErrorKind::UnsupportedVersion, "attach is being built").path(dir))
+    }
+}
+
+impl Shared {
+    /// Fills the table of topics from the registry.
+    fn take_topics(&self, image: &RegistryImage) {
+        for entry in image.topics.values() {
+            let config = TopicConfig::from_properties(entry.config.iter().map(|(k, v)| (k, v)));
+            let config = config.unwrap_or_else(|error| {
+                // Only another version can have accepted what this one refuses: keep what is known.
+                self.health.warn(format!("settings of topic {}: {error}", entry.name));
+                known_settings(&entry.config)
+            });
+            self.topics.insert(Arc::new(Topic::new(entry, config, self.opener.clone())));
+        }
+    }
+}
+
+/// The settings that this version accepts, one by one.
+fn known_settings(entries: &[(String, String)]) -> TopicConfig {
+    let mut config = TopicConfig::default();
+    for (key, value) in entries {
+        // What is refused was reported by the caller.
+        config.set(key, value).ok();
+    }
+    config
+}
+
+fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
+    let path = dir.join(LOCK_FILE);
+    storage.lock(&path).map_err(|error| match HeldElsewhere::of(&error) {
+        Some(held) => {
+            let message = format!("{held}; stop it, or attach for reading");
+            Error::new(ErrorKind::Locked, message).path(&path).source(error)
+        }
+        None => Error::io(error, "cannot take the lock", &path),
+    })
+}
+
+/// What a directory's own files say about it.
+struct Evidence<'a> {
+    registry: &'a RegistryFound,
+    state: &'a StateFound,
+    mark: &'a Option<String>,
+}
+
+impl Evidence<'_> {
+    /// How the last life ended, or why the directory is not ours as it is.
+    fn ended(&self, image: &StateImage, boot_id: &str) -> Result<Ended, String> {
+        match (self.registry, self.state) {
+            (RegistryFound::Damaged(why), _) => return Err(format!("the registry: {why}")),
+            (_, StateFound::Damaged(why)) => return Err(format!("the state file: {why}")),
+            (_, StateFound::Missing) => {
+                return Err("there is no state file".to_owned());
+            }
+            (RegistryFound::Missing, StateFound::Image) => {
+                return Err("there is no registry of topics".to_owned());
+            }
+            (RegistryFound::Image(_), StateFound::Image) => {}
+        }
+        match (&image.clean, self.mark) {
+            (Some(left), found) if left == found => return Ok(Ended::Clean),
+            (Some(_), _) => return Err("the clean mark is not the one that was left".to_owned()),
+            (None, None) => {}
+            (None, Some(mark)) if is_ours(mark) => {}
+            (None, Some(_)) => return Err("the clean mark is another program's".to_owned()),
+        }
+        let same = image
+            .life
+            .as_ref()
+            .is_some_and(|life| !life.boot_id.is_empty() && life.boot_id == boot_id);
+        Ok(if same { Ended::SameBoot } else { Ended::OtherBoot })
+    }
+}
+
+/// Makes the logs of a broker that owns its directory.
+#[derive(Debug)]
+struct LiveOpener {
+    env: Arc<LogEnv>,
+    life: Arc<LifeKeeper>,
+    dir: PathBuf,
+    config: BrokerConfig,
+}
+
+impl Opener for LiveOpener {
+    fn open(&self, topic: &Topic, partition: i32) -> Result<Partition> {
+        let id = LogIdentity {
+            topic: topic.name().clone(),
+            partition,
+            topic_id: topic.id(),
+            dir: self.dir.join(folder_name(topic.name(), partition)),
+        };
+        let config = topic.config().log_config(&self.config);
+        let (state, trust) = self.life.state_of((topic.id(), partition));
+        Ok(Partition::Live(Log::new(self.env.clone(), id, config, state, trust)))
+    }
+}

@@ -1,0 +1,132 @@
+//! The named threads of a broker: each sleeps on its bell, and calls a step. Under a virtual clock
+//! there is none. A thread that panics ends, and the panic is in the broker's health.
+
+use super::inner::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::thread::{JoinHandle, current, spawn_named};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::time::Event;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// Prepares pages and seals segments.
+const PREPARER: &str = "log-preparer";
+/// Syncs what is due and records recovery points.
+const FLUSHER: &str = "log-flusher";
+/// Deletes what the retention settings no longer keep.
+const RETENTION: &str = "log-retention";
+/// Runs timers.
+const TIMERS: &str = "timers";
+
+/// The running threads.
+#[derive(Debug)]
+pub(super) struct Threads {
+    running: Mutex<Vec<JoinHandle<()>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Starts them, unless time is virtual.
+    pub fn start(shared: &Arc<Shared>) -> Result<Threads> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let threads = Threads { running: Mutex::new(Vec::new()), stopping };
+        if shared.clock.is_virtual() {
+            return Ok(threads);
+        }
+        let started = match shared.is_attached() {
+            true => threads.spawn(shared, TIMERS, timers),
+            false => [
+                (PREPARER, preparer as fn(&Shared) -> Option<Duration>),
+                (FLUSHER, flusher),
+                (RETENTION, retention),
+                (TIMERS, timers),
+            ]
+            .into_iter()
+            .try_for_each(|(name, step)| threads.spawn(shared, name, step)),
+        };
+        if let Err(error) = started {
+            threads.stop(shared);
+            let message = format!("cannot start a thread: {error}");
+            return Err(Error::new(ErrorKind::Io, message).source(error));
+        }
+        Ok(threads)
+    }
+
+    /// Stops and joins them. What they were told before is not necessarily done.
+    pub fn stop(&self, shared: &Shared) {
+        self.stopping.store(true, Ordering::Release);
+        [PREPARER, FLUSHER, RETENTION, TIMERS]
+            .into_iter()
+            .for_each(|name| bell(shared, name).ring());
+        let running = std::mem::take(&mut *self.running.lock());
+        for thread in running {
+            // The last handle may have been dropped by one of these threads.
+            if thread.thread().id() == current().id() {
+                continue;
+            }
+            if thread.join().is_err() {
+                shared.health.error(Error::new(ErrorKind::IllegalState, "a thread panicked"));
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        shared: &Arc<Shared>,
+        name: &'static str,
+        step: fn(&Shared) -> Option<Duration>,
+    ) -> std::io::Result<()> {
+        let (shared, stopping) = (shared.clone(), self.stopping.clone());
+        let thread = spawn_named(name, move || {
+            let body = || {
+                while !stopping.load(Ordering::Acquire) {
+                    let deadline = step(&shared);
+                    shared.clock.park(bell(&shared, name), deadline);
+                }
+            };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                shared.health.error(panicked(name, panic.as_ref()));
+            }
+        })?;
+        self.running.lock().push(thread);
+        Ok(())
+    }
+}
+
+fn bell<'a>(shared: &'a Shared, name: &str) -> &'a Event {
+    match name {
+        PREPARER => &shared.queue.soon_bell,
+        FLUSHER => &shared.queue.flush_bell,
+        RETENTION => &shared.retention.bell,
+        _ => &shared.timers.bell,
+    }
+}
+
+fn preparer(shared: &Shared) -> Option<Duration> {
+    shared.queue.soon_step();
+    None
+}
+
+fn flusher(shared: &Shared) -> Option<Duration> {
+    shared.flush_step(shared.clock.now());
+    shared.next_flush()
+}
+
+fn retention(shared: &Shared) -> Option<Duration> {
+    shared.retention_step(shared.clock.now());
+    shared.retention.next()
+}
+
+fn timers(shared: &Shared) -> Option<Duration> {
+    shared.timers.step(shared.clock.now());
+    shared.timers.next_deadline()
+}
+
+fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Error::new(ErrorKind::IllegalState, format!("thread {name} panicked: {text}"))
+}

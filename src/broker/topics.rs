@@ -1,0 +1,229 @@
+//! The topics of a broker: what exists, who is it, and how that changes.
+//!
+//! A change is durable in the registry before anybody can see it. A partition's log is made when
+//! it is first asked for, and that touches nothing on the disk.
+
+use super::partition::Partition;
+use super::registry::TopicEntry;
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::time::Event;
+use crate::topic::{TopicId, TopicPartition, check_topic_name, is_internal};
+use std::collections::BTreeMap;
+
+/// Makes the log, or the reader, of a partition.
+pub(super) trait Opener: Send + Sync + std::fmt::Debug {
+    fn open(&self, topic: &Topic, partition: i32) -> Result<Partition>;
+}
+
+/// One topic. A topic that is deleted and made again is another one, with another id.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    name: Arc<str>,
+    id: TopicId,
+    internal: bool,
+    adopted: bool,
+    deleted: AtomicBool,
+    config: RwLock<TopicConfig>,
+    /// One slot a partition, filled when it is first asked for. Only ever grows.
+    slots: RwLock<Vec<Option<Partition>>>,
+    opener: Arc<dyn Opener>,
+}
+
+impl Topic {
+    pub(super) fn new(entry: &TopicEntry, config: TopicConfig, opener: Arc<dyn Opener>) -> Topic {
+        Topic {
+            name: entry.name.clone(),
+            id: entry.id,
+            internal: is_internal(&entry.name),
+            adopted: entry.adopted,
+            deleted: AtomicBool::new(false),
+            config: RwLock::new(config),
+            slots: RwLock::new(vec![None; usize::try_from(entry.partitions).unwrap_or(0)]),
+            opener,
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The id, which no other topic ever has.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// One of the broker's own.
+    pub fn is_internal(&self) -> bool {
+        self.internal
+    }
+
+    /// It was deleted; its partitions refuse everything.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// How many partitions it has; only ever more.
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.slots.read().len()).unwrap_or(i32::MAX)
+    }
+
+    /// What it overrides.
+    pub fn config(&self) -> TopicConfig {
+        self.config.read().clone()
+    }
+
+    /// One partition. Its folder is not touched before it is used.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`] for a number that the topic does not have, and when
+    /// the topic was deleted.
+    pub fn partition(&self, partition: i32) -> Result<Partition> {
+        let unknown = |why: &str| {
+            let error = Error::new(ErrorKind::UnknownTopicOrPartition, why);
+            error.partition(&*self.name, partition)
+        };
+        if self.is_deleted() {
+            return Err(unknown("the topic was deleted"));
+        }
+        let index = usize::try_from(partition).map_err(|_| unknown("partitions count from 0"))?;
+        match self.slots.read().get(index) {
+            None => return Err(unknown("the topic has no such partition")),
+            Some(Some(open)) => return Ok(open.clone()),
+            Some(None) => {}
+        }
+        let mut slots = self.slots.write();
+        if self.is_deleted() {
+            return Err(unknown("the topic was deleted"));
+        }
+        match slots.get_mut(index) {
+            Some(Some(open)) => Ok(open.clone()),
+            Some(slot) => Ok(slot.insert(self.opener.open(self, partition)?).clone()),
+            None => Err(unknown("the topic has no such partition")),
+        }
+    }
+
+    /// The partitions that were asked for so far, by number.
+    pub fn opened(&self) -> Vec<(i32, Partition)> {
+        let slots = self.slots.read();
+        (0i32..).zip(slots.iter()).filter_map(|(i, slot)| Some((i, slot.clone()?))).collect()
+    }
+
+    /// What the registry keeps of it.
+    pub(super) fn entry(&self) -> TopicEntry {
+        let config = self.config.read();
+        TopicEntry {
+            name: self.name.clone(),
+            id: self.id,
+            partitions: self.partition_count(),
+            adopted: self.adopted,
+            config: config.entries().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        }
+    }
+
+    pub(super) fn grow(&self, partitions: i32) {
+        let mut slots = self.slots.write();
+        let partitions = usize::try_from(partitions).unwrap_or(0).max(slots.len());
+        slots.resize(partitions, None);
+    }
+
+    pub(super) fn set_config(&self, config: TopicConfig, broker: &BrokerConfig) {
+        let effective = config.log_config(broker);
+        *self.config.write() = config;
+        for (_, partition) in self.opened() {
+            if let Ok(log) = partition.log() {
+                log.apply_config(effective.clone());
+            }
+        }
+    }
+
+    /// Refuses everything from here on, and gives up the partitions.
+    pub(super) fn delete(&self) -> Vec<(i32, Partition)> {
+        let mut slots = self.slots.write();
+        self.deleted.store(true, Ordering::Release);
+        (0i32..).zip(slots.iter_mut()).filter_map(|(i, slot)| Some((i, slot.take()?))).collect()
+    }
+}
+
+/// All topics by name, and who wants to hear of changes.
+#[derive(Debug, Default)]
+pub(super) struct TopicTable {
+    topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
+    version: AtomicU64,
+    watchers: Mutex<Vec<Arc<Event>>>,
+}
+
+impl TopicTable {
+    /// The topic of that name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`] when no topic can have that name,
+    /// [`ErrorKind::UnknownTopicOrPartition`] when none has.
+    pub fn get(&self, name: &str) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.topics.read().get(name) {
+            return Ok(topic.clone());
+        }
+        check_topic_name(name)?;
+        Err(Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic(name))
+    }
+
+    /// All topics, in order of name.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.topics.read().len()
+    }
+
+    /// Raised by every change that a client could see.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Registers `event` for the next change; true, and no registration, if there was one beyond
+    /// `beyond` already.
+    pub fn watch(&self, event: &Arc<Event>, beyond: u64) -> bool {
+        let mut watchers = self.watchers.lock();
+        if self.version() > beyond {
+            return true;
+        }
+        if !watchers.iter().any(|known| Arc::ptr_eq(known, event)) {
+            watchers.push(event.clone());
+        }
+        false
+    }
+
+    /// Takes a registration back.
+    pub fn unwatch(&self, event: &Arc<Event>) {
+        self.watchers.lock().retain(|known| !Arc::ptr_eq(known, event));
+    }
+
+    pub fn insert(&self, topic: Arc<Topic>) {
+        self.topics.write().insert(topic.name.clone(), topic);
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.topics.write().remove(name);
+    }
+
+    /// Tells everybody that something changed.
+    pub fn changed(&self) {
+        let watchers = {
+            let mut watchers = self.watchers.lock();
+            self.version.fetch_add(1, Ordering::AcqRel);
+            std::mem::take(&mut *watchers)
+        };
+        for event in watchers {
+            event.ring();
+        }
+    }
+}
+
+/// Names a partition of a topic.
+pub(super) fn name_of(topic: &Topic, partition: i32) -> TopicPartition {
+    TopicPartition::new(topic.name.clone(), partition)
+}
