@@ -9,6 +9,7 @@ const HAS_LAST_BATCH: u8 = 1;
 const EPOCHS_CHANGED: u8 = 2;
 const OPEN_CHANGED: u8 = 4;
 const ABORTED_CHANGED: u8 = 8;
+const TRANSACTIONAL: u8 = 16;
 
 const SEALED: u8 = 1;
 const BY_US: u8 = 2;
@@ -22,7 +23,7 @@ const TRANSACTION_INDEX: u8 = 16;
 /// state      signed start, end, recovery point; u8 flags; [last batch]; removed; put;
 ///            [epochs] [open transactions] [aborted transactions]
 /// flags      1 a last batch follows, 2 epochs, 4 open and 8 aborted transactions follow because
-///            they differ from the entry before
+///            they differ from the entry before; 16 a transactional batch was ever written
 /// last batch signed segment, unsigned position, signed base offset, u32 crc
 /// removed    count, each: signed base offset of a segment that is gone
 /// put        count, each a segment that is new or differs:
@@ -41,7 +42,8 @@ pub(super) fn encode_state(before: &LogState, state: &LogState, out: &mut Encode
     out.u8(flag(state.last_batch.is_some(), HAS_LAST_BATCH)
         | flag(state.epochs != before.epochs, EPOCHS_CHANGED)
         | flag(state.open_transactions != before.open_transactions, OPEN_CHANGED)
-        | flag(state.aborted != before.aborted, ABORTED_CHANGED));
+        | flag(state.aborted != before.aborted, ABORTED_CHANGED)
+        | flag(state.transactional, TRANSACTIONAL));
     if let Some(last) = &state.last_batch {
         out.signed(last.segment);
         out.unsigned(last.position);
@@ -96,6 +98,7 @@ pub(super) fn decode_state(before: &LogState, input: &mut Decoder<'_>) -> Option
     state.log_end_offset = input.signed()?;
     state.recovery_point = input.signed()?;
     let flags = input.u8()?;
+    state.transactional = flags & TRANSACTIONAL != 0;
     state.last_batch = match flags & HAS_LAST_BATCH != 0 {
         false => None,
         true => Some(LastBatch {
@@ -273,6 +276,7 @@ mod tests {
                     segments,
                     last_batch,
                     epochs,
+                    transactional: borders[0] % 2 == 0,
                     open_transactions,
                     aborted,
                 }

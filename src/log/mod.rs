@@ -9,22 +9,30 @@
 #![allow(dead_code, unused_imports)]
 
 mod active;
+mod adoption;
 mod append;
 pub(crate) mod checkpoint;
 mod counters;
 mod cursor;
+pub(crate) mod derived;
 mod env;
 pub(crate) mod epochs;
+pub(crate) mod finding;
 mod flush;
+pub(crate) mod folder;
 mod group_commit;
 mod lookup;
 mod mapped;
 pub(crate) mod names;
 pub(crate) mod offset_index;
 mod open;
+pub(crate) mod opening;
 pub(crate) mod partition_metadata;
+mod pass;
 mod prepare;
 mod read;
+mod recovery;
+mod repair;
 mod roll;
 mod rules;
 pub(crate) mod scan;

@@ -75,6 +75,17 @@ impl OffsetIndex {
         Ok(index)
     }
 
+    /// Takes any bytes for entries, as the planted bug does.
+    #[cold]
+    pub(super) fn believe(bytes: &[u8]) -> OffsetIndex {
+        let (chunks, _) = bytes.as_chunks::<ENTRY_SIZE>();
+        let entry = |&[a, b, c, d, e, f, g, h]: &[u8; ENTRY_SIZE]| OffsetEntry {
+            relative_offset: u32::from_be_bytes([a, b, c, d]),
+            position: u32::from_be_bytes([e, f, g, h]),
+        };
+        OffsetIndex { entries: chunks.iter().map(entry).collect() }
+    }
+
     /// Adds an entry behind the last one; `false`, and nothing done, if it does not ascend.
     pub fn push(&mut self, relative_offset: u32, position: u32) -> bool {
         let ascends = match self.entries.last() {

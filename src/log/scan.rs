@@ -215,6 +215,19 @@ impl<'f> BatchCursor<'f> {
         Ok(Ok(FoundBatch { header, position, marker }))
     }
 
+    /// The batch at `position`, whatever it follows and without a look at its CRC.
+    ///
+    /// # Errors
+    /// Only those of the operating system.
+    pub fn any_batch_at(&mut self, position: u64) -> io::Result<Result<FoundBatch, Stop>> {
+        let header = match self.header_at(position)? {
+            Ok(header) => header,
+            Err(stop) => return Ok(Err(stop)),
+        };
+        let marker = self.marker_at(position, &header)?.unwrap_or(None);
+        Ok(Ok(FoundBatch { header, position, marker }))
+    }
+
     /// The header at `position` of a batch that ends inside the file. Its CRC is not looked at.
     ///
     /// # Errors

@@ -16,14 +16,19 @@ pub(crate) struct LogState {
     pub recovery_point: i64,
     /// In ascending order of base offset; the last one is the active one.
     pub segments: Vec<SegmentState>,
-    /// The last batch below `log_end_offset`, if the log has one.
+    /// The last batch below `log_end_offset`, if the log has one. Recovery after a power cut
+    /// begins behind it if `log_end_offset` is not above `recovery_point`, and else at the first
+    /// byte of the segment that holds the recovery point: so borders are best recorded as they
+    /// were when the sync began.
     pub last_batch: Option<LastBatch>,
     /// The first offset of each leader epoch, ascending in both.
     pub epochs: Vec<EpochStart>,
+    /// Whether a transactional batch was ever written to it.
+    pub transactional: bool,
     /// Transactions without an end below `log_end_offset`.
     pub open_transactions: Vec<OpenTransaction>,
-    /// Aborted transactions whose marker lies in the last segment: its `.txnindex` is written
-    /// when the segment is sealed.
+    /// Aborted transactions whose marker lies in a segment without a proven `.txnindex`: that
+    /// file is written when the segment is sealed. In order of `last_offset`.
     pub aborted: Vec<AbortedTransaction>,
 }
 

@@ -67,6 +67,17 @@ impl TimeIndex {
         Ok(index)
     }
 
+    /// Takes any bytes for entries, as the planted bug does.
+    #[cold]
+    pub(super) fn believe(bytes: &[u8]) -> TimeIndex {
+        let (chunks, _) = bytes.as_chunks::<ENTRY_SIZE>();
+        let entry = |&[a, b, c, d, e, f, g, h, i, j, k, l]: &[u8; ENTRY_SIZE]| TimeEntry {
+            timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            relative_offset: u32::from_be_bytes([i, j, k, l]),
+        };
+        TimeIndex { entries: chunks.iter().map(entry).collect() }
+    }
+
     /// Adds an entry if its timestamp is above the last one's; `false` if it was not added.
     ///
     /// A timestamp that is no news is the normal case and not a fault: nothing later came.

@@ -33,12 +33,21 @@ pub(crate) struct OpenTransaction {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TransactionTracker {
     open: BTreeMap<i64, i64>,
+    seen: bool,
 }
 
 impl TransactionTracker {
     /// Goes on from transactions that were open at some offset.
     pub fn resume(open: &[OpenTransaction]) -> TransactionTracker {
-        TransactionTracker { open: open.iter().map(|t| (t.producer_id, t.first_offset)).collect() }
+        TransactionTracker {
+            open: open.iter().map(|t| (t.producer_id, t.first_offset)).collect(),
+            seen: !open.is_empty(),
+        }
+    }
+
+    /// Whether a transactional batch was observed.
+    pub fn seen_any(&self) -> bool {
+        self.seen
     }
 
     /// Takes note of the next batch. `marker` is the control record's kind, if the batch is a
@@ -51,6 +60,7 @@ impl TransactionTracker {
         if !header.has_producer_id() {
             return None;
         }
+        self.seen |= header.is_transactional();
         if !header.is_control() {
             if header.is_transactional() {
                 self.open.entry(header.producer_id).or_insert(header.base_offset);

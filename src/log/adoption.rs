@@ -1,0 +1,230 @@
+//! Opening a partition that another program wrote, or that is not as we left it.
+//!
+//! Everything is read and every CRC checked; nothing derived is believed. Half-done compactions
+//! and deletions are finished as Apache Kafka finishes them. Damage that valid batches follow
+//! ends the log and makes it read-only; bytes behind the last good batch are set aside and cut
+//! before the first append. Appends go to a new segment, and no record is ever deleted.
+
+use super::finding::{Finding, FindingKind};
+use super::folder::{Folder, FolderFile};
+use super::names::{FileKind, Stage};
+use super::opening::{OpenOptions, OpenedPartition};
+use super::pass::{Begin, Pass, SegmentEnd};
+use super::repair::{Repairs, Step};
+use super::scan::{Invalid, Rules, Stop};
+use super::state::{LogState, SegmentState};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Storage;
+
+/// Opens the partition. Of `state`, only what a sync had proven is kept in mind: a log that ends
+/// below our own recovery point lost records (rule R1).
+pub(super) fn open(
+    storage: &dyn Storage,
+    folder: &Folder,
+    state: &LogState,
+    options: &mut OpenOptions<'_>,
+) -> Result<OpenedPartition> {
+    let mut repairs = Repairs::default();
+    let mut findings = Vec::new();
+    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings)?;
+    let mut silent = |_| {};
+    let progress: &mut dyn FnMut(u64) = match &mut options.progress {
+        Some(progress) => &mut **progress,
+        None => &mut silent,
+    };
+    let mut pass = Pass::new(storage, &folder, options.index_interval_bytes);
+    pass.repairs = repairs;
+    pass.findings = findings;
+    pass.report.foreign = true;
+    pass.progress = Some(progress);
+    remove_orphans(&mut pass);
+    let files: Vec<&FolderFile> = folder.logs().collect();
+    pass.rules = Rules::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
+    read_all(&mut pass, &files, state, options.recovery_checkpoint)?;
+    if pass.read_only.is_none() && pass.log_end() < state.recovery_point {
+        let end = pass.log_end();
+        lost(&mut pass, format!("the log ends at {end}, but {} was synced", state.recovery_point));
+    }
+    drop_snapshots(&mut pass);
+    let log_start = options.log_start_checkpoint.unwrap_or(0).max(state.log_start_offset);
+    let mut opened = pass.into_opened(log_start);
+    settle(&mut opened, &folder);
+    Ok(opened)
+}
+
+fn read_all(
+    pass: &mut Pass<'_>,
+    files: &[&FolderFile],
+    state: &LogState,
+    recovery_checkpoint: Option<i64>,
+) -> Result<()> {
+    for (number, file) in files.iter().enumerate() {
+        let later = files.get(number + 1..).unwrap_or_default();
+        let base = file.name.offset;
+        if base < pass.log_end() {
+            let message =
+                format!("the file begins below offset {}, where the log ends", pass.log_end());
+            pass.corrupt(file, 0, &message);
+            return Ok(());
+        }
+        let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
+        let why = end.stop.to_string();
+        match &end.stop {
+            Stop::End => {}
+            Stop::Invalid(Invalid::OldFormat(_)) => {
+                let (kind, finding) = (ErrorKind::UnsupportedFormat, FindingKind::OldFormat);
+                pass.refuse(kind, finding, file, end.position, &why);
+                return Ok(());
+            }
+            // Retired and not cut: no offset is missing before the next file.
+            Stop::Zeros if later.first().is_some_and(|next| next.name.offset == pass.log_end()) => {
+                pass.note(
+                    FindingKind::UncutTail,
+                    file,
+                    end.position,
+                    "zeros behind the last batch",
+                );
+                pass.repairs.push(Step::Cut {
+                    path: file.path.clone(),
+                    len: end.position,
+                    copy: false,
+                });
+            }
+            _ if pass.goes_on(file, &end, u64::MAX)? || any_batch(pass, later)? => {
+                pass.corrupt(file, end.position, &format!("{why}, but the log goes on behind it"));
+                return Ok(());
+            }
+            _ if pass.log_end() < state.recovery_point => {
+                pass.corrupt(file, end.position, &format!("{why}, although it was synced"));
+                return Ok(());
+            }
+            _ => return end_tail(pass, file, &end, later, recovery_checkpoint),
+        }
+    }
+    // An empty last segment is named by the log end, also where compaction took what was before.
+    Ok(())
+}
+
+/// Whether any of the files has a valid batch from where the log ends on.
+fn any_batch(pass: &Pass<'_>, files: &[&FolderFile]) -> Result<bool> {
+    for file in files {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = pass.storage.open(&file.path).map_err(failed)?;
+        let rules = Rules { segment: file.name.offset, ..pass.rules };
+        let mut cursor =
+            super::scan::BatchCursor::new(&*open, file.len, super::scan::SCAN_WINDOW_BYTES);
+        if cursor.batch_at(0, &rules).map_err(failed)?.is_ok() {
+            return Ok(true);
+        }
+        let end = SegmentEnd { position: 0, stop: Stop::Torn };
+        if pass.goes_on(file, &end, u64::MAX)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The log ends in `file`; nothing valid is behind the end.
+fn end_tail(
+    pass: &mut Pass<'_>,
+    file: &FolderFile,
+    end: &SegmentEnd,
+    later: &[&FolderFile],
+    recovery_checkpoint: Option<i64>,
+) -> Result<()> {
+    let lost = pass.tell_tail(file, end)?;
+    if let Some(point) = recovery_checkpoint.filter(|point| *point > pass.log_end()) {
+        let message = format!("records up to offset {point} were synced, and are lost");
+        pass.note(FindingKind::TornTail, file, end.position, &message);
+    }
+    for file in later.iter().rev() {
+        let message = format!("a file without a valid batch behind offset {}", pass.log_end());
+        pass.note(FindingKind::LostSegments, file, 0, &message);
+        pass.report.segments_lost += 1;
+        if file.len == 0 {
+            pass.repairs.push(Step::Remove(file.path.clone()));
+        } else {
+            let mut aside = file.path.clone().into_os_string();
+            aside.push(".cut");
+            pass.repairs.push(Step::Rename { from: file.path.clone(), to: aside.into() });
+        }
+        pass.remove_derived(file.name.offset);
+    }
+    pass.repairs.sync_folder(&pass.folder.path);
+    pass.repairs.push(Step::Cut { path: file.path.clone(), len: end.position, copy: lost > 0 });
+    Ok(())
+}
+
+/// Index files without a `.log` file: left over, and not to be taken for those of a new segment.
+fn remove_orphans(pass: &mut Pass<'_>) {
+    for file in &pass.folder.files {
+        let index = matches!(
+            file.name.kind,
+            FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex
+        );
+        if index && pass.folder.file(file.name.offset, FileKind::Log).is_none() {
+            pass.repairs.push(Step::Remove(file.path.clone()));
+        }
+    }
+}
+
+/// Snapshots of a producer state that the log does not reach: a later log end must not meet them.
+fn drop_snapshots(pass: &mut Pass<'_>) {
+    if pass.read_only.is_some() {
+        return;
+    }
+    let log_end = pass.log_end();
+    for file in &pass.folder.files {
+        let name = file.name;
+        if name.kind == FileKind::Snapshot && name.stage == Stage::Live && name.offset > log_end {
+            pass.repairs.push(Step::Remove(file.path.clone()));
+        }
+    }
+    pass.repairs.sync_folder(&pass.folder.path);
+}
+
+/// Records that were synced are gone, with the files that held them.
+fn lost(pass: &mut Pass<'_>, message: String) {
+    let partition = &pass.folder.partition;
+    let error = Error::new(ErrorKind::CorruptRecord, message.clone())
+        .partition(partition.topic(), partition.partition())
+        .offset(pass.log_end())
+        .path(&pass.folder.path);
+    pass.findings.push(Finding {
+        kind: FindingKind::MissingSegment,
+        path: pass.folder.path.clone(),
+        position: None,
+        offset: Some(pass.log_end()),
+        message,
+    });
+    pass.read_only = Some(error);
+}
+
+/// Decides where appends go, and what is written before the first one.
+fn settle(opened: &mut OpenedPartition, folder: &Folder) {
+    if opened.read_only.is_some() {
+        return;
+    }
+    let last_is_empty = opened.segments.last().is_some_and(|last| {
+        last.state.size_bytes == 0 && last.state.base_offset == opened.log_end_offset
+    });
+    if let Some(last) = opened.segments.last_mut().filter(|_| last_is_empty) {
+        // A file of that name without a byte is as good as a new one, and a crash between its
+        // removal and the making of the new one would lose the log end.
+        last.state = SegmentState::empty(last.state.base_offset, true);
+        opened.resumable = true;
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
+            if let Some(file) = folder.file(last.state.base_offset, kind) {
+                opened.repairs.push(Step::Remove(file.path.clone()));
+            }
+        }
+    }
+    let written = opened.segments.len() - usize::from(last_is_empty);
+    for segment in opened.segments.iter().take(written) {
+        opened.repairs.push(Step::WriteDerived {
+            folder: folder.path.clone(),
+            base_offset: segment.state.base_offset,
+        });
+    }
+    opened.repairs.sync_folder(&folder.path);
+}

@@ -1,0 +1,78 @@
+//! What opening, recovery and checks of a partition have to say.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that was found, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub kind: FindingKind,
+    pub path: PathBuf,
+    /// The byte position in the file.
+    pub position: Option<u64>,
+    /// The offset of the first record that is concerned.
+    pub offset: Option<i64>,
+    /// One lower-case sentence.
+    pub message: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FindingKind {
+    /// Bytes that are not a valid batch, before others that are, or where a sync had succeeded.
+    Corrupt,
+    /// Messages of a format that is not read.
+    OldFormat,
+    /// Bytes behind the last valid batch that are not zeros.
+    TornTail,
+    /// Zeros behind the last valid batch: the file was preallocated and not cut.
+    UncutTail,
+    /// Files behind the end of the log, left by a power cut.
+    LostSegments,
+    /// A segment's file that should be there is not.
+    MissingSegment,
+    /// An index, a snapshot or a checkpoint that does not hold and is rebuilt or ignored.
+    DerivedFile,
+    /// Files of a compaction or a deletion that did not finish.
+    HalfDone,
+    /// The files are not as the state file says: the partition is read as a foreign one.
+    StateContradicted,
+    /// The log ends below the offset that it ought to begin at.
+    StartAboveEnd,
+}
+
+impl FindingKind {
+    /// The name in the output of the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            FindingKind::Corrupt => "corrupt",
+            FindingKind::OldFormat => "old-format",
+            FindingKind::TornTail => "torn-tail",
+            FindingKind::UncutTail => "uncut-tail",
+            FindingKind::LostSegments => "lost-segments",
+            FindingKind::MissingSegment => "missing-segment",
+            FindingKind::DerivedFile => "derived-file",
+            FindingKind::HalfDone => "half-done",
+            FindingKind::StateContradicted => "state-contradicted",
+            FindingKind::StartAboveEnd => "start-above-end",
+        }
+    }
+
+    /// Normal after a kill, and no reason to worry.
+    pub fn is_note(self) -> bool {
+        matches!(self, FindingKind::UncutTail)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.path.display())?;
+        if let Some(position) = self.position {
+            write!(f, " at position {position}")?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, ", offset {offset}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}

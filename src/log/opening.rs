@@ -1,0 +1,218 @@
+//! Opening one partition: from files and what is known of them to borders and segments.
+//!
+//! [`open_partition`] reads and decides; it writes nothing. What has to change on disk (a tail to
+//! cut, a half-done swap to finish) is kept as steps, and [`OpenedPartition::finish`] takes them
+//! before the first append. Opening the same files again decides the same, however many of the
+//! steps were taken (rule R11). The rules: `docs/format.md`, section Recovery.
+
+use std::path::{Path, PathBuf};
+
+use super::adoption;
+use super::epochs::EpochChain;
+use super::finding::Finding;
+use super::folder::Folder;
+use super::recovery;
+use super::repair::Repairs;
+use super::state::{LastBatch, LogState, SegmentState, Trust};
+use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes};
+use super::transactions::{AbortedTransaction, TransactionTracker};
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::sync::Arc;
+use crate::topic::TopicPartition;
+
+/// What opening needs to know beside the state.
+pub(crate) struct OpenOptions<'a> {
+    /// The highest leader epoch that was durably taken. Batches of our own with a higher one are
+    /// refused.
+    pub epoch_max: i32,
+    /// The partition's row of `log-start-offset-checkpoint`, in a foreign directory.
+    pub log_start_checkpoint: Option<i64>,
+    /// The partition's row of `recovery-point-offset-checkpoint`, in a foreign directory. It
+    /// decides nothing and is named where the log ends below it.
+    pub recovery_checkpoint: Option<i64>,
+    /// Bytes of batches for each entry of a rebuilt index.
+    pub index_interval_bytes: u64,
+    /// Told how many bytes were read, each time some were, while a foreign partition is read.
+    pub progress: Option<&'a mut dyn FnMut(u64)>,
+}
+
+impl Default for OpenOptions<'_> {
+    fn default() -> Self {
+        OpenOptions {
+            epoch_max: i32::MAX,
+            log_start_checkpoint: None,
+            recovery_checkpoint: None,
+            index_interval_bytes: INDEX_INTERVAL_BYTES,
+            progress: None,
+        }
+    }
+}
+
+/// A segment as opening found it.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedSegment {
+    /// Borders, times, and what is vouched for.
+    pub state: SegmentState,
+    /// Where its batches are: under another name than usual while a swap is half done.
+    pub path: PathBuf,
+    /// The length of the file; what lies above `state.size_bytes` is not part of the log.
+    pub file_bytes: u64,
+    /// Its indexes, if they were built while it was read; else [`super::derived::load_indexes`]
+    /// gives them.
+    pub indexes: Option<Arc<SegmentIndexes>>,
+    /// Aborted transactions whose marker lies in it, in order.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// How much work opening was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OpenReport {
+    /// Bytes of batches that were read.
+    pub bytes_read: u64,
+    /// Batches and records that were read and found valid.
+    pub batches: u64,
+    pub records: u64,
+    /// Bytes behind the last valid batch that are not zeros, and files behind them.
+    pub bytes_lost: u64,
+    pub segments_lost: u64,
+    /// The partition was read as one that another program wrote.
+    pub foreign: bool,
+}
+
+/// A partition, opened.
+#[derive(Debug)]
+pub(crate) struct OpenedPartition {
+    /// Ascending by base offset. Some may be empty.
+    pub segments: Vec<OpenedSegment>,
+    pub log_start_offset: i64,
+    pub log_end_offset: i64,
+    /// Not above `log_end_offset`; opening never raises it, because a read proves nothing about
+    /// what a power cut would leave.
+    pub recovery_point: i64,
+    pub epochs: EpochChain,
+    /// Transactions without an end.
+    pub transactions: TransactionTracker,
+    /// The state knew of transactions before the opening.
+    pub transactional: bool,
+    pub last_batch: Option<LastBatch>,
+    /// The last segment may be appended to; otherwise the next append begins a new one at
+    /// `log_end_offset`.
+    pub resumable: bool,
+    /// Why nothing may be appended, and what a read at `log_end_offset` answers.
+    pub read_only: Option<Error>,
+    /// What is to be told, in the order it was found.
+    pub findings: Vec<Finding>,
+    pub report: OpenReport,
+    pub(super) repairs: Repairs,
+}
+
+impl OpenedPartition {
+    /// A log without a file, at `offset`.
+    pub(super) fn empty(offset: i64) -> OpenedPartition {
+        OpenedPartition {
+            segments: Vec::new(),
+            log_start_offset: offset,
+            log_end_offset: offset,
+            recovery_point: offset,
+            epochs: EpochChain::default(),
+            transactions: TransactionTracker::default(),
+            transactional: false,
+            last_batch: None,
+            resumable: false,
+            read_only: None,
+            findings: Vec::new(),
+            report: OpenReport::default(),
+            repairs: Repairs::default(),
+        }
+    }
+
+    /// The border that read_committed readers stop at.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.transactions.last_stable_offset(self.log_start_offset, self.log_end_offset)
+    }
+
+    /// Whether [`OpenedPartition::finish`] has anything to do.
+    pub fn needs_finish(&self) -> bool {
+        !self.repairs.is_empty()
+    }
+
+    /// Makes the files what opening decided they are: must succeed before the first append.
+    ///
+    /// Files that stand under the name of a half-done swap get their own name, segments that
+    /// another program wrote get rebuilt indexes, tails are cut. `segments` is kept up to date.
+    ///
+    /// # Durability
+    /// After `Ok` all of it survives power loss. After an error some of it may be done; another
+    /// call goes on, except after a failed sync.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`], [`crate::ErrorKind::StorageFull`], and
+    /// [`crate::ErrorKind::StorageFailed`] for good once a sync failed; the error of
+    /// `read_only`, if there is one.
+    pub fn finish(&mut self, storage: &dyn Storage) -> Result<()> {
+        if let Some(error) = &self.read_only {
+            return Err(error.clone());
+        }
+        self.repairs.run(storage, &mut self.segments)?;
+        if std::mem::take(&mut self.report.foreign) {
+            // Each of its files was synced with its indexes.
+            self.recovery_point = self.log_end_offset;
+        }
+        Ok(())
+    }
+
+    /// The state as of the opening.
+    pub fn state(&self) -> LogState {
+        LogState {
+            log_start_offset: self.log_start_offset,
+            log_end_offset: self.log_end_offset,
+            recovery_point: self.recovery_point,
+            segments: self.segments.iter().map(|segment| segment.state).collect(),
+            last_batch: self.last_batch,
+            epochs: self.epochs.starts().to_vec(),
+            transactional: self.transactional || self.transactions.seen_any(),
+            open_transactions: self.transactions.open(),
+            aborted: self
+                .segments
+                .iter()
+                .filter(|segment| segment.state.transaction_index.is_none())
+                .flat_map(|segment| segment.aborted.iter().copied())
+                .collect(),
+        }
+    }
+}
+
+/// Opens the partition in `folder`. Reads only; a missing folder is a log without files.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`] where the disk does not answer. Damage is no error: it ends the log,
+/// and `read_only` says whether it may be appended to.
+pub(crate) fn open_partition(
+    storage: &dyn Storage,
+    folder: &Path,
+    partition: &TopicPartition,
+    state: &LogState,
+    trust: Trust,
+    mut options: OpenOptions<'_>,
+) -> Result<OpenedPartition> {
+    if trust == Trust::New {
+        return Ok(OpenedPartition::empty(state.log_end_offset));
+    }
+    let folder = Folder::list(storage, folder, partition)?;
+    let contradiction = match trust {
+        Trust::New | Trust::Foreign => None,
+        Trust::Clean | Trust::SameBoot | Trust::OtherBoot => {
+            match recovery::open(storage, &folder, state, trust, &options)? {
+                Ok(mut opened) => {
+                    opened.transactional = state.transactional;
+                    return Ok(opened);
+                }
+                Err(contradiction) => Some(contradiction),
+            }
+        }
+    };
+    let mut opened = adoption::open(storage, &folder, state, &mut options)?;
+    opened.findings.splice(0..0, contradiction);
+    Ok(opened)
+}
