@@ -133,19 +133,18 @@ impl BatchHeader {
     #[inline]
     pub fn encode(&self) -> [u8; BATCH_OVERHEAD] {
         let mut out = [0; BATCH_OVERHEAD];
+        let length = u64::from(self.batch_length.cast_unsigned());
+        let leader_epoch = u64::from(self.leader_epoch.cast_unsigned());
         set::<0, 8>(&mut out, self.base_offset.to_be_bytes());
-        set::<8, 4>(&mut out, self.batch_length.to_be_bytes());
-        set::<12, 4>(&mut out, self.leader_epoch.to_be_bytes());
+        set::<8, 8>(&mut out, (length << 32 | leader_epoch).to_be_bytes());
         set::<16, 1>(&mut out, self.magic.to_be_bytes());
         set::<17, 4>(&mut out, self.crc.to_be_bytes());
-        set::<21, 2>(&mut out, self.attributes.to_be_bytes());
-        set::<23, 4>(&mut out, self.last_offset_delta.to_be_bytes());
-        set::<27, 8>(&mut out, self.base_timestamp.to_be_bytes());
-        set::<35, 8>(&mut out, self.max_timestamp.to_be_bytes());
-        set::<43, 8>(&mut out, self.producer_id.to_be_bytes());
-        set::<51, 2>(&mut out, self.producer_epoch.to_be_bytes());
-        set::<53, 4>(&mut out, self.base_sequence.to_be_bytes());
-        set::<57, 4>(&mut out, self.records_count.to_be_bytes());
+        let [a, b, c, d, e] = self.checked_words().map(u64::to_be_bytes);
+        set::<21, 8>(&mut out, a);
+        set::<29, 8>(&mut out, b);
+        set::<37, 8>(&mut out, c);
+        set::<45, 8>(&mut out, d);
+        set::<53, 8>(&mut out, e);
         out
     }
 

@@ -1,4 +1,10 @@
 //! CRC-32C (Castagnoli), the checksum of record batches and producer snapshots.
+//!
+//! Crate `crc-fast` at every size: it is the fastest that safe code can call. ns for 40 / 100 /
+//! 256 / 1,024 / 65,536 bytes on an Intel with VPCLMULQDQ: crc-fast 7.3 / 9.9 / 20 / 41 / 1,140;
+//! crc32c 10 / 13 / 27 / 62 / 2,510; a loop of the crc32 instruction, which needs unsafe code,
+//! 3.3 / 7.0 / 15 / 94 / 6,700. Going on from a checksum costs 3 ns more than beginning one. With
+//! the feature `std` alone it has neither C code nor a network crate below it.
 
 /// The checksum of `bytes`; of `123456789` it is `0xe3069283`.
 #[inline]

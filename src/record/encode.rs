@@ -9,7 +9,7 @@ use super::batch::{
 use super::codec::Codec;
 use super::control::{ControlType, MARKER_BATCH_SIZE};
 use super::crc::crc32c;
-use super::pack::{Buffer, Packer};
+use super::pack::put_single;
 use super::varint;
 
 /// Where a batch is encoded to. The log implements it over its region.
@@ -189,19 +189,7 @@ pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Sta
         records_count: 1,
     };
     let mut header = stamp.header(size, Codec::None, extent);
-    let mut buffer = Buffer::new();
-    let mut packer = Packer::new(sink, &mut buffer, &header);
-    packer.length(body);
-    // Attributes, timestamp delta and offset delta of the only record of a batch are all 0.
-    packer.push(0, 3);
-    packer.nullable(record.key);
-    packer.nullable(record.value);
-    packer.length(record.headers.len());
-    for header in record.headers {
-        packer.nullable(Some(header.name.as_bytes()));
-        packer.nullable(header.value);
-    }
-    header.crc = packer.finish();
+    header.crc = put_single(sink, record, body, &header);
     sink.put(0, &header.encode());
 }
 
