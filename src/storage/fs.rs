@@ -6,6 +6,9 @@
 
 mod descriptors;
 mod lock;
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Other hands than the storage's.
+mod tests;
 
 use super::planted::{Planted, planted};
 use super::region::{Counted, Region};

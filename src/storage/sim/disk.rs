@@ -86,6 +86,8 @@ pub(super) struct FileState {
     pub(super) lens: Vec<(u64, usize)>,
     pub(super) deltas: Vec<Delta>,
     arena: Vec<u8>,
+    /// The end of the stored bytes in any version, durable, current or between.
+    pub(super) extent: usize,
     pub(super) pages: BTreeMap<usize, Page>,
     pub(super) modified_ms: i64,
 }
@@ -231,6 +233,7 @@ impl FileState {
         FileState {
             current: Arc::clone(&bytes),
             len,
+            extent: bytes.len(),
             durable: bytes,
             durable_len: len,
             modified_ms,
@@ -252,6 +255,7 @@ impl FileState {
         if end > self.len {
             self.set_len(step, end);
         }
+        self.extent = self.extent.max(end);
         let current = Arc::make_mut(&mut self.current);
         if current.len() < end {
             current.resize(end, 0);
@@ -293,7 +297,7 @@ impl FileState {
 
     fn sync(&mut self, upto: u64) {
         let mut pages = std::mem::take(&mut self.pages);
-        let durable_end = self.current.len().max(self.durable.len());
+        let durable_end = self.extent;
         let mut durable = std::mem::take(&mut self.durable);
         let bytes = Arc::make_mut(&mut durable);
         bytes.resize(durable_end, 0);
@@ -316,11 +320,12 @@ impl FileState {
             self.durable_len = len;
             bytes.truncate(len.max(self.len));
         }
-        self.durable = durable;
         if pages.is_empty() {
             self.deltas.clear();
             self.arena.clear();
+            self.extent = self.current.len().max(durable.len());
         }
+        self.durable = durable;
         self.pages = pages;
     }
 

@@ -328,7 +328,7 @@ fn build(file: &FileState, pages: &[(usize, Content)], len: usize) -> Vec<u8> {
         let kept = file.current.len().min(len);
         return file.current[..kept].to_vec();
     }
-    let stored = file.current.len().max(file.durable.len()).min(len);
+    let stored = file.extent.min(len);
     let mut bytes = Vec::with_capacity(stored);
     bytes.extend_from_slice(&file.durable[..file.durable.len().min(stored)]);
     bytes.resize(stored, 0);
@@ -367,9 +367,9 @@ fn put_version(
     out: &mut [u8],
 ) {
     if version == page.deltas.len() {
-        let stored = file.current.len().clamp(range.start, range.end);
-        let (head, rest) = out.split_at_mut(stored - range.start);
-        head.copy_from_slice(&file.current[range.start..stored]);
+        let stored = file.current.get(range.start..).unwrap_or(&[]);
+        let (head, rest) = out.split_at_mut(stored.len().min(out.len()));
+        head.copy_from_slice(&stored[..head.len()]);
         rest.fill(0);
     } else {
         file.replay(&page.deltas[..version], range, out);
