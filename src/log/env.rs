@@ -45,6 +45,12 @@ pub(crate) trait LifeGate: Send + Sync + fmt::Debug {
     /// What kept the broker from making it durable. The log is unchanged, and asks again.
     fn enter(&self) -> Result<i32>;
 
+    /// The highest leader epoch that was durably taken, in this life or before: recovery refuses
+    /// batches of our own with a higher one.
+    fn epoch_max(&self) -> i32 {
+        i32::MAX
+    }
+
     /// Takes note of background work, to be done by [`BackgroundWork::run`] on a thread of the
     /// broker, or by explicit steps where there is none. Called with no lock held; must not
     /// block. The same work may be announced again before it was done.
@@ -76,7 +82,7 @@ impl BackgroundWork {
             }
             BackgroundWork::Seal(log) => {
                 let Some(log) = log.upgrade() else { return Ok(()) };
-                let _ = log;
+                while log.seal_step()? {}
             }
             BackgroundWork::Flush(log) => {
                 let Some(log) = log.upgrade() else { return Ok(()) };

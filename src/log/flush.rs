@@ -5,7 +5,10 @@
 //! No lock that an appender needs is held across a sync. A sync that fails is final: the pages it
 //! was to write may be gone from memory and marked clean, so a second one would prove nothing.
 
+use super::close::Synced;
+use super::lookup::LastExtent;
 use super::segment::Segment;
+use super::state::LastBatch;
 use super::{Log, UnsyncedNames};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::File;
@@ -15,9 +18,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What one flush has to sync, as it was under the lock.
-struct Batchwork {
-    /// The log end: what is durable afterwards.
-    end: i64,
+struct Unsynced {
+    /// The log end and the last segment: what is durable afterwards.
+    extents: LastExtent,
+    last_batch: Option<LastBatch>,
     names: UnsyncedNames,
     active: Option<(Arc<Segment>, Arc<dyn File>)>,
 }
@@ -38,7 +42,7 @@ impl Log {
         if self.writer.lock().names.is_empty() {
             return self.commit.failure().map_or(Ok(()), Err);
         }
-        self.sync_now().map(drop)
+        self.sync_alone()
     }
 
     /// Waits until everything below `upto` is durable. Of all threads that wait, one syncs.
@@ -55,33 +59,45 @@ impl Log {
         self.commit.wait_for(upto, || self.sync_now())
     }
 
-    /// Syncs what is not durable and returns how far the log reached.
+    /// Syncs names and bytes, also where the log's end is durable, as the one who does.
+    pub(super) fn sync_alone(&self) -> Result<()> {
+        self.commit.lead(|| self.sync_now())
+    }
+
+    /// Syncs what is not durable and returns how far the log reached. Runs as the leader of the
+    /// group commit: names that it takes are nobody else's to sync.
     fn sync_now(&self) -> Result<i64> {
         let work = self.take_work();
         if planted(Planted::RecoveryPointBeforeSync) {
-            self.commit.advance_unchecked(work.end);
+            self.commit.advance_unchecked(work.extents.end());
         }
         let mut outcome = self.sync(&work);
         if outcome.is_err() && planted(Planted::RetryAfterEio) {
             outcome = self.sync(&work);
         }
         match outcome {
-            Ok(()) => Ok(work.end),
+            Ok(()) => {
+                let end = work.extents.end();
+                let Unsynced { last_batch, extents, .. } = work;
+                *self.synced.lock() = Some(Synced { last_batch, extents });
+                Ok(end)
+            }
             Err(error) => Err(self.sync_failed(error)),
         }
     }
 
-    fn take_work(&self) -> Batchwork {
+    fn take_work(&self) -> Unsynced {
         let mut writer = self.writer.lock();
         writer.dirty = false;
-        Batchwork {
-            end: writer.next_offset,
+        Unsynced {
+            extents: self.last_extent_in(&writer),
+            last_batch: writer.find_last_batch(),
             names: std::mem::take(&mut writer.names),
             active: writer.active.as_ref().map(|a| (a.segment.clone(), a.file.clone())),
         }
     }
 
-    fn sync(&self, work: &Batchwork) -> Result<()> {
+    fn sync(&self, work: &Unsynced) -> Result<()> {
         let storage = &self.env.storage;
         let dir = &self.id.dir;
         let failed = |error, path: &Path| Error::io(error, "cannot sync", path);

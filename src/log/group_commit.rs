@@ -64,6 +64,37 @@ impl GroupCommit {
         self.over.notify_all();
     }
 
+    /// Runs `sync` as the leader, whatever is durable already, once nobody else leads.
+    ///
+    /// # Errors
+    /// That of the sync, or of the one that failed before.
+    pub fn lead(&self, sync: impl FnOnce() -> Result<i64>) -> Result<()> {
+        let mut turn = self.turn.lock();
+        while turn.leading && turn.failed.is_none() {
+            self.over.wait(&mut turn);
+        }
+        if let Some(error) = &turn.failed {
+            return Err(error.clone());
+        }
+        turn.leading = true;
+        drop(turn);
+        let outcome = sync();
+        let mut turn = self.turn.lock();
+        self.end_turn(&mut turn, outcome);
+        turn.failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn end_turn(&self, turn: &mut Turn, outcome: Result<i64>) {
+        turn.leading = false;
+        match outcome {
+            Ok(reached) => self.raise(reached),
+            Err(error) => {
+                turn.failed.get_or_insert(error);
+            }
+        }
+        self.over.notify_all();
+    }
+
     /// Returns once everything below `upto` is durable. `sync` makes the log durable as far as it
     /// reaches when it is called, and returns how far that was; it runs on the leader's thread
     /// with no lock of this type held.
@@ -90,14 +121,7 @@ impl GroupCommit {
             drop(turn);
             let outcome = sync();
             turn = self.turn.lock();
-            turn.leading = false;
-            match outcome {
-                Ok(reached) => self.raise(reached),
-                Err(error) => {
-                    turn.failed.get_or_insert(error);
-                }
-            }
-            self.over.notify_all();
+            self.end_turn(&mut turn, outcome);
         }
     }
 

@@ -1,31 +1,62 @@
-//! From offsets and times to positions.
+//! From offsets and times to positions and records.
+//!
+//! Answers follow Kafka, odd ones included: a lookup by time searches only the first segment that
+//! reaches the time, the largest timestamp is that of the segments also where its record lies
+//! below the log start, and a control record can be the answer. What Kafka takes from a file's
+//! modification time comes from the records here.
 
 use super::Log;
-use super::segment::{Extent, Segment};
-use super::summary::SegmentIndexes;
-use crate::error::Result;
-use crate::sync::Arc;
+use super::cursor::Place;
+use super::scan::{BatchCursor, FoundBatch, WALK_WINDOW_BYTES};
+use super::segment::{Extent, Segment, SegmentView};
+use super::summary::{SegmentIndexes, SegmentSummary};
+use super::transactions::{AbortedTransaction, TransactionTracker, collect_aborted};
+use crate::error::{Error, Result};
+use crate::record::{BatchFault, RecordBatch};
+use crate::sync::{Arc, Ordering};
 
-/// The extent that the writer has of the active segment.
-pub(super) struct ActiveExtent(Option<(Arc<Segment>, Extent)>);
+/// The log end, and the last segment with its extent, as they were at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct LastExtent {
+    end: i64,
+    last: Option<(Arc<Segment>, Extent)>,
+}
 
-impl ActiveExtent {
+impl LastExtent {
+    pub fn end(&self) -> i64 {
+        self.end
+    }
+
     /// How far a segment goes, also while it is written.
     pub fn of(&self, segment: &Arc<Segment>) -> Extent {
-        match &self.0 {
-            Some((active, extent)) if Arc::ptr_eq(active, segment) => *extent,
-            _ => segment.extent(),
-        }
+        self.noted(segment).unwrap_or_else(|| segment.extent())
+    }
+
+    /// The extent at that moment, where it may have changed since.
+    pub fn noted(&self, segment: &Arc<Segment>) -> Option<Extent> {
+        let (last, extent) = self.last.as_ref()?;
+        Arc::ptr_eq(last, segment).then_some(*extent)
+    }
+
+    /// Whether the segment was there.
+    pub fn knows(&self, segment: &Segment) -> bool {
+        self.last.as_ref().is_some_and(|(last, _)| segment.base_offset <= last.base_offset)
     }
 }
 
 impl Log {
-    /// How far the active segment goes, if there is one.
-    pub(super) fn active_extent(&self) -> ActiveExtent {
-        let writer = self.writer.lock();
-        let next_offset = writer.next_offset;
-        let active = writer.active.as_ref();
-        ActiveExtent(active.map(|a| (a.segment.clone(), a.extent(next_offset))))
+    /// The log end and the extent of the last segment.
+    pub(super) fn last_extent(&self) -> LastExtent {
+        self.last_extent_in(&self.writer.lock())
+    }
+
+    pub(super) fn last_extent_in(&self, writer: &super::Writer) -> LastExtent {
+        let end = writer.next_offset;
+        let last = match &writer.active {
+            Some(active) => Some((active.segment.clone(), active.extent(end))),
+            None => self.segments.read().back().map(|last| (last.clone(), last.extent())),
+        };
+        LastExtent { end, last }
     }
 
     /// A position at or before the batch that holds `offset`.
@@ -34,30 +65,172 @@ impl Log {
         if relative == 0 {
             return Ok(0);
         }
+        self.with_indexes(segment, |indexes| indexes.offsets.lookup(relative) as usize)
+    }
+
+    /// Asks the lookups of a segment, which are the writer's while it has one.
+    fn with_indexes<T>(
+        &self,
+        segment: &Arc<Segment>,
+        ask: impl Fn(&SegmentIndexes) -> T,
+    ) -> Result<T> {
         {
             let writer = self.writer.lock();
             if let Some(active) = &writer.active
                 && Arc::ptr_eq(&active.segment, segment)
             {
-                return Ok(active.indexes().offsets.lookup(relative) as usize);
+                return Ok(ask(active.indexes()));
             }
         }
-        Ok(self.indexes_of(segment)?.offsets.lookup(relative) as usize)
+        Ok(ask(&*self.indexes_of(segment)?))
     }
 
-    /// Both lookups of a segment that has no writer.
+    /// Both lookups of a segment that has no writer: from memory, from its files where they are
+    /// vouched for, else from its batches.
     pub(super) fn indexes_of(&self, segment: &Arc<Segment>) -> Result<Arc<SegmentIndexes>> {
         if let Some(indexes) = segment.indexes() {
             return Ok(indexes);
         }
-        let indexes = Arc::new(self.build_indexes(segment)?);
+        let interval = self.writer.lock().config.index_interval_bytes;
+        let state = segment.state(None);
+        let failed = |e| self.at_home(Error::io(e, "cannot read the segment", segment.path()));
+        let file = self.env.storage.open(segment.path()).map_err(failed)?;
+        let mut summary = SegmentSummary::new(segment.base_offset, interval);
+        let mut cursor = BatchCursor::new(&*file, state.size_bytes, WALK_WINDOW_BYTES);
+        let mut position = 0;
+        let mut transactions = TransactionTracker::default();
+        while let Ok(header) = cursor.header_at(position).map_err(failed)? {
+            let batch = FoundBatch { header, position, marker: None };
+            summary.observe(&batch, &mut transactions);
+            position = batch.end();
+        }
+        summary.finish();
+        let indexes = summary.indexes;
+        let indexes = Arc::new(indexes);
         segment.set_indexes(indexes.clone());
         Ok(indexes)
     }
 
-    /// Builds the lookups from the batches.
-    fn build_indexes(&self, segment: &Arc<Segment>) -> Result<SegmentIndexes> {
-        let _ = segment;
-        Ok(SegmentIndexes::default())
+    /// The first record with a timestamp at or above `timestamp`, as offset and timestamp, if it
+    /// lies below `upto`.
+    ///
+    /// # Errors
+    /// Those of [`Log::read`].
+    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
+        let borders = self.opened()?;
+        let start = borders.start.load(Ordering::Acquire);
+        let extents = self.last_extent();
+        let reaches = |segment: &&Arc<Segment>| {
+            let extent = extents.of(segment);
+            extent.size_bytes > 0 && extent.max_timestamp >= timestamp
+        };
+        let Some(segment) = self.segments.read().iter().find(reaches).cloned() else {
+            return Ok(None);
+        };
+        let hint = self.with_indexes(&segment, |indexes| {
+            let start = u32::try_from(start - segment.base_offset).unwrap_or(0);
+            indexes.offsets.lookup(indexes.times.lookup(timestamp).max(start)) as usize
+        })?;
+        let view = self.view(&segment)?;
+        let found = self.find_record(
+            &view,
+            hint,
+            |batch| batch.header().max_timestamp >= timestamp,
+            |offset, time| time >= timestamp && offset >= start,
+        )?;
+        Ok(found.filter(|(offset, _)| *offset < upto))
     }
+
+    /// The largest timestamp and the offset of the first record that has it, if that lies below
+    /// `upto`. Records below the log start count while their segment is there.
+    ///
+    /// # Errors
+    /// Those of [`Log::read`].
+    pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
+        self.opened()?;
+        let extents = self.last_extent();
+        let mut best: Option<(Arc<Segment>, Extent)> = None;
+        for segment in self.segments.read().iter() {
+            let extent = extents.of(segment);
+            let higher = best.as_ref().is_none_or(|(_, b)| extent.max_timestamp > b.max_timestamp);
+            if extent.max_timestamp >= 0 && higher {
+                best = Some((segment.clone(), extent));
+            }
+        }
+        let Some((segment, extent)) = best else { return Ok(None) };
+        let (timestamp, last_offset) = (extent.max_timestamp, extent.max_timestamp_offset);
+        let hint = self.position_hint(&segment, last_offset)?;
+        let view = self.view(&segment)?;
+        let found = self.find_record(
+            &view,
+            hint,
+            |batch| batch.header().last_offset() >= last_offset,
+            |_, time| time == timestamp,
+        )?;
+        Ok(found.filter(|(offset, _)| *offset < upto).map(|(offset, time)| (time, offset)))
+    }
+
+    /// The first record from `position` on, in a batch and of a kind that are wanted.
+    fn find_record(
+        &self,
+        view: &SegmentView,
+        mut position: usize,
+        batch_wanted: impl Fn(&RecordBatch<'_>) -> bool,
+        wanted: impl Fn(i64, i64) -> bool,
+    ) -> Result<Option<(i64, i64)>> {
+        let limit = view.limit();
+        let mut scratch = Vec::new();
+        while position < limit {
+            let bytes = view.region().read(position..limit);
+            let found = RecordBatch::parse(bytes).and_then(|batch| {
+                let size = batch.bytes().len();
+                if !batch_wanted(&batch) {
+                    return Ok((size, None));
+                }
+                if !view.segment().is_proven(position, position + size) {
+                    batch.check_crc()?;
+                }
+                Ok((size, first_record(&batch, &mut scratch, &wanted)?))
+            });
+            match found {
+                Ok((_, Some(record))) => return Ok(Some(record)),
+                Ok((size, None)) => position += size,
+                Err(fault) => {
+                    return Err(self.damaged(&Place { view: view.clone(), position }, fault));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The aborted transactions that may touch offsets in `from..upto`.
+    ///
+    /// # Errors
+    /// Those of opening the folder.
+    pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
+        self.opened()?;
+        let segments = self.segments.read();
+        let first = segments.partition_point(|segment| segment.base_offset <= from);
+        let rows: Vec<_> = segments
+            .iter()
+            .skip(first.saturating_sub(1))
+            .map(|segment| segment.aborted())
+            .collect();
+        drop(segments);
+        Ok(collect_aborted(rows.iter().flat_map(|rows| rows.iter()), from, upto))
+    }
+}
+
+fn first_record(
+    batch: &RecordBatch<'_>,
+    scratch: &mut Vec<u8>,
+    wanted: &impl Fn(i64, i64) -> bool,
+) -> Result<Option<(i64, i64)>, BatchFault> {
+    for record in batch.records(scratch)? {
+        let record = record?;
+        if wanted(record.offset(), record.timestamp()) {
+            return Ok(Some((record.offset(), record.timestamp())));
+        }
+    }
+    Ok(None)
 }

@@ -12,6 +12,7 @@ mod active;
 mod adoption;
 mod append;
 pub(crate) mod checkpoint;
+mod close;
 mod counters;
 mod cursor;
 pub(crate) mod derived;
@@ -33,9 +34,11 @@ mod prepare;
 mod read;
 mod recovery;
 mod repair;
+mod retention;
 mod roll;
 mod rules;
 pub(crate) mod scan;
+mod seal;
 mod segment;
 pub(crate) mod state;
 pub(crate) mod summary;
@@ -49,16 +52,19 @@ pub(crate) use counters::LogCounters;
 pub(crate) use cursor::{Chunk, Cursor};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
 pub(crate) use mapped::MappedLimit;
+pub(crate) use retention::Retained;
 pub(crate) use state::{LogState, SegmentState, Trust};
 pub(crate) use transactions::AbortedTransaction;
 
 use std::collections::VecDeque;
 
 use active::Active;
+use epochs::EpochChain;
 use group_commit::GroupCommit;
 use open::Upkeep;
 use rules::Rules;
 use segment::Segment;
+use transactions::OpenTransaction;
 use watch::WatchList;
 
 use crate::config::{IsolationLevel, LogConfig};
@@ -67,6 +73,7 @@ use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, AtomicI64, Mutex, Ordering, RwLock, Weak};
 use crate::time::Event;
+use std::time::Duration;
 
 /// No open transaction.
 const STABLE: i64 = i64::MAX;
@@ -84,6 +91,8 @@ pub(crate) struct Log {
     upkeep: Mutex<Upkeep>,
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
+    /// What the last sync of this life covered.
+    synced: Mutex<Option<close::Synced>>,
 }
 
 /// What readers look at without a lock.
@@ -119,6 +128,8 @@ struct Writer {
     last_position: Option<usize>,
     /// The last batch of the segments before.
     last_batch: Option<state::LastBatch>,
+    epochs: EpochChain,
+    open_transactions: Vec<OpenTransaction>,
 }
 
 /// Names that a flush has to make durable before it may move the recovery point.
@@ -168,10 +179,13 @@ impl Log {
                 names: UnsyncedNames::default(),
                 last_position: None,
                 last_batch: state.last_batch,
+                epochs: EpochChain::from_starts(&state.epochs),
+                open_transactions: state.open_transactions.clone(),
             }),
             segments: RwLock::new(VecDeque::new()),
             upkeep: Mutex::new(Upkeep::new(state, trust)),
             growing: Mutex::new(()),
+            synced: Mutex::new(None),
         })
     }
 
@@ -282,15 +296,21 @@ impl Log {
         writer.config = config;
     }
 
+    /// How long records may wait for a sync; `None` where nothing limits it.
+    pub fn flush_interval(&self) -> Option<Duration> {
+        let ms = self.writer.lock().config.flush_ms;
+        u64::try_from(ms).ok().filter(|_| ms != i64::MAX).map(Duration::from_millis)
+    }
+
     /// How many bytes of batches there are.
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
     pub fn size_bytes(&self) -> Result<u64> {
         self.opened()?;
-        let active = self.active_extent();
+        let extents = self.last_extent();
         let segments = self.segments.read();
-        Ok(segments.iter().map(|segment| active.of(segment).size_bytes).sum())
+        Ok(segments.iter().map(|segment| extents.of(segment).size_bytes).sum())
     }
 
     /// How many segments there are.

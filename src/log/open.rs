@@ -26,7 +26,6 @@ pub(super) struct Upkeep {
     pub folder: bool,
     /// The leader epoch of this life, once it changed anything here.
     pub leader_epoch: Option<i32>,
-    pub epochs: EpochChain,
     /// Bytes behind the last segment's batches that are not all zero.
     pub torn: Option<std::ops::Range<u64>>,
     pub closed: bool,
@@ -34,16 +33,7 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     pub fn new(state: LogState, trust: Trust) -> Upkeep {
-        let epochs = EpochChain::from_starts(&state.epochs);
-        Upkeep {
-            state,
-            trust,
-            folder: false,
-            leader_epoch: None,
-            epochs,
-            torn: None,
-            closed: false,
-        }
+        Upkeep { state, trust, folder: false, leader_epoch: None, torn: None, closed: false }
     }
 }
 
@@ -142,9 +132,9 @@ impl Log {
         let dir = &self.id.dir;
         let end = self.borders.end.load(Ordering::Acquire);
         // Epochs never fall, also where another program's are higher than this life's.
-        let latest = upkeep.epochs.latest();
+        let mut epochs = self.writer.lock().epochs.clone();
+        let latest = epochs.latest();
         let epoch = latest.map_or(incarnation, |latest| incarnation.max(latest.saturating_add(1)));
-        let mut epochs = upkeep.epochs.clone();
         epochs.assign(epoch, end);
         if upkeep.folder {
             // Durable before the first batch carries it.
@@ -153,7 +143,7 @@ impl Log {
             self.make_folder(&epochs)?;
             upkeep.folder = true;
         }
-        upkeep.epochs = epochs;
+        self.writer.lock().epochs = epochs;
         upkeep.leader_epoch = Some(epoch);
         Ok(())
     }
@@ -245,6 +235,11 @@ impl Log {
         upkeep.torn = None;
         segment.resume(file);
         Ok(active)
+    }
+
+    /// Makes the files what opening decided they are.
+    pub(super) fn finish_repairs(&self, _: &mut Upkeep) -> Result<()> {
+        Ok(())
     }
 
     pub(super) fn closed(&self) -> Error {

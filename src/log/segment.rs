@@ -179,6 +179,14 @@ impl Segment {
         home.synced = true;
     }
 
+    /// As [`Segment::seal`], but it may be appended to in another life.
+    pub fn close(&self, proofs: Proofs) {
+        let mut home = self.home.lock();
+        home.stage = Stage::Found;
+        home.proofs = proofs;
+        home.synced = true;
+    }
+
     /// Notes that recovery left it complete but uncut.
     pub fn set_stage(&self, stage: Stage) {
         self.home.lock().stage = stage;
@@ -222,6 +230,9 @@ impl Segment {
     pub fn state(&self, extent: Option<Extent>) -> SegmentState {
         let home = self.home.lock();
         let extent = extent.unwrap_or(home.extent);
+        // What vouches for index files, or for the cut, does so for the extent of today.
+        let current = extent == home.extent && home.stage != Stage::Active;
+        let proofs = if current { home.proofs } else { Proofs::default() };
         SegmentState {
             base_offset: self.base_offset,
             size_bytes: extent.size_bytes,
@@ -229,10 +240,10 @@ impl Segment {
             max_timestamp: extent.max_timestamp,
             max_timestamp_offset: extent.max_timestamp_offset,
             first_timestamp: extent.first_timestamp,
-            index: home.proofs.index,
-            time_index: home.proofs.time_index,
-            transaction_index: home.proofs.transaction_index,
-            sealed: home.stage == Stage::Sealed,
+            index: proofs.index,
+            time_index: proofs.time_index,
+            transaction_index: proofs.transaction_index,
+            sealed: current && home.stage == Stage::Sealed,
             by_us: self.by_us,
         }
     }

@@ -1,6 +1,8 @@
 //! Tests of the live log, on memory and on real files.
 
 mod appends;
+mod durability;
+mod retention;
 
 use super::*;
 use crate::record::{RecordBatch, RecordInput};

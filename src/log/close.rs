@@ -1,0 +1,158 @@
+//! The end of a log in this process, and what the broker keeps of it.
+
+use super::open::Upkeep;
+use super::segment::{Segment, Stage};
+use super::state::{LogState, Trust};
+use super::{Log, lookup::LastExtent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, Ordering};
+
+/// What a successful sync covered: the state file is told this, not what was appended since.
+#[derive(Debug)]
+pub(super) struct Synced {
+    pub last_batch: Option<super::state::LastBatch>,
+    pub extents: LastExtent,
+}
+
+impl Log {
+    /// What the state file is to keep: the log as of the last sync of this life, or as it is
+    /// where there was none.
+    ///
+    /// # Errors
+    /// None at present; opening the folder is not part of it.
+    pub fn state(&self) -> Result<LogState> {
+        if !self.borders.opened.load(Ordering::Acquire) {
+            let upkeep = self.upkeep.lock();
+            if !self.borders.opened.load(Ordering::Acquire) {
+                return Ok(upkeep.state.clone());
+            }
+        }
+        // The segments before the lock of what was synced: a roll in between only adds one that
+        // is not listed.
+        let segments: Vec<_> = self.segments.read().iter().cloned().collect();
+        let synced = self.synced.lock();
+        let now;
+        let (end, last_batch, extents) = match &*synced {
+            Some(synced) => (synced.extents.end(), synced.last_batch, &synced.extents),
+            None => {
+                let writer = self.writer.lock();
+                now = self.last_extent_in(&writer);
+                (now.end(), writer.find_last_batch(), &now)
+            }
+        };
+        let writer = self.writer.lock();
+        let start = self.borders.start.load(Ordering::Acquire);
+        let mut state = LogState {
+            log_start_offset: start,
+            log_end_offset: end,
+            recovery_point: self.commit.durable().min(end),
+            last_batch,
+            epochs: writer.epochs.starts().to_vec(),
+            open_transactions: writer.open_transactions.clone(),
+            ..LogState::default()
+        };
+        drop(writer);
+        for segment in segments.iter().filter(|segment| extents.knows(segment)) {
+            let row = segment.state(extents.noted(segment));
+            if row.transaction_index.is_none() {
+                state.aborted.extend(segment.aborted().iter().copied());
+            }
+            state.segments.push(row);
+        }
+        Ok(state)
+    }
+
+    /// Ends the log: nothing can be appended or waited for any more, its zeros are cut off, its
+    /// index files are written, and all of it is synced. Readers keep what they have. A log that
+    /// nobody touched in this life is left alone where a clean stop had closed it.
+    ///
+    /// # Durability
+    /// After `Ok` the log survives power loss as the returned state describes it.
+    ///
+    /// # Errors
+    /// What kept it from being opened, cut or synced. It is closed all the same, but the broker
+    /// must not claim a clean stop.
+    pub fn close(&self) -> Result<LogState> {
+        let mut upkeep = self.upkeep.lock();
+        if upkeep.closed {
+            return Err(self.closed());
+        }
+        let opened = self.borders.opened.load(Ordering::Acquire);
+        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean);
+        let outcome = if !opened && settled {
+            Ok(upkeep.state.clone())
+        } else {
+            self.open_locked(&mut upkeep).and_then(|()| self.close_opened(&mut upkeep))
+        };
+        upkeep.closed = true;
+        self.refuse(self.closed());
+        outcome
+    }
+
+    fn close_opened(&self, upkeep: &mut Upkeep) -> Result<LogState> {
+        let damaged = self.refuse(self.closed());
+        if let Some(failure) = self.commit.failure() {
+            return Err(failure);
+        }
+        let touched = upkeep.leader_epoch.is_some();
+        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean | Trust::Foreign);
+        if !touched && (settled || damaged.is_some()) {
+            // As it was found: a directory that another program wrote stays as that left it.
+            return self.state();
+        }
+        if !touched {
+            self.finish_repairs(upkeep)?;
+        }
+        let last = self.segments.read().back().cloned();
+        while let Some(segment) = self.unsealed_before(last.as_ref()) {
+            let proofs = self.seal_files(upkeep, &segment)?;
+            segment.seal(proofs);
+        }
+        if let Some(last) = &last {
+            if last.stage() != Stage::Sealed {
+                let proofs = self.seal_files(upkeep, last)?;
+                last.close(proofs);
+            }
+        }
+        self.sync_alone()?;
+        *self.synced.lock() = None;
+        self.state()
+    }
+
+    fn unsealed_before(&self, last: Option<&Arc<Segment>>) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let unsealed = |segment: &&Arc<Segment>| {
+            segment.stage() != Stage::Sealed && !last.is_some_and(|last| Arc::ptr_eq(last, segment))
+        };
+        segments.iter().find(unsealed).cloned()
+    }
+
+    /// Makes `error` the answer to appends, lets the writer go, and wakes who waits. Returns the
+    /// refusal that there was before.
+    fn refuse(&self, error: Error) -> Option<Error> {
+        let mut writer = self.writer.lock();
+        let before = writer.refusal.replace(error);
+        writer.retire();
+        let woken = writer.watchers.take();
+        drop(writer);
+        woken.ring();
+        before.filter(|error| error.kind() != ErrorKind::Closed)
+    }
+
+    /// Ends the log because its topic is deleted: appends and reads say so. The folder is the
+    /// caller's to remove; mapped bytes stay with their readers.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn delete(&self) -> Result<()> {
+        let mut upkeep = self.upkeep.lock();
+        upkeep.closed = true;
+        let message = "the topic was deleted";
+        self.refuse(self.at_home(Error::new(ErrorKind::UnknownTopicOrPartition, message)));
+        let segments = std::mem::take(&mut *self.segments.write());
+        for segment in &segments {
+            self.env.mapped.forget(segment);
+        }
+        Ok(())
+    }
+}
