@@ -296,12 +296,6 @@ impl Log {
         writer.config = config;
     }
 
-    /// How long records may wait for a sync; `None` where nothing limits it.
-    pub fn flush_interval(&self) -> Option<Duration> {
-        let ms = self.writer.lock().config.flush_ms;
-        u64::try_from(ms).ok().filter(|_| ms != i64::MAX).map(Duration::from_millis)
-    }
-
     /// How many bytes of batches there are.
     ///
     /// # Errors
