@@ -77,7 +77,7 @@ impl Admin {
     /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
     /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic).
     pub fn delete_topic(&self, name: &str) -> Result<()> {
-        self.0.delete_topic(name).map(drop)
+        self.0.delete_topic(name)
     }
 
     /// Gives a topic more partitions: `partitions` is the new total. Keys map to other partitions

@@ -5,7 +5,7 @@
 use super::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Weak};
+use crate::sync::{Arc, Mutex, Weak};
 use crate::time::{Clock, Event, Now, TimerKey, TimerQueue};
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +14,9 @@ use std::time::Duration;
 /// What runs when a timer is due. It holds what it needs weakly, so that a timer keeps nothing
 /// alive.
 pub(crate) type TimerTask = Box<dyn FnOnce(Now) + Send>;
+
+/// What the flusher does for a client: it may wait for a sync.
+pub(crate) type FlushTask = Box<dyn FnOnce() + Send>;
 
 /// Work that logs announce.
 pub(super) struct WorkQueue {
@@ -25,8 +28,8 @@ pub(super) struct WorkQueue {
     /// Logs with unsynced records, by the end of their interval.
     flushes: Mutex<TimerQueue<Weak<Log>>>,
     pub flush_bell: Event,
-    /// Somebody waits for a sync: the next step takes every flush there is.
-    urgent: AtomicBool,
+    /// What clients ask of the flusher.
+    calls: Mutex<VecDeque<FlushTask>>,
 }
 
 impl WorkQueue {
@@ -38,7 +41,7 @@ impl WorkQueue {
             soon_bell: Event::new(),
             flushes: Mutex::new(TimerQueue::new()),
             flush_bell: Event::new(),
-            urgent: AtomicBool::new(false),
+            calls: Mutex::new(VecDeque::new()),
         }
     }
 
@@ -67,11 +70,19 @@ impl WorkQueue {
         }
     }
 
-    /// Has the log flushed as soon as the flusher gets to it.
-    pub fn flush_soon(&self, log: &Arc<Log>) {
-        self.flushes.lock().insert(Duration::ZERO, Arc::downgrade(log));
-        self.urgent.store(true, Ordering::Release);
+    /// Has `task` run as soon as the flusher gets to it.
+    pub fn call(&self, task: FlushTask) {
+        self.calls.lock().push_back(task);
         self.flush_bell.ring();
+    }
+
+    /// Runs what clients asked for.
+    pub fn run_calls(&self) {
+        loop {
+            // The lock is given up before the task runs: it may ask for more.
+            let Some(task) = self.calls.lock().pop_front() else { return };
+            task();
+        }
     }
 
     /// Prepares pages and seals segments until nothing is asked for. Returns whether there was
@@ -89,7 +100,7 @@ impl WorkQueue {
 
     /// Flushes what is due and returns the logs that it flushed.
     pub fn flush_step(&self, now: Now) -> Vec<Arc<Log>> {
-        self.urgent.store(false, Ordering::Release);
+        self.run_calls();
         let mut flushed: Vec<Arc<Log>> = Vec::new();
         loop {
             let Some((_, log)) = self.flushes.lock().pop_due(now.mono) else { return flushed };
@@ -114,6 +125,9 @@ impl WorkQueue {
 
     /// When the next flush is due.
     pub fn next_flush(&self) -> Option<Duration> {
+        if !self.calls.lock().is_empty() {
+            return Some(Duration::ZERO);
+        }
         self.flushes.lock().next_deadline()
     }
 

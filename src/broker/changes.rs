@@ -114,7 +114,7 @@ impl Shared {
         }
     }
 
-    /// Deletes a topic with its records. Offsets that groups committed for it are the caller's.
+    /// Deletes a topic with its records; offsets that groups committed for it are the caller's.
     ///
     /// # Durability
     /// Survives power loss: the topic does not come back, whenever its folders go.
@@ -123,7 +123,7 @@ impl Shared {
     /// [`ErrorKind::TopicDeletionDisabled`], [`ErrorKind::UnknownTopicOrPartition`],
     /// [`ErrorKind::InvalidTopic`], and those of the registry. A folder that could not be removed
     /// is no error: it is tried again later, and reported in the broker's health.
-    pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>> {
+    pub(super) fn remove_topic(&self, name: &str) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
         if !self.config.delete_topics() {
             let why = "delete.topic.enable is false";

@@ -2,7 +2,7 @@
 //! kept up to a bound and counted beyond it.
 
 use crate::error::Error;
-use crate::sync::Mutex;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -60,6 +60,20 @@ impl Health {
     /// One running total by name; 0 for a name that is not counted.
     pub fn counter(&self, name: &str) -> u64 {
         self.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, total)| *total)
+    }
+}
+
+/// Totals that belong to no log.
+#[derive(Debug, Default)]
+pub(super) struct BrokerCounters {
+    /// Committed offsets that lay beyond the end of their log after an unclean stop.
+    pub clamped_offsets: AtomicU64,
+}
+
+impl BrokerCounters {
+    /// Every total by name.
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        vec![("clamped_offsets", self.clamped_offsets.load(Ordering::Relaxed))]
     }
 }
 

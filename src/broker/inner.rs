@@ -4,15 +4,17 @@
 //! the last one goes, its threads are stopped and joined and the lock is freed.
 
 use super::adoption::AdoptionReport;
-use super::background::{TimerTask, Timers, WorkQueue};
+use super::background::{FlushTask, TimerTask, Timers, WorkQueue};
 use super::deletion::Deletions;
-use super::health::{Health, HealthLog};
+use super::groups::{GroupState, Groups};
+use super::health::{BrokerCounters, Health, HealthLog};
 use super::life::LifeKeeper;
 use super::registry::Registry;
 use super::threads::Threads;
 use super::topics::{Opener, Topic, TopicTable};
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::GroupConfig;
 use crate::log::LogEnv;
 use crate::storage::{Lock, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
@@ -40,6 +42,9 @@ pub(crate) struct Shared {
     pub(super) opener: Arc<dyn Opener>,
     pub(super) adoption: Option<AdoptionReport>,
     pub(super) closed: AtomicBool,
+    pub(super) groups: GroupState,
+    pub(super) counters: BrokerCounters,
+    clients: AtomicU64,
     random: AtomicU64,
 }
 
@@ -91,6 +96,9 @@ impl Shared {
             topics: TopicTable::default(),
             random: AtomicU64::new(seed),
             closed: AtomicBool::new(false),
+            groups: GroupState::new(GroupConfig::default(), parts.settled),
+            counters: BrokerCounters::default(),
+            clients: AtomicU64::new(0),
             health: parts.health,
             queue: parts.queue,
             owner: parts.owner,
@@ -110,6 +118,7 @@ impl Shared {
     /// [`ErrorKind::UnknownTopicOrPartition`] when none has, [`ErrorKind::Closed`].
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
+        self.settle_groups()?;
         self.topics.get(name)
     }
 
@@ -200,10 +209,21 @@ impl Shared {
         z ^ (z >> 31)
     }
 
+    /// A number that no other client of this broker has, from 1.
+    pub fn next_client_number(&self) -> u64 {
+        self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Sixteen random bytes.
     pub fn random_bytes(&self) -> [u8; 16] {
         let wide = u128::from(self.random()) << 64 | u128::from(self.random());
         wide.to_be_bytes()
+    }
+
+    /// Runs `task` soon on the flusher's thread, for what has to wait for a sync; inside a call
+    /// that lets time pass where time is virtual.
+    pub fn call_flusher(&self, task: FlushTask) {
+        self.queue.call(task);
     }
 
     /// Runs `task` once, on the timer thread or inside a call that lets virtual time pass.
@@ -218,8 +238,11 @@ impl Shared {
 
     /// The report of what went wrong.
     pub fn health(&self) -> Health {
-        let counters = self.owner.as_ref().map(|owner| owner.env.counters.all());
-        self.health.report(counters.unwrap_or_default())
+        let mut counters = self.counters.all();
+        if let Some(owner) = &self.owner {
+            counters.extend(owner.env.counters.all());
+        }
+        self.health.report(counters)
     }
 
     /// Where errors that nobody waits for, and warnings, are reported.
@@ -250,12 +273,15 @@ pub(super) struct Parts {
     pub owner: Option<Owner>,
     pub opener: Arc<dyn Opener>,
     pub adoption: Option<AdoptionReport>,
+    /// No committed offset can lie beyond the end of its log.
+    pub settled: bool,
 }
 
 /// What every handle holds.
 #[derive(Debug)]
 pub(crate) struct BrokerInner {
     shared: Arc<Shared>,
+    groups: Groups,
     threads: Threads,
 }
 
@@ -263,12 +289,31 @@ impl BrokerInner {
     /// Starts the threads, unless time is virtual or there is nothing for them to do.
     pub(super) fn start(shared: Arc<Shared>) -> Result<Arc<BrokerInner>> {
         let threads = Threads::start(&shared)?;
-        Ok(Arc::new(BrokerInner { shared, threads }))
+        let groups = Groups::new(shared.clone());
+        Ok(Arc::new(BrokerInner { shared, groups, threads }))
     }
 
     /// The shared part, for what must not keep the broker open.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The groups.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn groups(&self) -> Result<&Groups> {
+        self.check_open()?;
+        Ok(&self.groups)
+    }
+
+    /// Deletes a topic with its records and the offsets that groups committed for it.
+    ///
+    /// # Errors
+    /// Those of [`Shared::remove_topic`], and of storing what the groups forget.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.shared.remove_topic(name)?;
+        self.shared.groups_forget(name)
     }
 
     /// Closes the directory in good order.

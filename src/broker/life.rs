@@ -34,8 +34,16 @@ pub(super) enum Ended {
     SameBoot,
     /// Without it, and the machine started since, or may have.
     OtherBoot,
-    /// Another program wrote here, or the files contradict the state file.
-    Foreign,
+    /// Another program wrote here, or the files contradict the state file; `clean` if it left a
+    /// clean mark.
+    Foreign { clean: bool },
+}
+
+impl Ended {
+    /// Records may have been lost, or cut off, since they were acknowledged.
+    pub fn is_unclean(self) -> bool {
+        !matches!(self, Ended::Never | Ended::Clean | Ended::Foreign { clean: true })
+    }
 }
 
 /// The gate through which every first change of a life goes.
@@ -92,7 +100,7 @@ impl LifeKeeper {
             (Ended::Clean, Some(_)) => Trust::Clean,
             (Ended::SameBoot, _) => Trust::SameBoot,
             (Ended::OtherBoot, _) => Trust::OtherBoot,
-            (Ended::Foreign, _) => Trust::Foreign,
+            (Ended::Foreign { .. }, _) => Trust::Foreign,
         };
         (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
     }

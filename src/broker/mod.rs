@@ -12,6 +12,7 @@ mod changes;
 mod closing;
 mod codec;
 mod deletion;
+mod groups;
 mod handles;
 mod health;
 mod inner;
@@ -31,7 +32,8 @@ mod threads;
 mod topics;
 
 pub use adoption::{AdoptionProgress, AdoptionReport};
-pub(crate) use background::TimerTask;
+pub(crate) use background::{FlushTask, TimerTask};
+pub(crate) use groups::Groups;
 pub use handles::Broker;
 pub use health::Health;
 pub(crate) use inner::{BrokerInner, Shared};

@@ -63,7 +63,8 @@ impl BrokerInner {
         let image = registry.image.clone();
         let owned = Owned::new(registry, storage.clone(), dir);
         let owner = Owner { env, life, topics: Mutex::new(owned), lock: Mutex::new(Some(lock)) };
-        let parts = Parts { health, queue, owner: Some(owner), opener, adoption: None };
+        let settled = !ended.is_unclean();
+        let parts = Parts { health, queue, owner: Some(owner), opener, adoption: None, settled };
         let shared =
             Shared::new(dir.to_owned(), options.config, storage, clock.clone(), seed, parts);
         shared.take_topics(&image);

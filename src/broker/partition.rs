@@ -2,8 +2,8 @@
 //! attached directory. What only an owner can do is refused in one place.
 
 use crate::config::IsolationLevel;
-use crate::error::{Error, ErrorKind, Result};
-use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
+use crate::error::Result;
+use crate::log::{Chunk, Cursor, Log};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -22,6 +22,83 @@ impl Partition {
     pub fn log(&self) -> Result<&Arc<Log>> {
         match self {
             Partition::Live(log) => Ok(log),
+        }
+    }
+
+    /// The first offset that can be read.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn log_start_offset(&self) -> Result<i64> {
+        match self {
+            Partition::Live(log) => log.log_start_offset(),
+        }
+    }
+
+    /// The offset of the next record.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn log_end_offset(&self) -> Result<i64> {
+        match self {
+            Partition::Live(log) => log.log_end_offset(),
+        }
+    }
+
+    /// The border that read_committed readers stop at.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn last_stable_offset(&self) -> Result<i64> {
+        match self {
+            Partition::Live(log) => log.last_stable_offset(),
+        }
+    }
+
+    /// The end as a reader of this isolation sees it.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+        match self {
+            Partition::Live(log) => log.end_for(isolation),
+        }
+    }
+
+    /// Whole batches from the cursor on: see [`Log::read`].
+    ///
+    /// # Errors
+    /// Those of [`Log::read`].
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        match self {
+            Partition::Live(log) => log.read(cursor, max_bytes, isolation),
+        }
+    }
+
+    /// Registers `event` for the next append; true if there is something beyond `beyond` already.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn watch(
+        &self,
+        event: &Arc<Event>,
+        beyond: i64,
+        isolation: IsolationLevel,
+    ) -> Result<bool> {
+        match self {
+            Partition::Live(log) => log.watch(event, beyond, isolation),
+        }
+    }
+
+    /// Takes a registration back.
+    pub fn unwatch(&self, event: &Arc<Event>) {
+        match self {
+            Partition::Live(log) => log.unwatch(event),
         }
     }
 }

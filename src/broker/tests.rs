@@ -1,9 +1,11 @@
 //! Tests of the broker as its handles see it.
 
 use crate::broker::NewTopic;
+use crate::group::{MemberRef, OffsetToCommit, partition_for};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::time::VirtualClock;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use crate::{Broker, BrokerOptions, ConfigChange, ErrorKind, TopicConfig};
 
 fn broker() -> Broker {
@@ -59,4 +61,63 @@ fn topics_are_refused_as_kafka_refuses_them() {
     let twice = ["1", "2"].map(|v| ConfigChange::Set("retention.ms".into(), v.into()));
     let error = admin.alter_topic("a.b", &twice).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+}
+
+fn commit(broker: &Broker, group: &str, partition: i32, offset: i64) {
+    let member = MemberRef {
+        group_id: group.into(),
+        member_id: "".into(),
+        group_instance_id: None,
+        generation_id: -1,
+    };
+    let offsets = [OffsetToCommit {
+        partition: TopicPartition::new("t", partition),
+        offset,
+        leader_epoch: -1,
+        metadata: "m".into(),
+    }];
+    let outcomes = broker.inner().groups().unwrap().commit(&member, &offsets).unwrap();
+    outcomes.into_iter().for_each(|(_, outcome)| outcome.unwrap());
+}
+
+fn committed(broker: &Broker, group: &str) -> Vec<(i32, i64)> {
+    let offsets = broker.inner().groups().unwrap().list_offsets(group).unwrap();
+    offsets.iter().map(|(partition, stored)| (partition.partition(), stored.offset)).collect()
+}
+
+#[test]
+fn commits_are_records_of_the_offsets_topic_and_go_with_their_topic() {
+    let broker = broker();
+    let admin = broker.admin();
+    admin.create_topic("t", 2, TopicConfig::default()).unwrap();
+    assert_eq!(committed(&broker, "g"), []);
+    assert_eq!(admin.list_all_topics().unwrap().len(), 1, "reading makes no offsets topic");
+    commit(&broker, "g", 0, 4);
+    commit(&broker, "g", 1, 7);
+    commit(&broker, "h", 1, 1);
+    assert_eq!(committed(&broker, "g"), [(0, 4), (1, 7)]);
+    let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
+    assert_eq!(topic.partition_count(), 50);
+    let stored = |group: &str| {
+        let partition = topic.partition(partition_for(group, 50)).unwrap();
+        partition.log_end_offset().unwrap()
+    };
+    assert_eq!((stored("g"), stored("h")), (2, 1));
+    admin.delete_topic("t").unwrap();
+    assert_eq!(committed(&broker, "g"), []);
+    assert_eq!((stored("g"), stored("h")), (4, 2));
+}
+
+#[test]
+fn deleting_the_offsets_topic_forgets_every_group_and_a_commit_makes_it_anew() {
+    let broker = broker();
+    let admin = broker.admin();
+    admin.create_topic("t", 2, TopicConfig::default()).unwrap();
+    commit(&broker, "g", 0, 4);
+    admin.delete_topic(OFFSETS_TOPIC).unwrap();
+    assert_eq!(committed(&broker, "g"), []);
+    commit(&broker, "g", 0, 1);
+    assert_eq!(committed(&broker, "g"), [(0, 1)]);
+    assert!(admin.describe_topic(OFFSETS_TOPIC).unwrap().is_internal());
+    assert_eq!(broker.inner().groups().unwrap().list().unwrap().len(), 1);
 }
