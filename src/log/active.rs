@@ -95,6 +95,7 @@ pub(crate) struct Active {
     max_timestamp_offset: i64,
     first_timestamp: i64,
     bytes_since_index: usize,
+    /// Entries for what this writer appended.
     indexes: SegmentIndexes,
     /// An index is full: nothing more fits.
     full: bool,
@@ -107,7 +108,6 @@ impl Active {
         file: Arc<dyn File>,
         region: RegionWriter,
         extent: Extent,
-        indexes: SegmentIndexes,
         limits: Limits,
         created_ms: i64,
     ) -> Active {
@@ -126,7 +126,7 @@ impl Active {
             max_timestamp_offset: extent.max_timestamp_offset,
             first_timestamp: extent.first_timestamp,
             bytes_since_index: 0,
-            indexes,
+            indexes: SegmentIndexes::default(),
             full: false,
         };
         assert_eq!(active.position as u64, extent.size_bytes, "published is where batches end");

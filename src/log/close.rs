@@ -7,6 +7,9 @@ use super::{Log, lookup::LastExtent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Ordering};
 
+/// The kind of what a deleted topic's log answers.
+pub(super) const DELETED: ErrorKind = ErrorKind::UnknownTopicOrPartition;
+
 /// What a successful sync covered: the state file is told this, not what was appended since.
 #[derive(Debug)]
 pub(super) struct Synced {
@@ -48,6 +51,7 @@ impl Log {
             recovery_point: self.commit.durable().min(end),
             last_batch,
             epochs: writer.epochs.starts().to_vec(),
+            transactional: writer.transactional,
             open_transactions: writer.open_transactions.clone(),
             ..LogState::default()
         };
@@ -148,7 +152,7 @@ impl Log {
         let mut upkeep = self.upkeep.lock();
         upkeep.closed = true;
         let message = "the topic was deleted";
-        self.refuse(self.at_home(Error::new(ErrorKind::UnknownTopicOrPartition, message)));
+        self.refuse(self.at_home(Error::new(DELETED, message)));
         let segments = std::mem::take(&mut *self.segments.write());
         for segment in &segments {
             self.env.mapped.forget(segment);

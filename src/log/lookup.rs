@@ -7,10 +7,11 @@
 
 use super::Log;
 use super::cursor::Place;
-use super::scan::{BatchCursor, FoundBatch, WALK_WINDOW_BYTES};
+use super::derived::load_indexes;
 use super::segment::{Extent, Segment, SegmentView};
-use super::summary::{SegmentIndexes, SegmentSummary};
-use super::transactions::{AbortedTransaction, TransactionTracker, collect_aborted};
+use super::state::SegmentState;
+use super::summary::SegmentIndexes;
+use super::transactions::{AbortedTransaction, collect_aborted};
 use crate::error::{Error, Result};
 use crate::record::{BatchFault, RecordBatch};
 use crate::sync::{Arc, Ordering};
@@ -61,53 +62,85 @@ impl Log {
 
     /// A position at or before the batch that holds `offset`.
     pub(super) fn position_hint(&self, segment: &Arc<Segment>, offset: i64) -> Result<usize> {
-        let Ok(relative) = u32::try_from(offset - segment.base_offset) else { return Ok(0) };
-        if relative == 0 {
-            return Ok(0);
+        match u32::try_from(offset - segment.base_offset) {
+            Ok(relative) if relative > 0 => self.position_of(segment, relative),
+            _ => Ok(0),
         }
-        self.with_indexes(segment, |indexes| indexes.offsets.lookup(relative) as usize)
     }
 
-    /// Asks the lookups of a segment, which are the writer's while it has one.
-    fn with_indexes<T>(
+    fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<usize> {
+        let lookup = |indexes: &SegmentIndexes| indexes.offsets.lookup(relative) as usize;
+        match self.writers_indexes(segment, lookup) {
+            Some(0) => Ok(lookup(&*self.prefix_of(segment)?)),
+            Some(position) => Ok(position),
+            None => Ok(lookup(&*self.indexes_of(segment)?)),
+        }
+    }
+
+    /// Where to begin to look for a time: an offset, relative.
+    fn offset_hint(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u32> {
+        let lookup = |indexes: &SegmentIndexes| indexes.times.lookup(timestamp);
+        match self.writers_indexes(segment, lookup) {
+            Some(0) => Ok(lookup(&*self.prefix_of(segment)?)),
+            Some(relative) => Ok(relative),
+            None => Ok(lookup(&*self.indexes_of(segment)?)),
+        }
+    }
+
+    /// Asks the writer's lookups, if it has the segment.
+    fn writers_indexes<T>(
         &self,
         segment: &Arc<Segment>,
         ask: impl Fn(&SegmentIndexes) -> T,
-    ) -> Result<T> {
-        {
-            let writer = self.writer.lock();
-            if let Some(active) = &writer.active
-                && Arc::ptr_eq(&active.segment, segment)
-            {
-                return Ok(ask(active.indexes()));
-            }
+    ) -> Option<T> {
+        let writer = self.writer.lock();
+        let active = writer.active.as_ref()?;
+        Arc::ptr_eq(&active.segment, segment).then(|| ask(active.indexes()))
+    }
+
+    /// The lookups of what an earlier life appended to a segment that this one goes on with.
+    fn prefix_of(&self, segment: &Arc<Segment>) -> Result<Arc<SegmentIndexes>> {
+        let Some(prefix) = segment.prefix() else { return Ok(Arc::default()) };
+        if let Some(indexes) = prefix.indexes {
+            return Ok(indexes);
         }
-        Ok(ask(&*self.indexes_of(segment)?))
+        let indexes = Arc::new(self.load_indexes(segment, &prefix.state)?);
+        segment.set_prefix_indexes(indexes.clone());
+        Ok(indexes)
     }
 
     /// Both lookups of a segment that has no writer: from memory, from its files where they are
     /// vouched for, else from its batches.
     pub(super) fn indexes_of(&self, segment: &Arc<Segment>) -> Result<Arc<SegmentIndexes>> {
-        if let Some(indexes) = segment.indexes() {
-            return Ok(indexes);
-        }
-        let interval = self.writer.lock().config.index_interval_bytes;
-        let state = segment.state(None);
-        let failed = |e| self.at_home(Error::io(e, "cannot read the segment", segment.path()));
-        let file = self.env.storage.open(segment.path()).map_err(failed)?;
-        let mut summary = SegmentSummary::new(segment.base_offset, interval);
-        let mut cursor = BatchCursor::new(&*file, state.size_bytes, WALK_WINDOW_BYTES);
-        let mut position = 0;
-        let mut transactions = TransactionTracker::default();
-        while let Ok(header) = cursor.header_at(position).map_err(failed)? {
-            let batch = FoundBatch { header, position, marker: None };
-            summary.observe(&batch, &mut transactions);
-            position = batch.end();
-        }
-        summary.finish();
-        let indexes = summary.indexes;
+        let tail = segment.indexes();
+        let indexes = match (tail, segment.prefix()) {
+            (Some(whole), None) => return Ok(whole),
+            (Some(tail), Some(_)) => {
+                let mut whole = (*self.prefix_of(segment)?).clone();
+                for entry in tail.offsets.entries() {
+                    whole.offsets.push(entry.relative_offset, entry.position);
+                }
+                for entry in tail.times.entries() {
+                    whole.times.push(entry.timestamp, entry.relative_offset);
+                }
+                whole
+            }
+            (None, _) => self.load_indexes(segment, &segment.state(None))?,
+        };
         let indexes = Arc::new(indexes);
         segment.set_indexes(indexes.clone());
+        Ok(indexes)
+    }
+
+    fn load_indexes(&self, segment: &Segment, state: &SegmentState) -> Result<SegmentIndexes> {
+        let interval = self.writer.lock().config.index_interval_bytes;
+        let storage = &*self.env.storage;
+        let (indexes, finding) = load_indexes(storage, state, segment.path(), interval)
+            .map_err(|error| self.at_home(error))?;
+        if let Some(finding) = finding {
+            self.env.counters.index_rebuilds.one();
+            tracing::warn!("{finding}");
+        }
         Ok(indexes)
     }
 
@@ -127,10 +160,9 @@ impl Log {
         let Some(segment) = self.segments.read().iter().find(reaches).cloned() else {
             return Ok(None);
         };
-        let hint = self.with_indexes(&segment, |indexes| {
-            let start = u32::try_from(start - segment.base_offset).unwrap_or(0);
-            indexes.offsets.lookup(indexes.times.lookup(timestamp).max(start)) as usize
-        })?;
+        let floor = u32::try_from(start - segment.base_offset).unwrap_or(0);
+        let relative = self.offset_hint(&segment, timestamp)?.max(floor);
+        let hint = self.position_of(&segment, relative)?;
         let view = self.view(&segment)?;
         let found = self.find_record(
             &view,

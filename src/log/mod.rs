@@ -71,7 +71,7 @@ use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, AtomicBool, AtomicI64, Mutex, Ordering, RwLock, Weak};
+use crate::sync::{Arc, AtomicBool, AtomicI64, Mutex, OnceLock, Ordering, RwLock, Weak};
 use crate::time::Event;
 use std::time::Duration;
 
@@ -91,6 +91,8 @@ pub(crate) struct Log {
     upkeep: Mutex<Upkeep>,
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
+    /// What a read at the end of a damaged log answers.
+    damage: OnceLock<Error>,
     /// What the last sync of this life covered.
     synced: Mutex<Option<close::Synced>>,
 }
@@ -130,6 +132,8 @@ struct Writer {
     last_batch: Option<state::LastBatch>,
     epochs: EpochChain,
     open_transactions: Vec<OpenTransaction>,
+    /// Transactions were seen here, in this life or before.
+    transactional: bool,
 }
 
 /// Names that a flush has to make durable before it may move the recovery point.
@@ -181,10 +185,12 @@ impl Log {
                 last_batch: state.last_batch,
                 epochs: EpochChain::from_starts(&state.epochs),
                 open_transactions: state.open_transactions.clone(),
+                transactional: state.transactional,
             }),
             segments: RwLock::new(VecDeque::new()),
             upkeep: Mutex::new(Upkeep::new(state, trust)),
             growing: Mutex::new(()),
+            damage: OnceLock::new(),
             synced: Mutex::new(None),
         })
     }

@@ -1,11 +1,14 @@
 //! Opening a log's folder, and what precedes the first change that a life makes to it.
 //!
-//! Opening only reads. The first append of a life enters it (clean mark, incarnation), makes the
-//! folder if there is none, finishes what recovery left open, and takes the last segment over, or
-//! a new one where another program made the last.
+//! Opening only reads. The first append of a life enters it (clean mark, incarnation), takes the
+//! repair steps that opening decided on, makes the folder if there is none, and takes the last
+//! segment over, or begins a new one where the last is not ours to go on with.
 
 use super::active::{Active, FIRST_STEP_BYTES};
+use super::append::After;
 use super::epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
+use super::finding::Finding;
+use super::opening::{OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition};
 use super::partition_metadata::{PARTITION_METADATA, format_partition_metadata};
 use super::roll::map_bytes;
 use super::segment::{Segment, Stage};
@@ -15,25 +18,40 @@ use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Ordering};
+use crate::topic::TopicPartition;
 
 /// What lies under the lock of slow work.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    /// What the broker knew when the log was made; its segments move into the list.
+    /// What the broker knew when the log was made.
     pub state: LogState,
     pub trust: Trust,
-    /// The folder exists and its parent has it.
-    pub folder: bool,
+    /// What opening found, until its repair steps were taken.
+    opened: Option<OpenedPartition>,
+    pub findings: Vec<Finding>,
+    pub report: OpenReport,
+    /// The folder exists.
+    folder: bool,
     /// The leader epoch of this life, once it changed anything here.
     pub leader_epoch: Option<i32>,
-    /// Bytes behind the last segment's batches that are not all zero.
-    pub torn: Option<std::ops::Range<u64>>,
+    /// The last segment may be appended to.
+    resumable: bool,
     pub closed: bool,
 }
 
 impl Upkeep {
     pub fn new(state: LogState, trust: Trust) -> Upkeep {
-        Upkeep { state, trust, folder: false, leader_epoch: None, torn: None, closed: false }
+        Upkeep {
+            state,
+            trust,
+            opened: None,
+            findings: Vec::new(),
+            report: OpenReport::default(),
+            folder: false,
+            leader_epoch: None,
+            resumable: false,
+            closed: false,
+        }
     }
 }
 
@@ -41,58 +59,109 @@ impl Log {
     /// Opens the folder, unless that was done.
     #[cold]
     pub(super) fn open(&self) -> Result<()> {
+        self.recover(OpenOptions::default())
+    }
+
+    /// Opens the folder, unless that was done: for what [`OpenOptions`] can say of a foreign
+    /// directory. Every other use opens by itself.
+    ///
+    /// # Errors
+    /// `Io` where the disk does not answer. Damage is no error: see [`Log::refusal`].
+    pub fn recover(&self, options: OpenOptions<'_>) -> Result<()> {
         let mut upkeep = self.upkeep.lock();
-        self.open_locked(&mut upkeep)
+        self.open_with(&mut upkeep, options)
+    }
+
+    /// What opening had to say, in the order it was found, and how much work it was.
+    pub fn opening(&self) -> (Vec<Finding>, OpenReport) {
+        let upkeep = self.upkeep.lock();
+        (upkeep.findings.clone(), upkeep.report)
     }
 
     pub(super) fn open_locked(&self, upkeep: &mut Upkeep) -> Result<()> {
+        self.open_with(upkeep, OpenOptions::default())
+    }
+
+    fn open_with(&self, upkeep: &mut Upkeep, mut options: OpenOptions<'_>) -> Result<()> {
         if self.borders.opened.load(Ordering::Acquire) {
             return Ok(());
         }
         if upkeep.closed {
-            return Err(self.closed());
+            return Err(self.refusal().unwrap_or_else(|| self.closed()));
         }
-        if !matches!(upkeep.trust, Trust::New | Trust::Clean) {
-            let message = "recovery is not part of this slice";
-            return Err(self.at_home(Error::new(ErrorKind::IllegalState, message)));
-        }
-        let storage = &self.env.storage;
+        let storage = &*self.env.storage;
         let dir = &self.id.dir;
-        upkeep.folder = storage.exists(dir).map_err(|e| Error::io(e, "cannot look for", dir))?;
-        let found = std::mem::take(&mut upkeep.state.segments);
-        let last = found.len().saturating_sub(1);
-        {
-            let mut segments = self.segments.write();
-            for (at, state) in found.iter().enumerate() {
-                let stage = match state.sealed {
-                    true => Stage::Sealed,
-                    false if at == last => Stage::Found,
-                    false => Stage::Retired,
-                };
-                segments.push_back(Arc::new(Segment::found(dir, state, stage)));
+        options.epoch_max = options.epoch_max.min(self.env.gate.epoch_max());
+        options.index_interval_bytes = self.writer.lock().config.index_interval_bytes;
+        let partition = TopicPartition::new(self.id.topic.clone(), self.id.partition);
+        upkeep.folder = match upkeep.trust {
+            Trust::New => false,
+            _ => storage
+                .exists(dir)
+                .map_err(|e| self.at_home(Error::io(e, "cannot look for", dir)))?,
+        };
+        let trust = if upkeep.folder { upkeep.trust } else { Trust::New };
+        let mut opened = open_partition(storage, dir, &partition, &upkeep.state, trust, options)
+            .map_err(|error| self.at_home(error))?;
+        for finding in &opened.findings {
+            if !finding.kind.is_note() {
+                tracing::warn!("{finding}");
             }
         }
-        if let Some(segment) = self.segments.read().back() {
-            segment.set_aborted(std::mem::take(&mut upkeep.state.aborted));
-        }
-        let state = &upkeep.state;
-        let mut end = state.log_end_offset;
         if planted(Planted::OffByOneInLeo) {
-            end += 1;
+            opened.log_end_offset += 1;
         }
-        let unstable = state.open_transactions.iter().map(|open| open.first_offset).min();
-        self.borders.start.store(state.log_start_offset, Ordering::Release);
-        self.borders.unstable.store(unstable.unwrap_or(STABLE), Ordering::Release);
-        self.borders.end.store(end, Ordering::Release);
-        self.commit.advance(state.recovery_point);
-        let mut writer = self.writer.lock();
-        writer.next_offset = end;
-        writer.last_batch = state.last_batch;
-        drop(writer);
+        upkeep.findings = std::mem::take(&mut opened.findings);
+        upkeep.report = opened.report;
+        upkeep.resumable = opened.resumable;
+        self.take_in(&opened);
+        upkeep.opened = Some(opened);
         // Release: pairs with the Acquire in `known` and `opened`.
         self.borders.known.store(true, Ordering::Release);
         self.borders.opened.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Takes the borders and the segments from what was opened.
+    fn take_in(&self, opened: &OpenedPartition) {
+        let unstable = opened.transactions.first_unstable_offset();
+        self.borders.start.store(opened.log_start_offset, Ordering::Release);
+        self.borders.unstable.store(unstable.unwrap_or(STABLE), Ordering::Release);
+        self.borders.end.store(opened.log_end_offset, Ordering::Release);
+        self.commit.advance(opened.recovery_point);
+        let mut writer = self.writer.lock();
+        writer.next_offset = opened.log_end_offset;
+        writer.last_batch = opened.last_batch;
+        writer.epochs = opened.epochs.clone();
+        writer.transactional = opened.state().transactional;
+        writer.open_transactions = opened.transactions.open();
+        if let Some(damage) = &opened.read_only {
+            let message = "the partition is read-only up to its damage; repair the directory";
+            let refusal = Error::new(ErrorKind::ReadOnly, message).source(damage.clone());
+            writer.refusal = Some(self.at_home(refusal));
+            self.damage.get_or_init(|| damage.clone());
+        }
+        let mut segments = self.segments.write();
+        segments.clear();
+        let last = opened.segments.len().saturating_sub(1);
+        for (at, found) in opened.segments.iter().enumerate() {
+            let resumable = at == last && opened.resumable;
+            segments.push_back(self.found_segment(found, resumable));
+        }
+    }
+
+    fn found_segment(&self, found: &OpenedSegment, resumable: bool) -> Arc<Segment> {
+        let stage = match found.state.sealed {
+            _ if resumable => Stage::Found,
+            true => Stage::Sealed,
+            false => Stage::Retired,
+        };
+        let segment = Segment::found(found.path.clone(), &found.state, stage);
+        segment.set_aborted(found.aborted.clone());
+        if let Some(indexes) = &found.indexes {
+            segment.set_indexes(indexes.clone());
+        }
+        Arc::new(segment)
     }
 
     /// Makes the log ready for its first append of this life.
@@ -110,9 +179,8 @@ impl Log {
             writer.config.clone()
         };
         self.enter_life(&mut upkeep)?;
-        let active = self.take_over(&mut upkeep, &config, now_ms)?;
+        let active = self.take_over(&upkeep, &config, now_ms)?;
         let mut writer = self.writer.lock();
-        writer.leader_epoch = upkeep.leader_epoch.unwrap_or(-1);
         let last = self.segments.read().back().map(|segment| segment.base_offset);
         if last == Some(active.segment.base_offset) {
             writer.active = Some(active);
@@ -128,23 +196,52 @@ impl Log {
             return Ok(());
         }
         let incarnation = self.env.gate.enter()?;
-        let storage = &*self.env.storage;
-        let dir = &self.id.dir;
+        self.finish_repairs(upkeep)?;
         let end = self.borders.end.load(Ordering::Acquire);
-        // Epochs never fall, also where another program's are higher than this life's.
         let mut epochs = self.writer.lock().epochs.clone();
+        // Epochs never fall, also where another program's are higher than this life's.
         let latest = epochs.latest();
         let epoch = latest.map_or(incarnation, |latest| incarnation.max(latest.saturating_add(1)));
         epochs.assign(epoch, end);
         if upkeep.folder {
-            // Durable before the first batch carries it.
-            epochs.write(storage, dir)?;
+            // Durable before the first batch carries it: R2, R3.
+            epochs.write(&*self.env.storage, &self.id.dir)?;
         } else {
             self.make_folder(&epochs)?;
             upkeep.folder = true;
         }
-        self.writer.lock().epochs = epochs;
+        let mut writer = self.writer.lock();
+        writer.epochs = epochs;
+        writer.leader_epoch = epoch;
+        drop(writer);
         upkeep.leader_epoch = Some(epoch);
+        if self.next_to_seal().is_some() {
+            self.announce(&After { seal: true, ..After::default() });
+        }
+        Ok(())
+    }
+
+    /// Makes the files what opening decided they are.
+    pub(super) fn finish_repairs(&self, upkeep: &mut Upkeep) -> Result<()> {
+        let Some(mut opened) = upkeep.opened.take() else { return Ok(()) };
+        if opened.needs_finish() {
+            if let Err(error) = opened.finish(&*self.env.storage) {
+                upkeep.opened = Some(opened);
+                let failed = error.kind() == ErrorKind::StorageFailed;
+                return Err(if failed { self.sync_failed(error) } else { self.at_home(error) });
+            }
+            // Paths, lengths and index files are others now. Readers keep what they have mapped.
+            let mut segments = self.segments.write();
+            let last = opened.segments.len().saturating_sub(1);
+            for (at, found) in opened.segments.iter().enumerate() {
+                if let Some(segment) = segments.get_mut(at) {
+                    self.env.mapped.forget(segment);
+                    *segment = self.found_segment(found, at == last && opened.resumable);
+                }
+            }
+            drop(segments);
+            self.commit.advance(opened.recovery_point);
+        }
         Ok(())
     }
 
@@ -179,67 +276,38 @@ impl Log {
     }
 
     /// The segment that this life appends to.
-    fn take_over(&self, upkeep: &mut Upkeep, config: &LogConfig, now_ms: i64) -> Result<Active> {
+    fn take_over(&self, upkeep: &Upkeep, config: &LogConfig, now_ms: i64) -> Result<Active> {
         let end = self.borders.end.load(Ordering::Acquire);
         let last = self.segments.read().back().cloned();
         match last {
-            Some(last) if last.by_us && last.stage() == Stage::Found => {
-                self.resume(upkeep, last, config, now_ms)
+            Some(last) if upkeep.resumable && last.stage() == Stage::Found => {
+                self.resume(last, config, now_ms)
             }
             Some(last) if last.base_offset == end => {
                 // Empty, and not ours to go on with: a file of ours takes its place.
                 self.segments.write().pop_back();
+                self.env.mapped.forget(&last);
                 self.create_segment(config, end, FIRST_STEP_BYTES, now_ms)
             }
-            Some(last) => {
-                if last.stage() == Stage::Found {
-                    last.set_stage(Stage::Retired);
-                }
-                self.create_segment(config, end, FIRST_STEP_BYTES, now_ms)
-            }
-            None => self.create_segment(config, end, FIRST_STEP_BYTES, now_ms),
+            _ => self.create_segment(config, end, FIRST_STEP_BYTES, now_ms),
         }
         .map_err(|error| self.at_home(error))
     }
 
     /// Goes on with the last segment of an earlier life of ours.
-    fn resume(
-        &self,
-        upkeep: &mut Upkeep,
-        segment: Arc<Segment>,
-        config: &LogConfig,
-        now_ms: i64,
-    ) -> Result<Active> {
+    fn resume(&self, segment: Arc<Segment>, config: &LogConfig, now_ms: i64) -> Result<Active> {
         let extent = segment.extent();
-        let indexes = (*self.indexes_of(&segment)?).clone();
-        let path = segment.path().to_path_buf();
-        let failed = |error, doing: &str| Error::io(error, doing, &path);
+        let path = segment.path();
         let map = map_bytes(config).max(extent.size_bytes);
         let file = self
             .env
             .storage
-            .open_append(&path, map)
-            .map_err(|error| failed(error, "cannot open the segment"))?;
-        let mut active =
-            self.activate(segment.clone(), file.clone(), extent, indexes, config, now_ms)?;
-        if let Some(torn) = &upkeep.torn
-            && !planted(Planted::NoTailZero)
-        {
-            // What a power cut left behind the end must not come back behind new batches: R2.
-            let from = active.position;
-            let to = active.prepared().max(from);
-            active.region.zero(from..to);
-            file.sync_data().map_err(|error| failed(error, "cannot sync the zeroed tail"))?;
-            self.env.counters.torn_bytes_zeroed.add(torn.end - torn.start);
-        }
-        upkeep.torn = None;
+            .open_append(path, map)
+            .map_err(|error| Error::io(error, "cannot open the segment", path))?;
+        let active = self.activate(segment.clone(), file.clone(), extent, config, now_ms)?;
+        self.env.mapped.forget(&segment);
         segment.resume(file);
         Ok(active)
-    }
-
-    /// Makes the files what opening decided they are.
-    pub(super) fn finish_repairs(&self, _: &mut Upkeep) -> Result<()> {
-        Ok(())
     }
 
     pub(super) fn closed(&self) -> Error {

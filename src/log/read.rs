@@ -3,6 +3,7 @@
 //! A sequential read loads two borders and walks batch headers. Checksums are verified once for
 //! each part of a segment per open; what this process appended counts as verified.
 
+use super::close::DELETED;
 use super::cursor::{Chunk, Cursor, Place};
 use super::segment::{Segment, SegmentView};
 use super::{Borders, Log};
@@ -65,6 +66,11 @@ impl Log {
             let message = format!("the log has the offsets {start} to {end}");
             let error = Error::new(ErrorKind::OffsetOutOfRange, message);
             return Err(self.at_home(error.offset(cursor.offset)));
+        }
+        if cursor.offset == end
+            && let Some(damage) = self.damage.get()
+        {
+            return Err(damage.clone());
         }
         Ok(Chunk::empty(cursor.offset))
     }
@@ -144,6 +150,9 @@ impl Log {
                 let position = view.limit();
                 return Ok(Place { view, position });
             }
+        }
+        if let Some(refusal) = self.refusal().filter(|r| r.kind() == DELETED) {
+            return Err(refusal);
         }
         let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no segment for it");
         Err(self.at_home(error.offset(offset)))

@@ -8,7 +8,6 @@ use super::append::After;
 use super::names::{FileKind, file_name};
 use super::segment::{Extent, Segment};
 use super::state::{LastBatch, SegmentState};
-use super::summary::SegmentIndexes;
 use super::{Log, Writer};
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -181,7 +180,7 @@ impl Log {
         let file = file.map_err(|e| Error::io(e, "cannot make a segment", &path))?;
         let segment = Arc::new(Segment::active(&self.id.dir, base_offset, file.clone()));
         let extent = Extent::of(&SegmentState::empty(base_offset, true));
-        self.activate(segment, file, extent, SegmentIndexes::default(), config, now_ms)
+        self.activate(segment, file, extent, config, now_ms)
     }
 
     /// Takes the writer of a file whose batches end at `extent`.
@@ -190,7 +189,6 @@ impl Log {
         segment: Arc<Segment>,
         file: Arc<dyn File>,
         extent: Extent,
-        indexes: SegmentIndexes,
         config: &LogConfig,
         now_ms: i64,
     ) -> Result<Active> {
@@ -202,7 +200,7 @@ impl Log {
         })?;
         writer.publish(usize::try_from(extent.size_bytes).unwrap_or(usize::MAX));
         let limits = Limits::new(config, self.jitter(segment.base_offset));
-        Ok(Active::new(segment, file, writer, extent, indexes, limits, now_ms))
+        Ok(Active::new(segment, file, writer, extent, limits, now_ms))
     }
 }
 

@@ -33,7 +33,7 @@ impl Log {
         Ok(self.next_to_seal().is_some())
     }
 
-    fn next_to_seal(&self) -> Option<Arc<Segment>> {
+    pub(super) fn next_to_seal(&self) -> Option<Arc<Segment>> {
         let segments = self.segments.read();
         segments.iter().find(|segment| segment.stage() == Stage::Retired).cloned()
     }

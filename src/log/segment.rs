@@ -82,12 +82,22 @@ pub(crate) struct Proofs {
     pub transaction_index: Option<FileProof>,
 }
 
+/// The part of a resumed segment whose index is not the writer's.
+#[derive(Debug, Clone)]
+pub(crate) struct Prefix {
+    /// The segment as it was, with what vouches for its index files.
+    pub state: SegmentState,
+    pub indexes: Option<Arc<SegmentIndexes>>,
+}
+
 #[derive(Debug)]
 struct Home {
     stage: Stage,
     extent: Extent,
     file: Option<Arc<dyn File>>,
     indexes: Option<Arc<SegmentIndexes>>,
+    /// What an earlier life appended to a segment that this one goes on with.
+    prefix: Option<Prefix>,
     proofs: Proofs,
     aborted: Arc<Vec<AbortedTransaction>>,
     /// A sync covers all its bytes and its length.
@@ -98,18 +108,19 @@ impl Segment {
     /// A new segment with a writer.
     pub fn active(dir: &Path, base_offset: i64, file: Arc<dyn File>) -> Segment {
         let state = SegmentState::empty(base_offset, true);
-        let segment = Segment::found(dir, &state, Stage::Active);
+        let path = dir.join(file_name(base_offset, FileKind::Log));
+        let segment = Segment::found(path, &state, Stage::Active);
         segment.home.lock().file = Some(file);
         segment.own_from.store(0, Ordering::Relaxed);
         segment
     }
 
     /// A segment as recovery, or the state file, describes it.
-    pub fn found(dir: &Path, state: &SegmentState, stage: Stage) -> Segment {
+    pub fn found(path: PathBuf, state: &SegmentState, stage: Stage) -> Segment {
         Segment {
             base_offset: state.base_offset,
             by_us: state.by_us,
-            path: dir.join(file_name(state.base_offset, FileKind::Log)),
+            path,
             own_from: AtomicU64::new(state.size_bytes),
             proven: AtomicU64::new(0),
             ticket: AtomicU64::new(NO_TICKET),
@@ -118,6 +129,7 @@ impl Segment {
                 extent: Extent::of(state),
                 file: None,
                 indexes: None,
+                prefix: None,
                 proofs: Proofs {
                     index: state.index,
                     time_index: state.time_index,
@@ -150,17 +162,20 @@ impl Segment {
 
     /// The last one becomes the active one.
     pub fn resume(&self, file: Arc<dyn File>) {
+        let state = self.state(None);
         let mut home = self.home.lock();
         assert_eq!(home.stage, Stage::Found, "only a segment without a writer can get one");
         home.stage = Stage::Active;
         home.file = Some(file);
-        home.indexes = None;
+        let indexes = home.indexes.take();
+        home.prefix = (state.size_bytes > 0).then_some(Prefix { state, indexes });
         home.proofs =
             Proofs { transaction_index: home.proofs.transaction_index, ..Proofs::default() };
         home.synced = false;
     }
 
     /// The writer is done with it and knows its extent.
+    /// `indexes` has what the writer appended; a prefix comes on top.
     pub fn retire(&self, extent: Extent, indexes: SegmentIndexes) {
         let mut home = self.home.lock();
         assert_eq!(home.stage, Stage::Active, "only the writer retires a segment");
@@ -176,6 +191,7 @@ impl Segment {
         home.stage = Stage::Sealed;
         home.proofs = proofs;
         home.indexes = None;
+        home.prefix = None;
         home.synced = true;
     }
 
@@ -184,6 +200,7 @@ impl Segment {
         let mut home = self.home.lock();
         home.stage = Stage::Found;
         home.proofs = proofs;
+        home.prefix = None;
         home.synced = true;
     }
 
@@ -218,11 +235,24 @@ impl Segment {
         self.home.lock().indexes.clone()
     }
 
-    /// Keeps lookups that were read or built.
+    /// What an earlier life appended, where that has to be added to the lookups of the writer.
+    pub fn prefix(&self) -> Option<Prefix> {
+        self.home.lock().prefix.clone()
+    }
+
+    /// Keeps the lookups of the prefix.
+    pub fn set_prefix_indexes(&self, indexes: Arc<SegmentIndexes>) {
+        if let Some(prefix) = &mut self.home.lock().prefix {
+            prefix.indexes = Some(indexes);
+        }
+    }
+
+    /// Keeps lookups that were read or built of all its batches.
     pub fn set_indexes(&self, indexes: Arc<SegmentIndexes>) {
         let mut home = self.home.lock();
         if home.stage != Stage::Active {
             home.indexes = Some(indexes);
+            home.prefix = None;
         }
     }
 
@@ -395,7 +425,8 @@ mod tests {
 
     fn segment(size_bytes: u64) -> Segment {
         let state = SegmentState { size_bytes, ..SegmentState::empty(0, true) };
-        Segment::found(Path::new("t-0"), &state, Stage::Found)
+        let path = PathBuf::from("t-0/00000000000000000000.log");
+        Segment::found(path, &state, Stage::Found)
     }
 
     #[test]

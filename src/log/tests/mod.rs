@@ -2,6 +2,7 @@
 
 mod appends;
 mod durability;
+mod lives;
 mod retention;
 
 use super::*;
