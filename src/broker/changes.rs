@@ -138,7 +138,11 @@ impl Shared {
         };
         owned.registry.write(&[RegistryEntry::Deleted(gone.clone())])?;
         self.topics.remove(name);
-        drop(topic.delete());
+        for (_, partition) in topic.delete() {
+            if let Err(error) = partition.log().and_then(|log| log.delete()) {
+                self.health.warn(format!("a log of the deleted topic {name}: {error}"));
+            }
+        }
         if let Err(error) = owned.deletions.remove(&gone) {
             self.health.warn(format!("folders of the deleted topic {name} stay: {error}"));
         }

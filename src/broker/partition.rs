@@ -3,7 +3,7 @@
 
 use crate::config::IsolationLevel;
 use crate::error::Result;
-use crate::log::{Chunk, Cursor, Log};
+use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -77,6 +77,58 @@ impl Partition {
     ) -> Result<Chunk> {
         match self {
             Partition::Live(log) => log.read(cursor, max_bytes, isolation),
+        }
+    }
+
+    /// Transactions that were aborted and have records from `from` on, below `upto`.
+    ///
+    /// # Errors
+    /// Those of [`Log::aborted_transactions`].
+    pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
+        match self {
+            Partition::Live(log) => log.aborted_transactions(from, upto),
+        }
+    }
+
+    /// The first record below `upto` whose timestamp is not before `timestamp`: its offset and
+    /// timestamp.
+    ///
+    /// # Errors
+    /// Those of [`Log::offset_for_time`].
+    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
+        match self {
+            Partition::Live(log) => log.offset_for_time(timestamp, upto),
+        }
+    }
+
+    /// The largest timestamp below `upto` and the offset of the first record that has it, in this
+    /// order.
+    ///
+    /// # Errors
+    /// Those of [`Log::max_timestamp`].
+    pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
+        match self {
+            Partition::Live(log) => log.max_timestamp(upto),
+        }
+    }
+
+    /// How many bytes of batches there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn size_bytes(&self) -> Result<u64> {
+        match self {
+            Partition::Live(log) => log.size_bytes(),
+        }
+    }
+
+    /// How many segments there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn segment_count(&self) -> Result<usize> {
+        match self {
+            Partition::Live(log) => log.segment_count(),
         }
     }
 
