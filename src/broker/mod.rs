@@ -22,10 +22,12 @@ mod new_topic;
 mod opening;
 mod options;
 mod partition;
+mod random;
 mod registry;
 mod state_codec;
 mod state_file;
 mod steps;
+mod survey;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod threads;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::segment::SegmentView;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Region;
 use std::ops::Range;
 
@@ -65,6 +66,18 @@ impl Chunk {
     /// `own`: this process appended all of it.
     pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, own: bool) -> Chunk {
         Chunk { region: Some(region), range, next_offset, own }
+    }
+
+    /// What a log without a record answers to a reader at its only offset, 0.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` at any other.
+    pub fn of_nothing(cursor: &Cursor) -> Result<Chunk> {
+        if cursor.offset != 0 {
+            let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no record");
+            return Err(error.offset(cursor.offset));
+        }
+        Ok(Chunk::empty(0))
     }
 
     /// Nothing to be read at `offset`.
