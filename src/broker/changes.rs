@@ -4,9 +4,11 @@
 use super::inner::{Owner, Shared};
 use super::new_topic::NewTopic;
 use super::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
+use super::steps::key_of;
 use super::topics::Topic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::LifeGate;
 use crate::sync::Arc;
 use crate::topic::{check_topic_name, is_internal, names_collide};
 
@@ -207,6 +209,35 @@ impl Shared {
         self.topics.changed();
         tracing::info!(topic = name, "topic altered");
         Ok(())
+    }
+
+    /// Makes `before` the first offset that can be read.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`], [`ErrorKind::PolicyViolation`],
+    /// [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::UnknownTopicOrPartition`], and those of the
+    /// state file.
+    pub fn delete_records(&self, name: &str, partition: i32, before: i64) -> Result<i64> {
+        let owner = self.owner()?;
+        let topic = self.topic(name)?;
+        self.refuse_internal(name)?;
+        let found = topic.partition(partition)?;
+        if !topic.config().log_config(&self.config).cleanup_delete {
+            let why = "cleanup.policy does not contain delete; add it";
+            return Err(Error::new(ErrorKind::PolicyViolation, why).partition(name, partition));
+        }
+        let log = found.log()?;
+        let start = log.log_start_offset()?;
+        let moved = log.delete_records(before)?;
+        if moved > start {
+            // Where the log begins is kept by the state file alone.
+            owner.life.enter()?;
+            owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
+        }
+        Ok(moved)
     }
 
     /// Removes what a former process left of its deletions.

@@ -66,6 +66,7 @@ pub(super) struct LifeKeeper {
     boot_id: String,
     ended: Ended,
     epoch_max: i32,
+    left_unmarked: bool,
     state: Mutex<StateFile>,
     registry: Arc<Registry>,
     /// What adoption found; written with the beginning of the life.
@@ -87,6 +88,7 @@ impl LifeKeeper {
         LifeKeeper {
             boot_id: storage.boot_id(),
             epoch_max: epoch_max(&state.image),
+            left_unmarked: ended == Ended::Clean && state.image.clean == Some(None),
             storage,
             dir: dir.to_owned(),
             ended,
@@ -163,9 +165,9 @@ impl LifeKeeper {
         self.state.lock().image.partitions.clone()
     }
 
-    /// What the last clean close left in the mark, if the directory is as it left it.
-    pub fn clean_mark(&self) -> Option<Option<String>> {
-        self.state.lock().image.clean.clone()
+    /// The last close left no mark, because not every partition was in order for Kafka.
+    pub fn left_unmarked(&self) -> bool {
+        self.left_unmarked
     }
 
     /// Ends the life: records the last states and that it ended in good order.

@@ -18,6 +18,8 @@ mod health;
 mod inner;
 mod journal;
 mod life;
+#[cfg(all(test, not(loom)))]
+mod life_tests;
 mod new_topic;
 mod opening;
 mod options;

@@ -9,8 +9,8 @@ use super::inner::{BrokerInner, Owner, Parts, Shared};
 use super::life::{Ended, LifeKeeper, is_ours, read_mark};
 use super::options::BrokerOptions;
 use super::partition::Partition;
-use super::registry::{Registry, RegistryFound, RegistryImage};
 use super::random::Random;
+use super::registry::{Registry, RegistryFound, RegistryImage};
 use super::state_file::{PartitionKey, StateFile, StateFound, StateImage};
 use super::survey::Survey;
 use super::topics::{Opener, Topic};
@@ -36,9 +36,7 @@ impl BrokerInner {
         options.config.check()?;
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let seed = options.seed_under(&clock);
-        storage
-            .create_dir_all(dir)
-            .map_err(|e| Error::io(e, "cannot make the directory", dir))?;
+        storage.create_dir_all(dir).map_err(|e| Error::io(e, "cannot make the directory", dir))?;
         let lock = take_lock(&*storage, dir)?;
         let health = Arc::new(HealthLog::default());
         let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone()));
@@ -49,18 +47,14 @@ impl BrokerInner {
         let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
         let verdict = evidence.ended(&state.image, &storage.boot_id());
         let (ended, foreign) = judge(&*storage, dir, verdict, &evidence)?;
-        let life = LifeKeeper::new(
-            storage.clone(),
-            dir,
-            state,
-            ended,
-            registry.clone(),
-            queue.clone(),
-        );
+        let life =
+            LifeKeeper::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
         let life = Arc::new(life);
         let random = Random::new(seed);
         let missing = match &foreign {
-            Some(foreign) => foreign.take_over(&registry, &registry_found, &options.config, &random),
+            Some(foreign) => {
+                foreign.take_over(&registry, &registry_found, &options.config, &random)
+            }
             None => BTreeMap::new(),
         };
         let env = Arc::new(LogEnv {

@@ -267,7 +267,8 @@ impl StateImage {
 
     fn knows_topic(&self, id: TopicId) -> bool {
         let all = (id, i32::MIN)..=(id, i32::MAX);
-        self.partitions.range(all.clone()).next().is_some() || self.unread.range(all).next().is_some()
+        self.partitions.range(all.clone()).next().is_some()
+            || self.unread.range(all).next().is_some()
     }
 
     fn forget(&mut self, id: TopicId) {

@@ -5,8 +5,8 @@ use super::registry::{PARTITIONS_MAX, TopicEntry};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::checkpoint::{
-    CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT,
-    RECOVERY_POINT_CHECKPOINT, read_offsets,
+    CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
+    read_offsets,
 };
 use crate::log::names::{FolderName, folder_name};
 use crate::log::partition_metadata::read_partition_metadata;
@@ -169,7 +169,8 @@ impl Survey {
                     None if is_internal(&entry.name) || !entry.adopted => return None,
                     None => "the folder is missing".to_owned(),
                 };
-                let error = Error::new(ErrorKind::ReadOnly, why + "; restore it, or delete the topic");
+                let error =
+                    Error::new(ErrorKind::ReadOnly, why + "; restore it, or delete the topic");
                 Some((number, error.partition(&*entry.name, number)))
             })
             .collect()
