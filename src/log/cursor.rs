@@ -13,6 +13,8 @@ use std::ops::Range;
 pub(crate) struct Cursor {
     pub(super) offset: i64,
     pub(super) place: Option<Place>,
+    /// In an attached log, which maps nothing.
+    pub(super) spot: Option<Spot>,
 }
 
 /// Where the batch with the cursor's offset begins.
@@ -22,10 +24,17 @@ pub(super) struct Place {
     pub position: usize,
 }
 
+/// Where an attached log goes on reading: base offset of the segment, position in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub segment: i64,
+    pub position: u64,
+}
+
 impl Cursor {
     /// A cursor at `offset`; whether the log has it is found out by the read.
     pub fn new(offset: i64) -> Cursor {
-        Cursor { offset, place: None }
+        Cursor { offset, place: None, spot: None }
     }
 
     /// The offset of the next record that a read gives.
@@ -40,6 +49,9 @@ impl Cursor {
         if let Some(place) = &mut self.place {
             place.position = place.position.saturating_sub(bytes);
         }
+        if let Some(spot) = &mut self.spot {
+            spot.position = spot.position.saturating_sub(bytes as u64);
+        }
     }
 
     /// Goes elsewhere.
@@ -50,22 +62,37 @@ impl Cursor {
     }
 }
 
-/// Whole batches of one segment, borrowed from the mapping that the chunk keeps alive.
+/// Whole batches of one segment, borrowed from the mapping that the chunk keeps alive, or owned
+/// where nothing is mapped.
 ///
 /// The first batch may begin below the offset that was asked for, and batches of compacted logs
 /// have holes: who reads records skips those below its own offset.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
-    region: Option<Region>,
+    held: Held,
     range: Range<usize>,
     next_offset: i64,
     own: bool,
 }
 
+/// What keeps the bytes of a chunk.
+#[derive(Debug, Clone)]
+enum Held {
+    Nothing,
+    Mapped(Region),
+    Read(Bytes),
+}
+
 impl Chunk {
     /// `own`: this process appended all of it.
     pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, own: bool) -> Chunk {
-        Chunk { region: Some(region), range, next_offset, own }
+        Chunk { held: Held::Mapped(region), range, next_offset, own }
+    }
+
+    /// Batches that were read from a file of somebody else's.
+    pub(super) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
+        let range = 0..bytes.len();
+        Chunk { held: Held::Read(bytes), range, next_offset, own: false }
     }
 
     /// What a log without a record answers to a reader at its only offset, 0.
@@ -82,13 +109,17 @@ impl Chunk {
 
     /// Nothing to be read at `offset`.
     pub(super) fn empty(offset: i64) -> Chunk {
-        Chunk { region: None, range: 0..0, next_offset: offset, own: false }
+        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, own: false }
     }
 
     /// The batches. Their checksums were right.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        self.region.as_ref().map_or(&[], |region| region.read(self.range.clone()))
+        match &self.held {
+            Held::Nothing => &[],
+            Held::Mapped(region) => region.read(self.range.clone()),
+            Held::Read(bytes) => bytes,
+        }
     }
 
     /// The offset behind the last batch; the one that was asked for if there is none.
@@ -108,16 +139,17 @@ impl Chunk {
         self.range.is_empty()
     }
 
-    /// A part of [`Chunk::bytes`] that keeps the mapping alive on its own.
+    /// A part of [`Chunk::bytes`] that keeps them alive on its own.
     ///
     /// # Panics
     /// If the range is not inside.
     pub fn share(&self, range: Range<usize>) -> Bytes {
         let bytes = self.bytes();
         assert!(range.start <= range.end && range.end <= bytes.len(), "{range:?} of a chunk");
-        match &self.region {
-            None => Bytes::new(),
-            Some(region) => {
+        match &self.held {
+            Held::Nothing => Bytes::new(),
+            Held::Read(bytes) => bytes.slice(range),
+            Held::Mapped(region) => {
                 let range = self.range.start + range.start..self.range.start + range.end;
                 Bytes::from_owner(Pinned { region: region.clone(), range })
             }

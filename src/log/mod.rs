@@ -11,6 +11,7 @@
 mod active;
 mod adoption;
 mod append;
+pub(crate) mod attached;
 pub(crate) mod checkpoint;
 mod close;
 mod counters;
@@ -43,6 +44,7 @@ mod segment;
 pub(crate) mod state;
 pub(crate) mod summary;
 pub(crate) mod time_index;
+pub(crate) mod times;
 pub(crate) mod transaction_index;
 pub(crate) mod transactions;
 mod watch;

@@ -82,7 +82,7 @@ pub(super) fn open(
         exact: true,
         epoch: 0,
         epoch_max: options.epoch_max,
-        crc: trust != Trust::SameBoot,
+        crc: trust != Trust::SameBoot || options.every_crc,
     };
     if !border_holds {
         rewind(&mut pass, &plan, state)?;

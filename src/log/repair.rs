@@ -221,11 +221,12 @@ fn same_bytes(kept: &dyn File, file: &dyn File, from: u64, to: u64) -> io::Resul
 
 /// Writes what was rebuilt for a segment, so that Kafka's tools and the next opening find it.
 fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegment) -> Result<()> {
-    // The program that wrote it may have died before its pages reached the disk.
-    let path = &segment.path;
-    let log = storage.open_append(path, 0).map_err(|e| Error::io(e, "opening", path))?;
-    log.sync_data().map_err(|e| sync_failed(e, path))?;
-    drop(log);
+    if segment.state.size_bytes > 0 {
+        // The program that wrote it may have died before its pages reached the disk.
+        let path = &segment.path;
+        let log = storage.open_append(path, 0).map_err(|e| Error::io(e, "opening", path))?;
+        log.sync_data().map_err(|e| sync_failed(e, path))?;
+    }
     let empty = SegmentIndexes::default();
     let indexes = match &segment.indexes {
         Some(indexes) => indexes,

@@ -7,6 +7,7 @@ use super::offset_index::OffsetIndex;
 use super::scan::FoundBatch;
 use super::state::{LastBatch, SegmentState};
 use super::time_index::TimeIndex;
+use super::times::SegmentTimes;
 use super::transactions::{AbortedTransaction, TransactionTracker};
 
 /// Kafka's `index.interval.bytes`: one entry for so many bytes of batches.
@@ -28,6 +29,16 @@ impl SegmentIndexes {
     pub fn thin(&mut self, entries_max: usize) {
         while self.offsets.thin(entries_max) {}
         while self.times.thin(entries_max) {}
+    }
+
+    /// Adds the entries of what lies behind.
+    pub fn extend(&mut self, behind: &SegmentIndexes) {
+        for entry in behind.offsets.entries() {
+            self.offsets.push(entry.relative_offset, entry.position);
+        }
+        for entry in behind.times.entries() {
+            self.times.push(entry.timestamp, entry.relative_offset);
+        }
     }
 }
 
@@ -125,6 +136,16 @@ impl SegmentSummary {
         self.size_bytes = batch.end();
         self.batches += 1;
         self.records += u64::try_from(header.records_count).unwrap_or(0);
+    }
+
+    /// The borders that a search by time looks at.
+    pub fn times(&self) -> SegmentTimes {
+        SegmentTimes {
+            base_offset: self.base_offset,
+            next_offset: self.next_offset,
+            max_timestamp: self.max_timestamp,
+            max_timestamp_offset: self.max_timestamp_offset,
+        }
     }
 
     /// Ends the reading: the time index gets its last entry, as at Kafka's roll.

@@ -148,8 +148,7 @@ fn search<S: TimedSegment>(
             None => header.max_timestamp >= 0,
             Some(best) => {
                 header.max_timestamp > best.timestamp
-                    || (header.max_timestamp == best.timestamp
-                        && header.base_offset < best.offset)
+                    || (header.max_timestamp == best.timestamp && header.base_offset < best.offset)
             }
         };
         if promising && header.last_offset() >= from && (is_top || !only_first) {

@@ -1,0 +1,640 @@
+//! Reading a partition without owning it: beside a running owner, or what a killed one left.
+//!
+//! Everything is read by pread and copied, so that whatever the owner does to a file, nothing
+//! here faults. Behind the border that opening proved, each batch is believed once its CRC holds;
+//! bytes that are no batch are "the end for now", and the next look may see more. A file that has
+//! vanished means that retention went on: the folder is listed again.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::cursor::{Chunk, Cursor, Spot};
+use super::derived::load_indexes;
+use super::finding::Finding;
+use super::names::{FileKind, file_name};
+use super::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
+use super::scan::{BatchCursor, Rules, SCAN_WINDOW_BYTES, WALK_WINDOW_BYTES};
+use super::state::{LogState, SegmentState, Trust};
+use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
+use super::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
+use super::transactions::{AbortedTransaction, TransactionTracker, collect_aborted};
+use crate::config::IsolationLevel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
+use crate::storage::{File, Storage};
+use crate::sync::{Arc, Mutex, OnceLock};
+use crate::topic::TopicPartition;
+
+/// How often the folder is listed again because a file vanished, before it is an error.
+const LISTINGS_MAX: usize = 16;
+/// How many files are kept open.
+const FILES_MAX: usize = 4;
+
+/// A partition that somebody else owns.
+#[derive(Debug)]
+pub(crate) struct AttachedLog {
+    storage: Arc<dyn Storage>,
+    folder: PathBuf,
+    partition: TopicPartition,
+    start: StartingPoint,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What is known before the first look.
+#[derive(Debug)]
+struct StartingPoint {
+    state: LogState,
+    trust: Trust,
+    log_start_checkpoint: Option<i64>,
+    recovery_checkpoint: Option<i64>,
+}
+
+/// What was seen of the partition so far.
+#[derive(Debug)]
+struct Seen {
+    segments: Vec<Segment>,
+    log_start_offset: i64,
+    rules: Rules,
+    transactions: TransactionTracker,
+    /// Damage at the log end, as opening found it. A later look may find a valid batch there:
+    /// then it was one in the making.
+    damage: Option<Error>,
+    findings: Vec<Finding>,
+    files: Vec<(i64, Arc<dyn File>)>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    /// What was vouched for when it was opened; its borders are those of `summary`.
+    recorded: SegmentState,
+    /// What was seen so far. Its lookups cover only what lies behind the recorded border.
+    summary: SegmentSummary,
+    below: Below,
+}
+
+/// The lookups of what lies below the recorded border, once they were needed.
+type Below = Arc<OnceLock<Arc<SegmentIndexes>>>;
+
+impl AttachedLog {
+    /// A reader that touches nothing yet. `state` is what the owner's state file says, `trust`
+    /// how much of it holds: [`Trust::SameBoot`] beside a running owner, or after a kill.
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        folder: PathBuf,
+        partition: TopicPartition,
+        state: LogState,
+        trust: Trust,
+        (log_start_checkpoint, recovery_checkpoint): (Option<i64>, Option<i64>),
+    ) -> AttachedLog {
+        let start = StartingPoint { state, trust, log_start_checkpoint, recovery_checkpoint };
+        AttachedLog { storage, folder, partition, start, seen: Mutex::new(None) }
+    }
+
+    /// The topic and the partition.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The first offset that can be read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn log_start_offset(&self) -> Result<i64> {
+        self.with(|log, seen| {
+            log.notice_retention(seen)?;
+            Ok(seen.log_start_offset)
+        })
+    }
+
+    /// The offset of the next record, as of this moment.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn log_end_offset(&self) -> Result<i64> {
+        self.end_for(IsolationLevel::ReadUncommitted)
+    }
+
+    /// As [`AttachedLog::log_end_offset`]: there is one replica.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn high_watermark(&self) -> Result<i64> {
+        self.log_end_offset()
+    }
+
+    /// The border that read_committed readers stop at.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn last_stable_offset(&self) -> Result<i64> {
+        self.end_for(IsolationLevel::ReadCommitted)
+    }
+
+    /// The end as a reader of this isolation sees it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            Ok(seen.end_for(isolation))
+        })
+    }
+
+    /// What opening found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn findings(&self) -> Result<Vec<Finding>> {
+        self.with(|_, seen| Ok(seen.findings.clone()))
+    }
+
+    /// The damage at the log end, if there is any: why reading ends there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn damage(&self) -> Result<Option<Error>> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            Ok(seen.damage.clone())
+        })
+    }
+
+    /// How many bytes of batches there are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn size_bytes(&self) -> Result<u64> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            Ok(seen.segments.iter().map(|segment| segment.summary.size_bytes).sum())
+        })
+    }
+
+    /// How many segments there are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn segment_count(&self) -> Result<usize> {
+        self.with(|_, seen| Ok(seen.segments.len()))
+    }
+
+    /// Reads whole batches of one segment from the cursor on, copied: as many as `max_bytes`
+    /// holds, at least one if there is one below the end that `isolation` sees. An empty chunk is
+    /// the end for now.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` where the
+    /// stored bytes are damaged, once everything before was read; `Io`.
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        self.with(|log, seen| {
+            if cursor.offset() >= seen.end_for(isolation) {
+                log.look_further(seen)?;
+            }
+            let (start, end) = (seen.log_start_offset, seen.log_end());
+            if cursor.offset() < start || cursor.offset() > end {
+                let message = format!("the log has the offsets {start} to {end}");
+                return Err(log
+                    .here(Error::new(ErrorKind::OffsetOutOfRange, message))
+                    .offset(cursor.offset()));
+            }
+            let upto = seen.end_for(isolation);
+            if cursor.offset() >= upto {
+                return match &seen.damage {
+                    Some(damage) if cursor.offset() == end => Err(damage.clone()),
+                    _ => Ok(Chunk::empty(cursor.offset())),
+                };
+            }
+            log.read_below(seen, cursor, max_bytes, upto)
+        })
+    }
+
+    /// Aborted transactions that may touch offsets in `from..upto`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
+        self.with(|_, seen| {
+            let rows = seen.segments.iter().flat_map(|segment| segment.summary.aborted.iter());
+            Ok(collect_aborted(rows, from, upto))
+        })
+    }
+
+    /// The first record at or after `timestamp` with an offset below `upto`.
+    ///
+    /// # Errors
+    /// `Io`, `CorruptRecord`.
+    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<TimedOffset>> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            let from = seen.log_start_offset;
+            let segments = log.timed(seen);
+            times::offset_for_time(&segments, timestamp, from, upto)
+        })
+    }
+
+    /// The record with the largest timestamp below `upto`.
+    ///
+    /// # Errors
+    /// `Io`, `CorruptRecord`.
+    pub fn max_timestamp(&self, upto: i64) -> Result<Option<TimedOffset>> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            let from = seen.log_start_offset;
+            let segments = log.timed(seen);
+            times::max_timestamp(&segments, from, upto)
+        })
+    }
+
+    /// Runs `body` on what was seen; opens the partition first, and again where files vanished.
+    fn with<T>(&self, mut body: impl FnMut(&AttachedLog, &mut Seen) -> Result<T>) -> Result<T>
+    where
+        T: Sized,
+    {
+        let mut guard = self.seen.lock();
+        let mut listings = 0;
+        loop {
+            let opened = match &mut *guard {
+                Some(seen) => Ok(seen),
+                None => self.open().map(|seen| guard.insert(seen)),
+            };
+            let vanished = match opened.and_then(|seen| body(self, seen)) {
+                Err(error) if is_vanished(&error) && listings < LISTINGS_MAX => error,
+                result => return result,
+            };
+            listings += 1;
+            if let Some(seen) = &mut *guard
+                && !self.list_again(seen)?
+            {
+                // Nothing that is known is left, or nothing is missing: look at it afresh.
+                *guard = None;
+            }
+            drop(vanished);
+        }
+    }
+
+    fn open(&self) -> Result<Seen> {
+        let start = &self.start;
+        let options = OpenOptions {
+            log_start_checkpoint: start.log_start_checkpoint,
+            recovery_checkpoint: start.recovery_checkpoint,
+            every_crc: true,
+            ..OpenOptions::default()
+        };
+        let (storage, folder) = (&*self.storage, &self.folder);
+        let opened =
+            open_partition(storage, folder, &self.partition, &start.state, start.trust, options)?;
+        Ok(Seen::new(opened, &start.state))
+    }
+
+    /// Takes in what was appended since the last look.
+    fn look_further(&self, seen: &mut Seen) -> Result<()> {
+        loop {
+            self.read_tail(seen)?;
+            let next = seen.log_end();
+            let last = seen.segments.last().map(|segment| segment.summary.base_offset);
+            let path = self.folder.join(file_name(next, FileKind::Log));
+            let is_there = last != Some(next)
+                && self.storage.exists(&path).map_err(|e| Error::io(e, "looking for", &path))?;
+            if !is_there {
+                return Ok(());
+            }
+            let by_us = seen.segments.last().is_none_or(|segment| segment.recorded.by_us);
+            seen.segments.push(Segment {
+                path,
+                recorded: SegmentState::empty(next, by_us),
+                summary: SegmentSummary::new(next, INDEX_INTERVAL_BYTES),
+                below: Arc::new(OnceLock::from(Arc::default())),
+            });
+        }
+    }
+
+    fn read_tail(&self, seen: &mut Seen) -> Result<()> {
+        let Some(at) = seen.segments.len().checked_sub(1) else {
+            return Ok(());
+        };
+        let file = self.file(seen, at)?;
+        let Seen { segments, rules, transactions, damage, .. } = seen;
+        let Some(segment) = segments.get_mut(at) else {
+            return Ok(());
+        };
+        let failed = |error| Error::io(error, "reading", &segment.path);
+        let len = file.len().map_err(failed)?;
+        rules.segment = segment.summary.base_offset;
+        rules.exact = segment.recorded.by_us;
+        let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
+        cursor.zeros_max_bytes = 0;
+        // A stop of any kind is the end for now: the owner may be writing there.
+        while let Ok(batch) = cursor.batch_at(segment.summary.size_bytes, rules).map_err(failed)? {
+            segment.summary.observe(&batch, transactions);
+            rules.advance(&batch.header);
+            *damage = None;
+        }
+        Ok(())
+    }
+
+    /// Moves the log start if the owner removed the first segment.
+    fn notice_retention(&self, seen: &Seen) -> Result<()> {
+        match seen.segments.first() {
+            None => Ok(()),
+            Some(first) => match self.storage.metadata(&first.path) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Error::io(error, "looking for", &first.path)),
+            },
+        }
+    }
+
+    /// Drops segments whose files are gone. Returns whether that explains what was missing.
+    fn list_again(&self, seen: &mut Seen) -> Result<bool> {
+        let mut gone = 0;
+        for segment in &seen.segments {
+            let is_there = self.storage.exists(&segment.path);
+            if is_there.map_err(|e| Error::io(e, "looking for", &segment.path))? {
+                break;
+            }
+            gone += 1;
+        }
+        let Some(first) = seen.segments.get(gone).filter(|_| gone > 0) else {
+            return Ok(false);
+        };
+        seen.log_start_offset = seen.log_start_offset.max(first.summary.base_offset);
+        let first = first.summary.base_offset;
+        seen.files.retain(|(base, _)| *base >= first);
+        seen.segments.drain(..gone);
+        Ok(true)
+    }
+
+    /// The file of a segment, from the few that are kept open.
+    fn file(&self, seen: &mut Seen, at: usize) -> Result<Arc<dyn File>> {
+        let Some(segment) = seen.segments.get(at) else {
+            return Err(self.here(Error::new(ErrorKind::OffsetOutOfRange, "no such segment")));
+        };
+        let base = segment.summary.base_offset;
+        if let Some(found) = seen.files.iter().position(|(open, _)| *open == base) {
+            let entry = seen.files.remove(found);
+            seen.files.push(entry.clone());
+            return Ok(entry.1);
+        }
+        let file = self
+            .storage
+            .open(&segment.path)
+            .map_err(|error| Error::io(error, "opening", &segment.path))?;
+        if seen.files.len() >= FILES_MAX {
+            seen.files.remove(0);
+        }
+        seen.files.push((base, file.clone()));
+        Ok(file)
+    }
+
+    fn read_below(
+        &self,
+        seen: &mut Seen,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        upto: i64,
+    ) -> Result<Chunk> {
+        let offset = cursor.offset();
+        let (mut at, mut position) = match cursor.spot {
+            Some(spot) => match seen.segment_at(spot.segment) {
+                Some(at) => (at, spot.position),
+                None => self.locate(seen, offset)?,
+            },
+            None => self.locate(seen, offset)?,
+        };
+        while let Some(segment) = seen.segments.get(at) {
+            if position >= segment.summary.size_bytes {
+                // The next segment, or an empty one that compaction left.
+                at += 1;
+                position = 0;
+                continue;
+            }
+            let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
+            let path = segment.path.clone();
+            let file = self.file(seen, at)?;
+            let wanted = Wanted { position, end: size, max_bytes, upto };
+            let (bytes, next) =
+                wanted.read(&*file).map_err(|error| self.here(error.path(&path)))?;
+            let Some(next_offset) = next else {
+                return Ok(Chunk::empty(offset));
+            };
+            position += bytes.len() as u64;
+            cursor.spot = Some(Spot { segment: base, position });
+            cursor.offset = next_offset;
+            return Ok(Chunk::read(bytes, next_offset));
+        }
+        Ok(Chunk::empty(offset))
+    }
+
+    /// The segment and the position of the batch that holds `offset`, or of the first behind it.
+    fn locate(&self, seen: &mut Seen, offset: i64) -> Result<(usize, u64)> {
+        let after = seen.segments.partition_point(|s| s.summary.base_offset <= offset);
+        let mut at = after.saturating_sub(1);
+        while at < seen.segments.len() {
+            let indexes = self.indexes(seen, at)?;
+            let file = self.file(seen, at)?;
+            let Some(segment) = seen.segments.get(at) else { break };
+            let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
+            let failed = |error| Error::io(error, "reading", &segment.path);
+            let relative = super::summary::relative(offset, base).unwrap_or(0);
+            let mut position = u64::from(indexes.offsets.lookup(relative));
+            let mut cursor = BatchCursor::new(&*file, size, WALK_WINDOW_BYTES);
+            while let Ok(header) = cursor.header_at(position).map_err(failed)? {
+                if header.last_offset() >= offset {
+                    return Ok((at, position));
+                }
+                position += header.size() as u64;
+            }
+            if position < size {
+                // The read there says what is wrong.
+                return Ok((at, position));
+            }
+            at += 1;
+        }
+        Ok((seen.segments.len(), 0))
+    }
+
+    fn indexes(&self, seen: &Seen, at: usize) -> Result<Arc<SegmentIndexes>> {
+        match seen.segments.get(at) {
+            Some(segment) => self.timed_one(segment).indexes(),
+            None => Ok(Arc::default()),
+        }
+    }
+
+    /// The segments as a search by time wants them.
+    fn timed<'s>(&'s self, seen: &'s Seen) -> Vec<Timed<'s>> {
+        seen.segments.iter().map(|segment| self.timed_one(segment)).collect()
+    }
+
+    fn timed_one<'s>(&'s self, segment: &'s Segment) -> Timed<'s> {
+        Timed { log: self, segment }
+    }
+
+    fn here(&self, error: Error) -> Error {
+        error.partition(self.partition.topic(), self.partition.partition())
+    }
+}
+
+impl Seen {
+    fn new(opened: OpenedPartition, state: &LogState) -> Seen {
+        let mut rules = Rules::foreign(0, opened.log_end_offset, true);
+        rules.epoch = opened.epochs.latest().unwrap_or(-1);
+        if opened.segments.is_empty() && opened.log_end_offset == 0 {
+            rules.next_offset = state.log_end_offset;
+        }
+        Seen {
+            log_start_offset: opened.log_start_offset,
+            rules,
+            transactions: opened.transactions,
+            damage: opened.read_only,
+            findings: opened.findings,
+            files: Vec::new(),
+            segments: opened.segments.into_iter().map(Segment::new).collect(),
+        }
+    }
+
+    fn log_end(&self) -> i64 {
+        self.rules.next_offset
+    }
+
+    fn end_for(&self, isolation: IsolationLevel) -> i64 {
+        match isolation {
+            IsolationLevel::ReadUncommitted => self.log_end(),
+            IsolationLevel::ReadCommitted => {
+                self.transactions.last_stable_offset(self.log_start_offset, self.log_end())
+            }
+        }
+    }
+
+    fn segment_at(&self, base_offset: i64) -> Option<usize> {
+        self.segments.binary_search_by_key(&base_offset, |s| s.summary.base_offset).ok()
+    }
+}
+
+impl Segment {
+    fn new(opened: OpenedSegment) -> Segment {
+        let mut summary = SegmentSummary::resume(&opened.state, None, INDEX_INTERVAL_BYTES);
+        summary.aborted = opened.aborted;
+        let below = match opened.indexes {
+            Some(indexes) => OnceLock::from(indexes),
+            None if opened.state.size_bytes == 0 => OnceLock::from(Arc::default()),
+            None => OnceLock::new(),
+        };
+        Segment { path: opened.path, recorded: opened.state, summary, below: Arc::new(below) }
+    }
+}
+
+/// A stretch of a segment that a read wants.
+struct Wanted {
+    position: u64,
+    /// Where the batches of the segment end.
+    end: u64,
+    max_bytes: usize,
+    upto: i64,
+}
+
+impl Wanted {
+    /// The bytes of whole batches with right checksums, and the offset behind them.
+    fn read(&self, file: &dyn File) -> Result<(Bytes, Option<i64>)> {
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Io, format!("reading: {error}")).source(error)
+        };
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; self.max_bytes.max(BATCH_OVERHEAD).min(left)];
+        file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
+        let first = BatchHeader::parse(&buffer)
+            .map_err(|fault| fault.into_error().position(self.position))?;
+        if first.size() > buffer.len() && first.size() <= left {
+            buffer.resize(first.size(), 0);
+            file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
+        }
+        let (mut taken, mut next_offset) = (0, None);
+        while let Some(rest) = buffer.get(taken..).filter(|rest| !rest.is_empty()) {
+            let checked = RecordBatch::parse(rest).and_then(|batch| {
+                batch.check_crc()?;
+                Ok(batch)
+            });
+            let batch = match checked {
+                Ok(batch) => batch,
+                Err(_) if taken > 0 => break,
+                Err(fault) => return Err(fault.into_error().position(self.position)),
+            };
+            if batch.header().next_offset() > self.upto {
+                break;
+            }
+            taken += batch.bytes().len();
+            next_offset = Some(batch.header().next_offset());
+        }
+        buffer.truncate(taken);
+        Ok((Bytes::from(buffer), next_offset))
+    }
+}
+
+/// One segment in a search.
+struct Timed<'s> {
+    log: &'s AttachedLog,
+    segment: &'s Segment,
+}
+
+impl TimedSegment for Timed<'_> {
+    fn times(&self) -> SegmentTimes {
+        self.segment.summary.times()
+    }
+
+    fn indexes(&self) -> Result<Arc<SegmentIndexes>> {
+        let Segment { path, recorded, summary, below } = self.segment;
+        let below = match below.get() {
+            Some(below) => below.clone(),
+            None => {
+                let storage = &*self.log.storage;
+                let (loaded, _) = load_indexes(storage, recorded, path, INDEX_INTERVAL_BYTES)?;
+                below.get_or_init(|| Arc::new(loaded)).clone()
+            }
+        };
+        if summary.size_bytes == recorded.size_bytes {
+            return Ok(below);
+        }
+        let mut all = Arc::unwrap_or_clone(below);
+        all.extend(&summary.indexes);
+        Ok(Arc::new(all))
+    }
+
+    fn walk(&self, position: u64, visit: &mut Visit<'_>) -> Result<()> {
+        let path = &self.segment.path;
+        let failed = |error| Error::io(error, "reading", path);
+        let file = self.log.storage.open(path).map_err(failed)?;
+        let mut cursor =
+            BatchCursor::new(&*file, self.segment.summary.size_bytes, WALK_WINDOW_BYTES);
+        let mut at = position;
+        while let Ok(header) = cursor.header_at(at).map_err(failed)? {
+            let go_on = visit(&header, &mut |with| {
+                let mut bytes = vec![0; header.size()];
+                file.read_exact_at(at, &mut bytes).map_err(failed)?;
+                let placed = |fault: crate::record::BatchFault| {
+                    self.log.here(fault.into_error().path(path).position(at))
+                };
+                let batch = RecordBatch::parse(&bytes).map_err(placed)?;
+                batch.check_crc().map_err(placed)?;
+                with(batch)
+            })?;
+            if !go_on {
+                break;
+            }
+            at += header.size() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn is_vanished(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
