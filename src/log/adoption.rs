@@ -16,12 +16,13 @@ use super::state::{LogState, SegmentState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
-/// Opens the partition. Of `state`, only what a sync had proven is kept in mind: a log that ends
-/// below our own recovery point lost records (rule R1).
+/// Opens the partition. Of what we knew of it, only `proven_end` counts: a log that ends below
+/// it lost records that a sync, or the page cache, ought to have kept (rule R1).
 pub(super) fn open(
     storage: &dyn Storage,
     folder: &Folder,
     state: &LogState,
+    proven_end: i64,
     options: &mut OpenOptions<'_>,
 ) -> Result<OpenedPartition> {
     let mut repairs = Repairs::default();
@@ -40,10 +41,10 @@ pub(super) fn open(
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
     pass.rules = Rules::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
-    read_all(&mut pass, &files, state, options.recovery_checkpoint)?;
-    if pass.read_only.is_none() && pass.log_end() < state.recovery_point {
+    read_all(&mut pass, &files, proven_end, options.recovery_checkpoint)?;
+    if pass.read_only.is_none() && pass.log_end() < proven_end {
         let end = pass.log_end();
-        lost(&mut pass, format!("the log ends at {end}, but {} was synced", state.recovery_point));
+        lost(&mut pass, format!("the log ends at offset {end}, but it had reached {proven_end}"));
     }
     drop_snapshots(&mut pass);
     let log_start = options.log_start_checkpoint.unwrap_or(0).max(state.log_start_offset);
@@ -55,7 +56,7 @@ pub(super) fn open(
 fn read_all(
     pass: &mut Pass<'_>,
     files: &[&FolderFile],
-    state: &LogState,
+    proven_end: i64,
     recovery_checkpoint: Option<i64>,
 ) -> Result<()> {
     for (number, file) in files.iter().enumerate() {
@@ -94,8 +95,9 @@ fn read_all(
                 pass.corrupt(file, end.position, &format!("{why}, but the log goes on behind it"));
                 return Ok(());
             }
-            _ if pass.log_end() < state.recovery_point => {
-                pass.corrupt(file, end.position, &format!("{why}, although it was synced"));
+            _ if pass.log_end() < proven_end => {
+                let message = format!("{why}, but the log had reached offset {proven_end}");
+                pass.corrupt(file, end.position, &message);
                 return Ok(());
             }
             _ => return end_tail(pass, file, &end, later, recovery_checkpoint),

@@ -100,8 +100,8 @@ impl Log {
                 .exists(dir)
                 .map_err(|e| self.at_home(Error::io(e, "cannot look for", dir)))?,
         };
-        let trust = if upkeep.folder { upkeep.trust } else { Trust::New };
-        let mut opened = open_partition(storage, dir, &partition, &upkeep.state, trust, options)
+        let (state, trust) = (&upkeep.state, upkeep.trust);
+        let mut opened = open_partition(storage, dir, &partition, state, trust, options)
             .map_err(|error| self.at_home(error))?;
         for finding in &opened.findings {
             if !finding.kind.is_note() {

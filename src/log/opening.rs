@@ -216,7 +216,12 @@ pub(crate) fn open_partition(
             }
         }
     };
-    let mut opened = adoption::open(storage, &folder, state, &mut options)?;
+    // What must still be there: all that was recorded, unless pages may have been lost.
+    let proven_end = match trust {
+        Trust::Clean | Trust::SameBoot => state.log_end_offset.max(state.recovery_point),
+        Trust::New | Trust::OtherBoot | Trust::Foreign => state.recovery_point,
+    };
+    let mut opened = adoption::open(storage, &folder, state, proven_end, &mut options)?;
     opened.findings.splice(0..0, contradiction);
     Ok(opened)
 }
