@@ -1,0 +1,351 @@
+//! Walks the batches of a chunk: what may be returned, how many records that is, and where the
+//! position goes. Nothing here knows of groups, policies or time.
+//!
+//! Control batches, aborted transactions and gaps that compaction left move the position without
+//! a record. A batch that is not known to be well-formed is decoded here once, so that iterating
+//! over what the poll returned cannot fail.
+
+use super::records::{Body, ConsumerRecords, Run, Skip};
+use crate::broker::Partition;
+use crate::error::Result;
+use crate::log::{AbortedTransaction, Chunk};
+use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
+use crate::topic::TopicPartition;
+use bytes::Bytes;
+
+/// The batch that a position is in the middle of. It is a hint: a large batch is not searched
+/// from its beginning, or decompressed, by every poll that takes a part of it.
+#[derive(Debug, Clone)]
+pub(super) struct Partial {
+    base_offset: i64,
+    crc: u32,
+    next_offset: i64,
+    /// The place of `next_offset`.
+    skip: Skip,
+    /// The decompressed records, where they were compressed.
+    payload: Option<Bytes>,
+}
+
+impl Partial {
+    fn fits(&self, header: &BatchHeader, position: i64) -> bool {
+        self.base_offset == header.base_offset
+            && self.crc == header.crc
+            && self.next_offset == position
+    }
+}
+
+/// How far a walk came.
+#[derive(Debug)]
+pub(super) struct Walked {
+    /// The next offset to return.
+    pub position: i64,
+    /// Bytes of the chunk that are done with: whole batches.
+    pub bytes: usize,
+    /// How many records were added.
+    pub records: usize,
+    /// The batch that the walk ended in, if it ended in one.
+    pub partial: Option<Partial>,
+    /// What is wrong at `position`.
+    pub fault: Option<BatchFault>,
+}
+
+/// Which transactions were aborted, for a reader that must not see them. Looked up at the first
+/// transactional batch.
+pub(super) struct AbortedFilter<'a> {
+    partition: &'a Partition,
+    from: i64,
+    upto: i64,
+    /// By first offset, the first one last; None before the lookup.
+    later: Option<Vec<AbortedTransaction>>,
+    begun: Vec<AbortedTransaction>,
+}
+
+impl<'a> AbortedFilter<'a> {
+    /// For batches whose offsets are in `from..upto`.
+    pub fn new(partition: &'a Partition, from: i64, upto: i64) -> AbortedFilter<'a> {
+        AbortedFilter { partition, from, upto, later: None, begun: Vec::new() }
+    }
+
+    /// Whether the batch belongs to an aborted transaction.
+    fn covers(&mut self, header: &BatchHeader) -> Result<bool> {
+        if !header.is_transactional() {
+            return Ok(false);
+        }
+        if self.later.is_none() {
+            let mut found = self.partition.aborted_transactions(self.from, self.upto)?;
+            found.sort_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
+            self.later = Some(found);
+        }
+        let later = self.later.get_or_insert_default();
+        let begins =
+            |aborted: &mut AbortedTransaction| aborted.first_offset <= header.last_offset();
+        while let Some(aborted) = later.pop_if(begins) {
+            self.begun.push(aborted);
+        }
+        // `last_offset` is that of the marker, so behind it the producer is free again.
+        self.begun.retain(|aborted| aborted.last_offset >= header.base_offset);
+        Ok(self.begun.iter().any(|aborted| aborted.producer_id == header.producer_id))
+    }
+}
+
+/// What a walk begins with.
+pub(super) struct Walk<'a> {
+    pub partition: &'a TopicPartition,
+    pub position: i64,
+    pub partial: Option<Partial>,
+    /// The most records to take, at least 1.
+    pub records_max: usize,
+    /// The batches are known to be well-formed.
+    pub trusted: bool,
+    pub aborted: Option<AbortedFilter<'a>>,
+}
+
+impl Walk<'_> {
+    /// Walks over `chunk` and adds what may be returned to `out`.
+    ///
+    /// # Errors
+    /// Those of the lookup of aborted transactions. Nothing was added then.
+    pub fn over(mut self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Walked> {
+        let bytes = chunk.bytes();
+        let mut walked =
+            Walked { position: self.position, bytes: 0, records: 0, partial: None, fault: None };
+        let mut plain = PlainRun::default();
+        let mut runs = Vec::new();
+        while walked.records < self.records_max && walked.bytes < bytes.len() {
+            let batch = match RecordBatch::parse(bytes.get(walked.bytes..).unwrap_or_default()) {
+                Ok(batch) => batch,
+                Err(fault) => {
+                    walked.fault = Some(fault);
+                    break;
+                }
+            };
+            let header = batch.header();
+            let end = walked.bytes + batch.bytes().len();
+            if header.next_offset() <= walked.position {
+                walked.bytes = end;
+                continue;
+            }
+            let hidden = header.is_control()
+                || match &mut self.aborted {
+                    Some(aborted) => aborted.covers(header)?,
+                    None => false,
+                };
+            if hidden {
+                plain.end(&mut runs);
+                walked.position = header.next_offset();
+                walked.bytes = end;
+                continue;
+            }
+            let left = self.records_max - walked.records;
+            let partial = self.partial.take().filter(|p| p.fits(header, walked.position));
+            let (payload, part) = match open(&batch, partial) {
+                Ok(opened) => opened,
+                Err(fault) => {
+                    walked.fault = Some(fault);
+                    break;
+                }
+            };
+            let records = payload.as_deref().unwrap_or(batch.payload());
+            let taken = match self.trusted && payload.is_none() {
+                true => take_trusted(header, records, part, walked.position, left),
+                false => take_checked(header, records, part, walked.position, left),
+            };
+            if taken.count > 0 {
+                match &payload {
+                    Some(payload) => {
+                        plain.end(&mut runs);
+                        runs.push(Piece::Decoded(
+                            *header,
+                            payload.clone(),
+                            taken.skip,
+                            taken.count,
+                        ));
+                    }
+                    None => plain.add(&mut runs, walked.bytes, end, &taken),
+                }
+            }
+            walked.records += taken.count;
+            walked.position = taken.position;
+            if let Some(skip) = taken.end {
+                walked.partial = Some(Partial {
+                    base_offset: header.base_offset,
+                    crc: header.crc,
+                    next_offset: taken.position,
+                    skip,
+                    payload,
+                });
+                walked.fault = taken.fault;
+                break;
+            }
+            walked.bytes = end;
+        }
+        plain.end(&mut runs);
+        for piece in runs {
+            out.push(piece.into_run(self.partition, chunk));
+        }
+        Ok(walked)
+    }
+}
+
+/// The decompressed records, where they are compressed, and where to begin.
+fn open(
+    batch: &RecordBatch<'_>,
+    partial: Option<Partial>,
+) -> std::result::Result<(Option<Bytes>, Skip), BatchFault> {
+    if let Some(partial) = partial {
+        return Ok((partial.payload, partial.skip));
+    }
+    if batch.header().codec()? == Codec::None {
+        return Ok((None, Skip::default()));
+    }
+    let mut payload = Vec::new();
+    batch.records(&mut payload)?;
+    Ok((Some(Bytes::from(payload)), Skip::default()))
+}
+
+/// What one batch gives.
+struct Taken {
+    /// The place of the first record that is taken.
+    skip: Skip,
+    count: usize,
+    /// The position behind: that behind the batch, unless `end` is given.
+    position: i64,
+    /// The place to go on at, where the batch is not done with.
+    end: Option<Skip>,
+    fault: Option<BatchFault>,
+}
+
+/// A batch without gaps that is well-formed needs no decoding: the offsets follow from the header,
+/// and places from the lengths of the records.
+fn take_trusted(
+    header: &BatchHeader,
+    payload: &[u8],
+    part: Skip,
+    position: i64,
+    left: usize,
+) -> Taken {
+    let count = usize::try_from(header.records_count).unwrap_or(0);
+    if i64::from(header.last_offset_delta) + 1 != i64::from(header.records_count) {
+        return take_checked(header, payload, part, position, left);
+    }
+    let before = usize::try_from(position.saturating_sub(header.base_offset)).unwrap_or(0);
+    let skip = advance(payload, part, before.saturating_sub(part.records));
+    let (Some(skip), true) = (skip, before >= part.records) else {
+        return take_checked(header, payload, Skip::default(), position, left);
+    };
+    let rest = count.saturating_sub(skip.records);
+    if rest <= left {
+        let position = header.next_offset();
+        return Taken { skip, count: rest, position, end: None, fault: None };
+    }
+    match advance(payload, skip, left) {
+        Some(end) => {
+            let position = header.base_offset.saturating_add(end.records as i64);
+            Taken { skip, count: left, position, end: Some(end), fault: None }
+        }
+        None => take_checked(header, payload, part, position, left),
+    }
+}
+
+/// The place `records` further on, by their lengths.
+fn advance(payload: &[u8], from: Skip, records: usize) -> Option<Skip> {
+    let mut rest = payload.get(from.bytes..)?;
+    for _ in 0..records {
+        let (length, behind) = varint::read_i32(rest).ok()?;
+        rest = behind.get(usize::try_from(length).ok()?..)?;
+    }
+    Some(Skip { records: from.records + records, bytes: payload.len() - rest.len() })
+}
+
+/// Decodes the records up to the last one that is taken.
+fn take_checked(
+    header: &BatchHeader,
+    payload: &[u8],
+    part: Skip,
+    position: i64,
+    left: usize,
+) -> Taken {
+    let mut records = Records::resume(header, payload, part.records, part.bytes);
+    let place = |records: &Records<'_>, count: usize| Skip {
+        records: count,
+        bytes: payload.len() - records.bytes_left(),
+    };
+    let mut taken = Taken { skip: part, count: 0, position, end: None, fault: None };
+    let mut seen = part.records;
+    while taken.count < left {
+        let here = place(&records, seen);
+        match records.next() {
+            None => {
+                taken.position = header.next_offset();
+                return taken;
+            }
+            Some(Ok(record)) if record.offset() >= taken.position => {
+                seen += 1;
+                taken.count += 1;
+                taken.position = record.offset().saturating_add(1);
+            }
+            // Records before the position are skipped, but only in front.
+            Some(Ok(_)) if taken.count == 0 => {
+                seen += 1;
+                taken.skip = place(&records, seen);
+            }
+            outcome => {
+                let order = BatchFault::BadRecords("the offsets of the records do not rise");
+                taken.fault = Some(outcome.and_then(std::result::Result::err).unwrap_or(order));
+                taken.end = Some(here);
+                return taken;
+            }
+        }
+    }
+    taken.end = Some(place(&records, seen));
+    taken
+}
+
+/// Neighbouring batches that are returned as they lie.
+#[derive(Default)]
+struct PlainRun {
+    from: usize,
+    to: usize,
+    skip: Skip,
+    count: usize,
+}
+
+impl PlainRun {
+    fn add(&mut self, runs: &mut Vec<Piece>, from: usize, to: usize, taken: &Taken) {
+        if self.count > 0 && (self.to != from || taken.skip.records > 0) {
+            self.end(runs);
+        }
+        if self.count == 0 {
+            *self = PlainRun { from, to, skip: taken.skip, count: 0 };
+        }
+        self.to = to;
+        self.count += taken.count;
+    }
+
+    fn end(&mut self, runs: &mut Vec<Piece>) {
+        let run = std::mem::take(self);
+        if run.count > 0 {
+            runs.push(Piece::Plain(run));
+        }
+    }
+}
+
+/// A run before it is given its chunk.
+enum Piece {
+    Plain(PlainRun),
+    Decoded(BatchHeader, Bytes, Skip, usize),
+}
+
+impl Piece {
+    fn into_run(self, partition: &TopicPartition, chunk: &Chunk) -> Run {
+        let partition = partition.clone();
+        match self {
+            Piece::Plain(PlainRun { from, to, skip, count }) => {
+                Run { partition, body: Body::Plain(chunk.clone(), from..to), skip, count }
+            }
+            Piece::Decoded(header, payload, skip, count) => {
+                Run { partition, body: Body::Decoded(header, payload), skip, count }
+            }
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! What a poll returns: batches held in place, and records decoded as they are looked at.
+//!
+//! Records that are not compressed are borrowed from the mapped segment, nothing is copied and
+//! nothing is allocated per record. A compressed batch is decompressed once, by the poll. The
+//! polls look at everything that could be malformed, so iterating cannot fail.
+
+use super::offsets::OffsetAndMetadata;
+use crate::log::Chunk;
+use crate::record::{
+    BatchHeader, Header, Headers, OwnedRecord, Record, RecordBatch, Records, TimestampType,
+};
+use crate::topic::TopicPartition;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::ops::Range;
+use std::slice;
+
+/// The records of one poll, by partition, in the order of their offsets.
+///
+/// They keep the segments that hold them readable, also when retention deletes these meanwhile,
+/// so they should not be kept for long: the disk space returns with the last of them.
+///
+/// # Examples
+/// ```no_run
+/// # use std::time::Duration;
+/// # use topiclite::{Broker, ConsumerConfig};
+/// # let broker = Broker::in_memory()?;
+/// # let mut consumer = broker.consumer(ConsumerConfig::new("billing"))?;
+/// let records = consumer.poll(Duration::from_secs(1))?;
+/// for record in &records {
+///     println!("{}-{} {:?}", record.topic(), record.partition(), record.value());
+/// }
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Default)]
+pub struct ConsumerRecords {
+    runs: Vec<Run>,
+    count: usize,
+    /// The position behind what was returned, per partition that returned something.
+    next: Vec<(TopicPartition, i64)>,
+}
+
+impl ConsumerRecords {
+    pub(super) fn new() -> ConsumerRecords {
+        ConsumerRecords::default()
+    }
+
+    /// Adds records of a partition. Runs of one partition are added one after the other.
+    pub(super) fn push(&mut self, run: Run) {
+        self.count += run.count;
+        self.runs.push(run);
+    }
+
+    /// Notes where a partition that returned records goes on.
+    pub(super) fn set_next(&mut self, partition: &TopicPartition, offset: i64) {
+        match self.next.last_mut() {
+            Some((last, next)) if last == partition => *next = offset,
+            _ => self.next.push((partition.clone(), offset)),
+        }
+    }
+
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The partitions that have records here, each once.
+    pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.next.iter().map(|(partition, _)| partition)
+    }
+
+    /// The records of one partition.
+    pub fn records(&self, partition: &TopicPartition) -> RecordsIter<'_> {
+        let of = |run: &Run| run.partition == *partition;
+        let start = self.runs.iter().position(of).unwrap_or(self.runs.len());
+        let runs = self.runs.get(start..).unwrap_or_default();
+        let end = runs.iter().position(|run| !of(run)).unwrap_or(runs.len());
+        RecordsIter::new(runs.get(..end).unwrap_or_default())
+    }
+
+    /// All records.
+    pub fn iter(&self) -> RecordsIter<'_> {
+        RecordsIter::new(&self.runs)
+    }
+
+    /// The next offset to read, per partition that has records here: what `commit_sync_offsets`
+    /// takes to commit exactly these records.
+    pub fn next_offsets(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        self.next
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), OffsetAndMetadata::new(*offset)))
+            .collect()
+    }
+}
+
+impl<'a> IntoIterator for &'a ConsumerRecords {
+    type Item = ConsumerRecord<'a>;
+    type IntoIter = RecordsIter<'a>;
+
+    fn into_iter(self) -> RecordsIter<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for ConsumerRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerRecords")
+            .field("count", &self.count)
+            .field("next", &self.next)
+            .finish()
+    }
+}
+
+/// Records of one partition that lie together: whole batches of a chunk, all to be returned, but
+/// for the beginning of the first batch and the end of the last.
+pub(super) struct Run {
+    pub partition: TopicPartition,
+    pub body: Body,
+    /// How many records of the first batch come before the first to return, and how many bytes of
+    /// its payload they take.
+    pub skip: Skip,
+    /// How many records to return, over all batches.
+    pub count: usize,
+}
+
+/// A place between two records of one batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Skip {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// Where the bytes of a [`Run`] are.
+pub(super) enum Body {
+    /// Whole batches that are not compressed.
+    Plain(Chunk, Range<usize>),
+    /// One batch that was compressed.
+    Decoded(BatchHeader, Bytes),
+}
+
+impl Body {
+    fn share(&self, part: &[u8]) -> Bytes {
+        match self {
+            Body::Decoded(_, payload) => payload.slice_ref(part),
+            Body::Plain(chunk, _) => {
+                let from = part.as_ptr().addr().wrapping_sub(chunk.bytes().as_ptr().addr());
+                chunk.share(from..from + part.len())
+            }
+        }
+    }
+}
+
+/// Iterates over [`ConsumerRecords`].
+#[derive(Clone)]
+pub struct RecordsIter<'a> {
+    runs: slice::Iter<'a, Run>,
+    run: Option<&'a Run>,
+    /// The batches of the run that were not begun.
+    batches: &'a [u8],
+    records: Records<'a>,
+    timestamp_type: TimestampType,
+    /// Records of the run that were not returned.
+    left: usize,
+}
+
+impl<'a> RecordsIter<'a> {
+    fn new(runs: &'a [Run]) -> RecordsIter<'a> {
+        RecordsIter {
+            runs: runs.iter(),
+            run: None,
+            batches: &[],
+            records: Records::EMPTY,
+            timestamp_type: TimestampType::CreateTime,
+            left: 0,
+        }
+    }
+
+    /// Goes on to the next run; false behind the last.
+    fn begin_run(&mut self) -> bool {
+        let Some(run) = self.runs.next() else { return false };
+        self.run = Some(run);
+        self.left = run.count;
+        match &run.body {
+            Body::Plain(chunk, range) => {
+                self.batches = chunk.bytes().get(range.clone()).unwrap_or_default();
+                self.begin_batch(run.skip);
+            }
+            Body::Decoded(header, payload) => {
+                self.batches = &[];
+                self.begin_records(header, payload, run.skip);
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn begin_batch(&mut self, skip: Skip) {
+        match RecordBatch::parse(self.batches) {
+            Ok(batch) => {
+                self.batches = self.batches.get(batch.bytes().len()..).unwrap_or_default();
+                self.begin_records(batch.header(), batch.payload(), skip);
+            }
+            Err(fault) => {
+                // The poll parsed these bytes, and they do not change.
+                debug_assert!(self.batches.is_empty(), "{fault}");
+                self.left = 0;
+            }
+        }
+    }
+
+    #[inline]
+    fn begin_records(&mut self, header: &BatchHeader, payload: &'a [u8], skip: Skip) {
+        self.records = Records::resume(header, payload, skip.records, skip.bytes);
+        self.timestamp_type = header.timestamp_type();
+    }
+}
+
+impl<'a> Iterator for RecordsIter<'a> {
+    type Item = ConsumerRecord<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<ConsumerRecord<'a>> {
+        loop {
+            if self.left == 0 {
+                if !self.begin_run() {
+                    return None;
+                }
+                continue;
+            }
+            match self.records.next() {
+                Some(Ok(record)) => {
+                    self.left -= 1;
+                    let run = self.run?;
+                    return Some(ConsumerRecord {
+                        record,
+                        run,
+                        timestamp_type: self.timestamp_type,
+                    });
+                }
+                Some(Err(fault)) => {
+                    debug_assert!(
+                        false,
+                        "the poll takes no batch that it could not decode: {fault}"
+                    );
+                    self.left = 0;
+                }
+                None => self.begin_batch(Skip::default()),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let rest = self.left + self.runs.as_slice().iter().map(|run| run.count).sum::<usize>();
+        (rest, Some(rest))
+    }
+}
+
+impl ExactSizeIterator for RecordsIter<'_> {}
+impl FusedIterator for RecordsIter<'_> {}
+
+impl fmt::Debug for RecordsIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordsIter({} left)", self.len())
+    }
+}
+
+/// One record, borrowed from the [`ConsumerRecords`] that it came with.
+#[derive(Clone, Copy)]
+pub struct ConsumerRecord<'a> {
+    record: Record<'a>,
+    run: &'a Run,
+    timestamp_type: TimestampType,
+}
+
+impl<'a> ConsumerRecord<'a> {
+    /// The topic.
+    #[inline]
+    pub fn topic(&self) -> &'a str {
+        self.run.partition.topic()
+    }
+
+    /// The partition's number.
+    #[inline]
+    pub fn partition(&self) -> i32 {
+        self.run.partition.partition()
+    }
+
+    /// The topic and the partition.
+    #[inline]
+    pub fn topic_partition(&self) -> &'a TopicPartition {
+        &self.run.partition
+    }
+
+    /// The offset in the partition.
+    #[inline]
+    pub fn offset(&self) -> i64 {
+        self.record.offset()
+    }
+
+    /// Milliseconds since 1970, -1 if there is none.
+    #[inline]
+    pub fn timestamp(&self) -> i64 {
+        self.record.timestamp()
+    }
+
+    /// Who gave the timestamp.
+    #[inline]
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.timestamp_type
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.record.key()
+    }
+
+    /// The value. `None` is a tombstone.
+    #[inline]
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.record.value()
+    }
+
+    /// The headers, in order, repeated names included.
+    #[inline]
+    pub fn headers(&self) -> Headers<'a> {
+        self.record.headers()
+    }
+
+    /// The last header of this name.
+    pub fn header(&self, name: &str) -> Option<Header<'a>> {
+        self.record.headers().last(name)
+    }
+
+    /// A copy that lives on its own.
+    pub fn to_owned(&self) -> OwnedConsumerRecord {
+        OwnedConsumerRecord {
+            partition: self.run.partition.clone(),
+            offset: self.offset(),
+            timestamp_type: self.timestamp_type,
+            record: OwnedRecord::from(&self.record),
+        }
+    }
+
+    /// The key and the value without copying them, for another thread or a while longer.
+    ///
+    /// Each [`Bytes`] keeps the whole segment mapped, also when retention has deleted it: copy
+    /// what is kept for long. How many segments are held is counted by the broker.
+    pub fn share(&self) -> SharedRecord {
+        let share = |field: Option<&[u8]>| field.map(|bytes| self.run.body.share(bytes));
+        SharedRecord {
+            partition: self.run.partition.clone(),
+            offset: self.offset(),
+            timestamp: self.timestamp(),
+            key: share(self.key()),
+            value: share(self.value()),
+        }
+    }
+}
+
+impl fmt::Debug for ConsumerRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerRecord")
+            .field("partition", &self.run.partition)
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp())
+            .field("key_size", &self.key().map(<[u8]>::len))
+            .field("value_size", &self.value().map(<[u8]>::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record with its place, that owns its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedConsumerRecord {
+    partition: TopicPartition,
+    offset: i64,
+    timestamp_type: TimestampType,
+    record: OwnedRecord,
+}
+
+impl OwnedConsumerRecord {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.partition.topic()
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> i32 {
+        self.partition.partition()
+    }
+
+    /// The topic and the partition.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The offset in the partition.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Milliseconds since 1970, -1 if there is none.
+    pub fn timestamp(&self) -> i64 {
+        self.record.timestamp
+    }
+
+    /// Who gave the timestamp.
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.timestamp_type
+    }
+
+    /// The key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key.as_deref()
+    }
+
+    /// The value. `None` is a tombstone.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.record.value.as_deref()
+    }
+
+    /// Key, value, headers and timestamp.
+    pub fn record(&self) -> &OwnedRecord {
+        &self.record
+    }
+
+    /// The same, without the place.
+    pub fn into_record(self) -> OwnedRecord {
+        self.record
+    }
+}
+
+/// A record whose key and value are shared with the segment they lie in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedRecord {
+    partition: TopicPartition,
+    offset: i64,
+    timestamp: i64,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+}
+
+impl SharedRecord {
+    /// The topic and the partition.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// The offset in the partition.
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// Milliseconds since 1970, -1 if there is none.
+    pub fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+
+    /// The key.
+    pub fn key(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// The value. `None` is a tombstone.
+    pub fn value(&self) -> Option<&Bytes> {
+        self.value.as_ref()
+    }
+}
