@@ -1,0 +1,106 @@
+//! Questions about logs that leave positions alone: borders, offsets by time, lag.
+
+use super::Consumer;
+use super::offsets::OffsetAndTimestamp;
+use crate::broker::Partition;
+use crate::error::{Error, ErrorKind, Result};
+use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
+
+impl Consumer {
+    /// The first offset of each partition, assigned or not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] for a partition that does not exist, at once; [`ErrorKind::Wakeup`].
+    pub fn beginning_offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        self.look_up(partitions.iter(), |_, log| log.log_start_offset())
+    }
+
+    /// The offset behind the last record of each partition, assigned or not: under read_committed
+    /// the last stable offset, else the high watermark.
+    ///
+    /// # Errors
+    /// As [`Consumer::beginning_offsets`].
+    pub fn end_offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>> {
+        let isolation = self.settings.isolation_level;
+        self.look_up(partitions.iter(), |_, log| log.end_for(isolation))
+    }
+
+    /// For each partition, assigned or not, the first offset whose record has at least this
+    /// timestamp (milliseconds since 1970); `None` where no record has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalArgument`] for a negative time, else as
+    /// [`Consumer::beginning_offsets`].
+    pub fn offsets_for_times(
+        &mut self,
+        times: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>> {
+        self.check_open()?;
+        if let Some((partition, _)) = times.iter().find(|(_, time)| **time < 0) {
+            return Err(Error::new(
+                ErrorKind::IllegalArgument,
+                "a time to look up is not negative",
+            )
+            .partition(partition.topic(), partition.partition()));
+        }
+        let isolation = self.settings.isolation_level;
+        self.look_up(times.keys(), |partition, log| {
+            let time = times.get(partition).copied().unwrap_or(0);
+            let found = log.offset_for_time(time, log.end_for(isolation)?)?;
+            Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp::new(offset, timestamp)))
+        })
+    }
+
+    /// How many offsets lie between the position and the end as the last poll saw it; `None`
+    /// without a position, and before the first poll that looked at the partition.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] when the partition is not assigned.
+    pub fn current_lag(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+        self.check_open()?;
+        let slot = self.assignment.assigned(partition)?;
+        let lag = slot.valid_position().zip(slot.known_end);
+        Ok(lag.map(|(position, end)| end.saturating_sub(position)))
+    }
+
+    fn look_up<'a, T>(
+        &mut self,
+        partitions: impl Iterator<Item = &'a TopicPartition>,
+        ask: impl Fn(&TopicPartition, &Partition) -> Result<T>,
+    ) -> Result<BTreeMap<TopicPartition, T>> {
+        self.check_open()?;
+        let mut partitions = partitions.peekable();
+        if partitions.peek().is_some() {
+            self.check_wakeup()?;
+        }
+        partitions
+            .map(|partition| {
+                let topic = match self.settings.auto_create_topics {
+                    true => self.broker.topic_or_create(partition.topic()),
+                    false => self.broker.topic(partition.topic()),
+                };
+                let log = topic
+                    .and_then(|topic| topic.partition(partition.partition()))
+                    .map_err(|error| absent(error, partition))?;
+                Ok((partition.clone(), ask(partition, &log)?))
+            })
+            .collect()
+    }
+}
+
+/// Departure: Kafka's client asks for an unknown partition until its timeout, and then says so.
+fn absent(error: Error, partition: &TopicPartition) -> Error {
+    if error.kind() != ErrorKind::UnknownTopicOrPartition {
+        return error;
+    }
+    Error::new(ErrorKind::Timeout, "the partition does not exist")
+        .partition(partition.topic(), partition.partition())
+        .source(error)
+}

@@ -1,0 +1,172 @@
+//! Polling: turns until there is something to return.
+//!
+//! A turn does, in this order: a pending wakeup; callbacks of commits; one exchange with the group
+//! (`rebalance.rs`); the automatic commit; positions; the fetch. A poll without time is one turn,
+//! and turns are all that a member needs, so members that are polled in turn by one thread come
+//! forward like members in threads of their own.
+
+use super::Consumer;
+use super::assignment::{Mode, Position};
+use super::fetch::Fetched;
+use super::rebalance::GroupTurn;
+use super::records::ConsumerRecords;
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Now;
+use std::time::Duration;
+
+/// An attached directory cannot tell of new records: a reader looks again this often.
+pub(super) const ATTACHED_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What a turn came to.
+struct Turn {
+    fetched: Fetched,
+    group: GroupTurn,
+    /// A committed offset is held by an open transaction.
+    position_pending: bool,
+}
+
+impl Consumer {
+    /// Returns records, at most `max.poll.records`, as soon as there are any; otherwise nothing,
+    /// once `timeout` is over, or earlier when positions moved over what is never returned
+    /// (aborted transactions, markers, compacted records). A zero timeout takes one turn.
+    ///
+    /// All that a member of a group does happens in here: joining, being told of the assignment,
+    /// automatic commits. It may take longer than `timeout` where the listener does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] without a subscription or an assignment;
+    /// [`ErrorKind::Wakeup`]; [`ErrorKind::NoOffsetForPartition`] and
+    /// [`ErrorKind::OffsetOutOfRange`] under `auto.offset.reset=none`, naming the partitions;
+    /// [`ErrorKind::CorruptRecord`] with partition and offset, at every poll until it is sought
+    /// past; [`ErrorKind::InvalidTopic`] once for a name that no topic can have;
+    /// [`ErrorKind::InconsistentGroupProtocol`], [`ErrorKind::InvalidSessionTimeout`] and
+    /// [`ErrorKind::GroupMaxSizeReached`] from the group; what the listener failed with (see
+    /// [`RebalanceListener`](super::RebalanceListener)). No record is lost by an error.
+    pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
+        self.check_open()?;
+        if self.assignment.mode == Mode::None {
+            let fault = "nothing to poll: subscribe to topics, or assign partitions, first";
+            return Err(Error::new(ErrorKind::IllegalState, fault));
+        }
+        let clock = self.broker.clock().clone();
+        let deadline = match timeout.is_zero() {
+            true => Duration::ZERO,
+            false => clock.monotonic().saturating_add(timeout),
+        };
+        let mut first = true;
+        loop {
+            let now = clock.now();
+            let turn = self.turn(now, first)?;
+            first = false;
+            if turn.fetched.moved || !turn.fetched.records.is_empty() || timeout.is_zero() {
+                return Ok(turn.fetched.records);
+            }
+            if turn.group == GroupTurn::Moved {
+                // A slow listener does not turn a poll into an endless one.
+                if clock.monotonic() >= deadline {
+                    return Ok(turn.fetched.records);
+                }
+                continue;
+            }
+            if self.watch(&turn)? {
+                continue;
+            }
+            let until = self.wait_until(&turn, now, deadline);
+            self.stay_alive(until);
+            let rang = clock.park(self.alarm.bell(), finite(until));
+            if !rang && clock.monotonic() >= deadline {
+                self.check_wakeup()?;
+                return Ok(turn.fetched.records);
+            }
+            if !rang && finite(until).is_none() {
+                // A virtual clock without a timer: nothing can ever happen.
+                return Ok(turn.fetched.records);
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Now, first: bool) -> Result<Turn> {
+        self.check_wakeup()?;
+        self.check_names()?;
+        self.run_callbacks();
+        self.refresh_sources()?;
+        let group = self.group_turn(now)?;
+        self.refresh_sources()?;
+        let mut position_pending = false;
+        if group == GroupTurn::Settled || !self.member.is_rejoining() {
+            if first || !self.settings.auto_commit_interval.is_zero() {
+                self.auto_commit_if_due(now);
+            }
+            position_pending = self.fill_positions()?;
+        }
+        let fetched = self.fetch(now)?;
+        Ok(Turn { fetched, group, position_pending })
+    }
+
+    /// Complains of names that no topic can have, once for each look at the metadata; the next
+    /// poll reads the other topics.
+    fn check_names(&mut self) -> Result<()> {
+        let seen = (self.assignment.version, self.broker.metadata_version());
+        if self.names_seen == Some(seen) {
+            return Ok(());
+        }
+        self.names_seen = Some(seen);
+        let topics = self.assignment.topics().iter().map(|topic| &**topic);
+        let assigned = self.assignment.partitions().map(|partition| partition.topic());
+        topics.chain(assigned).try_for_each(crate::topic::check_topic_name)
+    }
+
+    /// Leaves the bell wherever something may happen; true when it has happened already.
+    fn watch(&mut self, turn: &Turn) -> Result<bool> {
+        let bell = self.alarm.bell().clone();
+        let isolation = self.settings.isolation_level;
+        let held = turn.fetched.held_until.is_some();
+        let seen = self.fetcher.sources_of.map_or(0, |(_, version)| version);
+        if self.broker.watch_metadata(&bell, seen) {
+            return Ok(true);
+        }
+        for (_, slot) in self.assignment.wanted_mut() {
+            let Some(source) = slot.source.as_ref().filter(|_| !slot.paused) else {
+                continue;
+            };
+            let log = &source.partition;
+            let beyond = match slot.position {
+                Position::At(position) if held => slot.known_end.unwrap_or(0).max(position),
+                Position::At(position) => position,
+                Position::AwaitReset(_) => log.end_for(isolation)?,
+                Position::Unset => continue,
+            };
+            if log.watch(&bell, beyond, isolation)? {
+                return Ok(true);
+            }
+            slot.watched = true;
+        }
+        Ok(false)
+    }
+
+    /// When there is something to do even if nothing rings.
+    fn wait_until(&self, turn: &Turn, now: Now, deadline: Duration) -> Duration {
+        let mut until = deadline;
+        let mut at_most = |moment: Duration| until = until.min(moment);
+        if let Some(moment) = turn.fetched.held_until {
+            at_most(moment);
+        }
+        if turn.group == GroupTurn::Settled
+            && let Some(moment) = self.next_auto_commit()
+        {
+            at_most(moment);
+        }
+        if turn.position_pending {
+            at_most(now.mono.saturating_add(self.settings.retry_backoff));
+        }
+        if self.broker.is_attached() {
+            at_most(now.mono.saturating_add(ATTACHED_INTERVAL));
+        }
+        until
+    }
+}
+
+/// The end of time is no deadline.
+fn finite(until: Duration) -> Option<Duration> {
+    (until != Duration::MAX).then_some(until)
+}
