@@ -1,0 +1,316 @@
+//! Committing: at once, with a callback later, and automatically.
+//!
+//! Every commit is made inline, so an asynchronous one is only asynchronous in when its callback
+//! runs: inside a later poll, `commit_sync` or `commit_async` of the same consumer, in the order
+//! of the commits, never inside the call that made it.
+
+use super::Consumer;
+use super::assignment::Mode;
+use super::offsets::OffsetAndMetadata;
+use super::rebalance::commit_failed;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::OffsetToCommit;
+use crate::time::Now;
+use crate::topic::TopicPartition;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+/// What a commit's callback is given: the offsets, and the outcome.
+type Callback = Box<dyn FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send>;
+
+/// A commit whose callback has not run.
+struct Completed {
+    offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    callback: Option<Callback>,
+    outcome: Result<()>,
+}
+
+/// Commits that a consumer has made, and when it makes the next one by itself.
+pub(super) struct Commits {
+    completed: VecDeque<Completed>,
+    next_auto_commit: Duration,
+}
+
+impl Commits {
+    pub fn new(next_auto_commit: Duration) -> Commits {
+        Commits { completed: VecDeque::new(), next_auto_commit }
+    }
+
+    /// Drops callbacks that nobody will run.
+    pub fn forget(&mut self) {
+        self.completed.clear();
+    }
+}
+
+impl fmt::Debug for Commits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commits")
+            .field("callbacks", &self.completed.len())
+            .field("next_auto_commit", &self.next_auto_commit)
+            .finish()
+    }
+}
+
+impl Consumer {
+    /// Commits the positions of all assigned partitions: everything that polls returned so far
+    /// counts as processed. A partition without a position (sought lazily) is left out.
+    ///
+    /// When this returns, the callbacks of all earlier asynchronous commits have run.
+    ///
+    /// # Durability
+    /// As an append to the offsets topic: survives the death of the process at once, and power
+    /// loss within `log.flush.interval.ms` or by that topic's settings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CommitFailed`] when the member was put out of its group: the partitions may
+    /// belong to others. [`ErrorKind::RebalanceInProgress`] between the member's rejoin and the
+    /// end of the rebalance. [`ErrorKind::OffsetMetadataTooLarge`], where the other partitions
+    /// were committed. [`ErrorKind::Timeout`] for a partition that does not exist, where the
+    /// others were committed too. [`ErrorKind::InvalidGroupId`] without a group,
+    /// [`ErrorKind::Wakeup`], [`ErrorKind::ReadOnly`] on an attached directory.
+    ///
+    /// Departure: Kafka's client retries an unknown partition until `default.api.timeout.ms`
+    /// before it says the same.
+    pub fn commit_sync(&mut self) -> Result<()> {
+        self.check_open()?;
+        self.group_id()?;
+        let offsets = self.consumed();
+        self.commit_now(&offsets)
+    }
+
+    /// Commits `offsets`, of whatever partitions. An offset is the next record to read; it may be
+    /// below the committed one, and beyond the end of the log.
+    ///
+    /// # Durability
+    /// As [`Consumer::commit_sync`].
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_sync`], and [`ErrorKind::IllegalArgument`] for a negative offset.
+    pub fn commit_sync_offsets(
+        &mut self,
+        offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
+    ) -> Result<()> {
+        self.check_open()?;
+        check_offsets(offsets)?;
+        self.group_id()?;
+        self.commit_now(offsets)
+    }
+
+    /// Commits the positions of all assigned partitions; a failure is only logged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidGroupId`] without a group, [`ErrorKind::Closed`].
+    pub fn commit_async(&mut self) -> Result<()> {
+        self.check_open()?;
+        self.group_id()?;
+        let offsets = self.consumed();
+        self.commit_later(offsets, None);
+        Ok(())
+    }
+
+    /// [`Consumer::commit_async`] with a callback, which is told the offsets and the outcome. It
+    /// runs inside the next poll or commit of this consumer, after those of earlier commits; not
+    /// at all if the consumer is closed or dropped first.
+    ///
+    /// The outcome has the errors of [`Consumer::commit_sync`], except that a failure that may
+    /// pass is [`ErrorKind::RetriableCommitFailed`]: nothing is tried again.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_async`].
+    pub fn commit_async_with(
+        &mut self,
+        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    ) -> Result<()> {
+        self.check_open()?;
+        self.group_id()?;
+        let offsets = self.consumed();
+        self.commit_later(offsets, Some(Box::new(callback)));
+        Ok(())
+    }
+
+    /// [`Consumer::commit_async_with`] for `offsets`, as [`Consumer::commit_sync_offsets`] takes
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_async`], and [`ErrorKind::IllegalArgument`] for a negative offset.
+    pub fn commit_async_offsets(
+        &mut self,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    ) -> Result<()> {
+        self.check_open()?;
+        check_offsets(&offsets)?;
+        self.group_id()?;
+        self.commit_later(offsets, Some(Box::new(callback)));
+        Ok(())
+    }
+
+    fn consumed(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        self.assignment
+            .slots()
+            .filter_map(|(partition, slot)| {
+                Some((partition.clone(), OffsetAndMetadata::new(slot.valid_position()?)))
+            })
+            .collect()
+    }
+
+    fn commit_now(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+        self.run_callbacks();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.send_commit(offsets);
+        // As in Kafka the commit is under way by the time a wakeup is looked at.
+        self.check_wakeup()?;
+        outcome.map_err(|error| match error.kind() {
+            ErrorKind::UnknownTopicOrPartition => {
+                let message = format!("the commit cannot succeed: {error}");
+                Error::new(ErrorKind::Timeout, message).source(error)
+            }
+            _ => error,
+        })
+    }
+
+    fn commit_later(
+        &mut self,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
+        callback: Option<Callback>,
+    ) {
+        self.run_callbacks();
+        let outcome = match offsets.is_empty() {
+            true => Ok(()),
+            false => self.send_commit(&offsets).map_err(|error| match error.is_retriable() {
+                true => {
+                    let message = format!("the commit may be repeated: {error}");
+                    Error::new(ErrorKind::RetriableCommitFailed, message).source(error)
+                }
+                false => error,
+            }),
+        };
+        if callback.is_none()
+            && let Err(error) = &outcome
+        {
+            tracing::warn!(client = %self.client_id, %error, "an asynchronous commit failed");
+        }
+        self.commits.completed.push_back(Completed { offsets, callback, outcome });
+    }
+
+    /// Runs the callbacks of finished commits, oldest first.
+    pub(super) fn run_callbacks(&mut self) {
+        while let Some(completed) = self.commits.completed.pop_front() {
+            if let Some(callback) = completed.callback {
+                callback(&completed.offsets, completed.outcome);
+            }
+        }
+    }
+
+    /// Makes a commit. The first refusal decides the outcome; partitions that were not refused
+    /// are committed all the same.
+    fn send_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+        let managed = self.assignment.mode == Mode::Topics;
+        if managed {
+            self.check_may_commit()?;
+        }
+        let reference = if managed { self.member.reference() } else { self.member.outsider() };
+        let Some(reference) = reference else {
+            return Err(self.group_id().err().unwrap_or_else(commit_failed));
+        };
+        let offsets: Vec<OffsetToCommit> = offsets
+            .iter()
+            .map(|(partition, offset)| OffsetToCommit {
+                partition: partition.clone(),
+                offset: offset.offset(),
+                leader_epoch: -1,
+                metadata: offset.metadata_shared().clone(),
+            })
+            .collect();
+        let broker = self.broker.clone();
+        let outcomes = match broker.groups()?.commit(&reference, &offsets) {
+            Ok(outcomes) => outcomes,
+            Err(error) => return Err(self.commit_refused(error, managed)),
+        };
+        outcomes.into_iter().try_for_each(|(_, outcome)| outcome)
+    }
+
+    /// What a refusal of the whole commit means for the member.
+    fn commit_refused(&mut self, error: Error, managed: bool) -> Error {
+        match error.kind() {
+            ErrorKind::RebalanceInProgress => {
+                self.member.request_rejoin();
+                error
+            }
+            ErrorKind::UnknownMemberId
+            | ErrorKind::IllegalGeneration
+            | ErrorKind::GroupIdNotFound => {
+                if managed {
+                    self.member.put_out(error.kind() == ErrorKind::IllegalGeneration);
+                }
+                commit_failed().source(error)
+            }
+            _ => error,
+        }
+    }
+
+    /// When the next automatic commit is due, if there is one.
+    pub(super) fn next_auto_commit(&self) -> Option<Duration> {
+        let pausing = self.settings.auto_commit_interval.is_zero();
+        (self.settings.auto_commit && !pausing).then_some(self.commits.next_auto_commit)
+    }
+
+    /// Counts the interval from the present moment on.
+    pub(super) fn restart_auto_commit(&mut self) {
+        let now = self.broker.clock().monotonic();
+        self.commits.next_auto_commit = now.saturating_add(self.settings.auto_commit_interval);
+    }
+
+    /// The commit of a poll, or of `assign`, once the interval is over.
+    pub(super) fn auto_commit_if_due(&mut self, now: Now) {
+        if !self.settings.auto_commit || now.mono < self.commits.next_auto_commit {
+            return;
+        }
+        self.commits.next_auto_commit = now.mono.saturating_add(self.settings.auto_commit_interval);
+        if let Err(error) = self.auto_commit()
+            && error.is_retriable()
+        {
+            self.commits.next_auto_commit = now.mono.saturating_add(self.settings.retry_backoff);
+        }
+    }
+
+    /// The commit before partitions are given up, whatever the interval.
+    pub(super) fn auto_commit_before_rebalance(&mut self) {
+        if self.settings.auto_commit {
+            // A failure is logged; the rebalance goes on, as it does in Kafka once its time is up.
+            drop(self.auto_commit());
+        }
+    }
+
+    /// The commit of a close.
+    pub(super) fn auto_commit_at_close(&mut self) {
+        if self.settings.auto_commit {
+            self.run_callbacks();
+            drop(self.auto_commit());
+        }
+    }
+
+    fn auto_commit(&mut self) -> Result<()> {
+        let offsets = self.consumed();
+        if offsets.is_empty() || self.member.group_id().is_none() {
+            return Ok(());
+        }
+        self.send_commit(&offsets).inspect_err(|error| {
+            tracing::warn!(client = %self.client_id, %error, "an automatic commit failed");
+        })
+    }
+}
+
+fn check_offsets(offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+    match offsets.iter().find(|(_, offset)| offset.offset() < 0) {
+        None => Ok(()),
+        Some((partition, offset)) => {
+            Err(Error::new(ErrorKind::IllegalArgument, "an offset to commit is not negative")
+                .partition(partition.topic(), partition.partition())
+                .offset(offset.offset()))
+        }
+    }
+}

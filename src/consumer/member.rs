@@ -1,0 +1,300 @@
+//! What a consumer knows of its membership, and the one exchange that a turn makes.
+//!
+//! ```text
+//!            join          all joined         sync answered
+//! Unjoined ------> Preparing ------> Completing ------> Stable
+//!    ^                 ^                                  |
+//!    |                 +------- rebalance, rejoin --------+
+//!    +------- put out: session, poll interval, administrator (from any state)
+//! ```
+//! The states are those of Kafka's client. While `Stable` the generation may commit, also when
+//! the coordinator is rebalancing already; the rejoin is what ends that.
+
+use super::offsets::GroupMetadata;
+use crate::broker::Groups;
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::{JoinAnswer, Joined, LeavingMember, MemberRef, Protocol, SyncAnswer};
+use crate::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What every consumer calls the protocol of its group.
+pub(super) const PROTOCOL_TYPE: &str = "consumer";
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MemberState {
+    Unjoined,
+    Preparing,
+    Completing,
+    Stable,
+}
+
+/// What the coordinator gave.
+#[derive(Debug, Clone)]
+pub(super) struct Generation {
+    /// -1 for none.
+    pub id: i32,
+    /// Empty for none.
+    pub member_id: Arc<str>,
+}
+
+impl Generation {
+    fn none() -> Generation {
+        Generation { id: -1, member_id: "".into() }
+    }
+
+    /// The member was never in the group, or was put out.
+    pub fn is_lost(&self) -> bool {
+        self.id < 0 || self.member_id.is_empty()
+    }
+}
+
+/// How far a rejoin has come, between two turns.
+#[derive(Debug, Clone)]
+pub(super) enum Rejoin {
+    /// JoinGroup is to be sent.
+    Idle,
+    /// JoinGroup was sent; others are waited for.
+    Joining,
+    /// SyncGroup is to be sent.
+    Joined(Joined),
+    /// SyncGroup was sent; the leader is waited for.
+    Syncing,
+    /// The assignment is here, and the listener was not told, or failed.
+    Assigned(Arc<[u8]>),
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Others have to move first.
+    Waiting,
+    /// An exchange was made; there is more to do.
+    Moved,
+    /// The generation is complete, with this share.
+    Assigned(Arc<[u8]>),
+}
+
+/// The membership of one consumer.
+#[derive(Debug)]
+pub(super) struct Member {
+    group_id: Option<Arc<str>>,
+    pub state: MemberState,
+    pub generation: Generation,
+    /// Of the last completed rebalance.
+    known_as: Generation,
+    pub rejoin: Rejoin,
+    pub rejoin_needed: bool,
+    /// The listener is to be told before the next join.
+    pub prepare_needed: bool,
+    /// The topics that the last join named.
+    pub joined_topics: Option<BTreeSet<Arc<str>>>,
+    /// For a leader: what it assigned from.
+    pub shape: Option<GroupShape>,
+    leading: bool,
+    /// The coordinator rings the bell.
+    pub bell_known: bool,
+}
+
+/// The topics of a group and their partition counts, as the leader saw them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GroupShape {
+    pub topics: BTreeMap<Arc<str>, i32>,
+    /// The version of the metadata that the counts are from.
+    pub version: u64,
+}
+
+impl Member {
+    /// `group_id` may be empty: everything that needs a group is refused then.
+    pub fn new(group_id: Option<Arc<str>>) -> Member {
+        Member {
+            group_id: group_id.filter(|id| !id.is_empty()),
+            state: MemberState::Unjoined,
+            generation: Generation::none(),
+            known_as: Generation::none(),
+            rejoin: Rejoin::Idle,
+            rejoin_needed: true,
+            prepare_needed: true,
+            joined_topics: None,
+            shape: None,
+            leading: false,
+            bell_known: false,
+        }
+    }
+
+    pub fn group_id(&self) -> Option<&Arc<str>> {
+        self.group_id.as_ref()
+    }
+
+    pub fn metadata(&self, group_id: Arc<str>) -> GroupMetadata {
+        let Generation { id, member_id } = self.known_as.clone();
+        GroupMetadata::new(group_id, id, member_id)
+    }
+
+    pub fn request_rejoin(&mut self) {
+        self.rejoin_needed = true;
+    }
+
+    /// A join is needed or under way.
+    pub fn is_rejoining(&self) -> bool {
+        self.rejoin_needed || !matches!(self.rejoin, Rejoin::Idle)
+    }
+
+    /// A join or a sync is under way: commits are refused, and leaving loses the partitions.
+    pub fn is_rebalancing(&self) -> bool {
+        matches!(self.state, MemberState::Preparing | MemberState::Completing)
+    }
+
+    /// The coordinator has this member on one of its lists.
+    pub fn has_joined(&self) -> bool {
+        self.state != MemberState::Unjoined && !self.generation.member_id.is_empty()
+    }
+
+    /// Forgets the generation: the partitions are lost at the next turn.
+    pub fn put_out(&mut self, keep_member_id: bool) {
+        self.state = MemberState::Unjoined;
+        self.rejoin = Rejoin::Idle;
+        self.generation = match keep_member_id {
+            true => Generation { id: -1, member_id: self.generation.member_id.clone() },
+            false => Generation::none(),
+        };
+        self.rejoin_needed = true;
+        self.prepare_needed = true;
+    }
+
+    /// This member made the assignment of its generation.
+    pub fn leads(&self) -> bool {
+        self.leading
+    }
+
+    /// Takes the end of a rebalance as the identity to show.
+    pub fn settle(&mut self) {
+        self.known_as = self.generation.clone();
+    }
+
+    pub fn reference(&self) -> Option<MemberRef> {
+        Some(MemberRef {
+            group_id: self.group_id.clone()?,
+            member_id: self.generation.member_id.clone(),
+            group_instance_id: None,
+            generation_id: self.generation.id,
+        })
+    }
+
+    /// A commit from outside of any membership.
+    pub fn outsider(&self) -> Option<MemberRef> {
+        Some(MemberRef {
+            group_id: self.group_id.clone()?,
+            member_id: "".into(),
+            group_instance_id: None,
+            generation_id: -1,
+        })
+    }
+
+    /// Asks whether the generation stands. With `poll_deadline` it is a sign of life until then.
+    pub fn beat(&mut self, groups: &Groups, poll_deadline: Option<Duration>) -> Result<()> {
+        let Some(reference) = self.reference().filter(|_| self.has_joined()) else {
+            return Ok(());
+        };
+        if self.state != MemberState::Stable {
+            if let Some(deadline) = poll_deadline {
+                groups.touch(&reference.group_id, &reference.member_id, deadline);
+            }
+            return Ok(());
+        }
+        let Err(error) = groups.heartbeat(&reference, poll_deadline) else { return Ok(()) };
+        match error.kind() {
+            ErrorKind::RebalanceInProgress => self.request_rejoin(),
+            ErrorKind::UnknownMemberId => self.put_out(false),
+            ErrorKind::IllegalGeneration => self.put_out(true),
+            _ => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to JoinGroup, or to the question for it; `first` if it was just sent.
+    ///
+    /// # Errors
+    /// What the application has to hear of; the next turn joins anew.
+    pub fn joined(&mut self, answer: Result<JoinAnswer>, first: bool) -> Result<Step> {
+        match answer {
+            Ok(JoinAnswer::MemberIdRequired(member_id)) => {
+                self.generation = Generation { id: -1, member_id };
+                self.rejoin = Rejoin::Idle;
+                Ok(Step::Moved)
+            }
+            Ok(JoinAnswer::Pending) => {
+                self.rejoin = Rejoin::Joining;
+                Ok(if first { Step::Moved } else { Step::Waiting })
+            }
+            Ok(JoinAnswer::Joined(joined)) => {
+                self.state = MemberState::Completing;
+                self.leading = joined.is_leader();
+                self.generation =
+                    Generation { id: joined.generation_id, member_id: joined.member_id.clone() };
+                self.rejoin = Rejoin::Joined(joined);
+                Ok(Step::Moved)
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Takes the answer to SyncGroup, or to the question for it; `first` if it was just sent.
+    ///
+    /// # Errors
+    /// As [`Member::joined`].
+    pub fn synced(&mut self, answer: Result<SyncAnswer>, first: bool) -> Result<Step> {
+        match answer {
+            Ok(SyncAnswer::Pending) => {
+                self.rejoin = Rejoin::Syncing;
+                Ok(if first { Step::Moved } else { Step::Waiting })
+            }
+            Ok(SyncAnswer::Assigned(share)) => {
+                self.state = MemberState::Stable;
+                self.rejoin_needed = false;
+                self.rejoin = Rejoin::Assigned(share.clone());
+                Ok(Step::Assigned(share))
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: Error) -> Result<Step> {
+        self.rejoin = Rejoin::Idle;
+        self.rejoin_needed = true;
+        match error.kind() {
+            ErrorKind::UnknownMemberId => self.put_out(false),
+            ErrorKind::IllegalGeneration => self.put_out(true),
+            ErrorKind::RebalanceInProgress | ErrorKind::MemberIdRequired => {}
+            _ => {
+                self.state = MemberState::Unjoined;
+                return Err(error);
+            }
+        }
+        Ok(Step::Moved)
+    }
+
+    /// Leaves the group, if it is in one.
+    pub fn leave(&mut self, groups: &Groups) {
+        if let Some(reference) = self.reference().filter(|_| self.has_joined()) {
+            let leaving =
+                LeavingMember { member_id: reference.member_id.clone(), group_instance_id: None };
+            // Whoever is not in the group any more has nothing to leave, and a record that could
+            // not be stored is owed by the coordinator.
+            drop(groups.leave(&reference.group_id, &[leaving]));
+        }
+        self.put_out(false);
+        self.joined_topics = None;
+        self.shape = None;
+    }
+}
+
+/// The protocols of a join: one subscription under the name of each assignor.
+pub(super) fn protocols(assignors: &[&'static str], subscription: Vec<u8>) -> Vec<Protocol> {
+    let metadata: Arc<[u8]> = subscription.into();
+    assignors
+        .iter()
+        .map(|name| Protocol { name: Arc::from(*name), metadata: metadata.clone() })
+        .collect()
+}
