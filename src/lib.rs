@@ -5,6 +5,7 @@ mod admin;
 mod broker;
 #[allow(dead_code)] // Used as the modules above it are added.
 mod config;
+mod consumer;
 mod error;
 #[allow(dead_code, unused_imports)] // Used as the modules above it are added.
 mod group;
@@ -16,11 +17,16 @@ pub mod storage;
 mod sync;
 pub mod time;
 pub mod topic;
-pub use admin::{Admin, ListedOffset, OffsetSpec, TopicDescription, TopicListing};
+pub use admin::{Admin, TopicDescription, TopicListing};
 pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
 pub use config::{
     Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,
     IsolationLevel, OffsetReset, ProducerConfig, TopicConfig,
+};
+pub use consumer::{
+    Consumer, ConsumerContext, ConsumerRecord, ConsumerRecords, GroupMetadata, ListenerError,
+    OffsetAndMetadata, OffsetAndTimestamp, OwnedConsumerRecord, ReadFrom, Reader,
+    RebalanceListener, RecordsIter, SharedRecord, WakeupHandle,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use topic::TopicPartition;

@@ -1,0 +1,423 @@
+//! Reading: subscriptions, positions, polls, commits, and what a member of a group does.
+//!
+//! A [`Consumer`] moves forward only inside its own calls: each poll takes turns, each turn makes
+//! at most one exchange with the group's coordinator, runs what is due, and fetches. There is no
+//! thread and nothing is fetched ahead. Order of steps and outcomes are those of Kafka's Java
+//! client (`ClassicKafkaConsumer`), which the module names where an order matters.
+
+mod assignment;
+mod batches;
+mod commits;
+mod fetch;
+mod listener;
+mod lookups;
+mod member;
+mod offsets;
+mod poll;
+mod positions;
+mod reader;
+mod rebalance;
+mod records;
+mod wakeup;
+
+
+pub use listener::{ConsumerContext, ListenerError, RebalanceListener};
+pub use offsets::{GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp};
+pub use reader::{ReadFrom, Reader};
+pub use records::{
+    ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
+};
+pub use wakeup::WakeupHandle;
+
+use crate::broker::{Broker, BrokerInner};
+use crate::config::{ConsumerConfig, ConsumerSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
+use crate::topic::TopicPartition;
+use assignment::{Assignment, Mode};
+use commits::Commits;
+use fetch::Fetcher;
+use member::Member;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+use wakeup::Alarm;
+
+/// Reads topics, alone or as a member of a group.
+///
+/// A consumer is for one thread at a time, which `&mut self` checks; [`Consumer::wakeup_handle`]
+/// reaches it from others. As a member it must be polled at least every `max.poll.interval.ms`.
+/// Dropping it leaves the group at once and commits nothing; [`Consumer::close`] also commits,
+/// where auto-commit is on, and tells the listener.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use topiclite::{Broker, ConsumerConfig, OffsetReset};
+///
+/// let broker = Broker::open("data")?;
+/// let config = ConsumerConfig::new("billing").auto_offset_reset(OffsetReset::Earliest);
+/// let mut consumer = broker.consumer(config)?;
+/// consumer.subscribe(&["orders"])?;
+/// for record in &consumer.poll(Duration::from_secs(1))? {
+///     println!("{}-{}: {:?}", record.partition(), record.offset(), record.value());
+/// }
+/// consumer.commit_sync()?;
+/// consumer.close()?;
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+pub struct Consumer {
+    broker: Arc<BrokerInner>,
+    settings: ConsumerSettings,
+    client_id: Arc<str>,
+    alarm: Arc<Alarm>,
+    assignment: Assignment,
+    member: Member,
+    listener: Option<Box<dyn RebalanceListener>>,
+    commits: Commits,
+    fetcher: Fetcher,
+    /// The versions of subscription and metadata under which wrong names were complained of.
+    names_seen: Option<(u64, u64)>,
+    closed: bool,
+}
+
+impl Broker {
+    /// A consumer: a member of a group, or a reader of partitions that it is told.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`] for a refused setting, [`ErrorKind::Kafka`] for settings that
+    /// contradict each other, [`ErrorKind::Closed`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use topiclite::{Broker, ConsumerConfig, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// broker.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// let mut consumer = broker.consumer(ConsumerConfig::new("billing"))?;
+    /// consumer.subscribe(&["orders"])?;
+    /// assert!(consumer.poll(Duration::ZERO)?.is_empty());
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn consumer(&self, config: ConsumerConfig) -> Result<Consumer> {
+        Consumer::new(self.inner().clone(), &config)
+    }
+
+    /// A reader of one partition, for code that wants no consumer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`], [`ErrorKind::IllegalArgument`] for a negative
+    /// offset.
+    pub fn reader(&self, topic: &str, partition: i32, from: ReadFrom) -> Result<Reader> {
+        Reader::new(self.inner().clone(), topic, partition, from)
+    }
+}
+
+impl Consumer {
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`], [`ErrorKind::Kafka`] for settings that contradict each
+    /// other, [`ErrorKind::Closed`].
+    pub(crate) fn new(broker: Arc<BrokerInner>, config: &ConsumerConfig) -> Result<Consumer> {
+        broker.check_open()?;
+        let mut settings = ConsumerSettings::resolve(config)?;
+        // An attached directory takes no commits, so there is nothing to try every few seconds.
+        settings.auto_commit &= !broker.is_attached();
+        let group = settings.group_id.as_deref().map(Arc::from);
+        let client_id = match settings.client_id.as_str() {
+            "" => {
+                let group = settings.group_id.as_deref().unwrap_or("null");
+                format!("consumer-{group}-{}", broker.next_client_number())
+            }
+            id => id.to_owned(),
+        };
+        let now = broker.clock().monotonic();
+        Ok(Consumer {
+            commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
+            member: Member::new(group),
+            client_id: client_id.into(),
+            alarm: Alarm::new(),
+            assignment: Assignment::default(),
+            listener: None,
+            fetcher: Fetcher::default(),
+            names_seen: None,
+            closed: false,
+            broker,
+            settings,
+        })
+    }
+
+    /// Subscribes to `topics`, instead of those before; without a listener, also where there was
+    /// one. The group assigns partitions in later polls. A topic that does not exist is waited
+    /// for. No topics at all is the same as [`Consumer::unsubscribe`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidGroupId`] without a group, [`ErrorKind::IllegalArgument`] for a blank
+    /// name, [`ErrorKind::IllegalState`] after [`Consumer::assign`] or with an empty list of
+    /// assignors. A name that no topic can have is [`ErrorKind::InvalidTopic`] of the next poll.
+    pub fn subscribe(&mut self, topics: &[impl AsRef<str>]) -> Result<()> {
+        self.subscribe_inner(topics, None)
+    }
+
+    /// [`Consumer::subscribe`] with a listener, which is told of every change of the assignment.
+    ///
+    /// # Errors
+    /// As [`Consumer::subscribe`].
+    pub fn subscribe_with(
+        &mut self,
+        topics: &[impl AsRef<str>],
+        listener: impl RebalanceListener + 'static,
+    ) -> Result<()> {
+        self.subscribe_inner(topics, Some(Box::new(listener)))
+    }
+
+    fn subscribe_inner(
+        &mut self,
+        topics: &[impl AsRef<str>],
+        listener: Option<Box<dyn RebalanceListener>>,
+    ) -> Result<()> {
+        self.check_open()?;
+        self.group_id()?;
+        if topics.is_empty() {
+            return self.unsubscribe();
+        }
+        if topics.iter().any(|topic| topic.as_ref().trim().is_empty()) {
+            let fault = "a topic to subscribe to has a name";
+            return Err(Error::new(ErrorKind::IllegalArgument, fault));
+        }
+        if self.settings.assignors.is_empty() {
+            let fault = "partition.assignment.strategy names no assignor";
+            return Err(Error::new(ErrorKind::IllegalState, fault));
+        }
+        // The listener belongs to the last call, also when the mode is refused: as in Kafka.
+        self.listener = listener;
+        self.assignment.enter(Mode::Topics)?;
+        let topics: BTreeSet<Arc<str>> = topics.iter().map(|topic| topic.as_ref().into()).collect();
+        self.assignment.set_topics(topics);
+        Ok(())
+    }
+
+    /// Reads exactly these partitions, without taking part in the group's rebalances. Position and
+    /// pause of partitions that were assigned before are kept. No partitions at all is the same
+    /// as [`Consumer::unsubscribe`].
+    ///
+    /// With a group, positions begin at its committed offsets, and commits are taken as long as
+    /// the group has no members.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalArgument`] for a blank topic, [`ErrorKind::IllegalState`] after
+    /// [`Consumer::subscribe`].
+    pub fn assign(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.check_open()?;
+        if partitions.is_empty() {
+            return self.unsubscribe();
+        }
+        if partitions.iter().any(|partition| partition.topic().trim().is_empty()) {
+            let fault = "a partition to assign has a topic";
+            return Err(Error::new(ErrorKind::IllegalArgument, fault));
+        }
+        self.assignment.enter(Mode::Partitions)?;
+        // No rebalance will commit what is given up here.
+        self.auto_commit_if_due(self.broker.clock().now());
+        let partitions = partitions.iter().cloned().collect();
+        self.assignment.set_partitions(partitions, self.alarm.bell());
+        Ok(())
+    }
+
+    /// Gives up topics and partitions, and leaves the group. Commits nothing.
+    ///
+    /// # Errors
+    /// What the listener fails with. The assignment is empty then, but the subscription and the
+    /// membership stand, as in Kafka; a second call ends them.
+    pub fn unsubscribe(&mut self) -> Result<()> {
+        self.check_open()?;
+        self.leave_prepare()?;
+        self.leave_group();
+        self.assignment.clear(self.alarm.bell());
+        Ok(())
+    }
+
+    /// The assigned partitions. A change of the subscription shows here only once the group has
+    /// rebalanced, in a poll.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn assignment(&self) -> Result<BTreeSet<TopicPartition>> {
+        self.check_open()?;
+        Ok(self.assignment.partitions().cloned().collect())
+    }
+
+    /// The topics subscribed to; none in the mode of [`Consumer::assign`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn subscription(&self) -> Result<BTreeSet<Arc<str>>> {
+        self.check_open()?;
+        Ok(self.assignment.topics().clone())
+    }
+
+    /// Returns no records of these partitions until [`Consumer::resume`]. The position, the
+    /// ownership and the membership stay; a rebalance forgets it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] for a partition that is not assigned.
+    pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.set_paused(partitions, true)
+    }
+
+    /// Takes [`Consumer::pause`] back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] for a partition that is not assigned.
+    pub fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.set_paused(partitions, false)
+    }
+
+    fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> Result<()> {
+        self.check_open()?;
+        for partition in partitions {
+            self.assignment.assigned_mut(partition)?.paused = paused;
+        }
+        Ok(())
+    }
+
+    /// The partitions that are paused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn paused(&self) -> Result<BTreeSet<TopicPartition>> {
+        self.check_open()?;
+        let paused = self.assignment.slots().filter(|(_, slot)| slot.paused);
+        Ok(paused.map(|(partition, _)| partition.clone()).collect())
+    }
+
+    /// Has the next poll rebalance the group. Without effect in the mode of
+    /// [`Consumer::assign`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] without a group.
+    pub fn enforce_rebalance(&mut self) -> Result<()> {
+        self.check_open()?;
+        if self.settings.group_id.is_none() {
+            let fault = "a consumer without a group.id has no group to rebalance";
+            return Err(Error::new(ErrorKind::IllegalState, fault));
+        }
+        self.member.request_rejoin();
+        Ok(())
+    }
+
+    /// Generation and member id as of the last rebalance that was completed here. They are kept
+    /// when the membership is lost, as by Kafka's classic client.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidGroupId`] without a group.
+    pub fn group_metadata(&self) -> Result<GroupMetadata> {
+        self.check_open()?;
+        let group_id = self.group_id()?.clone();
+        Ok(self.member.metadata(group_id))
+    }
+
+    /// A handle that interrupts this consumer from any thread.
+    pub fn wakeup_handle(&self) -> WakeupHandle {
+        self.alarm.handle()
+    }
+
+    /// [`Consumer::close_timeout`] with 30 seconds.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(&mut self) -> Result<()> {
+        self.close_timeout(Duration::from_secs(30))
+    }
+
+    /// Commits, where auto-commit is on, tells the listener that the partitions go, and leaves
+    /// the group. A second call does nothing. `timeout` bounds what has to be waited for; here
+    /// that is only a sync, if the offsets topic asks for one.
+    ///
+    /// Without auto-commit the callbacks of asynchronous commits that were not run yet are not
+    /// run, as in Kafka; the commits themselves were made.
+    ///
+    /// Departure: the group is left also when the listener fails. Kafka's client stays in it
+    /// until its session ends.
+    ///
+    /// # Errors
+    /// What the listener failed with, as the source of [`ErrorKind::Kafka`]. The consumer is
+    /// closed all the same.
+    pub fn close_timeout(&mut self, timeout: Duration) -> Result<()> {
+        let _every_step_is_inline = timeout;
+        if self.closed {
+            return Ok(());
+        }
+        self.alarm.silence();
+        self.auto_commit_at_close();
+        let outcome = self.leave_prepare();
+        self.retire(self.settings.leave_on_close);
+        outcome.map_err(|error| {
+            Error::new(ErrorKind::Kafka, format!("the consumer did not close cleanly: {error}"))
+                .source(error)
+        })
+    }
+
+    /// Vanishes as if the process had died (feature `testing`): no commit, no leaving, no
+    /// callback. The member counts until its session ends.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn kill(mut self) {
+        self.retire(false);
+    }
+
+    /// The last step of every end.
+    fn retire(&mut self, leave: bool) {
+        self.closed = true;
+        match leave {
+            true => self.leave_group(),
+            false => self.fall_silent(),
+        }
+        self.assignment.clear(self.alarm.bell());
+        self.broker.unwatch_metadata(self.alarm.bell());
+        self.listener = None;
+        self.commits.forget();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            true => Err(Error::new(ErrorKind::Closed, "this consumer is closed")),
+            false => Ok(()),
+        }
+    }
+
+    /// The group, for what needs one.
+    fn group_id(&self) -> Result<&Arc<str>> {
+        self.member.group_id().ok_or_else(|| {
+            let fault = "this needs a group; set group.id, with at least one character";
+            Error::new(ErrorKind::InvalidGroupId, fault)
+        })
+    }
+
+    /// Fails if somebody asked for it.
+    fn check_wakeup(&self) -> Result<()> {
+        match self.alarm.take() {
+            true => Err(Error::new(ErrorKind::Wakeup, "a wakeup handle interrupted the call")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Consumer {
+    /// Leaves the group at once. Commits nothing, calls nobody back, and waits for nothing.
+    fn drop(&mut self) {
+        if !self.closed {
+            self.retire(true);
+        }
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("client_id", &self.client_id)
+            .field("group_id", &self.settings.group_id)
+            .field("topics", self.assignment.topics())
+            .field("partitions", &self.assignment.partitions().collect::<Vec<_>>())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,271 @@
+//! Reading one partition without a group, a subscription or a configuration.
+
+use super::batches::{AbortedFilter, Partial, Walk};
+use super::poll::ATTACHED_INTERVAL;
+use super::records::{ConsumerRecord, ConsumerRecords};
+use super::wakeup::{Alarm, WakeupHandle};
+use crate::broker::{BrokerInner, Partition};
+use crate::config::IsolationLevel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Cursor;
+use crate::sync::Arc;
+use crate::topic::TopicPartition;
+use std::fmt;
+use std::time::Duration;
+
+const RECORDS_MAX: usize = 500;
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Where a [`Reader`] starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadFrom {
+    /// At the first record.
+    Beginning,
+    /// Behind the last record.
+    End,
+    /// At this offset, or at the first one behind it that the log has.
+    Offset(i64),
+    /// At the first record that has at least this timestamp, in milliseconds since 1970; at the
+    /// end if there is none.
+    Timestamp(i64),
+    /// So many offsets before the end, or at the beginning if there are not so many.
+    Last(u64),
+}
+
+/// Reads one partition, from a place on, at its own pace: for code that wants no consumer at all.
+/// Works on an attached directory too.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use topiclite::{Broker, ReadFrom};
+///
+/// let broker = Broker::attach("data")?;
+/// let mut reader = broker.reader("orders", 0, ReadFrom::Beginning)?;
+/// while let Some(record) = reader.next(Duration::ZERO)? {
+///     println!("{} {:?}", record.offset(), record.value());
+/// }
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+pub struct Reader {
+    broker: Arc<BrokerInner>,
+    name: TopicPartition,
+    partition: Partition,
+    isolation: IsolationLevel,
+    records_max: usize,
+    position: i64,
+    cursor: Cursor,
+    partial: Option<Partial>,
+    bytes_per_record: usize,
+    alarm: Arc<Alarm>,
+    watched: bool,
+    /// What `next` lends.
+    current: ConsumerRecords,
+}
+
+impl Reader {
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`], and those of opening the log.
+    pub(crate) fn new(
+        broker: Arc<BrokerInner>,
+        topic: &str,
+        partition: i32,
+        from: ReadFrom,
+    ) -> Result<Reader> {
+        let found = broker.topic(topic)?.partition(partition)?;
+        let mut reader = Reader {
+            broker,
+            name: TopicPartition::new(topic, partition),
+            partition: found,
+            isolation: IsolationLevel::ReadUncommitted,
+            records_max: RECORDS_MAX,
+            position: 0,
+            cursor: Cursor::new(0),
+            partial: None,
+            bytes_per_record: READ_BYTES_MAX / RECORDS_MAX,
+            alarm: Alarm::new(),
+            watched: false,
+            current: ConsumerRecords::default(),
+        };
+        reader.seek(from)?;
+        Ok(reader)
+    }
+
+    /// Which records to see. [`IsolationLevel::ReadUncommitted`] unless it is set.
+    pub fn isolation_level(mut self, isolation: IsolationLevel) -> Reader {
+        self.isolation = isolation;
+        self
+    }
+
+    /// The most records that one [`Reader::read`] returns, at least 1. 500 unless it is set.
+    pub fn max_records(mut self, count: usize) -> Reader {
+        self.records_max = count.max(1);
+        self
+    }
+
+    /// Goes elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalArgument`] for a negative offset; those of looking up a time.
+    pub fn seek(&mut self, from: ReadFrom) -> Result<()> {
+        let log = &self.partition;
+        let (start, end) = (log.log_start_offset()?, log.end_for(self.isolation)?);
+        let position = match from {
+            ReadFrom::Beginning => start,
+            ReadFrom::End => end,
+            ReadFrom::Offset(offset) if offset < 0 => {
+                let fault = "an offset to read from is not negative";
+                return Err(Error::new(ErrorKind::IllegalArgument, fault)
+                    .partition(self.name.topic(), self.name.partition())
+                    .offset(offset));
+            }
+            ReadFrom::Offset(offset) => offset.max(start),
+            ReadFrom::Timestamp(time) => {
+                log.offset_for_time(time, end)?.map_or(end, |(offset, _)| offset)
+            }
+            ReadFrom::Last(count) => {
+                end.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)).max(start)
+            }
+        };
+        self.position = position;
+        self.cursor = Cursor::new(position);
+        self.partial = None;
+        Ok(())
+    }
+
+    /// The offset of the next record.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The end of the partition at this moment, as the isolation level sees it.
+    ///
+    /// # Errors
+    /// Those of opening the log.
+    pub fn end_offset(&self) -> Result<i64> {
+        self.partition.end_for(self.isolation)
+    }
+
+    /// Returns records as soon as there are any; none once `timeout` is over.
+    ///
+    /// Records that were deleted before they were read are passed over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::CorruptRecord`] with the offset, until it is sought past;
+    /// [`ErrorKind::OffsetOutOfRange`] beyond the end; [`ErrorKind::Wakeup`];
+    /// [`ErrorKind::UnknownTopicOrPartition`] once the topic is deleted.
+    pub fn read(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
+        self.read_up_to(self.records_max, timeout)
+    }
+
+    /// Returns one record, `None` once `timeout` is over.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<ConsumerRecord<'_>>> {
+        self.current = self.read_up_to(1, timeout)?;
+        Ok(self.current.iter().next())
+    }
+
+    /// A handle that interrupts this reader from any thread.
+    pub fn wakeup_handle(&self) -> WakeupHandle {
+        self.alarm.handle()
+    }
+
+    fn read_up_to(&mut self, records_max: usize, timeout: Duration) -> Result<ConsumerRecords> {
+        let clock = self.broker.clock().clone();
+        let deadline = match timeout.is_zero() {
+            true => Duration::ZERO,
+            false => clock.monotonic().saturating_add(timeout),
+        };
+        loop {
+            if self.alarm.take() {
+                return Err(Error::new(ErrorKind::Wakeup, "a wakeup handle interrupted the call"));
+            }
+            self.broker.check_open()?;
+            let records = self.take(records_max)?;
+            if !records.is_empty() || timeout.is_zero() {
+                return Ok(records);
+            }
+            let bell = self.alarm.bell();
+            if self.partition.watch(bell, self.position, self.isolation)? {
+                continue;
+            }
+            self.watched = true;
+            let mut until = deadline;
+            if self.broker.is_attached() {
+                until = until.min(clock.monotonic().saturating_add(ATTACHED_INTERVAL));
+            }
+            let finite = (until != Duration::MAX).then_some(until);
+            let rang = clock.park(bell, finite);
+            if !rang && (finite.is_none() || clock.monotonic() >= deadline) {
+                return Ok(records);
+            }
+        }
+    }
+
+    /// Takes what is there, and moves on over what is never returned.
+    fn take(&mut self, records_max: usize) -> Result<ConsumerRecords> {
+        let mut records = ConsumerRecords::default();
+        let start = self.partition.log_start_offset()?;
+        if self.position < start {
+            self.position = start;
+            self.cursor = Cursor::new(start);
+            self.partial = None;
+        }
+        while records.is_empty() {
+            let wanted = records_max.saturating_mul(self.bytes_per_record).min(READ_BYTES_MAX);
+            let position = self.position;
+            let chunk = self.partition.read(&mut self.cursor, wanted, self.isolation)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let aborted = (self.isolation == IsolationLevel::ReadCommitted)
+                .then(|| AbortedFilter::new(&self.partition, position, chunk.next_offset()));
+            let walk = Walk {
+                partition: &self.name,
+                position,
+                partial: self.partial.take(),
+                records_max,
+                trusted: chunk.is_own(),
+                aborted,
+            };
+            let walked = walk.over(&chunk, &mut records).inspect_err(|_| {
+                self.cursor = Cursor::new(position);
+            })?;
+            self.cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
+            self.partial = walked.partial;
+            self.position = walked.position;
+            if walked.records > 0 {
+                if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
+                    self.bytes_per_record = bytes;
+                }
+                records.set_next(&self.name, walked.position);
+            } else if let Some(fault) = walked.fault {
+                let error: Error = fault.into();
+                return Err(error
+                    .partition(self.name.topic(), self.name.partition())
+                    .offset(walked.position));
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.watched {
+            self.partition.unwatch(self.alarm.bell());
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("partition", &self.name)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
