@@ -20,7 +20,6 @@ mod rebalance;
 mod records;
 mod wakeup;
 
-
 pub use listener::{ConsumerContext, ListenerError, RebalanceListener};
 pub use offsets::{GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp};
 pub use reader::{ReadFrom, Reader};
