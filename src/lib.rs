@@ -10,6 +10,7 @@ mod error;
 #[allow(dead_code, unused_imports)] // Used as the modules above it are added.
 mod group;
 mod log;
+mod producer;
 pub mod record;
 #[doc(hidden)]
 pub mod storage;
@@ -29,4 +30,8 @@ pub use consumer::{
     RebalanceListener, RecordsIter, SharedRecord, WakeupHandle,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use producer::{
+    DeliveryError, Producer, ProducerRecord, RecordMetadata, SendError, SendFuture,
+};
+pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
 pub use topic::TopicPartition;

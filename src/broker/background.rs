@@ -28,8 +28,8 @@ pub(super) struct WorkQueue {
     /// Logs with unsynced records, by the end of their interval.
     flushes: Mutex<TimerQueue<Weak<Log>>>,
     pub flush_bell: Event,
-    /// What clients ask of the flusher.
-    calls: Mutex<VecDeque<FlushTask>>,
+    /// What clients ask of the flusher; `None` after the end.
+    calls: Mutex<Option<VecDeque<FlushTask>>>,
 }
 
 impl WorkQueue {
@@ -41,7 +41,7 @@ impl WorkQueue {
             soon_bell: Event::new(),
             flushes: Mutex::new(TimerQueue::new()),
             flush_bell: Event::new(),
-            calls: Mutex::new(VecDeque::new()),
+            calls: Mutex::new(Some(VecDeque::new())),
         }
     }
 
@@ -70,19 +70,30 @@ impl WorkQueue {
         }
     }
 
-    /// Has `task` run as soon as the flusher gets to it.
-    pub fn call(&self, task: FlushTask) {
-        self.calls.lock().push_back(task);
+    /// Has `task` run as soon as the flusher gets to it; gives it back after the end.
+    pub fn call(&self, task: FlushTask) -> Option<FlushTask> {
+        match &mut *self.calls.lock() {
+            Some(calls) => calls.push_back(task),
+            None => return Some(task),
+        }
         self.flush_bell.ring();
+        None
     }
 
     /// Runs what clients asked for.
     pub fn run_calls(&self) {
         loop {
             // The lock is given up before the task runs: it may ask for more.
-            let Some(task) = self.calls.lock().pop_front() else { return };
+            let next = self.calls.lock().as_mut().and_then(VecDeque::pop_front);
+            let Some(task) = next else { return };
             task();
         }
+    }
+
+    /// Runs what clients asked for, and takes no more.
+    pub fn end_calls(&self) {
+        let calls = self.calls.lock().take();
+        calls.into_iter().flatten().for_each(|task| task());
     }
 
     /// Prepares pages and seals segments until nothing is asked for. Returns whether there was
@@ -125,7 +136,7 @@ impl WorkQueue {
 
     /// When the next flush is due.
     pub fn next_flush(&self) -> Option<Duration> {
-        if !self.calls.lock().is_empty() {
+        if self.calls.lock().as_ref().is_some_and(|calls| !calls.is_empty()) {
             return Some(Duration::ZERO);
         }
         self.flushes.lock().next_deadline()

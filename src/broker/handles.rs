@@ -5,7 +5,9 @@ use super::health::Health;
 use super::inner::BrokerInner;
 use super::options::BrokerOptions;
 use crate::admin::Admin;
+use crate::config::ProducerConfig;
 use crate::error::Result;
+use crate::producer::Producer;
 use crate::sync::Arc;
 use crate::time::Clock;
 use std::path::Path;
@@ -75,6 +77,16 @@ impl Broker {
     /// Topics, their settings and borders, groups.
     pub fn admin(&self) -> Admin {
         Admin::new(self.0.clone())
+    }
+
+    /// Makes a producer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for settings that are refused
+    /// or contradict each other, and [`ErrorKind::Kafka`](crate::ErrorKind::Kafka) over it where
+    /// the Java client wraps it so; [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    pub fn producer(&self, config: ProducerConfig) -> Result<Producer> {
+        Producer::new(self.0.clone(), &config)
     }
 
     /// The clock that everything in this broker goes by.

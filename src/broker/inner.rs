@@ -221,9 +221,11 @@ impl Shared {
     }
 
     /// Runs `task` soon on the flusher's thread, for what has to wait for a sync; inside a call
-    /// that lets time pass where time is virtual.
+    /// that lets time pass where time is virtual. After a close it is run here.
     pub fn call_flusher(&self, task: FlushTask) {
-        self.queue.call(task);
+        if let Some(task) = self.queue.call(task) {
+            task();
+        }
     }
 
     /// Runs `task` once, on the timer thread or inside a call that lets virtual time pass.
@@ -325,6 +327,8 @@ impl BrokerInner {
             return Ok(());
         }
         self.threads.stop(&self.shared);
+        // Whoever waits for a sync gets its answer.
+        self.shared.queue.end_calls();
         let outcome = self.shared.close_directory();
         self.shared.release();
         outcome?;

@@ -19,6 +19,7 @@ mod values;
 
 pub use broker::BrokerConfig;
 pub use consumer::ConsumerConfig;
+#[allow(unused_imports)] // The consumer is added later.
 pub(crate) use consumer::ConsumerSettings;
 pub use describe::{ConfigEntry, ConfigSource};
 pub(crate) use log::{Compression, LogConfig};

@@ -175,10 +175,6 @@ impl Batch {
         start..self.bytes.len()
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The bytes of a span. Spans come from `copy`, and the buffer only grows.
     fn span(&self, span: &Range<usize>) -> &[u8] {
         self.bytes.get(span.clone()).unwrap_or_default()
@@ -189,14 +185,18 @@ impl Batch {
         std::str::from_utf8(self.span(&header.name)).unwrap_or_default()
     }
 
-    /// The records as the log takes them. `headers` is room for what they borrow.
-    pub fn inputs<'b>(&'b self, headers: &'b mut Vec<HeaderInput<'b>>) -> Vec<RecordInput<'b>> {
-        headers.extend(self.headers.iter().map(|header| HeaderInput {
-            name: self.name(header),
-            value: header.value.as_ref().map(|value| self.span(value)),
-        }));
-        let headers: &'b [HeaderInput<'b>] = headers;
-        self.entries
+    /// Hands the records out as the log takes them.
+    pub fn with_inputs<R>(&self, use_them: impl FnOnce(&[RecordInput<'_>]) -> R) -> R {
+        let headers: Vec<HeaderInput<'_>> = self
+            .headers
+            .iter()
+            .map(|header| HeaderInput {
+                name: self.name(header),
+                value: header.value.as_ref().map(|value| self.span(value)),
+            })
+            .collect();
+        let inputs: Vec<RecordInput<'_>> = self
+            .entries
             .iter()
             .map(|entry| RecordInput {
                 timestamp: entry.timestamp,
@@ -204,14 +204,15 @@ impl Batch {
                 value: entry.value.as_ref().map(|value| self.span(value)),
                 headers: headers.get(entry.headers.clone()).unwrap_or_default(),
             })
-            .collect()
+            .collect();
+        use_them(&inputs)
     }
 
     /// All outcomes of a batch that failed as a whole.
     pub fn all_failed(&self, lane: &Lane, error: &Error) -> Vec<Outcome> {
-        let mut headers = Vec::new();
-        let inputs = self.inputs(&mut headers);
-        inputs.iter().map(|input| Err(lane.failed(error.clone(), owned(input)))).collect()
+        self.with_inputs(|inputs| {
+            inputs.iter().map(|input| Err(lane.failed(error.clone(), owned(input)))).collect()
+        })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The outcome of a send: known already, waiting for a sync, or of a batch that is not stored yet.
 
+use super::Inner;
 use super::batch::Lane;
 use super::record::{DeliveryError, RecordMetadata};
-use super::Inner;
 use crate::record::OwnedRecord;
 use crate::sync::{Arc, Mutex, Weak};
 use crate::time::Event;
@@ -113,8 +113,8 @@ impl Future for SendFuture {
     /// Under a virtual clock there is none, so that a sync is done here.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Stage::Unsynced(unsynced) = &self.0 {
-            let now = unsynced.producer.clock().is_virtual()
-                || unsynced.lane.is_durable(unsynced.upto());
+            let now =
+                unsynced.producer.clock().is_virtual() || unsynced.lane.is_durable(unsynced.upto());
             match std::mem::replace(&mut self.0, Stage::Spent) {
                 Stage::Unsynced(unsynced) if now => return Poll::Ready(unsynced.sync()),
                 Stage::Unsynced(unsynced) => {

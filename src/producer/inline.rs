@@ -306,9 +306,10 @@ impl Inner {
     ) {
         let known = self.settings.acks != Acks::None;
         let base_offset = if known { appended.base_offset } else { -1 };
+        let append_time = appended.log_append_time.then_some(appended.timestamp);
         outcomes.extend(records.iter().enumerate().map(|(i, record)| {
             let index = if known { i } else { 0 };
-            Ok(metadata_of(lane, record, base_offset, index, appended.append_time))
+            Ok(metadata_of(lane, record, base_offset, index, append_time))
         }));
     }
 }

@@ -1,11 +1,11 @@
 //! Sending later: batches that fill up, their deadlines, memory, retries.
 
+use super::Inner;
 use super::batch::{Batch, Lane, LaneState, batch_charge, owned, refused_batch};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture};
 use super::record::{RecordMetadata, size_upper_bound};
 use super::topics::Found;
-use super::Inner;
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::AppendOptions;
@@ -280,11 +280,7 @@ impl Inner {
             // Nothing may join a batch that was tried.
             batch.closed = true;
             batch.attempts += 1;
-            let mut headers = Vec::new();
-            let inputs = batch.inputs(&mut headers);
-            let mut stored = self.store(lane, &inputs, now.wall_ms);
-            drop(inputs);
-            drop(headers);
+            let mut stored = batch.with_inputs(|inputs| self.store(lane, inputs, now.wall_ms));
             if let Some(error) = stored.retriable.take() {
                 match self.next_attempt(&batch, now.mono) {
                     Some(at) => {
@@ -294,7 +290,10 @@ impl Inner {
                         self.wake_at(at, lane);
                         break;
                     }
-                    None => stored.outcomes = batch.all_failed(lane, &self.given_up(&batch, error, now.mono)),
+                    None => {
+                        stored.outcomes =
+                            batch.all_failed(lane, &self.given_up(&batch, error, now.mono))
+                    }
                 }
             }
             state.not_before = None;
@@ -353,9 +352,7 @@ impl Inner {
 
     /// Appends a batch that is not tried again.
     pub(super) fn store_last(&self, lane: &Arc<Lane>, batch: Batch, now_ms: i64) {
-        let mut headers = Vec::new();
-        let stored = self.store(lane, &batch.inputs(&mut headers), now_ms);
-        drop(headers);
+        let stored = batch.with_inputs(|inputs| self.store(lane, inputs, now_ms));
         self.push_completion(lane, batch, stored);
     }
 
@@ -434,7 +431,10 @@ impl Inner {
             })),
             Err(error) => {
                 let fault = |record: &RecordInput<'_>| match faulty {
-                    true => lane.log.check_record(record, now_ms).err(),
+                    true => {
+                        let has_key = record.key.is_some();
+                        lane.log.check_record(has_key, record.timestamp, now_ms).err()
+                    }
                     false => None,
                 };
                 stored.outcomes.extend(refused_batch(lane, records, &error, fault));

@@ -77,9 +77,10 @@ impl Producer {
     pub(crate) fn new(broker: Arc<BrokerInner>, config: &ProducerConfig) -> Result<Producer> {
         broker.check_open()?;
         let settings = config.settings()?;
-        let client_id = settings.client_id.clone().unwrap_or_else(|| {
-            format!("producer-{}", NEXT_CLIENT.fetch_add(1, Ordering::Relaxed))
-        });
+        let client_id = settings
+            .client_id
+            .clone()
+            .unwrap_or_else(|| format!("producer-{}", NEXT_CLIENT.fetch_add(1, Ordering::Relaxed)));
         Ok(Producer(Arc::new(Inner {
             broker,
             settings,
@@ -227,10 +228,10 @@ impl Inner {
     #[inline]
     fn check_open(&self) -> Result<()> {
         // Acquire: pairs with the Release in `close`.
-        match self.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(self.closed_error()),
+        if self.closed.load(Ordering::Acquire) {
+            return Err(self.closed_error());
         }
+        self.broker.check_open()
     }
 
     #[cold]

@@ -1,7 +1,7 @@
 //! What a producer sends, what comes back, and what comes back when it does not work.
 
 use crate::error::{Error, ErrorKind};
-use crate::record::{HeaderInput, OwnedHeader, OwnedRecord, RecordInput, varint};
+use crate::record::{HeaderInput, OwnedRecord, RecordInput, varint};
 use crate::sync::Arc;
 use std::fmt;
 
@@ -142,23 +142,6 @@ impl<'a> ProducerRecord<'a> {
     #[inline]
     pub fn headers(&self) -> &[HeaderInput<'a>] {
         &self.headers
-    }
-
-    /// A copy of the record with `timestamp`, where it has none of its own.
-    pub(super) fn to_owned_at(&self, timestamp: i64) -> OwnedRecord {
-        OwnedRecord {
-            timestamp: self.timestamp.unwrap_or(timestamp),
-            key: self.key.map(<[u8]>::to_vec),
-            value: self.value.map(<[u8]>::to_vec),
-            headers: self
-                .headers
-                .iter()
-                .map(|header| OwnedHeader {
-                    name: header.name.to_owned(),
-                    value: header.value.map(<[u8]>::to_vec),
-                })
-                .collect(),
-        }
     }
 
     /// The record as the log takes it, with `timestamp` where it has none of its own.
@@ -447,6 +430,7 @@ impl std::error::Error for DeliveryError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::producer::batch::owned;
 
     #[test]
     fn the_upper_bound_of_a_records_size_is_kafkas() {
@@ -495,7 +479,7 @@ mod tests {
     #[test]
     fn a_record_that_came_back_can_be_sent_again() {
         let record = ProducerRecord::new("t").key("k").header_or_null("h", None).timestamp(5);
-        let owned = record.to_owned_at(9);
+        let owned = owned(&record.input(9));
         let again = ProducerRecord::from_owned("u", &owned);
         assert_eq!((again.topic(), again.chosen_timestamp()), ("u", Some(5)));
         assert_eq!((again.key_bytes(), again.value_bytes()), (Some(&b"k"[..]), None));
@@ -508,7 +492,7 @@ mod tests {
         let refused = SendError::new(error.clone(), ProducerRecord::new("t").value("v"));
         assert_eq!(refused.record().value_bytes(), Some(&b"v"[..]));
         assert_eq!(Error::from(refused).kind(), ErrorKind::IllegalState);
-        let owned = ProducerRecord::new("t").value("v").to_owned_at(1);
+        let owned = owned(&ProducerRecord::new("t").value("v").input(1));
         let failed = DeliveryError::new(error, "t", Some(2), owned);
         assert_eq!((failed.topic(), failed.partition()), ("t", Some(2)));
         assert_eq!(failed.clone().into_record().value.as_deref(), Some(&b"v"[..]));
