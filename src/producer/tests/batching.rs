@@ -48,9 +48,9 @@ fn a_full_batch_is_sent_at_once_and_the_next_one_is_open() {
     assert_eq!(world.end("t", 0), 6);
     // Without room for more than one record each is sent by the next one.
     let single = world.producer(&[("linger.ms", "5000"), ("batch.size", "0")]);
-    let first = single.send(to(0, "a")).unwrap();
+    let first = single.send(to(0, &value)).unwrap();
     assert!(!first.is_done());
-    let second = single.send(to(0, "b")).unwrap();
+    let second = single.send(to(0, &value)).unwrap();
     assert!(first.is_done() && !second.is_done());
 }
 
