@@ -12,6 +12,8 @@ mod changes;
 mod closing;
 mod codec;
 mod deletion;
+#[cfg(all(test, not(loom)))]
+mod golden_tests;
 mod groups;
 mod handles;
 mod health;
