@@ -1,7 +1,13 @@
-//! What administrators do: topics and their settings, borders of partitions.
+//! What administrators do: topics and their settings, borders of partitions, groups.
 //!
 //! Errors are Kafka's. A change of a topic is durable when the call returns. What is read works in
 //! an attached directory too; what writes gives [`ReadOnly`](crate::ErrorKind::ReadOnly) there.
+
+mod groups;
+
+pub use groups::{
+    GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
+};
 
 use crate::broker::{BrokerInner, NewTopic, Topic};
 use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, TopicConfig};
@@ -9,7 +15,7 @@ use crate::error::Result;
 use crate::sync::Arc;
 use crate::topic::TopicId;
 
-/// Topics, their settings and borders. Cheap to clone.
+/// Topics, their settings and borders, groups. Cheap to clone.
 ///
 /// # Examples
 /// ```

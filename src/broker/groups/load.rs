@@ -156,11 +156,9 @@ impl Shared {
         let end = |partition: &TopicPartition| {
             let topic = self.topics.get(partition.topic()).ok()?;
             let source = topic.partition(partition.partition()).ok()?;
-            // Of a damaged partition nothing is lost yet, and nothing can be written.
-            if source.log().is_ok_and(|log| log.refusal().is_some()) {
-                return None;
-            }
             match source.log_end_offset() {
+                // Of a damaged partition nothing is lost yet, and nothing can be written.
+                Ok(_) if source.log().is_ok_and(|log| log.refusal().is_some()) => None,
                 Ok(end) => Some(end),
                 Err(error) => {
                     self.health.partition(partition.clone(), error);
