@@ -136,6 +136,8 @@ impl Group {
         let id = &request.member_id;
         if !self.has_room(id, context.config.max_size) {
             self.drop_pending(id, context);
+            self.remove_member(id, context);
+            self.complete_join_if_all_came(context);
             let why = format!("it has group.max.size = {} members", context.config.max_size);
             return Err(refusal(ErrorKind::GroupMaxSizeReached, &self.id, &why));
         }

@@ -26,7 +26,12 @@ mod wire;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 pub(crate) use hash::{java_hash, partition_for};
 pub(crate) use offsets::ClampedOffset;
-pub(crate) use replay::RecordPosition;
+pub(crate) use replay::{RecordPosition, ReplayedBatch};
 pub(crate) use request::*;
 pub(crate) use schema::{Encoded, GroupRecord};
 pub(crate) use state::GroupState;
+pub(crate) use wire::WireFault;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ use super::offsets::StoredOffset;
 use super::request::Protocol;
 use super::schema::{GroupRecord, GroupValue, MemberValue, OffsetValue};
 use super::state::{Awaiting, Beat, Group, GroupState, Member};
+use super::wire::WireFault;
+use crate::record::{BatchFault, ControlType, RecordBatch};
 use crate::time::Now;
 use crate::topic::TopicPartition;
 use std::sync::Arc;
@@ -20,7 +22,52 @@ pub(crate) struct RecordPosition {
     pub(crate) producer_id: Option<i64>,
 }
 
+/// What became of the records of one batch.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct ReplayedBatch {
+    /// Records that were applied, those of unknown types included.
+    pub(crate) applied: usize,
+    /// Records that could not be read, by offset. They were passed over.
+    pub(crate) unreadable: Vec<(i64, WireFault)>,
+}
+
 impl GroupCoordinator {
+    /// Applies a batch of one partition of `__consumer_offsets`: its records, or the marker of a
+    /// control batch. Batches of a partition come in the order of the log.
+    ///
+    /// # Errors
+    /// [`BatchFault`] when the batch itself cannot be read; records before the fault have been
+    /// applied.
+    pub(crate) fn replay_batch(
+        &mut self,
+        partition: i32,
+        batch: &RecordBatch<'_>,
+    ) -> Result<ReplayedBatch, BatchFault> {
+        let header = batch.header();
+        let mut out = ReplayedBatch::default();
+        if let Some(control) = batch.control()? {
+            if control.kind.is_marker() {
+                let committed = control.kind == ControlType::Commit;
+                self.replay_marker(partition, header.producer_id, committed);
+            }
+            return Ok(out);
+        }
+        let producer_id = header.is_transactional().then_some(header.producer_id);
+        let mut scratch = Vec::new();
+        for record in batch.records(&mut scratch)? {
+            let record = record?;
+            let offset = record.offset();
+            match GroupRecord::decode(record.key().unwrap_or_default(), record.value()) {
+                Ok(record) => {
+                    self.replay(&record, RecordPosition { partition, offset, producer_id });
+                    out.applied += 1;
+                }
+                Err(fault) => out.unreadable.push((offset, fault)),
+            }
+        }
+        Ok(out)
+    }
+
     /// Applies a stored record. Records of one partition come in the order of the log.
     pub(crate) fn replay(&mut self, record: &GroupRecord, at: RecordPosition) {
         match record {
