@@ -11,6 +11,8 @@ mod background;
 mod changes;
 mod closing;
 mod codec;
+#[cfg(all(test, not(loom)))]
+mod crash_tests;
 mod deletion;
 #[cfg(all(test, not(loom)))]
 mod golden_tests;
