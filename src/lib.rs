@@ -30,6 +30,9 @@ pub use consumer::{
     RebalanceListener, RecordsIter, SharedRecord, WakeupHandle,
 };
 pub use error::{Error, ErrorKind, Result};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use group::replay_arbitrary;
 pub use producer::{
     DeliveryError, Producer, ProducerRecord, RecordMetadata, SendError, SendFuture,
 };

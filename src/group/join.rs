@@ -354,9 +354,11 @@ impl Group {
         }
         let now = context.now;
         if !self.elect_leader() && !self.members.is_empty() {
-            // Only static members are left and none came: their sessions decide.
-            let deadline = now.mono.saturating_add(self.rebalance_timeout());
-            self.set_phase_timer(context.timers, Some(deadline));
+            // Only static members are left and none came: the wait goes on, and nothing changes
+            // before the first of their sessions ends.
+            let again = now.mono.saturating_add(self.rebalance_timeout());
+            let session = self.members.values().filter_map(Member::deadline).min();
+            self.set_phase_timer(context.timers, Some(session.map_or(again, |at| at.max(again))));
             return;
         }
         self.initial = None;

@@ -7,6 +7,8 @@
 //! lock and no clock in here. What it does not do: append, sync, wake anybody, run assignors.
 
 mod admin;
+#[cfg(any(test, fuzzing))]
+mod arbitrary;
 pub(crate) mod assignor;
 mod coordinator;
 mod hash;
@@ -23,6 +25,8 @@ mod state;
 mod sync;
 mod wire;
 
+#[cfg(fuzzing)]
+pub use arbitrary::replay_arbitrary;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 pub(crate) use hash::{java_hash, partition_for};
 pub(crate) use offsets::ClampedOffset;

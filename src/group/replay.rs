@@ -33,7 +33,8 @@ pub(crate) struct ReplayedBatch {
 
 impl GroupCoordinator {
     /// Applies a batch of one partition of `__consumer_offsets`: its records, or the marker of a
-    /// control batch. Batches of a partition come in the order of the log.
+    /// control batch. Batches of a partition come in the order of the log. `scratch` is memory
+    /// for compressed ones.
     ///
     /// # Errors
     /// [`BatchFault`] when the batch itself cannot be read; records before the fault have been
@@ -42,6 +43,7 @@ impl GroupCoordinator {
         &mut self,
         partition: i32,
         batch: &RecordBatch<'_>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ReplayedBatch, BatchFault> {
         let header = batch.header();
         let mut out = ReplayedBatch::default();
@@ -53,8 +55,7 @@ impl GroupCoordinator {
             return Ok(out);
         }
         let producer_id = header.is_transactional().then_some(header.producer_id);
-        let mut scratch = Vec::new();
-        for record in batch.records(&mut scratch)? {
+        for record in batch.records(scratch)? {
             let record = record?;
             let offset = record.offset();
             match GroupRecord::decode(record.key().unwrap_or_default(), record.value()) {

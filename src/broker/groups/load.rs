@@ -9,9 +9,9 @@ use crate::broker::inner::Shared;
 use crate::broker::partition::Partition;
 use crate::config::IsolationLevel;
 use crate::error::{ErrorKind, Result};
-use crate::group::{GroupCoordinator, GroupRecord, RecordPosition};
+use crate::group::GroupCoordinator;
 use crate::log::Cursor;
-use crate::record::{ControlType, RecordBatch};
+use crate::record::RecordBatch;
 use crate::sync::Ordering;
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 
@@ -124,30 +124,11 @@ impl Shared {
         partition: i32,
         scratch: &mut Vec<u8>,
     ) -> Result<()> {
-        let header = batch.header();
-        if header.is_control() {
-            let marker = batch.control().map_err(|fault| fault.into_error())?;
-            let committed = match marker.map(|marker| marker.kind) {
-                Some(ControlType::Commit) => true,
-                Some(ControlType::Abort) => false,
-                _ => return Ok(()),
-            };
-            groups.replay_marker(partition, header.producer_id, committed);
-            return Ok(());
-        }
-        let producer_id = header.is_transactional().then_some(header.producer_id);
-        for record in batch.records(scratch).map_err(|fault| fault.into_error())? {
-            let record = record.map_err(|fault| fault.into_error())?;
-            let offset = record.offset();
-            match GroupRecord::decode(record.key().unwrap_or_default(), record.value()) {
-                Ok(record) => {
-                    groups.replay(&record, RecordPosition { partition, offset, producer_id });
-                }
-                Err(fault) => {
-                    let place = format!("{OFFSETS_TOPIC}-{partition} at offset {offset}");
-                    self.health.warn(format!("a group record of {place} is skipped: {fault:?}"));
-                }
-            }
+        let replayed =
+            groups.replay_batch(partition, batch, scratch).map_err(|fault| fault.into_error())?;
+        for (offset, fault) in replayed.unreadable {
+            let place = format!("{OFFSETS_TOPIC}-{partition} at offset {offset}");
+            self.health.warn(format!("a group record of {place} is skipped: {fault}"));
         }
         Ok(())
     }

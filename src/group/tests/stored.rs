@@ -195,10 +195,13 @@ fn batches_are_applied_with_their_producer_and_their_markers() {
     let marker =
         encode_marker(ControlType::Commit, 0, START_MS, &Stamp { base_offset: 2, ..stamp });
     let mut world = world();
-    let applied = world.groups.replay_batch(0, &RecordBatch::parse(&bytes).unwrap()).unwrap();
+    let applied = world
+        .groups
+        .replay_batch(0, &RecordBatch::parse(&bytes).unwrap(), &mut Vec::new())
+        .unwrap();
     assert_eq!(applied, ReplayedBatch { applied: 2, unreadable: vec![] });
     assert_eq!(world.committed("x", "t-0"), None);
-    world.groups.replay_batch(0, &RecordBatch::parse(&marker).unwrap()).unwrap();
+    world.groups.replay_batch(0, &RecordBatch::parse(&marker).unwrap(), &mut Vec::new()).unwrap();
     assert_eq!(world.committed("x", "t-0"), Some(5));
 }
 
@@ -212,7 +215,10 @@ fn records_that_cannot_be_read_are_passed_over_and_told() {
         &Stamp::plain(100, 0),
     );
     let mut world = world();
-    let told = world.groups.replay_batch(0, &RecordBatch::parse(&bytes).unwrap()).unwrap();
+    let told = world
+        .groups
+        .replay_batch(0, &RecordBatch::parse(&bytes).unwrap(), &mut Vec::new())
+        .unwrap();
     assert_eq!(told.applied, 2);
     assert_eq!(told.unreadable, [(100, WireFault::Short), (101, WireFault::UnknownVersion(9))]);
     assert_eq!(world.committed("x", "t-0"), Some(5));
