@@ -17,6 +17,26 @@ const RATIO_DETERIORATE_STEP: f32 = 0.05;
 const RATIO_MARGIN: f32 = 1.05;
 
 /// Collects records and makes one batch of them.
+///
+/// # Examples
+/// ```
+/// use topiclite::record::{BatchBuilder, Codec, RecordBatch, RecordInput, Stamp};
+///
+/// let mut builder = BatchBuilder::new(Codec::None, None)?;
+/// for value in ["one", "two"] {
+///     let value = Some(value.as_bytes());
+///     builder.append(&RecordInput { timestamp: 1000, value, ..RecordInput::default() })?;
+/// }
+/// let bytes = builder.finish(&Stamp::plain(42, 0))?;
+///
+/// let batch = RecordBatch::parse(bytes)?;
+/// batch.check_crc()?;
+/// let mut scratch = Vec::new();
+/// let offsets: Vec<i64> =
+///     batch.records(&mut scratch)?.map(|r| r.map(|r| r.offset())).collect::<Result<_, _>>()?;
+/// assert_eq!(offsets, [42, 43]);
+/// # Ok::<(), topiclite::Error>(())
+/// ```
 pub struct BatchBuilder {
     compressor: Compressor,
     /// 61 bytes for the header, then the records.

@@ -178,6 +178,16 @@ pub fn single_batch_size(record: &RecordInput<'_>) -> usize {
 ///
 /// # Panics
 /// If the batch would be larger than [`BATCH_SIZE_MAX`].
+///
+/// # Examples
+/// ```
+/// use topiclite::record::{RecordInput, Stamp, encode_single, single_batch_size};
+///
+/// let record = RecordInput { timestamp: 1000, value: Some(b"tea"), ..RecordInput::default() };
+/// let mut bytes = Vec::new();
+/// encode_single(&mut bytes, &record, &Stamp::plain(0, 0));
+/// assert_eq!(bytes.len(), single_batch_size(&record));
+/// ```
 #[inline]
 pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Stamp) {
     let body = body_size(record, 0, 0);

@@ -84,9 +84,9 @@ fn a_builder_is_used_again_and_its_estimate_follows_the_batches() {
     for codec in available().filter(|&codec| codec != Codec::None) {
         let mut builder = BatchBuilder::new(codec, None).unwrap();
         let mut last = None;
-        for _ in 0..400 {
+        for _ in 0..220 {
             builder.clear();
-            for _ in 0..50 {
+            for _ in 0..10 {
                 for record in sample() {
                     append(&mut builder, &record);
                 }

@@ -390,6 +390,31 @@ fn control_records_are_decoded_or_refused() {
 }
 
 #[test]
+fn an_iteration_goes_on_where_another_stopped() {
+    for stamp in [Stamp::plain(40, 0), Stamp::plain(40, 0).log_append_time(9)] {
+        let bytes = build(Codec::None, &sample(), &stamp);
+        let batch = RecordBatch::parse(&bytes).unwrap();
+        let mut scratch = Vec::new();
+        let mut whole = batch.records(&mut scratch).unwrap();
+        for taken in 0..=sample().len() {
+            let at = batch.payload().len() - whole.bytes_left();
+            let resumed = Records::resume(batch.header(), batch.payload(), taken, at);
+            let left = |records: Records<'_>| -> Vec<(i64, OwnedRecord)> {
+                records.map(Result::unwrap).map(|r| (r.offset(), OwnedRecord::from(&r))).collect()
+            };
+            assert_eq!(left(resumed), left(whole.clone()), "{taken}");
+            assert_eq!(whole.next().is_some(), taken < sample().len());
+        }
+        // A place that is none.
+        for (records, bytes) in [(0, 1), (3, usize::MAX), (usize::MAX, 0), (1, 0)] {
+            let odd = Records::resume(batch.header(), batch.payload(), records, bytes);
+            assert!(odd.last().is_none_or(|last| last.is_err()), "{records} {bytes}");
+        }
+        assert_eq!(Records::EMPTY.count(), 0);
+    }
+}
+
+#[test]
 fn a_batch_is_only_its_own_bytes() {
     let mut bytes = hex(A);
     bytes.extend(hex(B));
