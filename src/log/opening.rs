@@ -227,4 +227,10 @@ pub(crate) fn open_partition(
 }
 
 #[cfg(test)]
+mod bench;
+#[cfg(all(test, feature = "testing"))]
+mod crash;
+#[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod tests;
