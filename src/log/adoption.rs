@@ -86,7 +86,7 @@ fn read_all(
                     "zeros behind the last batch",
                 );
                 pass.repairs.push(Step::Cut {
-                    path: file.path.clone(),
+                    path: file.settled_path(),
                     len: end.position,
                     copy: false,
                 });
@@ -144,16 +144,17 @@ fn end_tail(
         pass.note(FindingKind::LostSegments, file, 0, &message);
         pass.report.segments_lost += 1;
         if file.len == 0 {
-            pass.repairs.push(Step::Remove(file.path.clone()));
+            pass.repairs.push(Step::Remove(file.settled_path()));
         } else {
-            let mut aside = file.path.clone().into_os_string();
+            let from = file.settled_path();
+            let mut aside = from.clone().into_os_string();
             aside.push(".cut");
-            pass.repairs.push(Step::Rename { from: file.path.clone(), to: aside.into() });
+            pass.repairs.push(Step::Rename { from, to: aside.into() });
         }
         pass.remove_derived(file.name.offset);
     }
     pass.repairs.sync_folder(&pass.folder.path);
-    pass.repairs.push(Step::Cut { path: file.path.clone(), len: end.position, copy: lost > 0 });
+    pass.repairs.push(Step::Cut { path: file.settled_path(), len: end.position, copy: lost > 0 });
     Ok(())
 }
 
@@ -165,7 +166,7 @@ fn remove_orphans(pass: &mut Pass<'_>) {
             FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex
         );
         if index && pass.folder.file(file.name.offset, FileKind::Log).is_none() {
-            pass.repairs.push(Step::Remove(file.path.clone()));
+            pass.repairs.push(Step::Remove(file.settled_path()));
         }
     }
 }
@@ -179,7 +180,7 @@ fn drop_snapshots(pass: &mut Pass<'_>) {
     for file in &pass.folder.files {
         let name = file.name;
         if name.kind == FileKind::Snapshot && name.stage == Stage::Live && name.offset > log_end {
-            pass.repairs.push(Step::Remove(file.path.clone()));
+            pass.repairs.push(Step::Remove(file.settled_path()));
         }
     }
     pass.repairs.sync_folder(&pass.folder.path);
@@ -217,7 +218,7 @@ fn settle(opened: &mut OpenedPartition, folder: &Folder) {
         opened.resumable = true;
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             if let Some(file) = folder.file(last.state.base_offset, kind) {
-                opened.repairs.push(Step::Remove(file.path.clone()));
+                opened.repairs.push(Step::Remove(file.settled_path()));
             }
         }
     }

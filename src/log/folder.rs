@@ -31,6 +31,13 @@ pub(crate) struct FolderFile {
     pub len: u64,
 }
 
+impl FolderFile {
+    /// Where it will be once half-done swaps are finished: steps that come later find it there.
+    pub fn settled_path(&self) -> PathBuf {
+        self.path.with_file_name(self.name.to_string())
+    }
+}
+
 impl Folder {
     /// Lists the folder; one that is missing has no files.
     ///

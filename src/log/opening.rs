@@ -228,7 +228,8 @@ pub(crate) fn open_partition(
 
 #[cfg(test)]
 mod bench;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod crash;
 #[cfg(test)]
 mod golden;

@@ -263,7 +263,7 @@ impl<'a> Pass<'a> {
         self.tell_tail(file, end)?;
         if file.len > end.position && !planted(Planted::NoTailZero) {
             self.repairs.push(Step::Cut {
-                path: file.path.clone(),
+                path: file.settled_path(),
                 len: end.position,
                 copy: false,
             });
@@ -323,7 +323,7 @@ impl<'a> Pass<'a> {
             self.note(FindingKind::LostSegments, file, 0, &message);
             self.report.segments_lost += 1;
             if !planted(Planted::NoTailZero) {
-                self.repairs.push(Step::Remove(file.path.clone()));
+                self.repairs.push(Step::Remove(file.settled_path()));
                 self.remove_derived(file.name.offset);
             }
         }
@@ -334,7 +334,7 @@ impl<'a> Pass<'a> {
     pub fn remove_derived(&mut self, offset: i64) {
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             if let Some(file) = self.folder.file(offset, kind) {
-                self.repairs.push(Step::Remove(file.path.clone()));
+                self.repairs.push(Step::Remove(file.settled_path()));
             }
         }
     }

@@ -126,7 +126,7 @@ fn sync_failed(error: io::Error, path: &Path) -> Error {
 }
 
 fn cut(storage: &dyn Storage, path: &Path, len: u64, copy: bool) -> Result<()> {
-    let file = storage.open_append(path, 0).map_err(|e| Error::io(e, "opening", path))?;
+    let file = storage.open_cold(path).map_err(|e| Error::io(e, "opening", path))?;
     let present = file.len().map_err(|e| Error::io(e, "reading", path))?;
     if present > len {
         if copy {
@@ -224,7 +224,7 @@ fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegme
     if segment.state.size_bytes > 0 {
         // The program that wrote it may have died before its pages reached the disk.
         let path = &segment.path;
-        let log = storage.open_append(path, 0).map_err(|e| Error::io(e, "opening", path))?;
+        let log = storage.open_cold(path).map_err(|e| Error::io(e, "opening", path))?;
         log.sync_data().map_err(|e| sync_failed(e, path))?;
     }
     let empty = SegmentIndexes::default();

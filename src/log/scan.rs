@@ -54,6 +54,10 @@ pub(crate) enum Invalid {
 impl std::fmt::Display for Invalid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            // Only a whole message of an old format is called one.
+            Invalid::Fault(BatchFault::BadMagic(magic)) => {
+                write!(f, "no batch begins here, its format byte would be {magic}")
+            }
             Invalid::Fault(fault) => fault.fmt(f),
             Invalid::Offset { found, expected } => {
                 write!(f, "base offset {found}, expected {expected}")

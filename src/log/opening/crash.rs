@@ -51,7 +51,7 @@ fn crash_everywhere(prepare: fn(&Shelf<Sim>), state: &LogState, trust: Trust) {
             break;
         }
     }
-    assert!(crashes > 100, "{crashes} crashes");
+    assert!(crashes > 80, "{crashes} crashes");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_end_after_a_power_cut_survives_further_ones() {
 fn a_failed_sync_is_final_and_any_other_failure_is_tried_again() {
     let calls = [Call::Rename, Call::Remove, Call::SetLen, Call::WriteAt, Call::SyncData];
     for call in calls.into_iter().chain([Call::SyncDir]) {
-        for nth in 1.. {
+        for nth in 0.. {
             let fault = Fault::new(Arc::new(crate::storage::Heap::new()));
             let shelf = Shelf::on(fault.clone());
             shelf.put_log(0, &run(0..10, LEN));
@@ -116,7 +116,7 @@ fn a_failed_sync_is_final_and_any_other_failure_is_tried_again() {
             }
             assert_eq!(outcome(&shelf, &shelf.adopt()), expected, "{call:?} {nth}");
             if !fired {
-                assert!(nth > 1, "{call:?} is never called");
+                assert!(nth > 0, "{call:?} is never called");
                 break;
             }
         }
@@ -197,12 +197,17 @@ proptest! {
         let trust = if ours { Trust::OtherBoot } else { Trust::Foreign };
         let mut opened = shelf.open(&LogState::default(), trust);
         let found = shelf.records(&opened);
+        // A file that ends with a batch could always have ended there.
+        let cut = damages.iter().any(|damage| matches!(damage, Damage::Cut { .. }));
         if ours {
             prop_assert_eq!(&found[..], &whole[..found.len()]);
+        } else if cut {
+            let whole = values(&whole);
+            prop_assert!(values(&found).iter().all(|value| whole.contains(value)));
         } else {
             prop_assert_eq!(values(&found), values(&whole[..found.len()]));
         }
-        if found.len() < whole.len() {
+        if found.len() < whole.len() && !cut {
             prop_assert!(!opened.findings.is_empty(), "records are missing without a word");
         }
         let again = shelf.open(&LogState::default(), trust);
@@ -239,6 +244,8 @@ proptest! {
         let trust = if ours { Trust::SameBoot } else { Trust::Foreign };
         let mut opened = shelf.open(&LogState::default(), trust);
         let before = outcome(&shelf, &opened);
+        // What a compaction has to do with it is finished, so a second look would trust more.
+        let trust = if opened.report.foreign { Trust::Foreign } else { trust };
         if opened.finish(&shelf.storage).is_ok() {
             let again = shelf.open(&LogState::default(), trust);
             prop_assert!(again.read_only.is_none());
