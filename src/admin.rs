@@ -10,8 +10,8 @@ pub use groups::{
 };
 
 use crate::broker::{BrokerInner, NewTopic, Topic};
-use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, TopicConfig};
-use crate::error::Result;
+use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, IsolationLevel, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::topic::TopicId;
 
@@ -139,6 +139,93 @@ impl Admin {
     pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
         let topic = self.0.topic(name)?;
         Ok(TopicDescription::of(&topic, self.0.config()))
+    }
+}
+
+impl Admin {
+    /// Makes `before` the first offset of a partition that can be read; -1 is its end. Returns the
+    /// log start offset, which never moves back: a smaller `before` is no error. Segments that lie
+    /// below it go with the next pass of retention.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange) above the end and below -1;
+    /// [`PolicyViolation`](crate::ErrorKind::PolicyViolation) when the topic's `cleanup.policy`
+    /// does not delete; [`InvalidTopic`](crate::ErrorKind::InvalidTopic) for the broker's own
+    /// topics; [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition).
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<i64> {
+        self.0.delete_records(topic, partition, before)
+    }
+
+    /// An offset of a partition: a border, or where a time begins.
+    ///
+    /// Under [`IsolationLevel::ReadCommitted`] the latest offset is the last stable one, and what
+    /// lies above it is not found.
+    ///
+    /// # Errors
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
+    /// [`IllegalArgument`](crate::ErrorKind::IllegalArgument) for a time before 1970.
+    pub fn list_offsets(
+        &self,
+        topic: &str,
+        partition: i32,
+        spec: OffsetSpec,
+        isolation: IsolationLevel,
+    ) -> Result<ListedOffset> {
+        let found = self.0.topic(topic)?.partition(partition)?;
+        let (offset, timestamp) = match spec {
+            OffsetSpec::Earliest => (Some(found.log_start_offset()?), None),
+            OffsetSpec::Latest => (Some(found.end_for(isolation)?), None),
+            OffsetSpec::MaxTimestamp => match found.max_timestamp(found.end_for(isolation)?)? {
+                Some((timestamp, offset)) => (Some(offset), Some(timestamp)),
+                None => (None, None),
+            },
+            OffsetSpec::Timestamp(time) if time < 0 => {
+                let error = Error::new(ErrorKind::IllegalArgument, "a time is not before 1970");
+                return Err(error.partition(topic, partition));
+            }
+            OffsetSpec::Timestamp(time) => {
+                match found.offset_for_time(time, found.end_for(isolation)?)? {
+                    Some((offset, timestamp)) => (Some(offset), Some(timestamp)),
+                    None => (None, None),
+                }
+            }
+        };
+        Ok(ListedOffset { offset, timestamp })
+    }
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OffsetSpec {
+    /// The log start offset.
+    Earliest,
+    /// The end, as the isolation level sees it.
+    Latest,
+    /// The first record with the largest timestamp.
+    MaxTimestamp,
+    /// The first record whose timestamp is not before this one, in milliseconds since 1970.
+    Timestamp(i64),
+}
+
+/// The answer to [`Admin::list_offsets`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedOffset {
+    offset: Option<i64>,
+    timestamp: Option<i64>,
+}
+
+impl ListedOffset {
+    /// The offset; None when no record was found.
+    pub fn offset(&self) -> Option<i64> {
+        self.offset
+    }
+
+    /// The timestamp of the record that was found, in milliseconds since 1970; None for borders.
+    pub fn timestamp(&self) -> Option<i64> {
+        self.timestamp
     }
 }
 

@@ -18,7 +18,10 @@ pub mod storage;
 mod sync;
 pub mod time;
 pub mod topic;
-pub use admin::{Admin, TopicDescription, TopicListing};
+pub use admin::{
+    Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset, MemberDescription,
+    OffsetSpec, PartitionResults, TopicDescription, TopicListing,
+};
 pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
 pub use config::{
     Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,

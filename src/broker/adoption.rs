@@ -1,7 +1,23 @@
-//! Taking over a directory that another program wrote.
+//! Taking over a directory that another program wrote, or that is not as we left it.
+//!
+//! It is read once, whole: every batch is checked, nothing derived is believed. What was found
+//! stays in memory until the first append, or the close. Nothing is deleted: adopted topics keep
+//! their records until their settings are altered.
 
-use crate::error::Error;
+use super::inner::Shared;
+use super::life::Adopted;
+use super::options::ProgressCallback;
+use super::random::Random;
+use super::registry::{Registry, RegistryFound};
+use super::state_file::PartitionKey;
+use super::steps::key_of;
+use super::survey::Survey;
+use crate::config::BrokerConfig;
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::log::opening::OpenOptions;
 use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
 
 /// How far the reading of a foreign directory has come.
 #[derive(Debug, Clone)]
@@ -74,5 +90,146 @@ impl AdoptionReport {
     /// Folders and files that are nobody's, such as those of deleted topics: they stay.
     pub fn left_alone(&self) -> impl Iterator<Item = &str> {
         self.left_alone.iter().map(String::as_str)
+    }
+}
+
+/// A directory that another program wrote, or that is not as we left it.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    pub survey: Survey,
+    pub reason: String,
+}
+
+impl Foreign {
+    /// Takes the topics over into the registry, in memory. Returns the partitions that must have
+    /// a folder and have none.
+    pub fn take_over(
+        &self,
+        registry: &Registry,
+        found: &RegistryFound,
+        config: &BrokerConfig,
+        random: &Random,
+    ) -> BTreeMap<PartitionKey, Error> {
+        let known = match found {
+            RegistryFound::Image(image) => image.topics.clone(),
+            RegistryFound::Missing | RegistryFound::Damaged(_) => BTreeMap::new(),
+        };
+        let entries = self.survey.entries(&known, config, || random.topic_id());
+        let mut missing = BTreeMap::new();
+        for entry in &entries {
+            for (number, error) in self.survey.missing(entry) {
+                missing.insert((entry.id, number), error);
+            }
+        }
+        registry.adopt(entries);
+        missing
+    }
+}
+
+impl Shared {
+    /// Reads every partition of a foreign directory and checks every batch. Writes nothing.
+    ///
+    /// # Errors
+    /// None of a partition: what cannot be read, or is damaged, is reported by name.
+    pub(super) fn adopt(
+        &self,
+        foreign: &Foreign,
+        progress: Option<&ProgressCallback>,
+    ) -> Result<()> {
+        let owner = self.owner()?;
+        let survey = &foreign.survey;
+        let mut report = AdoptionReport {
+            reason: foreign.reason.clone(),
+            topics: survey.topics.keys().map(|name| name.to_string()).collect(),
+            left_alone: survey.left_alone.clone(),
+            ..AdoptionReport::default()
+        };
+        survey.warnings.iter().for_each(|warning| self.health.warn(warning.as_str()));
+        let total = survey.topics.values().map(|topic| topic.folders.len()).sum();
+        let mut adopted = Adopted::default();
+        for topic in self.topics.all() {
+            for number in 0..topic.partition_count() {
+                let partition = TopicPartition::new(topic.name().clone(), number);
+                let log = match topic.partition(number)?.log() {
+                    Ok(log) => log.clone(),
+                    Err(missing) => {
+                        self.health.partition(partition.clone(), missing.clone());
+                        report.damaged.push((partition, missing));
+                        continue;
+                    }
+                };
+                let has_folder =
+                    survey.topics.get(topic.name()).is_some_and(|t| t.folders.contains(&number));
+                if !has_folder {
+                    continue;
+                }
+                let seen = AdoptionProgress {
+                    partition: partition.clone(),
+                    done: report.partitions,
+                    total,
+                    bytes: report.bytes,
+                };
+                let outcome = self.read_foreign(&log, survey, seen, progress);
+                report.partitions += 1;
+                match outcome {
+                    Ok(bytes) => {
+                        report.bytes += bytes;
+                        adopted.states.push((key_of(&log), log.state()?));
+                        if let Some(error) = log.refusal() {
+                            self.health.partition(partition.clone(), error.clone());
+                            report.damaged.push((partition, error));
+                        }
+                    }
+                    Err(error) => {
+                        adopted.unread.push(key_of(&log));
+                        self.health.partition(partition.clone(), error.clone());
+                        report.damaged.push((partition, error));
+                    }
+                }
+            }
+        }
+        tracing::info!(
+            reason = %report.reason,
+            partitions = report.partitions,
+            bytes = report.bytes,
+            damaged = report.damaged.len(),
+            "adopted a directory that another program wrote"
+        );
+        owner.life.adopt(adopted);
+        // Only an open adopts, and it does so once.
+        self.adoption.get_or_init(|| report);
+        Ok(())
+    }
+
+    fn read_foreign(
+        &self,
+        log: &Log,
+        survey: &Survey,
+        seen: AdoptionProgress,
+        progress: Option<&ProgressCallback>,
+    ) -> Result<u64> {
+        let partition = seen.partition.clone();
+        let (before, mut latest) = (seen.bytes, seen);
+        let mut tell = |bytes: u64| {
+            latest.bytes += bytes;
+            if let Some(callback) = progress {
+                callback(&latest);
+            }
+        };
+        log.recover(OpenOptions {
+            log_start_checkpoint: survey.log_starts.get(&partition).copied(),
+            recovery_checkpoint: survey.recovery_points.get(&partition).copied(),
+            progress: Some(&mut tell),
+            ..OpenOptions::default()
+        })?;
+        latest.done += 1;
+        if let Some(callback) = progress {
+            callback(&latest);
+        }
+        let (findings, _) = log.opening();
+        for finding in findings.iter().filter(|finding| !finding.kind.is_note()) {
+            self.health.warn(format!("{partition}: {finding}"));
+        }
+        Ok(latest.bytes - before)
     }
 }

@@ -4,11 +4,13 @@
 use super::inner::{Owner, Shared};
 use super::new_topic::NewTopic;
 use super::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
+use super::steps::key_of;
 use super::topics::Topic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::LifeGate;
 use crate::sync::Arc;
-use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
+use crate::topic::{check_topic_name, is_internal, names_collide};
 
 impl Shared {
     /// Makes a topic. Its folders appear with the first records.
@@ -20,23 +22,23 @@ impl Shared {
     /// As [`Shared::check_topic`], and those of the registry.
     pub fn create_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
-        let mut owned = owner.topics.lock();
+        let mut deletions = owner.changes.lock();
         self.check_topic(new)?;
         let entry = TopicEntry {
             name: new.name.as_str().into(),
-            id: TopicId::from_random(self.random_bytes()),
+            id: self.random.topic_id(),
             partitions: self.partitions_of(new),
             adopted: false,
             config: entries(&new.config),
         };
         // A deleted topic of this name has to be gone for certain, or its folder would be ours.
-        let cleared = owned.finish_deletions(Some(&new.name))?;
+        let cleared = deletions.finish(&owner.registry, Some(&new.name))?;
         let mut changes: Vec<_> = cleared.into_iter().map(RegistryEntry::Cleared).collect();
         changes.push(RegistryEntry::Topic(entry.clone()));
-        owned.registry.write(&changes)?;
+        owner.registry.write(&changes)?;
         let topic = Arc::new(Topic::new(&entry, new.config.clone(), self.opener.clone()));
         self.topics.insert(topic.clone());
-        drop(owned);
+        drop(deletions);
         self.topics.changed();
         tracing::info!(topic = %topic.name(), partitions = entry.partitions, "topic created");
         Ok(topic)
@@ -129,20 +131,24 @@ impl Shared {
             let why = "delete.topic.enable is false";
             return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).topic(name));
         }
-        let mut owned = owner.topics.lock();
+        let mut deletions = owner.changes.lock();
         let topic = self.topic(name)?;
         let gone = DeletedTopic {
             name: topic.name().clone(),
             id: topic.id(),
             partitions: topic.partition_count(),
         };
-        owned.registry.write(&[RegistryEntry::Deleted(gone.clone())])?;
+        owner.registry.write(&[RegistryEntry::Deleted(gone.clone())])?;
         self.topics.remove(name);
-        drop(topic.delete());
-        if let Err(error) = owned.deletions.remove(&gone) {
+        for (_, partition) in topic.delete() {
+            if let Err(error) = partition.log().and_then(|log| log.delete()) {
+                self.health.warn(format!("a log of the deleted topic {name}: {error}"));
+            }
+        }
+        if let Err(error) = deletions.remove(&gone) {
             self.health.warn(format!("folders of the deleted topic {name} stay: {error}"));
         }
-        drop(owned);
+        drop(deletions);
         self.health.forget(name);
         if let Err(error) = owner.life.record(Vec::new(), &[topic.id()]) {
             self.health.error(error);
@@ -162,7 +168,7 @@ impl Shared {
     /// [`ErrorKind::InvalidPartitions`] unless it grows, and those of the registry.
     pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
-        let mut owned = owner.topics.lock();
+        let changing = owner.changes.lock();
         let topic = self.topic(name)?;
         let present = topic.partition_count();
         if partitions <= present || partitions > PARTITIONS_MAX {
@@ -173,9 +179,9 @@ impl Shared {
             return Err(Error::new(ErrorKind::InvalidPartitions, why).topic(name));
         }
         let entry = TopicEntry { partitions, ..topic.entry() };
-        owned.registry.write(&[RegistryEntry::Topic(entry)])?;
+        owner.registry.write(&[RegistryEntry::Topic(entry)])?;
         topic.grow(partitions);
-        drop(owned);
+        drop(changing);
         self.topics.changed();
         tracing::info!(topic = name, partitions, "topic grown");
         Ok(topic)
@@ -192,28 +198,57 @@ impl Shared {
     /// registry.
     pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let owner = self.owner()?;
-        let mut owned = owner.topics.lock();
+        let changing = owner.changes.lock();
         let topic = self.topic(name)?;
         let config =
             topic.config().changed(&self.config, changes).map_err(|error| error.topic(name))?;
         let entry = TopicEntry { config: entries(&config), ..topic.entry() };
-        owned.registry.write(&[RegistryEntry::Topic(entry)])?;
+        owner.registry.write(&[RegistryEntry::Topic(entry)])?;
         topic.set_config(config, &self.config);
-        drop(owned);
+        drop(changing);
         self.topics.changed();
         tracing::info!(topic = name, "topic altered");
         Ok(())
     }
 
+    /// Makes `before` the first offset that can be read.
+    ///
+    /// # Durability
+    /// Survives power loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopic`], [`ErrorKind::PolicyViolation`],
+    /// [`ErrorKind::OffsetOutOfRange`], [`ErrorKind::UnknownTopicOrPartition`], and those of the
+    /// state file.
+    pub fn delete_records(&self, name: &str, partition: i32, before: i64) -> Result<i64> {
+        let owner = self.owner()?;
+        let topic = self.topic(name)?;
+        self.refuse_internal(name)?;
+        let found = topic.partition(partition)?;
+        if !topic.config().log_config(&self.config).cleanup_delete {
+            let why = "cleanup.policy does not contain delete; add it";
+            return Err(Error::new(ErrorKind::PolicyViolation, why).partition(name, partition));
+        }
+        let log = found.log()?;
+        let start = log.log_start_offset()?;
+        let moved = log.delete_records(before)?;
+        if moved > start {
+            // Where the log begins is kept by the state file alone.
+            owner.life.enter()?;
+            owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
+        }
+        Ok(moved)
+    }
+
     /// Removes what a former process left of its deletions.
     pub(super) fn finish_deletions(&self, owner: &Owner) -> Result<()> {
-        let mut owned = owner.topics.lock();
-        let cleared = owned.finish_deletions(None)?;
+        let mut deletions = owner.changes.lock();
+        let cleared = deletions.finish(&owner.registry, None)?;
         if cleared.is_empty() {
             return Ok(());
         }
         let changes: Vec<_> = cleared.into_iter().map(RegistryEntry::Cleared).collect();
-        owned.registry.write(&changes)
+        owner.registry.write(&changes)
     }
 
     /// Refuses what only the broker may do to its own topics.

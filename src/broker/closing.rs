@@ -1,8 +1,30 @@
 //! Ending a life: every log is closed, what Kafka expects of a directory that was stopped in good
 //! order is written, and only then the directory is claimed to be clean.
 
-use super::inner::Shared;
-use crate::error::Result;
+use super::inner::{Owner, Shared};
+use super::life::{CLEAN_MARK, Ended, LifeKeeper, read_mark};
+use super::partition::Partition;
+use super::state_file::PartitionKey;
+use super::steps::key_of;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::checkpoint::{
+    CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
+    replace_file, write_offsets,
+};
+use crate::log::partition_metadata::{META_PROPERTIES, MetaProperties};
+use crate::log::{LifeGate, LogState};
+use crate::storage::Storage;
+use crate::sync::Arc;
+use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What closing the logs gave.
+struct Closed {
+    states: Vec<(PartitionKey, LogState)>,
+    /// Kafka may take every partition as one that was closed.
+    presentable: bool,
+}
 
 impl Shared {
     /// Makes every record durable.
@@ -29,9 +51,127 @@ impl Shared {
         outcome
     }
 
-    /// Closes all logs and claims a clean stop.
+    /// Ends the life of the directory, unless it has none that has to be ended.
+    ///
+    /// # Errors
+    /// The first one. Whatever happens, every log refuses everything afterwards; a clean stop is
+    /// claimed only when all of them were closed.
     pub(super) fn close_directory(&self) -> Result<()> {
-        Ok(())
+        let Some(owner) = &self.owner else { return Ok(()) };
+        self.queue.run_calls();
+        self.finish_deletions(owner)?;
+        if owner.life.incarnation().is_none() {
+            match owner.life.ended() {
+                // Nothing was appended and nothing is to be repaired.
+                Ended::Never | Ended::Clean => {
+                    owner.life.shut();
+                    return Ok(());
+                }
+                Ended::Foreign { .. } => {
+                    owner.life.shut();
+                    let mark = read_mark(&*self.storage, &self.dir)?;
+                    return owner.life.keep_adopted(mark);
+                }
+                // What a crash left is put in order, which is a change like others.
+                Ended::SameBoot | Ended::OtherBoot => owner.life.enter().map(drop)?,
+            }
+        }
+        let closed = self.close_logs(owner);
+        owner.life.shut();
+        let closed = closed?;
+        let mut states = owner.life.recorded();
+        states.extend(closed.states.iter().map(|(key, state)| (*key, Arc::new(state.clone()))));
+        self.write_kafka_files(&states)?;
+        let mark = match closed.presentable {
+            true => Some(self.write_mark(owner)?),
+            false => None,
+        };
+        owner.life.end(closed.states, mark)
+    }
+
+    fn close_logs(&self, owner: &Owner) -> Result<Closed> {
+        let ended = owner.life.ended();
+        let mut closed = Closed { states: Vec::new(), presentable: true };
+        if let Ended::Foreign { clean: false } = ended {
+            // Partitions that nobody appended to are as another program's crash left them.
+            closed.presentable = false;
+        }
+        if owner.life.left_unmarked() {
+            closed.presentable = false;
+        }
+        let mut outcome = Ok(());
+        for topic in self.topics.all() {
+            for number in 0..topic.partition_count() {
+                if !topic.is_opened(number) && !ended.is_unclean() {
+                    continue;
+                }
+                let Ok(Partition::Live(log)) = topic.partition(number) else { continue };
+                let damaged = log.refusal().is_some_and(|e| e.kind() == ErrorKind::ReadOnly);
+                match log.close() {
+                    Ok(state) => {
+                        if damaged && !matches!(ended, Ended::Foreign { .. }) {
+                            closed.presentable = false;
+                        }
+                        if !state.segments.is_empty() || state.log_end_offset > 0 {
+                            closed.states.push((key_of(&log), state));
+                        }
+                    }
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+        }
+        outcome.map(|()| closed)
+    }
+
+    /// The files that Kafka expects in a log directory.
+    fn write_kafka_files(&self, states: &BTreeMap<PartitionKey, Arc<LogState>>) -> Result<()> {
+        let (mut recovery, mut high, mut starts) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for topic in self.topics.all() {
+            for number in 0..topic.partition_count() {
+                let partition = TopicPartition::new(topic.name().clone(), number);
+                let state = states.get(&(topic.id(), number));
+                let offset = |of: fn(&LogState) -> i64| state.map_or(0, |state| of(state));
+                recovery.insert(partition.clone(), offset(|state| state.recovery_point));
+                high.insert(partition.clone(), offset(|state| state.log_end_offset));
+                // Implied by the first file's name where it is not above that.
+                let start = offset(|state| state.log_start_offset);
+                let first = state.and_then(|state| state.segments.first());
+                if first.is_some_and(|first| start > first.base_offset) {
+                    starts.insert(partition, start);
+                }
+            }
+        }
+        let storage = &*self.storage;
+        write_offsets(storage, &self.dir.join(RECOVERY_POINT_CHECKPOINT), &recovery)?;
+        write_offsets(storage, &self.dir.join(HIGH_WATERMARK_CHECKPOINT), &high)?;
+        write_offsets(storage, &self.dir.join(LOG_START_CHECKPOINT), &starts)?;
+        let cleaner = self.dir.join(CLEANER_CHECKPOINT);
+        if !exists(storage, &cleaner)? {
+            write_offsets(storage, &cleaner, &BTreeMap::new())?;
+        }
+        self.write_meta_properties()
+    }
+
+    fn write_meta_properties(&self) -> Result<()> {
+        let path = self.dir.join(META_PROPERTIES);
+        if exists(&*self.storage, &path)? {
+            return Ok(());
+        }
+        let meta = MetaProperties {
+            cluster_id: self.random.topic_id().to_string(),
+            node_id: 1,
+            directory_id: Some(self.random.topic_id()),
+        };
+        replace_file(&*self.storage, &path, meta.to_text().as_bytes())
+    }
+
+    /// Claims the clean stop for Kafka's eyes. Zeros are cut off by now: Kafka does not start over
+    /// them where it finds this mark.
+    fn write_mark(&self, owner: &Owner) -> Result<String> {
+        let text = LifeKeeper::mark_of(owner.life.incarnation().unwrap_or(0));
+        replace_file(&*self.storage, &self.dir.join(CLEAN_MARK), text.as_bytes())?;
+        Ok(text)
     }
 
     /// Frees the lock.
@@ -49,4 +189,8 @@ impl Shared {
         }
         self.release();
     }
+}
+
+fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
+    storage.exists(path).map_err(|e| Error::io(e, "cannot look for", path))
 }

@@ -6,7 +6,7 @@
 //! topic of the same name is made only after the old name is gone durably: so a plain folder
 //! never belongs to a deleted topic while a live one has its name.
 
-use super::registry::{DeletedTopic, RegistryImage};
+use super::registry::{DeletedTopic, Registry};
 use crate::error::{Error, Result};
 use crate::log::names::{FolderName, deleting_folder_name, folder_name};
 use crate::storage::Storage;
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The pending deletions of one broker, under the registry's lock.
+/// The pending deletions of one broker, under the lock of changes of topics.
 #[derive(Debug)]
 pub(super) struct Deletions {
     storage: Arc<dyn Storage>,
@@ -55,34 +55,31 @@ impl Deletions {
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
-    pub fn finish(&mut self, image: &RegistryImage, name: Option<&str>) -> Result<Vec<TopicId>> {
-        let pending: Vec<&DeletedTopic> = image
-            .deleted
-            .values()
-            .filter(|topic| name.is_none_or(|name| name == &*topic.name))
-            .collect();
+    pub fn finish(&mut self, registry: &Registry, name: Option<&str>) -> Result<Vec<TopicId>> {
+        let mut pending = registry.deleted();
+        pending.retain(|(topic, _)| name.is_none_or(|name| name == &*topic.name));
         if pending.is_empty() {
             return Ok(Vec::new());
         }
-        let left: Vec<&DeletedTopic> =
-            pending.iter().copied().filter(|topic| !self.removed.contains(&topic.id)).collect();
+        let left: Vec<_> =
+            pending.iter().filter(|(topic, _)| !self.removed.contains(&topic.id)).collect();
         if !left.is_empty() {
-            self.remove_left(image, &left)?;
+            self.remove_left(&left)?;
         }
         self.storage
             .sync_dir(&self.dir)
             .map_err(|e| Error::io(e, "cannot sync the directory", &self.dir))?;
-        Ok(pending.into_iter().map(|topic| topic.id).collect())
+        Ok(pending.into_iter().map(|(topic, _)| topic.id).collect())
     }
 
     /// Removes what a former process left of its deletions.
-    fn remove_left(&mut self, image: &RegistryImage, left: &[&DeletedTopic]) -> Result<()> {
+    fn remove_left(&mut self, left: &[&(DeletedTopic, bool)]) -> Result<()> {
         let entries = self
             .storage
             .list(&self.dir)
             .map_err(|e| Error::io(e, "cannot list the directory", &self.dir))?;
-        for topic in left {
-            if !image.topics.contains_key(&topic.name) {
+        for (topic, has_heir) in left {
+            if !has_heir {
                 self.remove(topic)?;
             }
             let ending = deleting_folder_name("t", 0, id_number(topic.id));

@@ -9,6 +9,7 @@ use super::deletion::Deletions;
 use super::groups::{GroupState, Groups};
 use super::health::{BrokerCounters, Health, HealthLog};
 use super::life::LifeKeeper;
+use super::random::Random;
 use super::registry::Registry;
 use super::threads::Threads;
 use super::topics::{Opener, Topic, TopicTable};
@@ -17,12 +18,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group::GroupConfig;
 use crate::log::LogEnv;
 use crate::storage::{Lock, Storage};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::time::{Clock, Event, TimerKey};
-use crate::topic::TopicId;
 use std::fmt;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that a broker consists of.
@@ -40,12 +40,12 @@ pub(crate) struct Shared {
     /// What only an owner has; `None` in an attached broker.
     pub(super) owner: Option<Owner>,
     pub(super) opener: Arc<dyn Opener>,
-    pub(super) adoption: Option<AdoptionReport>,
+    pub(super) adoption: OnceLock<AdoptionReport>,
     pub(super) closed: AtomicBool,
     pub(super) groups: GroupState,
     pub(super) counters: BrokerCounters,
     clients: AtomicU64,
-    random: AtomicU64,
+    pub(super) random: Random,
 }
 
 /// What only the owner of a directory has.
@@ -53,40 +53,18 @@ pub(crate) struct Shared {
 pub(super) struct Owner {
     pub env: Arc<LogEnv>,
     pub life: Arc<LifeKeeper>,
-    /// Held across the sync of a change: changes of topics are one at a time.
-    pub topics: Mutex<Owned>,
+    pub registry: Arc<Registry>,
+    /// Changes of topics are one at a time.
+    pub changes: Mutex<Deletions>,
     pub lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
-/// What changes of topics go through.
-#[derive(Debug)]
-pub(super) struct Owned {
-    pub registry: Registry,
-    pub deletions: Deletions,
-}
-
-impl Owned {
-    pub fn new(registry: Registry, storage: Arc<dyn Storage>, dir: &Path) -> Owned {
-        Owned { registry, deletions: Deletions::new(storage, dir) }
-    }
-
-    /// Finishes the deletions of topics called `name`, or all: see [`Deletions::finish`].
-    ///
-    /// # Errors
-    /// Those of [`Deletions::finish`].
-    pub fn finish_deletions(&mut self, name: Option<&str>) -> Result<Vec<TopicId>> {
-        self.deletions.finish(&self.registry.image, name)
-    }
-}
-
 impl Shared {
-    #[allow(clippy::too_many_arguments)] // One place makes it, from what it has just opened.
     pub(super) fn new(
         dir: PathBuf,
         config: BrokerConfig,
         storage: Arc<dyn Storage>,
         clock: Clock,
-        seed: u64,
         parts: Parts,
     ) -> Shared {
         Shared {
@@ -94,7 +72,7 @@ impl Shared {
             recorded: super::steps::Recorded::default(),
             timers: Timers::default(),
             topics: TopicTable::default(),
-            random: AtomicU64::new(seed),
+            random: parts.random,
             closed: AtomicBool::new(false),
             groups: GroupState::new(GroupConfig::default(), parts.settled),
             counters: BrokerCounters::default(),
@@ -103,7 +81,7 @@ impl Shared {
             queue: parts.queue,
             owner: parts.owner,
             opener: parts.opener,
-            adoption: parts.adoption,
+            adoption: OnceLock::new(),
             dir,
             config,
             storage,
@@ -200,24 +178,14 @@ impl Shared {
         }
     }
 
-    /// The next number of the one random source (SplitMix64).
+    /// The next number of the one random source.
     pub fn random(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.random.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.next()
     }
 
     /// A number that no other client of this broker has, from 1.
     pub fn next_client_number(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Sixteen random bytes.
-    pub fn random_bytes(&self) -> [u8; 16] {
-        let wide = u128::from(self.random()) << 64 | u128::from(self.random());
-        wide.to_be_bytes()
     }
 
     /// Runs `task` soon on the flusher's thread, for what has to wait for a sync; inside a call
@@ -254,7 +222,7 @@ impl Shared {
 
     /// What adoption found, if this open adopted the directory.
     pub fn adoption(&self) -> Option<&AdoptionReport> {
-        self.adoption.as_ref()
+        self.adoption.get()
     }
 }
 
@@ -274,7 +242,7 @@ pub(super) struct Parts {
     pub queue: Arc<WorkQueue>,
     pub owner: Option<Owner>,
     pub opener: Arc<dyn Opener>,
-    pub adoption: Option<AdoptionReport>,
+    pub random: Random,
     /// No committed offset can lie beyond the end of its log.
     pub settled: bool,
 }

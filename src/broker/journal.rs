@@ -166,9 +166,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether the next append replaces the file.
+    /// Whether the next append replaces the file whatever it is.
     pub fn will_replace(&self) -> bool {
         self.replace
+    }
+
+    /// What the file says is not what it should say: the next append replaces it.
+    pub fn mark_stale(&mut self) {
+        self.replace = true;
     }
 
     /// The path of the file.

@@ -7,6 +7,7 @@
 //! between the two leaves a mark that is known to be ours.
 
 use super::background::WorkQueue;
+use super::registry::Registry;
 use super::state_file::{Life, PartitionKey, StateFile, StateImage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{BackgroundWork, LifeGate, LogState, Trust};
@@ -14,6 +15,7 @@ use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering};
 use crate::topic::TopicId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The file that says that a directory was closed in good order (Kafka's name).
@@ -46,16 +48,29 @@ impl Ended {
     }
 }
 
+/// What adoption found of the partitions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Adopted {
+    pub states: Vec<(PartitionKey, LogState)>,
+    /// Those that could not be read.
+    pub unread: Vec<PartitionKey>,
+}
+
 /// The gate through which every first change of a life goes.
+///
+/// Its locks, outermost first: the state file, what was adopted, the registry's own.
 #[derive(Debug)]
 pub(super) struct LifeKeeper {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     boot_id: String,
     ended: Ended,
+    epoch_max: i32,
+    left_unmarked: bool,
     state: Mutex<StateFile>,
-    /// The highest leader epoch seen in batches that another program wrote, -1 for none.
-    foreign_epoch: Mutex<i32>,
+    registry: Arc<Registry>,
+    /// What adoption found; written with the beginning of the life.
+    adopted: Mutex<Option<Adopted>>,
     incarnation: OnceLock<i32>,
     closed: AtomicBool,
     queue: Arc<WorkQueue>,
@@ -67,15 +82,19 @@ impl LifeKeeper {
         dir: &Path,
         state: StateFile,
         ended: Ended,
+        registry: Arc<Registry>,
         queue: Arc<WorkQueue>,
     ) -> LifeKeeper {
         LifeKeeper {
             boot_id: storage.boot_id(),
+            epoch_max: epoch_max(&state.image),
+            left_unmarked: ended == Ended::Clean && state.image.clean == Some(None),
             storage,
             dir: dir.to_owned(),
             ended,
             state: Mutex::new(state),
-            foreign_epoch: Mutex::new(-1),
+            registry,
+            adopted: Mutex::new(None),
             incarnation: OnceLock::new(),
             closed: AtomicBool::new(false),
             queue,
@@ -94,8 +113,12 @@ impl LifeKeeper {
 
     /// What is recorded of a partition, and how much of it may be believed.
     pub fn state_of(&self, key: PartitionKey) -> (LogState, Trust) {
-        let recorded = self.state.lock().image.partitions.get(&key).cloned();
+        let state = self.state.lock();
+        let recorded = state.image.partitions.get(&key).cloned();
+        let unread = state.image.unread.contains(&key);
+        drop(state);
         let trust = match (self.ended, &recorded) {
+            _ if unread => Trust::Foreign,
             (Ended::Never, _) | (Ended::Clean, None) => Trust::New,
             (Ended::Clean, Some(_)) => Trust::Clean,
             (Ended::SameBoot, _) => Trust::SameBoot,
@@ -117,15 +140,34 @@ impl LifeKeeper {
         self.state.lock().record(states, gone)
     }
 
-    /// Takes note of a leader epoch that another program used: ours must be above it.
-    pub fn saw_foreign_epoch(&self, epoch: i32) {
-        let mut highest = self.foreign_epoch.lock();
-        *highest = epoch.max(*highest);
+    /// Takes over what adoption found.
+    pub fn adopt(&self, adopted: Adopted) {
+        *self.adopted.lock() = Some(adopted);
     }
 
-    /// Everything recorded.
-    pub fn image(&self) -> StateImage {
-        self.state.lock().image.clone()
+    /// Keeps what adoption found of a directory that nothing was appended to, so that the next
+    /// open need not read it again. `mark` is the other program's clean mark.
+    ///
+    /// # Errors
+    /// Those of the registry and of the state file.
+    pub fn keep_adopted(&self, mark: Option<String>) -> Result<()> {
+        let Some(adopted) = self.adopted.lock().clone() else { return Ok(()) };
+        let mut state = self.state.lock();
+        self.registry.settle()?;
+        let incarnation = self.next_incarnation(&state.image, &adopted).saturating_sub(1);
+        let life = Life { incarnation, boot_id: self.boot_id.clone() };
+        state.begin_adopted(life, &adopted.states, &adopted.unread)?;
+        state.end(Vec::new(), mark)
+    }
+
+    /// What is recorded of every partition.
+    pub fn recorded(&self) -> BTreeMap<PartitionKey, Arc<LogState>> {
+        self.state.lock().image.partitions.clone()
+    }
+
+    /// The last close left no mark, because not every partition was in order for Kafka.
+    pub fn left_unmarked(&self) -> bool {
+        self.left_unmarked
     }
 
     /// Ends the life: records the last states and that it ended in good order.
@@ -149,12 +191,14 @@ impl LifeKeeper {
         format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}")
     }
 
-    fn next_incarnation(&self, image: &StateImage) -> i32 {
+    fn next_incarnation(&self, image: &StateImage, adopted: &Adopted) -> i32 {
+        let recorded = image.life.as_ref().map_or(-1, |life| life.incarnation);
+        let known = image.partitions.values().map(|state| &**state);
         let last = match planted(Planted::EpochFromPrefix) {
-            true => highest_epoch(image),
-            false => image.life.as_ref().map_or(-1, |life| life.incarnation),
+            true => highest_epoch(known),
+            false => recorded,
         };
-        last.max(*self.foreign_epoch.lock()).saturating_add(1)
+        last.max(highest_epoch(adopted.states.iter().map(|(_, state)| state))).saturating_add(1)
     }
 
     fn begin(&self) -> Result<i32> {
@@ -165,10 +209,19 @@ impl LifeKeeper {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Closed, "the broker is closed"));
         }
-        let incarnation = self.next_incarnation(&state.image);
-        if !planted(Planted::EpochFromPrefix) {
-            state.begin(Life { incarnation, boot_id: self.boot_id.clone() })?;
+        let mut adopted = self.adopted.lock();
+        let found = adopted.clone().unwrap_or_default();
+        let incarnation = self.next_incarnation(&state.image, &found);
+        let life = Life { incarnation, boot_id: self.boot_id.clone() };
+        if adopted.is_some() {
+            // The topics first: partitions are recorded by their topics' ids.
+            self.registry.settle()?;
+            state.begin_adopted(life, &found.states, &found.unread)?;
+            *adopted = None;
+        } else if !planted(Planted::EpochFromPrefix) {
+            state.begin(life)?;
         }
+        drop(adopted);
         self.remove_mark()?;
         tracing::debug!(incarnation, "a new life of the directory begins");
         // Only the holder of the state's lock sets it.
@@ -202,6 +255,10 @@ impl LifeGate for LifeKeeper {
         }
     }
 
+    fn epoch_max(&self) -> i32 {
+        self.epoch_max
+    }
+
     fn work(&self, work: BackgroundWork) {
         self.queue.push(work);
     }
@@ -219,9 +276,16 @@ pub(super) fn is_ours(mark: &str) -> bool {
     (BROKER_EPOCH_BASE..=BROKER_EPOCH_BASE + i64::from(i32::MAX)).contains(&epoch)
 }
 
-fn highest_epoch(image: &StateImage) -> i32 {
-    let epochs = image.partitions.values().flat_map(|state| &state.epochs);
-    epochs.map(|start| start.epoch).max().unwrap_or(-1)
+/// The highest leader epoch that a life of ours can have written before this one.
+fn epoch_max(image: &StateImage) -> i32 {
+    let Some(life) = &image.life else { return i32::MAX };
+    let highest = highest_epoch(image.partitions.values().map(|state| &**state));
+    // A partition that another program wrote to may have higher epochs than our lives.
+    if highest > life.incarnation { i32::MAX } else { life.incarnation }
+}
+
+fn highest_epoch<'a>(states: impl Iterator<Item = &'a LogState>) -> i32 {
+    states.flat_map(|state| &state.epochs).map(|start| start.epoch).max().unwrap_or(-1)
 }
 
 /// What the clean mark says; `None` when there is none. Never longer than any that Kafka writes.

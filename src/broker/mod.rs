@@ -11,10 +11,12 @@ mod background;
 mod changes;
 mod closing;
 mod codec;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod crash_tests;
 mod deletion;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod golden_tests;
 mod groups;
 mod handles;
@@ -22,15 +24,21 @@ mod health;
 mod inner;
 mod journal;
 mod life;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod life_tests;
 mod new_topic;
 mod opening;
 mod options;
 mod partition;
+mod random;
 mod registry;
 mod state_codec;
 mod state_file;
 mod steps;
-#[cfg(all(test, not(loom)))]
+mod survey;
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 mod threads;
 mod topics;

@@ -1,15 +1,18 @@
 //! Opening a directory: who owns it, how its last life ended, which topics there are. Nothing is
 //! written but the lock file, and no partition's folder is touched.
 
+use super::adoption::Foreign;
 use super::background::WorkQueue;
-use super::changes::entries;
+use super::deletion::Deletions;
 use super::health::HealthLog;
-use super::inner::{BrokerInner, Owned, Owner, Parts, Shared};
+use super::inner::{BrokerInner, Owner, Parts, Shared};
 use super::life::{Ended, LifeKeeper, is_ours, read_mark};
 use super::options::BrokerOptions;
 use super::partition::Partition;
+use super::random::Random;
 use super::registry::{Registry, RegistryFound, RegistryImage};
-use super::state_file::{StateFile, StateFound, StateImage};
+use super::state_file::{PartitionKey, StateFile, StateFound, StateImage};
+use super::survey::Survey;
 use super::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +20,7 @@ use crate::log::{Log, LogCounters, LogEnv, LogIdentity, MappedLimit, names::fold
 use crate::storage::{HeldElsewhere, Lock, Storage};
 use crate::sync::{Arc, Mutex, Weak};
 use crate::time::{Clock, TimerDriver};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The lock file (Kafka's name).
@@ -37,15 +41,22 @@ impl BrokerInner {
         let health = Arc::new(HealthLog::default());
         let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone()));
         let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
+        let registry = Arc::new(registry);
         let (state, state_found) = StateFile::load(storage.clone(), dir)?;
         let mark = read_mark(&*storage, dir)?;
         let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
-        let ended = evidence.ended(&state.image, &storage.boot_id());
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(_) => Ended::Never,
+        let verdict = evidence.ended(&state.image, &storage.boot_id());
+        let (ended, foreign) = judge(&*storage, dir, verdict, &evidence)?;
+        let life =
+            LifeKeeper::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
+        let life = Arc::new(life);
+        let random = Random::new(seed);
+        let missing = match &foreign {
+            Some(foreign) => {
+                foreign.take_over(&registry, &registry_found, &options.config, &random)
+            }
+            None => BTreeMap::new(),
         };
-        let life = Arc::new(LifeKeeper::new(storage.clone(), dir, state, ended, queue.clone()));
         let env = Arc::new(LogEnv {
             storage: storage.clone(),
             clock: clock.clone(),
@@ -59,15 +70,18 @@ impl BrokerInner {
             life: life.clone(),
             dir: dir.to_owned(),
             config: options.config.clone(),
+            missing,
         });
-        let image = registry.image.clone();
-        let owned = Owned::new(registry, storage.clone(), dir);
-        let owner = Owner { env, life, topics: Mutex::new(owned), lock: Mutex::new(Some(lock)) };
+        let image = registry.image();
+        let changes = Mutex::new(Deletions::new(storage.clone(), dir));
+        let owner = Owner { env, life, registry, changes, lock: Mutex::new(Some(lock)) };
         let settled = !ended.is_unclean();
-        let parts = Parts { health, queue, owner: Some(owner), opener, adoption: None, settled };
-        let shared =
-            Shared::new(dir.to_owned(), options.config, storage, clock.clone(), seed, parts);
+        let parts = Parts { health, queue, owner: Some(owner), opener, random, settled };
+        let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.take_topics(&image);
+        if let Some(foreign) = foreign {
+            shared.adopt(&foreign, options.progress.as_ref())?;
+        }
         let shared = Arc::new(shared);
         let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
         clock.register(driver);
@@ -82,6 +96,26 @@ impl BrokerInner {
     ) -> Result<Arc<BrokerInner>> {
         Err(Error::new(ErrorKind::UnsupportedVersion, "attach is being built").path(dir))
     }
+}
+
+/// How the last life ended, and what a directory that is not ours holds. One without a trace of a
+/// partition is new, whatever else lies in it.
+pub(super) fn judge(
+    storage: &dyn Storage,
+    dir: &Path,
+    verdict: Result<Ended, String>,
+    evidence: &Evidence<'_>,
+) -> Result<(Ended, Option<Foreign>)> {
+    let reason = match verdict {
+        Ok(ended) => return Ok((ended, None)),
+        Err(reason) => reason,
+    };
+    let survey = Survey::of(storage, dir)?;
+    if survey.is_empty() && !evidence.knows_records() {
+        return Ok((Ended::Never, None));
+    }
+    let clean = evidence.mark.is_some();
+    Ok((Ended::Foreign { clean }, Some(Foreign { survey, reason })))
 }
 
 impl Shared {
@@ -121,15 +155,20 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
 }
 
 /// What a directory's own files say about it.
-struct Evidence<'a> {
-    registry: &'a RegistryFound,
-    state: &'a StateFound,
-    mark: &'a Option<String>,
+pub(super) struct Evidence<'a> {
+    pub registry: &'a RegistryFound,
+    pub state: &'a StateFound,
+    pub mark: &'a Option<String>,
 }
 
 impl Evidence<'_> {
+    /// There is a state file, so that records were appended once.
+    fn knows_records(&self) -> bool {
+        !matches!(self.state, StateFound::Missing)
+    }
+
     /// How the last life ended, or why the directory is not ours as it is.
-    fn ended(&self, image: &StateImage, boot_id: &str) -> Result<Ended, String> {
+    pub fn ended(&self, image: &StateImage, boot_id: &str) -> Result<Ended, String> {
         match (self.registry, self.state) {
             (RegistryFound::Damaged(why), _) => return Err(format!("the registry: {why}")),
             (_, StateFound::Damaged(why)) => return Err(format!("the state file: {why}")),
@@ -163,10 +202,14 @@ struct LiveOpener {
     life: Arc<LifeKeeper>,
     dir: PathBuf,
     config: BrokerConfig,
+    missing: BTreeMap<PartitionKey, Error>,
 }
 
 impl Opener for LiveOpener {
     fn open(&self, topic: &Topic, partition: i32) -> Result<Partition> {
+        if let Some(error) = self.missing.get(&(topic.id(), partition)) {
+            return Ok(Partition::Missing(error.clone()));
+        }
         let id = LogIdentity {
             topic: topic.name().clone(),
             partition,

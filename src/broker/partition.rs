@@ -2,7 +2,7 @@
 //! attached directory. What only an owner can do is refused in one place.
 
 use crate::config::IsolationLevel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
 use crate::sync::Arc;
 use crate::time::Event;
@@ -12,6 +12,8 @@ use crate::time::Event;
 pub(crate) enum Partition {
     /// Of a broker that owns its directory.
     Live(Arc<Log>),
+    /// Whose folder is missing: read-only, and nothing is in it.
+    Missing(Error),
 }
 
 impl Partition {
@@ -22,6 +24,7 @@ impl Partition {
     pub fn log(&self) -> Result<&Arc<Log>> {
         match self {
             Partition::Live(log) => Ok(log),
+            Partition::Missing(error) => Err(error.clone()),
         }
     }
 
@@ -32,6 +35,7 @@ impl Partition {
     pub fn log_start_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.log_start_offset(),
+            Partition::Missing(_) => Ok(0),
         }
     }
 
@@ -42,6 +46,7 @@ impl Partition {
     pub fn log_end_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.log_end_offset(),
+            Partition::Missing(_) => Ok(0),
         }
     }
 
@@ -52,6 +57,7 @@ impl Partition {
     pub fn last_stable_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.last_stable_offset(),
+            Partition::Missing(_) => Ok(0),
         }
     }
 
@@ -62,6 +68,7 @@ impl Partition {
     pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
         match self {
             Partition::Live(log) => log.end_for(isolation),
+            Partition::Missing(_) => Ok(0),
         }
     }
 
@@ -77,6 +84,7 @@ impl Partition {
     ) -> Result<Chunk> {
         match self {
             Partition::Live(log) => log.read(cursor, max_bytes, isolation),
+            Partition::Missing(_) => Chunk::of_nothing(cursor),
         }
     }
 
@@ -87,6 +95,7 @@ impl Partition {
     pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
         match self {
             Partition::Live(log) => log.aborted_transactions(from, upto),
+            Partition::Missing(_) => Ok(Vec::new()),
         }
     }
 
@@ -98,6 +107,41 @@ impl Partition {
     pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
         match self {
             Partition::Live(log) => log.offset_for_time(timestamp, upto),
+            Partition::Missing(_) => Ok(None),
+        }
+    }
+
+    /// The largest timestamp below `upto` and the offset of the first record that has it, in this
+    /// order.
+    ///
+    /// # Errors
+    /// Those of [`Log::max_timestamp`].
+    pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
+        match self {
+            Partition::Live(log) => log.max_timestamp(upto),
+            Partition::Missing(_) => Ok(None),
+        }
+    }
+
+    /// How many bytes of batches there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn size_bytes(&self) -> Result<u64> {
+        match self {
+            Partition::Live(log) => log.size_bytes(),
+            Partition::Missing(_) => Ok(0),
+        }
+    }
+
+    /// How many segments there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn segment_count(&self) -> Result<usize> {
+        match self {
+            Partition::Live(log) => log.segment_count(),
+            Partition::Missing(_) => Ok(0),
         }
     }
 
@@ -113,6 +157,7 @@ impl Partition {
     ) -> Result<bool> {
         match self {
             Partition::Live(log) => log.watch(event, beyond, isolation),
+            Partition::Missing(_) => Ok(false),
         }
     }
 
@@ -120,6 +165,7 @@ impl Partition {
     pub fn unwatch(&self, event: &Arc<Event>) {
         match self {
             Partition::Live(log) => log.unwatch(event),
+            Partition::Missing(_) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use super::codec::{Decoder, Encoder};
 use super::journal::{Contents, Journal, JournalKind};
 use crate::error::Result;
 use crate::storage::Storage;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::topic::{TopicId, check_topic_name};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,11 +69,14 @@ pub(super) enum RegistryFound {
     Image(RegistryImage),
 }
 
-/// The open file and what it says.
+/// The open file and what it says. Its lock is held across the sync of a change.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct Registry(Mutex<Held>);
+
+#[derive(Debug)]
+struct Held {
     journal: Journal,
-    pub image: RegistryImage,
+    image: RegistryImage,
 }
 
 impl Registry {
@@ -97,22 +100,23 @@ impl Registry {
             RegistryFound::Image(image) => image.clone(),
             RegistryFound::Missing | RegistryFound::Damaged(_) => RegistryImage::default(),
         };
-        Ok((Registry { journal, image }, found))
+        Ok((Registry(Mutex::new(Held { journal, image })), found))
     }
 
     /// Makes changes durable, all or none, with one sync; then they are part of the image.
     ///
     /// # Errors
     /// Those of [`Journal::append`]; the image is unchanged then.
-    pub fn write(&mut self, changes: &[RegistryEntry]) -> Result<()> {
+    pub fn write(&self, changes: &[RegistryEntry]) -> Result<()> {
+        let held = &mut *self.0.lock();
         let mut out = Encoder::new();
         for change in changes {
             change.encode(&mut out);
         }
-        let image = &self.image;
-        self.journal.append(&out.bytes(), || image.with(changes).encode())?;
+        let image = &held.image;
+        held.journal.append(&out.bytes(), || image.with(changes).encode())?;
         for change in changes {
-            self.image.apply(change.clone());
+            held.image.apply(change.clone());
         }
         Ok(())
     }
@@ -121,11 +125,32 @@ impl Registry {
     ///
     /// # Errors
     /// Those of [`Journal::replace_with`].
-    pub fn settle(&mut self) -> Result<()> {
-        if self.journal.will_replace() {
-            self.journal.replace_with(&self.image.encode())?;
+    pub fn settle(&self) -> Result<()> {
+        let held = &mut *self.0.lock();
+        if held.journal.will_replace() {
+            held.journal.replace_with(&held.image.encode())?;
         }
         Ok(())
+    }
+
+    /// What it says.
+    pub fn image(&self) -> RegistryImage {
+        self.0.lock().image.clone()
+    }
+
+    /// The pending deletions, and which of them have a live topic of the same name.
+    pub fn deleted(&self) -> Vec<(DeletedTopic, bool)> {
+        let held = self.0.lock();
+        let live = |topic: &DeletedTopic| held.image.topics.contains_key(&topic.name);
+        held.image.deleted.values().map(|topic| (topic.clone(), live(topic))).collect()
+    }
+
+    /// Takes over what adoption found, in memory: the next change writes it, or
+    /// [`Registry::settle`].
+    pub fn adopt(&self, topics: Vec<TopicEntry>) {
+        let mut held = self.0.lock();
+        held.image.topics = topics.into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+        held.journal.mark_stale();
     }
 }
 
@@ -265,7 +290,7 @@ mod tests {
         let storage: Arc<dyn Storage> = Arc::new(Heap::new());
         let dir = Path::new("/d");
         storage.create_dir(dir).unwrap();
-        let (mut registry, found) = Registry::load(storage.clone(), dir).unwrap();
+        let (registry, found) = Registry::load(storage.clone(), dir).unwrap();
         assert!(matches!(found, RegistryFound::Missing));
         registry.write(&[RegistryEntry::Topic(topic("a", 1, 3))]).unwrap();
         registry.write(&[RegistryEntry::Topic(topic("b", 2, 1))]).unwrap();
@@ -273,13 +298,14 @@ mod tests {
         registry.write(&[RegistryEntry::Deleted(gone("b", 2))]).unwrap();
         registry.write(&[RegistryEntry::Topic(topic("b", 3, 2))]).unwrap();
         let (again, _) = Registry::load(storage.clone(), dir).unwrap();
-        assert_eq!(again.image, registry.image);
-        assert_eq!(again.image.topics["a"].partitions, 5);
-        assert_eq!(again.image.topics["b"].id, TopicId([3; 16]));
-        assert_eq!(again.image.deleted.len(), 1);
+        let image = again.image();
+        assert_eq!(image, registry.image());
+        assert_eq!(image.topics["a"].partitions, 5);
+        assert_eq!(image.topics["b"].id, TopicId([3; 16]));
+        assert_eq!(again.deleted(), [(gone("b", 2), true)]);
         registry.write(&[RegistryEntry::Cleared(TopicId([2; 16]))]).unwrap();
         let (again, _) = Registry::load(storage, dir).unwrap();
-        assert!(again.image.deleted.is_empty());
+        assert!(again.image().deleted.is_empty());
     }
 
     #[test]

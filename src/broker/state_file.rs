@@ -13,7 +13,7 @@ use crate::log::state::LogState;
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The file's name in the data directory.
@@ -23,6 +23,7 @@ const LIFE: u8 = 1;
 const PARTITION: u8 = 2;
 const FORGET: u8 = 3;
 const CLEAN: u8 = 4;
+const UNREAD: u8 = 5;
 
 /// One partition by its topic's id: a topic made again under the same name is another one.
 pub(super) type PartitionKey = (TopicId, i32);
@@ -45,6 +46,8 @@ pub(super) struct StateImage {
     /// mark at all.
     pub clean: Option<Option<String>>,
     pub partitions: BTreeMap<PartitionKey, Arc<LogState>>,
+    /// Partitions that another program wrote and that could not be read so far.
+    pub unread: BTreeSet<PartitionKey>,
 }
 
 /// What the file was found to hold.
@@ -96,6 +99,29 @@ impl StateFile {
             image.life = Some(life);
             image.clean = None;
         })
+    }
+
+    /// Begins the first life of a directory that another program wrote: what was known of it
+    /// before is replaced by what adoption found, in one step.
+    ///
+    /// # Errors
+    /// Those of [`Journal::replace_with`]; the image is unchanged then.
+    pub fn begin_adopted(
+        &mut self,
+        life: Life,
+        states: &[(PartitionKey, LogState)],
+        unread: &[PartitionKey],
+    ) -> Result<()> {
+        let partitions = states.iter().map(|(key, state)| (*key, Arc::new(state.clone())));
+        let next = StateImage {
+            life: Some(life),
+            clean: None,
+            partitions: partitions.collect(),
+            unread: unread.iter().copied().collect(),
+        };
+        self.journal.replace_with(&next.encode())?;
+        self.image = next;
+        Ok(())
     }
 
     /// Records what changed of partitions and which topics are gone; a call without a difference
@@ -150,6 +176,7 @@ impl StateFile {
         }
         self.append(&out.bytes(), |image| {
             for (key, state) in states {
+                image.unread.remove(&key);
                 image.partitions.insert(key, Arc::new(state));
             }
             for id in gone {
@@ -200,7 +227,11 @@ impl StateImage {
                 let empty = LogState::default();
                 let before = self.partitions.get(&key);
                 let state = decode_state(before.map_or(&empty, |s| s), input)?;
+                self.unread.remove(&key);
                 self.partitions.insert(key, Arc::new(state));
+            }
+            UNREAD => {
+                self.unread.insert((TopicId(input.fixed()?), input.i32()?));
             }
             FORGET => self.forget(TopicId(input.fixed()?)),
             CLEAN => {
@@ -223,6 +254,11 @@ impl StateImage {
         for (key, state) in &self.partitions {
             encode_partition(*key, None, state, &mut out);
         }
+        for (topic, partition) in &self.unread {
+            out.u8(UNREAD);
+            out.fixed(&topic.0);
+            out.signed(i64::from(*partition));
+        }
         if let Some(mark) = &self.clean {
             encode_clean(mark.as_deref(), &mut out);
         }
@@ -230,7 +266,9 @@ impl StateImage {
     }
 
     fn knows_topic(&self, id: TopicId) -> bool {
-        self.partitions.range((id, i32::MIN)..=(id, i32::MAX)).next().is_some()
+        let all = (id, i32::MIN)..=(id, i32::MAX);
+        self.partitions.range(all.clone()).next().is_some()
+            || self.unread.range(all).next().is_some()
     }
 
     fn forget(&mut self, id: TopicId) {
@@ -239,6 +277,7 @@ impl StateImage {
         for key in keys {
             self.partitions.remove(&key);
         }
+        self.unread.retain(|(topic, _)| *topic != id);
     }
 }
 
@@ -248,6 +287,7 @@ impl StateImage {
 /// | 2 partition | 16 bytes topic id, signed partition, the state against the entry before |
 /// | 3 forget | 16 bytes topic id |
 /// | 4 clean | flag: a mark was left, then its text |
+/// | 5 unread | 16 bytes topic id, signed partition |
 fn encode_life(life: &Life, out: &mut Encoder) {
     out.u8(LIFE);
     out.signed(i64::from(life.incarnation));

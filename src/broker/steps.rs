@@ -2,8 +2,10 @@
 
 use super::inner::Shared;
 use super::state_file::PartitionKey;
-use crate::config::BrokerConfig;
-use crate::log::Log;
+use super::topics::Topic;
+use crate::config::{BrokerConfig, LogConfig};
+use crate::error::Error;
+use crate::log::{Log, Trust};
 use crate::sync::{Arc, Mutex};
 use crate::time::{Clock, Event, Now, TimerDriver};
 use std::time::Duration;
@@ -88,8 +90,7 @@ impl Shared {
 
     fn record(&self, logs: &[Arc<Log>]) {
         let Some(owner) = &self.owner else { return };
-        let _ = logs;
-        let states = Vec::new();
+        let states = logs.iter().filter_map(|log| Some((key_of(log), log.state().ok()?))).collect();
         if let Err(error) = owner.life.record(states, &[]) {
             self.health.error(error);
         }
@@ -101,10 +102,63 @@ impl Shared {
             return;
         }
         for topic in self.topics.all() {
-            for (_, partition) in topic.opened() {
-                let Ok(_) = partition.log() else { continue };
+            self.retain(&topic, now);
+        }
+    }
+
+    fn retain(&self, topic: &Topic, now: Now) {
+        let config = topic.config().log_config(&self.config);
+        for number in 0..topic.partition_count() {
+            // A partition that was not used in this life is opened only if something would go.
+            let used = topic.is_opened(number);
+            if !used && !self.may_expire(topic, number, &config, now) {
+                continue;
+            }
+            let log = match topic.partition(number).and_then(|p| p.log().cloned()) {
+                Ok(log) => log,
+                // Deleted meanwhile.
+                Err(_) => return,
+            };
+            match log.retention_step(now) {
+                Ok(retained) if retained.segments_deleted > 0 => tracing::info!(
+                    topic = %topic.name(),
+                    partition = number,
+                    segments = retained.segments_deleted,
+                    bytes = retained.bytes_deleted,
+                    log_start_offset = retained.log_start_offset,
+                    "segments deleted by retention"
+                ),
+                Ok(_) => {}
+                Err(error) => self.partition_failed(&log, error),
             }
         }
+    }
+
+    /// Whether what is recorded of an unused partition has something that retention would remove.
+    fn may_expire(&self, topic: &Topic, partition: i32, config: &LogConfig, now: Now) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        let (state, trust) = owner.life.state_of((topic.id(), partition));
+        if trust == Trust::New {
+            return false;
+        }
+        if trust != Trust::Clean {
+            return true;
+        }
+        let sizes = || state.segments.iter().map(|segment| segment.size_bytes);
+        let Some(oldest) = state.segments.first().filter(|_| config.cleanup_delete) else {
+            return false;
+        };
+        let age = now.wall_ms.saturating_sub(oldest.max_timestamp);
+        let old = config.retention_ms >= 0 && age > config.retention_ms;
+        let limit = u64::try_from(config.retention_bytes).unwrap_or(u64::MAX);
+        old || sizes().sum::<u64>() > limit
+    }
+
+    /// Reports an error of a partition that nobody waits for.
+    pub(super) fn partition_failed(&self, log: &Log, error: Error) {
+        let id = log.identity();
+        self.health.partition((id.topic.clone(), id.partition).into(), error.clone());
+        self.health.error(error);
     }
 
     /// Everything that is due at `now`, on this thread.

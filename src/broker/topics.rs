@@ -105,6 +105,12 @@ impl Topic {
         }
     }
 
+    /// Whether a partition was asked for so far.
+    pub fn is_opened(&self, partition: i32) -> bool {
+        let index = usize::try_from(partition).unwrap_or(usize::MAX);
+        matches!(self.slots.read().get(index), Some(Some(_)))
+    }
+
     /// The partitions that were asked for so far, by number.
     pub fn opened(&self) -> Vec<(i32, Partition)> {
         let slots = self.slots.read();

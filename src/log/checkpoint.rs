@@ -163,7 +163,7 @@ pub(super) fn read_file(
 }
 
 /// Writes `bytes` to `FILE.tmp`, syncs it, renames it to `path` and syncs the folder.
-pub(super) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");
     let tmp = Path::new(&tmp);

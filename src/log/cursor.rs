@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::segment::SegmentView;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Region;
 use std::ops::Range;
 
@@ -92,6 +93,18 @@ impl Chunk {
     pub(super) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
         let range = 0..bytes.len();
         Chunk { held: Held::Read(bytes), range, next_offset, own: false }
+    }
+
+    /// What a log without a record answers to a reader at its only offset, 0.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` at any other.
+    pub fn of_nothing(cursor: &Cursor) -> Result<Chunk> {
+        if cursor.offset != 0 {
+            let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no record");
+            return Err(error.offset(cursor.offset));
+        }
+        Ok(Chunk::empty(0))
     }
 
     /// Nothing to be read at `offset`.

@@ -391,3 +391,151 @@ impl fmt::Debug for FaultFile {
         f.debug_struct("FaultFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Heap;
+    use super::*;
+    use std::io::ErrorKind;
+
+    fn fault() -> Fault {
+        Fault::new(Arc::new(Heap::new()))
+    }
+
+    fn file(fault: &Fault) -> Arc<dyn File> {
+        let file = fault.create_cold(Path::new("/f")).unwrap();
+        file.write_at(0, b"abcdef").unwrap();
+        file
+    }
+
+    /// One call of each kind, in the order of `Call::ALL`.
+    fn each_call(fault: &Fault) -> Vec<(Call, io::Result<()>)> {
+        let at = Path::new;
+        // Made behind the plan's back, so that a call that fails does not take others along.
+        let inner = &fault.inner;
+        inner.create_dir(at("/d")).unwrap();
+        inner.create_cold(at("/f")).unwrap().write_at(0, b"abc").unwrap();
+        inner.create_cold(at("/g")).unwrap();
+        let file = fault.wrap(at("/f"), inner.open_cold(at("/f")).unwrap());
+        let append = fault.wrap(at("/a"), inner.create(at("/a"), 64, 8).unwrap());
+        let sealed = fault.wrap(at("/f"), inner.open(at("/f")).unwrap());
+        Call::ALL
+            .iter()
+            .map(|&call| {
+                let result = match call {
+                    Call::Create => fault.create(at("/c"), 64, 8).map(drop),
+                    Call::CreateCold => fault.create_cold(at("/h")).map(drop),
+                    Call::OpenCold => fault.open_cold(at("/f")).map(drop),
+                    Call::Open => fault.open(at("/f")).map(drop),
+                    Call::OpenAppend => fault.open_append(at("/g"), 64).map(drop),
+                    Call::List => fault.list(at("/")).map(drop),
+                    Call::Metadata => fault.metadata(at("/f")).map(drop),
+                    Call::CreateDir => fault.create_dir(at("/e")),
+                    Call::RemoveDir => fault.remove_dir(at("/d")),
+                    Call::Rename => fault.rename(at("/g"), at("/i")),
+                    Call::Remove => fault.remove(at("/f")),
+                    Call::SyncDir => fault.sync_dir(at("/")),
+                    Call::Lock => fault.lock(at("/.lock")).map(drop),
+                    Call::DiskFree => fault.disk_free(at("/")).map(drop),
+                    Call::Region => sealed.region().map(drop),
+                    Call::Len => file.len().map(drop),
+                    Call::ReadAt => file.read_at(0, &mut [0]).map(drop),
+                    Call::WriteAt => file.write_at(0, b"x"),
+                    Call::Allocate => append.allocate(16),
+                    Call::SetLen => append.set_len(4),
+                    Call::SyncData => file.sync_data(),
+                    Call::Prefault => append.prefault(0..8),
+                };
+                (call, result)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_of_call_is_counted_and_can_fail() {
+        let quiet = fault();
+        assert!(each_call(&quiet).iter().all(|(_, result)| result.is_ok()));
+        let seen: Vec<_> = quiet.seen().into_iter().map(|(call, _)| call).collect();
+        assert_eq!(seen, Call::ALL);
+        for (nth, &call) in Call::ALL.iter().enumerate() {
+            for rule in [Rule::nth(nth as u64, Failure::Io), Rule::nth(0, Failure::Io).of(&[call])]
+            {
+                let fault = fault();
+                fault.fail(rule);
+                for (other, result) in each_call(&fault) {
+                    assert_eq!(result.is_err(), other == call, "{other:?} under {call:?}");
+                }
+                assert!(fault.has_fired());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_strikes_once_or_for_good() {
+        let fault = fault();
+        let file = file(&fault);
+        fault.fail(Rule::nth(1, Failure::Io).of(&[Call::SyncData]));
+        let once: Vec<_> = (0..4).map(|_| file.sync_data().is_ok()).collect();
+        assert_eq!(once, [true, false, true, true]);
+        fault.fail(Rule::nth(1, Failure::Io).of(&[Call::SyncData]).sticky());
+        let sticky: Vec<_> = (0..4).map(|_| file.sync_data().is_ok()).collect();
+        assert_eq!(sticky, [true, false, false, false]);
+        fault.heal();
+        file.sync_data().unwrap();
+        assert_eq!(fault.calls_of(Call::SyncData), 9);
+    }
+
+    #[test]
+    fn a_rule_may_be_about_some_paths_only() {
+        let fault = fault();
+        fault.fail(Rule::nth(0, Failure::Full).on(".log").sticky());
+        fault.create_cold(Path::new("/a.index")).unwrap();
+        let error = fault.create_cold(Path::new("/a.log")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_short_read_gives_half_and_reading_on_gives_the_rest() {
+        let fault = fault();
+        let file = file(&fault);
+        fault.fail(Rule::nth(0, Failure::Short).of(&[Call::ReadAt]));
+        let mut out = [0; 6];
+        assert_eq!(file.read_at(0, &mut out).unwrap(), 3);
+        fault.fail(Rule::nth(0, Failure::Short).of(&[Call::ReadAt]).sticky());
+        file.read_exact_at(0, &mut out).unwrap();
+        assert_eq!(&out, b"abcdef");
+    }
+
+    #[test]
+    fn an_interrupted_read_is_repeated() {
+        let fault = fault();
+        let file = file(&fault);
+        fault.fail(Rule::nth(0, Failure::Interrupted).of(&[Call::ReadAt]));
+        let mut out = [0; 6];
+        file.read_exact_at(0, &mut out).unwrap();
+        assert_eq!(&out, b"abcdef");
+        assert!(fault.has_fired());
+    }
+
+    #[test]
+    fn a_short_write_leaves_half_and_a_full_disk() {
+        let fault = fault();
+        let file = file(&fault);
+        fault.fail(Rule::nth(0, Failure::Short).of(&[Call::WriteAt]));
+        assert_eq!(file.write_at(0, b"WXYZ").unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(fault.read_file(Path::new("/f"), 99).unwrap(), b"WXcdef");
+    }
+
+    #[test]
+    fn after_a_crash_nothing_works() {
+        let fault = fault();
+        let file = file(&fault);
+        fault.fail(Rule::nth(0, Failure::Crash).of(&[Call::SyncData]));
+        file.len().unwrap();
+        assert!(file.sync_data().is_err());
+        assert!(file.len().is_err());
+        assert!(fault.list(Path::new("/")).is_err());
+        fault.heal();
+        file.len().unwrap();
+    }
+}
