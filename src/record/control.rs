@@ -1,7 +1,8 @@
 //! Control records: what coordinators write into a log beside the records of applications.
 //!
 //! ```text
-//! key := version i16 | type i16            value of a marker := version i16 | coordinator epoch i32
+//! key               := version i16 | type i16
+//! value of a marker := version i16 | coordinator epoch i32
 //! ```
 
 use super::fault::BatchFault;

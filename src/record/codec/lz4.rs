@@ -7,7 +7,8 @@
 //! Kafka's default: no pure Rust implementation has the slow one.
 //!
 //! ```text
-//! 04 22 4d 18 | FLG | BD | [content size u64] | HC | (size u32 | block | [xxh32])* | 0 u32 | [xxh32]
+//! 04 22 4d 18 | FLG | BD | [content size u64] | HC
+//!   | (size u32 | block | [xxh32])* | 0 u32 | [xxh32]
 //! ```
 
 use lz4_flex::block;

@@ -428,7 +428,9 @@ fn a_batch_is_only_its_own_bytes() {
 
 proptest! {
     #[test]
-    fn a_single_record_is_encoded_as_the_builder_does(record in any_record(), stamp in any_stamp()) {
+    fn a_single_record_is_encoded_as_the_builder_does(
+        record in any_record(), stamp in any_stamp(),
+    ) {
         let headers = record.header_inputs();
         let record = input(&record, &headers);
         let mut single = Vec::new();
