@@ -81,7 +81,9 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
 
     /// Opens a file to go on appending: maps `map_bytes`, or its length where that is more.
     /// All bytes of the file count as prepared and none as published: recovery decides, with
-    /// [`RegionWriter::publish`], how many of them readers may see.
+    /// [`RegionWriter::publish`], how many of them readers may see. A file has one such handle at
+    /// a time: two mappings know nothing of each other's borders, so that bytes which readers of
+    /// the one hold could be changed or cut through the other.
     ///
     /// # Errors
     /// `NotFound`, `IsADirectory`, and those of the operating system.
