@@ -103,10 +103,14 @@ fn golden_directories_are_adopted_as_their_manifests_say() {
         let dir = tempfile::tempdir().unwrap();
         copy(&case.join("data"), dir.path());
         let manifest = manifest(&case);
+        let attached = Broker::attach(dir.path()).unwrap();
+        let seen = differences(&attached, &manifest);
+        drop(attached);
         let broker = Broker::open(dir.path()).unwrap();
         let report = broker.adoption().expect("adopted");
         let damaged: Vec<String> = report.damaged().map(|(p, e)| format!("{p}: {e}")).collect();
-        let differences = differences(&broker, &manifest);
+        let mut differences = differences(&broker, &manifest);
+        differences.extend(seen.into_iter().map(|line| format!("attached: {line}")));
         // What Kafka does about damage is not what we do: tests/golden.rs has those.
         let intact = manifest.get("damage").is_none();
         if intact && (!damaged.is_empty() || !differences.is_empty()) {

@@ -4,6 +4,7 @@
 //! the last one goes, its threads are stopped and joined and the lock is freed.
 
 use super::adoption::AdoptionReport;
+use super::attach::Attached;
 use super::background::{FlushTask, TimerTask, Timers, WorkQueue};
 use super::deletion::Deletions;
 use super::groups::{GroupState, Groups};
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(super) recorded: super::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
     pub(super) owner: Option<Owner>,
+    /// What only an attached broker has.
+    pub(super) attached: Option<Arc<Attached>>,
     pub(super) opener: Arc<dyn Opener>,
     pub(super) adoption: OnceLock<AdoptionReport>,
     pub(super) closed: AtomicBool,
@@ -80,6 +83,7 @@ impl Shared {
             health: parts.health,
             queue: parts.queue,
             owner: parts.owner,
+            attached: parts.attached,
             opener: parts.opener,
             adoption: OnceLock::new(),
             dir,
@@ -97,7 +101,14 @@ impl Shared {
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
         self.settle_groups()?;
-        self.topics.get(name)
+        if self.attached.is_none() {
+            return self.topics.get(name);
+        }
+        self.refresh(false)?;
+        self.topics.get(name).or_else(|_| {
+            self.refresh(true)?;
+            self.topics.get(name)
+        })
     }
 
     /// The topic of that name, made with the broker's defaults where `auto.create.topics.enable`
@@ -124,6 +135,9 @@ impl Shared {
 
     /// All topics, internal ones too, in order of name.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
+        if let Err(error) = self.refresh(true) {
+            self.health.error(error);
+        }
         self.topics.all()
     }
 
@@ -241,6 +255,7 @@ pub(super) struct Parts {
     pub health: Arc<HealthLog>,
     pub queue: Arc<WorkQueue>,
     pub owner: Option<Owner>,
+    pub attached: Option<Arc<Attached>>,
     pub opener: Arc<dyn Opener>,
     pub random: Random,
     /// No committed offset can lie beyond the end of its log.

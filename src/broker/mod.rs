@@ -7,6 +7,10 @@
 //! their own file, and no other lock is held across a sync. Callbacks run under none.
 
 mod adoption;
+mod attach;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod attach_tests;
 mod background;
 mod changes;
 mod closing;

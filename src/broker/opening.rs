@@ -10,7 +10,7 @@ use super::life::{Ended, LifeKeeper, is_ours, read_mark};
 use super::options::BrokerOptions;
 use super::partition::Partition;
 use super::random::Random;
-use super::registry::{Registry, RegistryFound, RegistryImage};
+use super::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
 use super::state_file::{PartitionKey, StateFile, StateFound, StateImage};
 use super::survey::Survey;
 use super::topics::{Opener, Topic};
@@ -76,7 +76,8 @@ impl BrokerInner {
         let changes = Mutex::new(Deletions::new(storage.clone(), dir));
         let owner = Owner { env, life, registry, changes, lock: Mutex::new(Some(lock)) };
         let settled = !ended.is_unclean();
-        let parts = Parts { health, queue, owner: Some(owner), opener, random, settled };
+        let owner = Some(owner);
+        let parts = Parts { health, queue, owner, attached: None, opener, random, settled };
         let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.take_topics(&image);
         if let Some(foreign) = foreign {
@@ -86,15 +87,6 @@ impl BrokerInner {
         let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
         clock.register(driver);
         BrokerInner::start(shared)
-    }
-
-    /// Opens a directory for reading.
-    pub(super) fn attach(
-        _options: BrokerOptions,
-        _storage: Arc<dyn Storage>,
-        dir: &Path,
-    ) -> Result<Arc<BrokerInner>> {
-        Err(Error::new(ErrorKind::UnsupportedVersion, "attach is being built").path(dir))
     }
 }
 
@@ -122,25 +114,24 @@ impl Shared {
     /// Fills the table of topics from the registry.
     fn take_topics(&self, image: &RegistryImage) {
         for entry in image.topics.values() {
-            let config = TopicConfig::from_properties(entry.config.iter().map(|(k, v)| (k, v)));
-            let config = config.unwrap_or_else(|error| {
-                // Only another version can have accepted what this one refuses: keep what is known.
-                self.health.warn(format!("settings of topic {}: {error}", entry.name));
-                known_settings(&entry.config)
-            });
+            let config = settings_of(entry, &self.health);
             self.topics.insert(Arc::new(Topic::new(entry, config, self.opener.clone())));
         }
     }
 }
 
-/// The settings that this version accepts, one by one.
-fn known_settings(entries: &[(String, String)]) -> TopicConfig {
-    let mut config = TopicConfig::default();
-    for (key, value) in entries {
-        // What is refused was reported by the caller.
-        config.set(key, value).ok();
-    }
-    config
+/// The settings of a topic as the registry has them. Only another version can have accepted what
+/// this one refuses: that is reported and left out.
+pub(super) fn settings_of(entry: &TopicEntry, health: &HealthLog) -> TopicConfig {
+    let config = TopicConfig::from_properties(entry.config.iter().map(|(k, v)| (k, v)));
+    config.unwrap_or_else(|error| {
+        health.warn(format!("settings of topic {}: {error}", entry.name));
+        let mut config = TopicConfig::default();
+        for (key, value) in &entry.config {
+            config.set(key, value).ok();
+        }
+        config
+    })
 }
 
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {

@@ -1,6 +1,8 @@
 //! One partition as the broker's clients see it: the log of the owner, or the reader of an
 //! attached directory. What only an owner can do is refused in one place.
 
+use super::attach::AttachedPartition;
+use super::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, Result};
 use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
@@ -12,6 +14,8 @@ use crate::time::Event;
 pub(crate) enum Partition {
     /// Of a broker that owns its directory.
     Live(Arc<Log>),
+    /// Of a directory that another process owns.
+    Attached(Arc<AttachedPartition>),
     /// Whose folder is missing: read-only, and nothing is in it.
     Missing(Error),
 }
@@ -24,6 +28,7 @@ impl Partition {
     pub fn log(&self) -> Result<&Arc<Log>> {
         match self {
             Partition::Live(log) => Ok(log),
+            Partition::Attached(_) => Err(read_only()),
             Partition::Missing(error) => Err(error.clone()),
         }
     }
@@ -35,6 +40,7 @@ impl Partition {
     pub fn log_start_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.log_start_offset(),
+            Partition::Attached(found) => found.log.log_start_offset(),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -46,6 +52,7 @@ impl Partition {
     pub fn log_end_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.log_end_offset(),
+            Partition::Attached(found) => found.log.log_end_offset(),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -57,6 +64,7 @@ impl Partition {
     pub fn last_stable_offset(&self) -> Result<i64> {
         match self {
             Partition::Live(log) => log.last_stable_offset(),
+            Partition::Attached(found) => found.log.last_stable_offset(),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -68,6 +76,7 @@ impl Partition {
     pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
         match self {
             Partition::Live(log) => log.end_for(isolation),
+            Partition::Attached(found) => found.log.end_for(isolation),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -84,6 +93,7 @@ impl Partition {
     ) -> Result<Chunk> {
         match self {
             Partition::Live(log) => log.read(cursor, max_bytes, isolation),
+            Partition::Attached(found) => found.log.read(cursor, max_bytes, isolation),
             Partition::Missing(_) => Chunk::of_nothing(cursor),
         }
     }
@@ -95,6 +105,7 @@ impl Partition {
     pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
         match self {
             Partition::Live(log) => log.aborted_transactions(from, upto),
+            Partition::Attached(found) => found.log.aborted_transactions(from, upto),
             Partition::Missing(_) => Ok(Vec::new()),
         }
     }
@@ -107,6 +118,10 @@ impl Partition {
     pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
         match self {
             Partition::Live(log) => log.offset_for_time(timestamp, upto),
+            Partition::Attached(found) => {
+                let found = found.log.offset_for_time(timestamp, upto)?;
+                Ok(found.map(|found| (found.offset, found.timestamp)))
+            }
             Partition::Missing(_) => Ok(None),
         }
     }
@@ -119,6 +134,10 @@ impl Partition {
     pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
         match self {
             Partition::Live(log) => log.max_timestamp(upto),
+            Partition::Attached(found) => {
+                let found = found.log.max_timestamp(upto)?;
+                Ok(found.map(|found| (found.timestamp, found.offset)))
+            }
             Partition::Missing(_) => Ok(None),
         }
     }
@@ -130,6 +149,7 @@ impl Partition {
     pub fn size_bytes(&self) -> Result<u64> {
         match self {
             Partition::Live(log) => log.size_bytes(),
+            Partition::Attached(found) => found.log.size_bytes(),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -141,6 +161,7 @@ impl Partition {
     pub fn segment_count(&self) -> Result<usize> {
         match self {
             Partition::Live(log) => log.segment_count(),
+            Partition::Attached(found) => found.log.segment_count(),
             Partition::Missing(_) => Ok(0),
         }
     }
@@ -157,6 +178,7 @@ impl Partition {
     ) -> Result<bool> {
         match self {
             Partition::Live(log) => log.watch(event, beyond, isolation),
+            Partition::Attached(found) => found.watch(event, beyond, isolation),
             Partition::Missing(_) => Ok(false),
         }
     }
@@ -165,6 +187,7 @@ impl Partition {
     pub fn unwatch(&self, event: &Arc<Event>) {
         match self {
             Partition::Live(log) => log.unwatch(event),
+            Partition::Attached(found) => found.unwatch(event),
             Partition::Missing(_) => {}
         }
     }

@@ -164,6 +164,9 @@ impl Shared {
     /// Everything that is due at `now`, on this thread.
     pub fn background_step(&self, now: Now) {
         self.queue.soon_step();
+        if let Some(attached) = &self.attached {
+            attached.watches.step();
+        }
         self.timers.step(now);
         self.flush_step(now);
         self.retention_step(now);
@@ -173,8 +176,11 @@ impl Shared {
 impl TimerDriver for Shared {
     fn next_deadline(&self) -> Option<Duration> {
         let work = earliest(self.queue.next_deadline(), self.recorded.0.lock().due());
-        let retention = self.retention.next().filter(|_| self.topics.len() > 0);
-        earliest(earliest(work, self.timers.next_deadline()), retention)
+        let retaining = self.owner.is_some() && self.topics.len() > 0;
+        let retention = self.retention.next().filter(|_| retaining);
+        let now = self.clock.monotonic();
+        let look = self.attached.as_ref().and_then(|attached| attached.watches.next_look(now));
+        earliest(earliest(work, self.timers.next_deadline()), earliest(retention, look))
     }
 
     fn run_due(&self, now: Now) {

@@ -15,6 +15,8 @@ const PREPARER: &str = "log-preparer";
 const FLUSHER: &str = "log-flusher";
 /// Deletes what the retention settings no longer keep.
 const RETENTION: &str = "log-retention";
+/// Looks for what the owner of an attached directory appends.
+const WATCHER: &str = "log-watcher";
 /// Runs timers.
 const TIMERS: &str = "timers";
 
@@ -34,7 +36,9 @@ impl Threads {
             return Ok(threads);
         }
         let started = match shared.is_attached() {
-            true => threads.spawn(shared, TIMERS, timers),
+            true => [(WATCHER, watcher as fn(&Shared) -> Option<Duration>), (TIMERS, timers)]
+                .into_iter()
+                .try_for_each(|(name, step)| threads.spawn(shared, name, step)),
             false => [
                 (PREPARER, preparer as fn(&Shared) -> Option<Duration>),
                 (FLUSHER, flusher),
@@ -55,7 +59,7 @@ impl Threads {
     /// Stops and joins them. What they were told before is not necessarily done.
     pub fn stop(&self, shared: &Shared) {
         self.stopping.store(true, Ordering::Release);
-        [PREPARER, FLUSHER, RETENTION, TIMERS]
+        [PREPARER, FLUSHER, RETENTION, WATCHER, TIMERS]
             .into_iter()
             .for_each(|name| bell(shared, name).ring());
         let running = std::mem::take(&mut *self.running.lock());
@@ -98,6 +102,7 @@ fn bell<'a>(shared: &'a Shared, name: &str) -> &'a Event {
         PREPARER => &shared.queue.soon_bell,
         FLUSHER => &shared.queue.flush_bell,
         RETENTION => &shared.retention.bell,
+        WATCHER => shared.attached.as_ref().map_or(&shared.timers.bell, |a| &a.watches.bell),
         _ => &shared.timers.bell,
     }
 }
@@ -115,6 +120,12 @@ fn flusher(shared: &Shared) -> Option<Duration> {
 fn retention(shared: &Shared) -> Option<Duration> {
     shared.retention_step(shared.clock.now());
     shared.retention.next()
+}
+
+fn watcher(shared: &Shared) -> Option<Duration> {
+    let watches = &shared.attached.as_ref()?.watches;
+    watches.step();
+    watches.next_look(shared.clock.monotonic())
 }
 
 fn timers(shared: &Shared) -> Option<Duration> {

@@ -13,7 +13,7 @@ use crate::group::GroupCoordinator;
 use crate::log::Cursor;
 use crate::record::RecordBatch;
 use crate::sync::Ordering;
-use crate::topic::{OFFSETS_TOPIC, TopicPartition};
+use crate::topic::{OFFSETS_TOPIC, TopicId, TopicPartition};
 
 /// Bytes per read.
 const READ_BYTES: usize = 1 << 20;
@@ -22,13 +22,15 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Loading {
     done: bool,
+    /// The offsets topic may be deleted and made again.
+    topic: TopicId,
     cursors: Vec<Option<Cursor>>,
 }
 
 impl Loading {
     /// The groups are what the log says.
     pub fn finished() -> Loading {
-        Loading { done: true, cursors: Vec::new() }
+        Loading { done: true, ..Loading::default() }
     }
 }
 
@@ -38,13 +40,16 @@ impl Shared {
         if held.loading.done {
             return Ok(());
         }
+        // An owner may have made the offsets topic since, or made it anew.
+        self.refresh(self.topics.get(OFFSETS_TOPIC).is_err())?;
         let topic = match self.topics.get(OFFSETS_TOPIC) {
             Ok(topic) => topic,
             Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => return Ok(()),
             Err(error) => return Err(error),
         };
-        if held.loading.cursors.is_empty() {
+        if held.loading.cursors.is_empty() || held.loading.topic != topic.id() {
             held.coordinator = GroupCoordinator::new(self.group_config());
+            held.loading = Loading { topic: topic.id(), ..Loading::default() };
         }
         let mut scratch = Vec::new();
         for partition in 0..topic.partition_count() {
@@ -54,9 +59,11 @@ impl Shared {
             }
             let slot = held.loading.cursors.get_mut(index).and_then(Option::take);
             let source = topic.partition(partition)?;
+            let start = source.log_start_offset()?;
+            // The owner may have removed what was not read yet.
             let mut cursor = match slot {
-                Some(cursor) => cursor,
-                None => Cursor::new(source.log_start_offset()?),
+                Some(cursor) if cursor.offset() >= start => cursor,
+                _ => Cursor::new(start),
             };
             let groups = &mut held.coordinator;
             let outcome =

@@ -1,0 +1,306 @@
+//! Reading a directory without owning it: beside its running owner, or what a killed one left.
+//!
+//! Nothing is locked and nothing is written. Topics come from the owner's registry, read again
+//! when it changed, or from the folders of a directory that another program wrote. Who waits at
+//! the end of a partition is woken by looking again at short intervals: the owner is another
+//! process and rings no bell here.
+
+use super::adoption::Foreign;
+use super::background::WorkQueue;
+use super::health::HealthLog;
+use super::inner::{BrokerInner, Parts, Shared};
+use super::life::{Ended, read_mark};
+use super::opening::{Evidence, judge, settings_of};
+use super::options::BrokerOptions;
+use super::partition::Partition;
+use super::random::Random;
+use super::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
+use super::state_file::{StateFile, StateImage};
+use super::topics::{Opener, Topic};
+use crate::config::{BrokerConfig, IsolationLevel};
+use crate::error::{Error, Result};
+use crate::log::attached::AttachedLog;
+use crate::log::names::folder_name;
+use crate::log::{LogState, Trust};
+use crate::storage::Storage;
+use crate::sync::{Arc, Mutex, Weak};
+use crate::time::{Clock, Event, TimerDriver};
+use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a partition that somebody waits at is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What an attached broker knows of its directory.
+#[derive(Debug)]
+pub(super) struct Attached {
+    storage: Arc<dyn Storage>,
+    dir: PathBuf,
+    seen: Mutex<Seen>,
+    pub watches: Arc<Watches>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    ended: Ended,
+    state: StateImage,
+    log_starts: BTreeMap<TopicPartition, i64>,
+    recovery_points: BTreeMap<TopicPartition, i64>,
+    missing: BTreeMap<(Arc<str>, i32), Error>,
+    /// Length and time of the registry when it was read; `None` where there is none.
+    stamp: Option<(u64, i64)>,
+    foreign: bool,
+}
+
+/// A partition of an attached directory.
+#[derive(Debug)]
+pub(crate) struct AttachedPartition {
+    pub log: AttachedLog,
+    watches: Arc<Watches>,
+}
+
+/// Everybody who waits at the end of a partition.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    list: Mutex<Vec<Watch>>,
+    pub bell: Event,
+}
+
+/// Somebody who waits at the end of a partition.
+#[derive(Debug)]
+struct Watch {
+    partition: Weak<AttachedPartition>,
+    event: Arc<Event>,
+    beyond: i64,
+    isolation: IsolationLevel,
+}
+
+impl BrokerInner {
+    /// Opens a directory for reading.
+    pub(super) fn attach(
+        options: BrokerOptions,
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+    ) -> Result<Arc<BrokerInner>> {
+        options.config.check()?;
+        storage.list(dir).map_err(|e| Error::io(e, "cannot list the directory", dir))?;
+        let clock = options.clock.clone().unwrap_or_else(Clock::system);
+        let random = Random::new(options.seed_under(&clock));
+        let (seen, entries) = look(&storage, dir, &options.config, &random)?;
+        let attached = Arc::new(Attached {
+            storage: storage.clone(),
+            dir: dir.to_owned(),
+            seen: Mutex::new(seen),
+            watches: Arc::default(),
+        });
+        let health = Arc::new(HealthLog::default());
+        let parts = Parts {
+            queue: Arc::new(WorkQueue::new(clock.clone(), health.clone())),
+            health,
+            owner: None,
+            attached: Some(attached.clone()),
+            opener: attached,
+            random,
+            settled: true,
+        };
+        let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
+        shared.follow_topics(entries);
+        let shared = Arc::new(shared);
+        let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
+        clock.register(driver);
+        BrokerInner::start(shared)
+    }
+}
+
+/// Looks at the directory's own files, and at its folders where those say nothing.
+fn look(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    config: &BrokerConfig,
+    random: &Random,
+) -> Result<(Seen, Vec<TopicEntry>)> {
+    let stamp = registry_stamp(&**storage, dir);
+    let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
+    let (state, state_found) = StateFile::load(storage.clone(), dir)?;
+    let mark = read_mark(&**storage, dir)?;
+    let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
+    let verdict = evidence.ended(&state.image, &storage.boot_id());
+    let (ended, foreign) = judge(&**storage, dir, verdict, &evidence)?;
+    let mut seen = Seen {
+        ended,
+        state: state.image,
+        log_starts: BTreeMap::new(),
+        recovery_points: BTreeMap::new(),
+        missing: BTreeMap::new(),
+        stamp,
+        foreign: foreign.is_some(),
+    };
+    let mut entries: Vec<TopicEntry> = registry.image().topics.into_values().collect();
+    if let Some(Foreign { survey, .. }) = foreign {
+        let known = match registry_found {
+            RegistryFound::Image(image) => image.topics,
+            RegistryFound::Missing | RegistryFound::Damaged(_) => BTreeMap::new(),
+        };
+        entries = survey.entries(&known, config, || random.topic_id());
+        for entry in &entries {
+            for (number, error) in survey.missing(entry) {
+                seen.missing.insert((entry.name.clone(), number), error);
+            }
+        }
+        seen.log_starts = survey.log_starts;
+        seen.recovery_points = survey.recovery_points;
+    }
+    Ok((seen, entries))
+}
+
+/// What changes when the registry does. One that cannot be looked at counts as missing.
+fn registry_stamp(storage: &dyn Storage, dir: &Path) -> Option<(u64, i64)> {
+    let entry = storage.metadata(&dir.join(REGISTRY_FILE)).ok()?;
+    Some((entry.len, entry.modified_ms))
+}
+
+impl Shared {
+    /// Takes over what the owner did to its topics since the last look; `thorough` also where
+    /// that means to list the directory.
+    ///
+    /// # Errors
+    /// Those of reading the registry.
+    pub(super) fn refresh(&self, thorough: bool) -> Result<()> {
+        let Some(attached) = &self.attached else { return Ok(()) };
+        let stamp = registry_stamp(&*self.storage, &self.dir);
+        {
+            let seen = attached.seen.lock();
+            // Without a registry all folders have to be looked at, which is not for every call.
+            let same = seen.stamp == stamp && (!thorough || !seen.foreign);
+            if same {
+                return Ok(());
+            }
+        }
+        let (seen, entries) = look(&self.storage, &self.dir, &self.config, &self.random)?;
+        *attached.seen.lock() = seen;
+        self.follow_topics(entries);
+        Ok(())
+    }
+
+    /// Makes the table of topics say what `entries` say.
+    fn follow_topics(&self, entries: Vec<TopicEntry>) {
+        let mut changed = false;
+        let mut present = self.topics.all();
+        for entry in entries {
+            let config = settings_of(&entry, &self.health);
+            let known = present.iter().position(|topic| *topic.name() == entry.name);
+            let known = known.map(|at| present.swap_remove(at));
+            match &known {
+                // A topic without an id in its folders got one that was made up.
+                Some(topic) if topic.id() == entry.id || entry.adopted => {
+                    changed |= topic.partition_count() < entry.partitions;
+                    topic.grow(entry.partitions);
+                    topic.set_config(config, &self.config);
+                }
+                _ => {
+                    changed = true;
+                    if let Some(old) = &known {
+                        drop(old.delete());
+                    }
+                    let topic = Topic::new(&entry, config, self.opener.clone());
+                    self.topics.insert(Arc::new(topic));
+                }
+            }
+        }
+        for gone in present {
+            changed = true;
+            self.topics.remove(gone.name());
+            drop(gone.delete());
+        }
+        if changed {
+            self.topics.changed();
+        }
+    }
+}
+
+impl AttachedPartition {
+    /// Has `event` rung once there is something beyond `beyond`; true, and nothing registered, if
+    /// there is already.
+    ///
+    /// # Errors
+    /// Those of looking.
+    pub fn watch(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        beyond: i64,
+        isolation: IsolationLevel,
+    ) -> Result<bool> {
+        if self.log.end_for(isolation)? > beyond {
+            return Ok(true);
+        }
+        self.unwatch(event);
+        let partition = Arc::downgrade(self);
+        self.watches.list.lock().push(Watch { partition, event: event.clone(), beyond, isolation });
+        self.watches.bell.ring();
+        Ok(false)
+    }
+
+    /// Takes a registration back.
+    pub fn unwatch(self: &Arc<Self>, event: &Arc<Event>) {
+        let me = Arc::as_ptr(self);
+        self.watches
+            .list
+            .lock()
+            .retain(|watch| watch.partition.as_ptr() != me || !Arc::ptr_eq(&watch.event, event));
+    }
+}
+
+impl Watches {
+    /// Rings who waits at a partition that went on, or that can no longer be read.
+    pub fn step(&self) {
+        // Looking reads files, so it is done outside the lock.
+        let watches = std::mem::take(&mut *self.list.lock());
+        for watch in watches {
+            let end = watch.partition.upgrade().map(|found| found.log.end_for(watch.isolation));
+            match end {
+                Some(Ok(end)) if end <= watch.beyond => self.list.lock().push(watch),
+                _ => watch.event.ring(),
+            }
+        }
+    }
+
+    /// When the next look is due.
+    pub fn next_look(&self, mono: Duration) -> Option<Duration> {
+        let waiting = !self.list.lock().is_empty();
+        waiting.then(|| mono.saturating_add(LOOK_INTERVAL))
+    }
+}
+
+impl Attached {
+    fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
+        let seen = self.seen.lock();
+        let recorded = seen.state.partitions.get(&(topic.id(), partition)).cloned();
+        let trust = match (seen.ended, &recorded) {
+            (Ended::Foreign { .. }, _) => Trust::Foreign,
+            (Ended::Clean, Some(_)) => Trust::Clean,
+            (Ended::OtherBoot, _) => Trust::OtherBoot,
+            // What is not recorded may have been made since.
+            _ => Trust::SameBoot,
+        };
+        (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
+    }
+}
+
+impl Opener for Attached {
+    fn open(&self, topic: &Topic, partition: i32) -> Result<Partition> {
+        let place = TopicPartition::new(topic.name().clone(), partition);
+        let (state, trust) = self.state_of(topic, partition);
+        let seen = self.seen.lock();
+        if let Some(error) = seen.missing.get(&(topic.name().clone(), partition)) {
+            return Ok(Partition::Missing(error.clone()));
+        }
+        let checkpoints =
+            (seen.log_starts.get(&place).copied(), seen.recovery_points.get(&place).copied());
+        let folder = self.dir.join(folder_name(topic.name(), partition));
+        let log = AttachedLog::new(self.storage.clone(), folder, place, state, trust, checkpoints);
+        let watches = self.watches.clone();
+        Ok(Partition::Attached(Arc::new(AttachedPartition { log, watches })))
+    }
+}
