@@ -36,6 +36,9 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use group::replay_arbitrary;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use log::fuzzing as log_fuzzing;
 pub use producer::{
     DeliveryError, Producer, ProducerRecord, RecordMetadata, SendError, SendFuture,
 };

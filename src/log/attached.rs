@@ -60,6 +60,8 @@ struct Seen {
     /// Damage at the log end, as opening found it. A later look may find a valid batch there:
     /// then it was one in the making.
     damage: Option<Error>,
+    /// Files that opening left out, by base offset and length: they are not the next segment.
+    left_out: Vec<(i64, u64)>,
     findings: Vec<Finding>,
     files: Vec<(i64, Arc<dyn File>)>,
 }
@@ -183,7 +185,7 @@ impl AttachedLog {
 
     /// Reads whole batches of one segment from the cursor on, copied: as many as `max_bytes`
     /// holds, at least one if there is one below the end that `isolation` sees. An empty chunk is
-    /// the end for now.
+    /// the end for now; the cursor is there, also where compaction left no batch before it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` where the
@@ -298,12 +300,18 @@ impl AttachedLog {
     fn look_further(&self, seen: &mut Seen) -> Result<()> {
         loop {
             self.read_tail(seen)?;
+            if seen.damage.is_some() {
+                return Ok(());
+            }
             let next = seen.log_end();
             let last = seen.segments.last().map(|segment| segment.summary.base_offset);
             let path = self.folder.join(file_name(next, FileKind::Log));
-            let is_there = last != Some(next)
-                && self.storage.exists(&path).map_err(|e| Error::io(e, "looking for", &path))?;
-            if !is_there {
+            let found = match self.storage.metadata(&path) {
+                Ok(entry) => !seen.left_out.contains(&(next, entry.len)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+                Err(error) => return Err(Error::io(error, "looking for", &path)),
+            };
+            if !found || last == Some(next) {
                 return Ok(());
             }
             let by_us = seen.segments.last().is_none_or(|segment| segment.recorded.by_us);
@@ -429,7 +437,9 @@ impl AttachedLog {
             cursor.offset = next_offset;
             return Ok(Chunk::read(bytes, next_offset));
         }
-        Ok(Chunk::empty(offset))
+        // Compaction took all that was below the end: there is nothing to wait for.
+        cursor.offset = upto;
+        Ok(Chunk::empty(upto))
     }
 
     /// The segment and the position of the batch that holds `offset`, or of the first behind it.
@@ -493,6 +503,7 @@ impl Seen {
             rules,
             transactions: opened.transactions,
             damage: opened.read_only,
+            left_out: opened.left_out,
             findings: opened.findings,
             files: Vec::new(),
             segments: opened.segments.into_iter().map(Segment::new).collect(),

@@ -77,7 +77,8 @@ impl Folder {
     /// Files of kind `kind` that belong to the segment (or the snapshot) at `offset`.
     pub fn file(&self, offset: i64, kind: FileKind) -> Option<&FolderFile> {
         let name = SegmentFileName::live(offset, kind);
-        self.files.iter().find(|file| file.name == name)
+        let at = self.files.binary_search_by_key(&name, |file| file.name).ok()?;
+        self.files.get(at)
     }
 
     /// The folder as it is once every half-done operation is finished, and the steps to that.

@@ -22,6 +22,8 @@ pub(crate) mod epochs;
 pub(crate) mod finding;
 mod flush;
 pub(crate) mod folder;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod group_commit;
 mod lookup;
 mod mapped;

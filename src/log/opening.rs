@@ -105,6 +105,8 @@ pub(crate) struct OpenedPartition {
     pub resumable: bool,
     /// Why nothing may be appended, and what a read at `log_end_offset` answers.
     pub read_only: Option<Error>,
+    /// Files with batches, by base offset and length, that are not part of the log.
+    pub left_out: Vec<(i64, u64)>,
     /// What is to be told, in the order it was found.
     pub findings: Vec<Finding>,
     pub report: OpenReport,
@@ -125,10 +127,21 @@ impl OpenedPartition {
             last_batch: None,
             resumable: false,
             read_only: None,
+            left_out: Vec::new(),
             findings: Vec::new(),
             report: OpenReport::default(),
             repairs: Repairs::default(),
         }
+    }
+
+    fn note_left_out(&mut self, folder: &Folder) {
+        let segments = &self.segments;
+        let known = |base| segments.binary_search_by_key(&base, |s| s.state.base_offset).is_ok();
+        self.left_out = folder
+            .logs()
+            .map(|file| (file.name.offset, file.len))
+            .filter(|(base, _)| !known(*base))
+            .collect();
     }
 
     /// The border that read_committed readers stop at.
@@ -210,6 +223,7 @@ pub(crate) fn open_partition(
             match recovery::open(storage, &folder, state, trust, &options)? {
                 Ok(mut opened) => {
                     opened.transactional = state.transactional;
+                    opened.note_left_out(&folder);
                     return Ok(opened);
                 }
                 Err(contradiction) => Some(contradiction),
@@ -223,6 +237,7 @@ pub(crate) fn open_partition(
     };
     let mut opened = adoption::open(storage, &folder, state, proven_end, &mut options)?;
     opened.findings.splice(0..0, contradiction);
+    opened.note_left_out(&folder);
     Ok(opened)
 }
 

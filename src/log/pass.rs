@@ -368,6 +368,7 @@ impl<'a> Pass<'a> {
             last_batch: self.last_batch,
             resumable: false,
             read_only: self.read_only,
+            left_out: Vec::new(),
             findings: self.findings,
             report: self.report,
             repairs: self.repairs,

@@ -407,8 +407,8 @@ impl<'f> BatchCursor<'f> {
 const SEARCH_CRC_FACTOR: u64 = 16;
 
 /// Looks for the first valid batch behind `position` that continues a log which ought to go on at
-/// `rules.next_offset`: its offsets are higher, its CRC holds, and what follows it is another
-/// such batch, zeros, or the end of the file. Returns where it begins.
+/// `rules.next_offset`: its offsets are not lower, its CRC holds, and what follows it is another
+/// such batch, zeros, or the end of the file.
 ///
 /// The last condition keeps the payload of a torn batch from being taken for the log: a value
 /// may well contain a copy of a batch.
@@ -421,13 +421,7 @@ pub(crate) fn continuation(
     end: u64,
     rules: &Rules,
 ) -> io::Result<Option<FoundBatch>> {
-    let rules = Rules {
-        next_offset: rules.next_offset.saturating_add(1),
-        exact: false,
-        epoch: rules.epoch,
-        crc: true,
-        ..*rules
-    };
+    let rules = Rules { exact: false, crc: true, ..*rules };
     let mut cursor = BatchCursor::new(file, end, SCAN_WINDOW_BYTES);
     let mut budget = end.saturating_sub(position).saturating_mul(SEARCH_CRC_FACTOR);
     // Usually the damaged batch's own length is right.
