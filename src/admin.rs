@@ -4,10 +4,12 @@
 //! an attached directory too; what writes gives [`ReadOnly`](crate::ErrorKind::ReadOnly) there.
 
 mod groups;
+mod transactions;
 
 pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };
+pub use transactions::AbortedRange;
 
 use crate::broker::{BrokerInner, NewTopic, Topic};
 use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, IsolationLevel, TopicConfig};
@@ -156,7 +158,11 @@ impl Admin {
     /// does not delete; [`InvalidTopic`](crate::ErrorKind::InvalidTopic) for the broker's own
     /// topics; [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition).
     pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<i64> {
-        self.0.delete_records(topic, partition, before)
+        self.0.delete_records(topic, partition, before).map_err(|error| match error.kind() {
+            // The protocol's error, where a consumer has an exception of its own for it.
+            ErrorKind::OffsetOutOfRange => error.named("OFFSET_OUT_OF_RANGE"),
+            _ => error,
+        })
     }
 
     /// An offset of a partition: a border, or where a time begins.

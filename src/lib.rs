@@ -16,11 +16,13 @@ pub mod record;
 pub mod storage;
 #[allow(missing_docs, dead_code, unused_imports)]
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod topic;
 pub use admin::{
-    Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset, MemberDescription,
-    OffsetSpec, PartitionResults, TopicDescription, TopicListing,
+    AbortedRange, Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset,
+    MemberDescription, OffsetSpec, PartitionResults, TopicDescription, TopicListing,
 };
 pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
 pub use config::{

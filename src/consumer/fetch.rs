@@ -257,6 +257,11 @@ impl Slot {
         if chunk.is_empty() {
             return Ok(Taken::Over);
         }
+        if ticket.returned && chunk.opens_segment() {
+            // As with Kafka, one fetch of a partition does not go on into the next segment.
+            self.cursor.step_back(chunk.bytes().len(), position);
+            return Ok(Taken::Over);
+        }
         let aborted = match isolation {
             IsolationLevel::ReadUncommitted => None,
             IsolationLevel::ReadCommitted => {

@@ -127,6 +127,11 @@ impl Chunk {
         self.next_offset
     }
 
+    /// Whether it begins with the first batch of a segment that is mapped.
+    pub fn opens_segment(&self) -> bool {
+        matches!(self.held, Held::Mapped(_)) && self.range.start == 0
+    }
+
     /// Whether this process appended all of it, so that the records inside the batches are
     /// well-formed too. Of others only the checksums are known.
     #[inline]

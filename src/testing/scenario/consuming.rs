@@ -1,0 +1,260 @@
+//! The steps of consumers.
+
+use super::admin::headers_of;
+use super::listener::{Listener, Surroundings, act, show_committed};
+use super::script::text_of;
+use super::settle::sorted;
+use super::values::{partitions_of, show_record};
+use super::world::{World, millis, not_built, number, text};
+use crate::config::ConsumerConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::{Arc, AtomicI32, Mutex};
+use crate::time::{Now, TimerDriver};
+use crate::{Consumer, TopicPartition, WakeupHandle};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A consumer and what the interpreter remembers of it.
+pub(super) struct ConsumerActor {
+    consumer: Consumer,
+    around: Surroundings,
+}
+
+/// How long one poll of `drain` may wait.
+const DRAIN_POLL: Duration = Duration::from_millis(100);
+/// How long `drain` waits for its count.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+impl World {
+    pub(super) fn consumer_step(
+        &mut self,
+        doing: &str,
+        actor: &str,
+        step: &Value,
+    ) -> Result<Map<String, Value>> {
+        match doing {
+            "open" => {
+                if let Some(former) = self.consumers.remove(actor) {
+                    former.consumer.kill();
+                }
+                self.open_consumer(actor, step)?;
+                return Ok(Map::new());
+            }
+            "kill" => {
+                if let Some(former) = self.consumers.remove(actor) {
+                    former.consumer.kill();
+                }
+                return Ok(Map::new());
+            }
+            "stall" => {
+                self.clock.advance(millis(step, "ms").unwrap_or_default());
+                return Ok(Map::new());
+            }
+            "poll" => return self.poll(actor, step),
+            "drain" => return self.drain(actor, step),
+            _ => {}
+        }
+        let actor = self.consumer(actor, step)?;
+        match doing {
+            "subscribe" => subscribe(actor, step),
+            "unsubscribe" => actor.consumer.unsubscribe().map(|()| Map::new()),
+            "close" => close(actor, step),
+            "commit_sync" | "position" | "committed" if number(step, "ms").is_some() => {
+                within(actor, step)
+            }
+            other => act(&mut actor.consumer, &actor.around, step)
+                .unwrap_or_else(|| Err(not_built(&format!("the step {other} of a consumer")))),
+        }
+    }
+
+    fn open_consumer(&mut self, actor: &str, step: &Value) -> Result<()> {
+        let mut settings = self.settings(actor, step)?;
+        let mut default = |key: &str, value: &str| {
+            settings.entry(key.to_owned()).or_insert_with(|| json!(value));
+        };
+        default("client.id", actor);
+        default("enable.auto.commit", "false");
+        default("auto.offset.reset", "earliest");
+        default("heartbeat.interval.ms", "100");
+        settings.retain(|_, value| !value.is_null());
+        let pairs = settings.iter().map(|(key, value)| (key.clone(), text_of(value)));
+        let consumer = self.broker.consumer(ConsumerConfig::from_properties(pairs)?)?;
+        let around = Surroundings {
+            actor: actor.to_owned(),
+            events: self.events.clone(),
+            clock: self.clock.clone(),
+            last_generation: Arc::new(AtomicI32::new(-1)),
+        };
+        let made = ConsumerActor { consumer, around };
+        self.consumers.insert(actor.to_owned(), made);
+        Ok(())
+    }
+
+    fn consumer(&mut self, actor: &str, step: &Value) -> Result<&mut ConsumerActor> {
+        if !self.consumers.contains_key(actor) {
+            self.open_consumer(actor, step)?;
+        }
+        self.consumers.get_mut(actor).ok_or_else(|| not_built("a consumer that was not made"))
+    }
+
+    /// One poll; the records in the form of the recordings, by partition, then offset.
+    pub(super) fn poll_records(&mut self, actor: &str, timeout: Duration) -> Result<Vec<Value>> {
+        let consumer = &mut self.consumer(actor, &Value::Null)?.consumer;
+        let mut found = Vec::new();
+        for record in &consumer.poll(timeout)? {
+            let partition = TopicPartition::new(record.topic(), record.partition());
+            let headers = headers_of(&record);
+            found.push(show_record(
+                &partition,
+                record.offset(),
+                record.key(),
+                record.value(),
+                &headers,
+            ));
+        }
+        Ok(found)
+    }
+
+    fn poll(&mut self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
+        self.consumer(actor, step)?;
+        let timeout = match number(step, "ms") {
+            Some(ms) if ms < 0 => {
+                return Err(Error::new(ErrorKind::IllegalArgument, "a timeout is not negative"));
+            }
+            _ => millis(step, "ms").unwrap_or_default(),
+        };
+        let alarm = millis(step, "wakeup_after_ms").map(|after| self.ring_after(actor, after));
+        let start = self.now().mono;
+        let records = self.poll_records(actor, timeout);
+        drop(alarm);
+        let took = self.now().mono - start;
+        let mut seen = Map::new();
+        match records {
+            Ok(records) => seen.insert("records".into(), sorted(&records)),
+            Err(error) => return Err(error),
+        };
+        if step.get("timed").is_some() {
+            let less = took.as_secs_f64() < 0.7 * timeout.as_secs_f64();
+            seen.insert("took".into(), json!(if less { "less" } else { "all" }));
+        }
+        Ok(seen)
+    }
+
+    /// Polls until so many records came, or until nothing came for so long.
+    fn drain(&mut self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
+        self.consumer(actor, step)?;
+        let count = number(step, "count").and_then(|n| usize::try_from(n).ok());
+        let quiet = millis(step, "ms");
+        let start = self.now().mono;
+        let mut last = start;
+        let mut records = Vec::new();
+        loop {
+            let timeout = quiet.map_or(DRAIN_POLL, |quiet| quiet.min(DRAIN_POLL));
+            let came = self.poll_records(actor, timeout)?;
+            let now = self.now().mono;
+            if !came.is_empty() {
+                last = now;
+            }
+            records.extend(came);
+            let over = match (count, quiet) {
+                (Some(count), _) if records.len() >= count => true,
+                (Some(_), None) => now - start >= DRAIN_LIMIT,
+                (_, Some(quiet)) => now - last >= quiet,
+                (None, None) => true,
+            };
+            if over {
+                return Ok(Map::from_iter([("records".to_owned(), sorted(&records))]));
+            }
+        }
+    }
+
+    fn ring_after(&mut self, actor: &str, after: Duration) -> Option<Arc<Alarm>> {
+        let deadline = self.now().mono + after;
+        let handle = self.consumers.get(actor)?.consumer.wakeup_handle();
+        let alarm = Arc::new(Alarm { deadline: Mutex::new(Some(deadline)), handle });
+        let driver: Arc<dyn TimerDriver> = alarm.clone();
+        self.clock.clock().register(Arc::downgrade(&driver));
+        Some(alarm)
+    }
+
+    /// What an actor owns; nothing if it is closed.
+    pub(super) fn assignment_of(&mut self, actor: &str) -> BTreeSet<TopicPartition> {
+        let actor = self.consumers.get_mut(actor);
+        actor.and_then(|actor| actor.consumer.assignment().ok()).unwrap_or_default()
+    }
+
+    /// What an actor subscribes to; nothing if it is closed.
+    pub(super) fn subscription_of(&mut self, actor: &str) -> Vec<String> {
+        let actor = self.consumers.get_mut(actor);
+        let topics = actor.and_then(|actor| actor.consumer.subscription().ok()).unwrap_or_default();
+        topics.iter().map(|topic| topic.to_string()).collect()
+    }
+}
+
+/// A wakeup at a time of the clock.
+struct Alarm {
+    deadline: Mutex<Option<Duration>>,
+    handle: WakeupHandle,
+}
+
+impl TimerDriver for Alarm {
+    fn next_deadline(&self) -> Option<Duration> {
+        *self.deadline.lock()
+    }
+
+    fn run_due(&self, now: Now) {
+        let mut deadline = self.deadline.lock();
+        if deadline.is_some_and(|deadline| deadline <= now.mono) {
+            *deadline = None;
+            self.handle.wakeup();
+        }
+    }
+}
+
+fn subscribe(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> {
+    if step.get("pattern").is_some() || step.get("re2j").is_some() {
+        return Err(not_built("a subscription by pattern"));
+    }
+    let topics: Vec<&str> = step
+        .get("topics")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if step.get("listener").is_some_and(Value::is_null) {
+        actor.consumer.subscribe(&topics)?;
+        return Ok(Map::new());
+    }
+    let actions = step.get("listener").and_then(Value::as_array).cloned().unwrap_or_default();
+    let listener = Listener::new(actor.around.clone(), &actions);
+    actor.consumer.subscribe_with(&topics, listener)?;
+    Ok(Map::new())
+}
+
+fn close(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> {
+    if step.get("membership").is_some() {
+        return Err(not_built("the membership of close"));
+    }
+    match number(step, "ms") {
+        None => actor.consumer.close()?,
+        Some(ms) if ms < 0 => {
+            return Err(Error::new(ErrorKind::IllegalArgument, "a timeout is not negative"));
+        }
+        Some(_) => actor.consumer.close_timeout(millis(step, "ms").unwrap_or_default())?,
+    }
+    Ok(Map::new())
+}
+
+/// A call with a timeout of its own; only `committed` ever waits for it.
+fn within(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> {
+    let timeout = millis(step, "ms").unwrap_or_default();
+    if text(step, "do") == "committed" {
+        let partitions = partitions_of(step.get("partitions"));
+        let found = actor.consumer.committed_timeout(&partitions, timeout)?;
+        return Ok(show_committed(&found));
+    }
+    act(&mut actor.consumer, &actor.around, step)
+        .unwrap_or_else(|| Err(not_built(text(step, "do"))))
+}

@@ -1,0 +1,322 @@
+//! Directories that a real Apache Kafka wrote, read through attach and by adoption.
+//!
+//! Undamaged directories must read exactly as their manifest says: records under both isolation
+//! levels, the three borders, aborted ranges, lookups by time, committed offsets. Killed and damaged
+//! ones must give the records from before the damage, or what Kafka itself recovered, or a clear
+//! refusal with a prefix; never other records, and never silence about a loss.
+
+mod judge;
+
+use judge::manifest::{Case, Committed, Contents, Partition, Row};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use topiclite::time::VirtualClock;
+use topiclite::{
+    Broker, BrokerOptions, ConsumerConfig, ErrorKind, IsolationLevel, OffsetReset, OffsetSpec,
+    Result, TopicPartition,
+};
+
+/// What reading one partition gave: the records, and the error that ended it, if one did.
+struct Read {
+    rows: Vec<Row>,
+    error: Option<topiclite::Error>,
+}
+
+fn options(case: &Case) -> BrokerOptions {
+    let clock = VirtualClock::stepping().starting_at(case.captured_at_ms);
+    BrokerOptions::new().clock(clock.clock())
+}
+
+fn read(broker: &Broker, tp: &TopicPartition, isolation: IsolationLevel) -> Result<Read> {
+    let config = ConsumerConfig::without_group()
+        .auto_offset_reset(OffsetReset::Earliest)
+        .isolation_level(isolation);
+    let mut consumer = broker.consumer(config)?;
+    consumer.assign(std::slice::from_ref(tp))?;
+    let end = consumer.end_offsets(std::slice::from_ref(tp))?[tp];
+    let mut rows = Vec::new();
+    while consumer.position(tp)? < end {
+        let records = match consumer.poll(Duration::ZERO) {
+            Ok(records) => records,
+            Err(error) => return Ok(Read { rows, error: Some(error) }),
+        };
+        for record in &records {
+            rows.push(Row {
+                offset: record.offset(),
+                timestamp: record.timestamp(),
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().map(<[u8]>::to_vec),
+                headers: record
+                    .headers()
+                    .iter()
+                    .map(|h| (h.name().into_owned(), h.value().map(<[u8]>::to_vec)))
+                    .collect(),
+            });
+        }
+    }
+    let health = broker.health();
+    let error = health.failed_partitions().find(|(failed, _)| *failed == tp);
+    Ok(Read { rows, error: error.map(|(_, error)| error.clone()) })
+}
+
+/// Checks one partition against one telling of it; `Err` says what differs.
+fn matches(
+    broker: &Broker,
+    tp: &TopicPartition,
+    told: &Partition,
+    uncommitted: &Read,
+    committed: &Read,
+) -> std::result::Result<(), String> {
+    told.uncommitted.matches(&uncommitted.rows).map_err(|d| format!("read_uncommitted: {d}"))?;
+    check_committed(told, &uncommitted.rows, &committed.rows)?;
+    check_borders(broker, tp, told)?;
+    check_aborted(broker, tp, told)?;
+    check_times(broker, tp, told)
+}
+
+fn check_committed(
+    told: &Partition,
+    uncommitted: &[Row],
+    committed: &[Row],
+) -> std::result::Result<(), String> {
+    let same = match &told.committed {
+        Committed::Same => committed == uncommitted,
+        Committed::Offsets(offsets) => {
+            let expected = uncommitted.iter().filter(|row| offsets.contains(&row.offset));
+            expected.eq(committed.iter()) && offsets.len() == committed.len()
+        }
+        Committed::Digest { count, sha256 } => {
+            committed.len() == *count && judge::manifest::sha256(committed) == *sha256
+        }
+    };
+    let offsets: Vec<i64> = committed.iter().map(|row| row.offset).collect();
+    if same { Ok(()) } else { Err(format!("read_committed saw the offsets {offsets:?}")) }
+}
+
+fn check_borders(
+    broker: &Broker,
+    tp: &TopicPartition,
+    told: &Partition,
+) -> std::result::Result<(), String> {
+    let admin = broker.admin();
+    let border = |spec, isolation| {
+        admin
+            .list_offsets(tp.topic(), tp.partition(), spec, isolation)
+            .map(|found| found.offset().unwrap_or(-1))
+            .map_err(|e| e.to_string())
+    };
+    let seen = (
+        border(OffsetSpec::Earliest, IsolationLevel::ReadUncommitted)?,
+        border(OffsetSpec::Latest, IsolationLevel::ReadCommitted)?,
+        border(OffsetSpec::Latest, IsolationLevel::ReadUncommitted)?,
+    );
+    let expected = (told.log_start_offset, told.last_stable_offset, told.log_end_offset);
+    if seen != expected {
+        return Err(format!("borders (start, stable, end): recorded {expected:?}, seen {seen:?}"));
+    }
+    Ok(())
+}
+
+fn check_aborted(
+    broker: &Broker,
+    tp: &TopicPartition,
+    told: &Partition,
+) -> std::result::Result<(), String> {
+    let seen: Vec<(i64, i64, i64, i64)> = broker
+        .admin()
+        .aborted_transactions(tp.topic(), tp.partition())
+        .map_err(|e| e.to_string())?
+        .iter()
+        .map(|a| (a.producer_id(), a.first_offset(), a.last_offset(), a.last_stable_offset()))
+        .collect();
+    if seen != told.aborted {
+        return Err(format!("aborted ranges: recorded {:?}, seen {seen:?}", told.aborted));
+    }
+    Ok(())
+}
+
+fn check_times(
+    broker: &Broker,
+    tp: &TopicPartition,
+    told: &Partition,
+) -> std::result::Result<(), String> {
+    let admin = broker.admin();
+    let look_up = |spec| {
+        admin
+            .list_offsets(tp.topic(), tp.partition(), spec, IsolationLevel::ReadUncommitted)
+            .map_err(|e| e.to_string())
+    };
+    for &(asked, offset, timestamp) in told.offsets_for_times.iter().flatten() {
+        let found = look_up(OffsetSpec::Timestamp(asked))?;
+        let seen = found.offset().zip(found.timestamp());
+        let expected = offset.map(|offset| (offset, timestamp.unwrap_or(-1)));
+        if seen != expected {
+            return Err(format!("offset for time {asked}: recorded {expected:?}, seen {seen:?}"));
+        }
+    }
+    let found = look_up(OffsetSpec::MaxTimestamp)?;
+    let seen = found.timestamp().zip(found.offset());
+    let agrees = match (seen, told.max_timestamp) {
+        (Some(seen), Some(told_max)) if told.batches_at_max > 1 => seen.0 == told_max.0,
+        (seen, told_max) => seen == told_max,
+    };
+    if !agrees {
+        return Err(format!("max timestamp: recorded {:?}, seen {seen:?}", told.max_timestamp));
+    }
+    Ok(())
+}
+
+/// Judges one partition; the tellings that may be right are tried in turn.
+fn judge_partition(
+    case: &Case,
+    broker: &Broker,
+    name: &str,
+) -> std::result::Result<&'static str, String> {
+    let tp = TopicPartition::parse(name).ok_or("not a partition")?;
+    let before = &case.before.partitions[name];
+    let uncommitted = match read(broker, &tp, IsolationLevel::ReadUncommitted) {
+        Ok(read) => read,
+        Err(error) => Read { rows: Vec::new(), error: Some(error) },
+    };
+    let committed = match read(broker, &tp, IsolationLevel::ReadCommitted) {
+        Ok(read) => read,
+        Err(error) => Read { rows: Vec::new(), error: Some(error) },
+    };
+    let mut told = vec![("as before", before)];
+    if let Some(reopened) = case.reopened.as_ref().and_then(|r| r.partitions.get(name)) {
+        told.push(("as Kafka recovered it", reopened));
+    }
+    let mut differences = Vec::new();
+    if uncommitted.error.is_none() {
+        for (how, partition) in told {
+            match matches(broker, &tp, partition, &uncommitted, &committed) {
+                Ok(()) => return Ok(how),
+                Err(difference) => differences.push(format!("{how}: {difference}")),
+            }
+        }
+    }
+    let refused = uncommitted.error.as_ref().is_some_and(|error| {
+        matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::ReadOnly)
+    });
+    if refused && case.damage.is_some() && before.uncommitted.begins_with(&uncommitted.rows) {
+        return Ok("a prefix and a refusal");
+    }
+    differences.extend(uncommitted.error.map(|e| format!("refused: {e}")));
+    Err(differences.join("; "))
+}
+
+fn judge_groups(case: &Case, broker: &Broker) -> Vec<String> {
+    let tellings: Vec<&Contents> = [Some(&case.before), case.reopened.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter(|contents| !contents.failed)
+        .collect();
+    let mut faults = Vec::new();
+    for group in case.before.group_offsets.keys() {
+        let seen: BTreeMap<String, (i64, String)> = match broker.admin().list_group_offsets(group) {
+            Ok(offsets) => offsets
+                .iter()
+                .map(|(tp, o)| (tp.to_string(), (o.offset(), o.metadata().to_owned())))
+                .collect(),
+            Err(error) if error.kind() == ErrorKind::GroupIdNotFound => BTreeMap::new(),
+            Err(error) => {
+                faults.push(format!("group {group}: {error}"));
+                continue;
+            }
+        };
+        if !tellings.iter().any(|contents| contents.group_offsets.get(group) == Some(&seen)) {
+            let expected = &case.before.group_offsets[group];
+            faults.push(format!("group {group}: recorded {expected:?}, seen {seen:?}"));
+        }
+    }
+    faults
+}
+
+fn judge_case(case: &Case, broker: &Broker, way: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in case.before.partitions.keys() {
+        match judge_partition(case, broker, name) {
+            Ok(how) => *outcomes.entry(how).or_default() += 1,
+            Err(difference) => faults.push(format!("{} ({way}): {name}: {difference}", case.name)),
+        }
+    }
+    let groups = judge_groups(case, broker);
+    faults.extend(groups.into_iter().map(|fault| format!("{} ({way}): {fault}", case.name)));
+    let ending = if case.clean { "clean" } else { "killed" };
+    println!("{:30} {way:9} {ending:7} {outcomes:?} faults {}", case.name, faults.len());
+    faults
+}
+
+fn cases() -> Vec<Case> {
+    Case::all(&judge::folders("dirs", "TOPICLITE_GOLDEN"))
+}
+
+fn conclude(what: &str, cases: usize, faults: Vec<String>) {
+    println!("{what}: {cases} directories, {} faults", faults.len());
+    assert!(cases > 0, "no golden directory was found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn attached_directories_read_as_their_manifests_say() {
+    let cases = cases();
+    let mut faults = Vec::new();
+    for case in &cases {
+        match options(case).attach(&case.data) {
+            Ok(broker) => faults.extend(judge_case(case, &broker, "attached")),
+            Err(error) => faults.push(format!("{}: attach: {error}", case.name)),
+        }
+    }
+    conclude("attach", cases.len(), faults);
+}
+
+#[test]
+fn adopted_directories_read_as_their_manifests_say_also_after_a_second_opening() {
+    let cases = cases();
+    let mut faults = Vec::new();
+    for case in &cases {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = scratch.path().join("data");
+        judge::copy_dir(&case.data, &data);
+        for way in ["adopted", "reopened"] {
+            match options(case).open(&data) {
+                Ok(broker) => {
+                    faults.extend(judge_case(case, &broker, way));
+                    if let Err(error) = broker.close() {
+                        faults.push(format!("{} ({way}): close: {error}", case.name));
+                    }
+                }
+                Err(error) => faults.push(format!("{} ({way}): open: {error}", case.name)),
+            }
+        }
+    }
+    conclude("adoption", cases.len(), faults);
+}
+
+#[test]
+fn attaching_changes_no_byte_of_a_directory() {
+    for case in cases().iter().take(12) {
+        let before = fingerprint(&case.data);
+        let broker = options(case).attach(&case.data).unwrap();
+        judge_case(case, &broker, "untouched");
+        drop(broker);
+        assert_eq!(before, fingerprint(&case.data), "{}", case.name);
+    }
+}
+
+/// Names and contents of every file below a folder.
+fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(fingerprint(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            out.insert(path, bytes);
+        }
+    }
+    out
+}

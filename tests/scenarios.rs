@@ -1,0 +1,172 @@
+//! Scenarios recorded on a real Apache Kafka, replayed on an in-memory broker under a stepping clock.
+//!
+//! One line per scenario and totals: ok, failed, departs, not built yet. A scenario departs when its
+//! file names an accident of Kafka's network, threads or caches; it runs all the same. It is not
+//! built when it fails and needs something of the lists below, which is all that this version does
+//! not claim.
+
+mod judge;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use topiclite::testing::scenario::{NodeProperties, Scenario, Verdict};
+
+/// Features of the log, the producers and the groups that are not there yet.
+const FEATURES_NOT_BUILT: &[&str] = &["A6", "B4", "B5", "C12", "C14"];
+/// Kinds of actors that are not there yet.
+const ACTORS_NOT_BUILT: &[&str] = &["share"];
+/// Steps that are not there yet.
+const STEPS_NOT_BUILT: &[&str] = &[
+    "init_transactions",
+    "begin",
+    "abort",
+    "send_offsets",
+    "hold_metadata",
+    "describe_transaction",
+    "describe_producers",
+    "abort_transaction",
+    "fence_producers",
+    "alter_group_offsets",
+    "delete_group",
+    "delete_group_offsets",
+    "remove_members",
+];
+/// Ways of a step that are not there yet: subscriptions by pattern, the choice of `close`.
+const FIELDS_NOT_BUILT: &[&str] = &["pattern", "re2j", "membership"];
+/// Settings that are not there yet, with the value they must contain to count.
+const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
+    ("transactional.id", ""),
+    ("enable.idempotence", "true"),
+    ("group.instance.id", ""),
+    ("group.protocol", "consumer"),
+    ("offsets.retention.minutes", ""),
+    ("group.max.size", ""),
+];
+/// Assignors that are not there yet.
+const ASSIGNORS_NOT_BUILT: &[&str] = &["sticky", "cooperative-sticky"];
+
+/// What a scenario needs that is not there yet.
+fn needs(scenario: &Scenario) -> Option<String> {
+    if scenario.protocol() == "consumer" {
+        return Some("the new group protocol".into());
+    }
+    let feature = scenario.features().iter().find(|f| FEATURES_NOT_BUILT.contains(&f.as_str()));
+    if let Some(feature) = feature {
+        return Some(format!("feature {feature}"));
+    }
+    if let Some(kind) = scenario.actor_kinds().find(|kind| ACTORS_NOT_BUILT.contains(kind)) {
+        return Some(format!("an actor of kind {kind}"));
+    }
+    if let Some(step) = scenario.step_names().find(|step| STEPS_NOT_BUILT.contains(step)) {
+        return Some(format!("the step {step}"));
+    }
+    if let Some(field) = scenario.step_fields().find(|field| FIELDS_NOT_BUILT.contains(field)) {
+        return Some(format!("a step with {field}"));
+    }
+    for (key, value) in scenario.settings() {
+        let unbuilt = |(name, part): &(&str, &str)| *name == key && value.contains(part);
+        if SETTINGS_NOT_BUILT.iter().any(unbuilt) {
+            return Some(format!("{key}={value}"));
+        }
+        if key == "partition.assignment.strategy" {
+            let mut names = value.split(',').map(str::trim);
+            if let Some(name) = names.find(|name| ASSIGNORS_NOT_BUILT.contains(name)) {
+                return Some(format!("the assignor {name}"));
+            }
+        }
+    }
+    None
+}
+
+/// Every scenario below a folder with the properties of its node: those of its own folder, else
+/// those of its theme.
+fn scenarios(root: &Path) -> Vec<(PathBuf, NodeProperties)> {
+    fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "json") {
+                out.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(root, &mut files);
+    files.into_iter().map(|path| (path.clone(), node_of(root, &path))).collect()
+}
+
+/// The driver's two nodes: copies stand beside the repository's own scenarios.
+fn node_of(root: &Path, scenario: &Path) -> NodeProperties {
+    let own = scenario.parent().unwrap().join("node.properties");
+    if own.is_file() {
+        return NodeProperties::read(&own).unwrap();
+    }
+    let theme = scenario.strip_prefix(root).unwrap().iter().next().unwrap();
+    let file = if theme == "groups" { "node.properties" } else { "node-producers.properties" };
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    NodeProperties::read(&golden.join(file)).unwrap()
+}
+
+#[test]
+fn recorded_scenarios_replay_with_the_same_outcomes() {
+    let departing =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kafka.md"))
+            .unwrap();
+    let only = std::env::var("TOPICLITE_SCENARIO").ok();
+    let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut failures = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for root in judge::folders("scenarios", "TOPICLITE_SCENARIOS") {
+        for (path, node) in scenarios(&root) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let place = path.strip_prefix(&root).unwrap().to_owned();
+            if !seen.insert((place, text.clone())) {
+                continue; // The repository's own copy of the same file.
+            }
+            let scenario = Scenario::parse(&text).unwrap();
+            if only.as_ref().is_some_and(|only| !scenario.name().contains(only.as_str())) {
+                continue;
+            }
+            let verdict = replay(&scenario, &node);
+            let (word, why) = match (verdict, scenario.accident(), needs(&scenario)) {
+                (Verdict::Ok, Some(_), _)
+                    if departing.contains(&format!("`{}`", scenario.name())) =>
+                {
+                    ("failed", "agrees, but docs/kafka.md lists it as departing".to_owned())
+                }
+                (Verdict::Ok, _, _) => ("ok", String::new()),
+                (Verdict::Failed(_), Some(accident), _) => ("departs", accident.to_owned()),
+                (Verdict::Failed(_), None, Some(needs)) => ("not built", needs),
+                (Verdict::Failed(difference), None, None) => ("failed", difference),
+            };
+            println!("{word:9} {} {why}", scenario.name());
+            *totals.entry(word).or_default() += 1;
+            if word == "failed" {
+                failures.push(format!("{}: {why}", scenario.name()));
+            }
+        }
+    }
+    let count = |word| totals.get(word).copied().unwrap_or(0);
+    println!(
+        "scenarios: {} ok, {} failed, {} depart, {} not built yet",
+        count("ok"),
+        count("failed"),
+        count("departs"),
+        count("not built")
+    );
+    assert!(totals.values().sum::<usize>() > 0, "no scenario was found");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A panic is a difference like any other, so that one scenario does not hide the rest.
+fn replay(scenario: &Scenario, node: &NodeProperties) -> Verdict {
+    let replay = std::panic::AssertUnwindSafe(|| scenario.replay(node));
+    std::panic::catch_unwind(replay).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        Verdict::Failed(format!("panicked: {}", text.unwrap_or_default()))
+    })
+}
