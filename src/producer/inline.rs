@@ -3,7 +3,7 @@
 use super::batch::{Lane, metadata_of, owned};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture, Unsynced};
-use super::record::{ProducerRecord, RecordMetadata, size_in_batch};
+use super::record::{ProducerRecord, RecordMetadata, SendError, size_in_batch};
 use super::topics::missing_topic;
 use super::{DeliveryError, Inner};
 use crate::config::Acks;
@@ -13,6 +13,12 @@ use crate::record::{BATCH_OVERHEAD, Codec, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
 
+/// What became of a send so far.
+enum Sent {
+    Stored(RecordMetadata),
+    Later(SendFuture),
+}
+
 /// Records of one partition, by their places among all.
 struct Group {
     lane: Arc<Lane>,
@@ -21,14 +27,21 @@ struct Group {
 
 impl Inner {
     #[inline]
-    pub(super) fn send(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
-        self.check_open()?;
-        record.check()?;
+    pub(super) fn send<'a>(
+        self: &Arc<Self>,
+        record: ProducerRecord<'a>,
+    ) -> Result<SendFuture, SendError<'a>> {
         let now_ms = self.clock().coarse_wall_ms();
         let input = record.input(now_ms);
-        match self.deliver(record, &input, now_ms) {
-            Ok(future) => Ok(future),
-            Err(error) => self.refuse(error, record, &input).map(SendFuture::done),
+        // The metadata comes out in parts and is put together at its last place: moving a finished
+        // future twice costs as much as finding the topic.
+        match self.deliver(&record, &input, now_ms) {
+            Ok(Sent::Stored(metadata)) => Ok(SendFuture::done(Ok(metadata))),
+            Ok(Sent::Later(future)) => Ok(future),
+            Err(error) => match self.refuse(error, &record, &input) {
+                Ok(outcome) => Ok(SendFuture::done(outcome)),
+                Err(error) => Err(SendError::new(error, record)),
+            },
         }
     }
 
@@ -38,20 +51,25 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
         now_ms: i64,
-    ) -> Result<SendFuture> {
+    ) -> Result<Sent> {
+        self.check_open()?;
+        record.check()?;
         let topic = self.topics.find(record.topic(), &self.broker)?;
         let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
         if !self.settings.linger.is_zero() {
-            return self.linger(&topic, lane, input, sticky, &mut None::<fn(&Outcome)>);
+            let nobody = &mut None::<fn(&Outcome)>;
+            return self.linger(&topic, lane, input, sticky, nobody).map(Sent::Later);
         }
         let appended = self.append(lane, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
         Ok(match appended {
-            Some(appended) if appended.must_sync => self.unsynced(lane, appended, input),
-            appended => SendFuture::done(Ok(self.metadata(lane, appended, input))),
+            Some(appended) if appended.must_sync => {
+                Sent::Later(self.unsynced(lane, appended, input))
+            }
+            appended => Sent::Stored(self.metadata(lane, appended, input)),
         })
     }
 

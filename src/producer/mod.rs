@@ -115,10 +115,7 @@ impl Producer {
     /// timestamp; [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
     #[inline]
     pub fn send<'a>(&self, record: ProducerRecord<'a>) -> Result<SendFuture, SendError<'a>> {
-        match self.0.send(&record) {
-            Ok(future) => Ok(future),
-            Err(error) => Err(SendError::new(error, record)),
-        }
+        self.0.send(record)
     }
 
     /// Sends a record, and has `callback` told what became of it, once, with no lock held.
