@@ -264,3 +264,14 @@ fn send_all_goes_behind_what_lingers_and_takes_it_along() {
     assert!(first.is_done() && rest.iter().all(super::super::SendFuture::is_done));
     assert_eq!(world.values("t", 0), ["a", "b", "c"]);
 }
+
+#[test]
+fn a_topic_deleted_under_a_batch_fails_it_with_kafkas_error() {
+    let world = World::new();
+    world.topic("t", 1, &[]);
+    let producer = world.producer(SLOW);
+    let future = producer.send(to(0, "a")).unwrap();
+    world.broker.admin().delete_topic("t").unwrap();
+    let failed = future.wait().unwrap_err();
+    assert_eq!(failed.error().kafka_name(), "REQUEST_TIMED_OUT");
+}

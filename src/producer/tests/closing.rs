@@ -95,3 +95,15 @@ fn dropping_the_last_handle_appends_what_lingers_without_waiting() {
     assert_eq!(world.values("t", 0), ["a"]);
     world.clock.advance(ms(120_000));
 }
+
+#[test]
+fn a_broker_that_closes_fails_what_lingers() {
+    let world = World::new();
+    world.topic("t", 1, &[]);
+    let producer = world.producer(LINGERS);
+    let future = producer.send(to(0, "a")).unwrap();
+    world.broker.close().unwrap();
+    producer.flush().unwrap();
+    assert_eq!(kind(future.wait()), ErrorKind::Closed);
+    assert_eq!(kind(world.broker.producer(ProducerConfig::default())), ErrorKind::Closed);
+}
