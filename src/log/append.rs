@@ -12,7 +12,7 @@ use crate::record::{
     encode_single, set_log_append_time, single_batch_size,
 };
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{MutexGuard, Ordering};
+use crate::sync::MutexGuard;
 
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,7 +113,7 @@ impl Log {
         }
         if let Some(active) = &mut writer.active {
             if planted(Planted::PublishBeforeWrite) {
-                self.borders.end.store(offset + 1, Ordering::Release);
+                self.borders.end.publish(offset + 1);
             }
             encode_single(&mut active.sink(), record, &stamp);
         }
@@ -262,7 +262,7 @@ impl Log {
         let leader_epoch = writer.leader_epoch;
         if let Some(active) = &mut writer.active {
             if planted(Planted::PublishBeforeWrite) {
-                self.borders.end.store(incoming.last_offset + 1, Ordering::Release);
+                self.borders.end.publish(incoming.last_offset + 1);
             }
             active.write(batch, base_offset, leader_epoch);
         }
@@ -285,8 +285,7 @@ impl Log {
         }
         let end = incoming.last_offset + 1;
         w.next_offset = end;
-        // Release: pairs with the Acquire in `log_end_offset`; the bytes were published before.
-        self.borders.end.store(end, Ordering::Release);
+        self.borders.end.publish(end);
         let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
         after.flush |= !std::mem::replace(&mut w.dirty, true);
         let log_append_time = w.rules.log_append_time;

@@ -44,7 +44,7 @@ impl Log {
             }
         };
         let writer = self.writer.lock();
-        let start = self.borders.start.load(Ordering::Acquire);
+        let start = self.borders.start.load();
         let mut state = LogState {
             log_start_offset: start,
             log_end_offset: end,

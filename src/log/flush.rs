@@ -13,7 +13,7 @@ use super::{Log, UnsyncedNames};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 use std::path::Path;
 use std::time::Duration;
 
@@ -178,7 +178,7 @@ impl Log {
 
     /// Whether there are records that no sync covers.
     pub fn is_dirty(&self) -> bool {
-        self.borders.end.load(Ordering::Acquire) > self.commit.durable()
+        self.borders.end.load() > self.commit.durable()
     }
 }
 

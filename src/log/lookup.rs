@@ -14,7 +14,7 @@ use super::summary::SegmentIndexes;
 use super::transactions::{AbortedTransaction, collect_aborted};
 use crate::error::{Error, Result};
 use crate::record::{BatchFault, RecordBatch};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// The log end, and the last segment with its extent, as they were at one moment.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl Log {
     /// Those of [`Log::read`].
     pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
         let borders = self.opened()?;
-        let start = borders.start.load(Ordering::Acquire);
+        let start = borders.start.load();
         let extents = self.last_extent();
         let reaches = |segment: &&Arc<Segment>| {
             let extent = extents.of(segment);

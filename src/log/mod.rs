@@ -12,6 +12,7 @@ mod active;
 mod adoption;
 mod append;
 pub(crate) mod attached;
+mod border;
 pub(crate) mod checkpoint;
 mod close;
 mod counters;
@@ -63,6 +64,7 @@ pub(crate) use transactions::AbortedTransaction;
 use std::collections::VecDeque;
 
 use active::Active;
+use border::Border;
 use epochs::EpochChain;
 use group_commit::GroupCommit;
 use open::Upkeep;
@@ -75,7 +77,7 @@ use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, AtomicBool, AtomicI64, Mutex, OnceLock, Ordering, RwLock, Weak};
+use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, RwLock, Weak};
 use crate::time::Event;
 use std::time::Duration;
 
@@ -108,11 +110,11 @@ struct Borders {
     known: AtomicBool,
     /// The segments are listed.
     opened: AtomicBool,
-    start: AtomicI64,
-    /// Written with Release after the bytes were published.
-    end: AtomicI64,
+    start: Border,
+    /// Moves after the bytes were published.
+    end: Border,
     /// The first offset of the earliest open transaction, or [`STABLE`].
-    unstable: AtomicI64,
+    unstable: Border,
 }
 
 /// What lies under the partition's lock.
@@ -170,9 +172,9 @@ impl Log {
             borders: Borders {
                 known: AtomicBool::new(known),
                 opened: AtomicBool::new(false),
-                start: AtomicI64::new(state.log_start_offset),
-                end: AtomicI64::new(state.log_end_offset),
-                unstable: AtomicI64::new(unstable.unwrap_or(STABLE)),
+                start: Border::new(state.log_start_offset),
+                end: Border::new(state.log_end_offset),
+                unstable: Border::new(unstable.unwrap_or(STABLE)),
             },
             commit: GroupCommit::new(state.recovery_point),
             writer: Mutex::new(Writer {
@@ -209,7 +211,7 @@ impl Log {
     /// # Errors
     /// Those of opening the folder, where the borders are not known without.
     pub fn log_start_offset(&self) -> Result<i64> {
-        Ok(self.known()?.start.load(Ordering::Acquire))
+        Ok(self.known()?.start.load())
     }
 
     /// The offset of the next record.
@@ -217,8 +219,7 @@ impl Log {
     /// # Errors
     /// As [`Log::log_start_offset`].
     pub fn log_end_offset(&self) -> Result<i64> {
-        // Acquire: pairs with the Release in `publish_end`.
-        Ok(self.known()?.end.load(Ordering::Acquire))
+        Ok(self.known()?.end.load())
     }
 
     /// The border of what all replicas have: the log end, as there is one.
@@ -235,7 +236,7 @@ impl Log {
     /// As [`Log::log_start_offset`].
     pub fn last_stable_offset(&self) -> Result<i64> {
         let borders = self.known()?;
-        let end = borders.end.load(Ordering::Acquire);
+        let end = borders.end.load();
         Ok(borders.stable(end))
     }
 
@@ -367,12 +368,14 @@ impl Log {
 impl Borders {
     #[inline]
     fn stable(&self, end: i64) -> i64 {
-        let unstable = self.unstable.load(Ordering::Acquire);
+        let unstable = self.unstable.load();
         if unstable == STABLE {
             return end;
         }
-        end.min(unstable.max(self.start.load(Ordering::Acquire)))
+        end.min(unstable.max(self.start.load()))
     }
 }
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;

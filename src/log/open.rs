@@ -125,9 +125,9 @@ impl Log {
     /// Takes the borders and the segments from what was opened.
     fn take_in(&self, opened: &OpenedPartition) {
         let unstable = opened.transactions.first_unstable_offset();
-        self.borders.start.store(opened.log_start_offset, Ordering::Release);
-        self.borders.unstable.store(unstable.unwrap_or(STABLE), Ordering::Release);
-        self.borders.end.store(opened.log_end_offset, Ordering::Release);
+        self.borders.start.publish(opened.log_start_offset);
+        self.borders.unstable.publish(unstable.unwrap_or(STABLE));
+        self.borders.end.publish(opened.log_end_offset);
         self.commit.advance(opened.recovery_point);
         let mut writer = self.writer.lock();
         writer.next_offset = opened.log_end_offset;
@@ -197,7 +197,7 @@ impl Log {
         }
         let incarnation = self.env.gate.enter()?;
         self.finish_repairs(upkeep)?;
-        let end = self.borders.end.load(Ordering::Acquire);
+        let end = self.borders.end.load();
         let mut epochs = self.writer.lock().epochs.clone();
         // Epochs never fall, also where another program's are higher than this life's.
         let latest = epochs.latest();
@@ -277,7 +277,7 @@ impl Log {
 
     /// The segment that this life appends to.
     fn take_over(&self, upkeep: &Upkeep, config: &LogConfig, now_ms: i64) -> Result<Active> {
-        let end = self.borders.end.load(Ordering::Acquire);
+        let end = self.borders.end.load();
         let last = self.segments.read().back().cloned();
         match last {
             Some(last) if upkeep.resumable && last.stage() == Stage::Found => {

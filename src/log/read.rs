@@ -3,14 +3,14 @@
 //! A sequential read loads two borders and walks batch headers. Checksums are verified once for
 //! each part of a segment per open; what this process appended counts as verified.
 
+use super::Log;
 use super::close::DELETED;
 use super::cursor::{Chunk, Cursor, Place};
 use super::segment::{Segment, SegmentView};
-use super::{Borders, Log};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, RecordBatch};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 impl Log {
     /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
@@ -29,12 +29,12 @@ impl Log {
         isolation: IsolationLevel,
     ) -> Result<Chunk> {
         let borders = self.known()?;
-        let end = borders.end.load(Ordering::Acquire);
+        let end = borders.end.load();
         let upto = match isolation {
             IsolationLevel::ReadUncommitted => end,
             IsolationLevel::ReadCommitted => borders.stable(end),
         };
-        let start = borders.start.load(Ordering::Acquire);
+        let start = borders.start.load();
         if cursor.offset < start || cursor.offset >= upto {
             return self.nothing_there(cursor, start, end);
         }
@@ -209,9 +209,5 @@ impl Log {
         let error =
             fault.into_error().path(place.view.segment().path()).position(place.position as u64);
         self.at_home(error)
-    }
-
-    pub(super) fn start_of(borders: &Borders) -> i64 {
-        borders.start.load(Ordering::Acquire)
     }
 }

@@ -9,7 +9,7 @@ use super::names::FileKind;
 use super::segment::Segment;
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 use crate::time::Now;
 
 /// What a pass of retention did.
@@ -76,7 +76,7 @@ impl Log {
     pub fn retention_step(&self, now: Now) -> Result<Retained> {
         let mut upkeep = self.upkeep.lock();
         let unchanged = |log: &Log| Retained {
-            log_start_offset: log.borders.start.load(Ordering::Acquire),
+            log_start_offset: log.borders.start.load(),
             ..Retained::default()
         };
         if upkeep.closed {
@@ -124,7 +124,7 @@ impl Log {
             })
             .collect();
         drop(segments);
-        expired(&held, self.borders.start.load(Ordering::Acquire), config, now_ms)
+        expired(&held, self.borders.start.load(), config, now_ms)
     }
 
     /// Takes the expired segments out of the list, with the log start moved behind them. Where
@@ -138,8 +138,7 @@ impl Log {
         let mut segments = self.segments.write();
         let doomed: Vec<_> = segments.drain(..count).collect();
         if let Some(first) = segments.front() {
-            let start = first.base_offset.max(self.borders.start.load(Ordering::Acquire));
-            self.borders.start.store(start, Ordering::Release);
+            self.borders.start.raise(first.base_offset);
         }
         Ok(doomed)
     }
@@ -195,14 +194,12 @@ impl Log {
             let error = Error::new(ErrorKind::OffsetOutOfRange, message).offset(before);
             return Err(self.at_home(error));
         }
-        let start = self.borders.start.load(Ordering::Acquire);
+        let start = self.borders.start.load();
         if before <= start {
             return Ok(start);
         }
         self.make_durable(before)?;
-        // Only grows, whoever else moves it.
-        self.borders.start.fetch_max(before, Ordering::AcqRel);
-        Ok(self.borders.start.load(Ordering::Acquire))
+        Ok(self.borders.start.raise(before))
     }
 }
 

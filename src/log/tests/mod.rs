@@ -4,10 +4,12 @@ mod appends;
 mod durability;
 mod lives;
 mod retention;
+mod speed;
 
 use super::*;
 use crate::record::{RecordBatch, RecordInput};
 use crate::storage::{Fs, Heap, Storage};
+use crate::sync::AtomicI64;
 use crate::time::{Clock, VirtualClock};
 use crate::topic::TopicId;
 use std::path::{Path, PathBuf};
