@@ -5,10 +5,17 @@
 use super::border::Border;
 use super::group_commit::GroupCommit;
 use super::watch::WatchList;
-use crate::error::{Error, ErrorKind};
+use super::{
+    AppendOptions, BackgroundWork, Cursor, LifeGate, Log, LogEnv, LogIdentity, LogState,
+    MappedLimit, Trust,
+};
+use crate::config::{IsolationLevel, LogConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{RecordBatch, RecordInput};
 use crate::storage::{Heap, Storage};
 use crate::sync::{Arc, AtomicI64, Mutex, Ordering, thread};
 use crate::time::{Clock, Event};
+use crate::topic::TopicId;
 use std::path::Path;
 
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -51,6 +58,30 @@ fn loom_a_reader_finds_every_byte_below_the_end() {
     });
 }
 
+/// The model above would notice an end that moves before the bytes are published.
+#[test]
+#[should_panic(expected = "bytes below offset")]
+fn loom_an_end_that_moves_first_is_noticed() {
+    model(|| {
+        let file = Heap::new().create(Path::new("/a.log"), 64, 64).unwrap();
+        let region = file.region().unwrap().clone();
+        let end = Arc::new(Border::new(0));
+        let mut writer = region.writer().unwrap();
+        let reader = {
+            let (region, end) = (region.clone(), end.clone());
+            spawn(move || {
+                let seen = end.load() as usize;
+                let published = region.published();
+                assert!(published >= seen * 8, "{published} bytes below offset {seen}");
+            })
+        };
+        writer.write(0, &[1; 8]);
+        end.publish(1);
+        writer.publish(8);
+        reader.join().unwrap();
+    });
+}
+
 /// Whoever is told that its record is durable was covered by a sync that began behind its append,
 /// and nobody waits for ever.
 #[test]
@@ -78,6 +109,34 @@ fn loom_a_group_commit_covers_everybody_it_answers() {
             other.join().unwrap();
         }
         assert_eq!(commit.durable(), 3);
+    });
+}
+
+/// The model above would notice a sync that covers only what its leader knew when it began to
+/// wait.
+#[test]
+#[should_panic(expected = "answered before its sync")]
+fn loom_a_sync_of_an_old_end_is_noticed() {
+    model(|| {
+        let commit = Arc::new(GroupCommit::new(0));
+        let appended = Arc::new(AtomicI64::new(0));
+        let on_disk = Arc::new(AtomicI64::new(0));
+        let append = {
+            let (commit, appended, on_disk) = (commit.clone(), appended.clone(), on_disk.clone());
+            move || {
+                let mine = appended.fetch_add(1, Ordering::AcqRel) + 1;
+                commit
+                    .wait_for(mine, || {
+                        on_disk.fetch_max(mine, Ordering::AcqRel);
+                        Ok(appended.load(Ordering::Acquire))
+                    })
+                    .unwrap();
+                assert!(on_disk.load(Ordering::Acquire) >= mine, "answered before its sync");
+            }
+        };
+        let other = spawn(append.clone());
+        append();
+        other.join().unwrap();
     });
 }
 
@@ -136,5 +195,119 @@ fn loom_no_wake_up_is_lost() {
             assert!(clock.park(&event, None), "only a ring ends the wait");
         }
         writer.join().unwrap();
+    });
+}
+
+/// The model above would notice a look at the end that is not taken under the lock.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn loom_a_look_outside_the_lock_is_noticed() {
+    model(|| {
+        let log = Arc::new((Mutex::new(WatchList::default()), Border::new(0)));
+        let writer = spawn({
+            let log = log.clone();
+            move || {
+                let mut watchers = log.0.lock();
+                log.1.publish(1);
+                let woken = watchers.take();
+                drop(watchers);
+                woken.ring();
+            }
+        });
+        let event = Arc::new(Event::new());
+        let clock = Clock::system();
+        while log.1.load() == 0 {
+            log.0.lock().add(&event);
+            clock.park(&event, None);
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[derive(Debug)]
+struct OpenGate;
+
+impl LifeGate for OpenGate {
+    fn enter(&self) -> Result<i32> {
+        Ok(0)
+    }
+
+    fn work(&self, _: BackgroundWork) {}
+}
+
+fn log(segment_bytes: u64) -> Arc<Log> {
+    let storage = Heap::new();
+    storage.create_dir(Path::new("/logs")).unwrap();
+    let env = LogEnv {
+        storage: Arc::new(storage),
+        clock: Clock::system(),
+        gate: Arc::new(OpenGate),
+        counters: Arc::default(),
+        mapped: MappedLimit::default(),
+        seed: 0,
+    };
+    let id = LogIdentity {
+        topic: "t".into(),
+        partition: 0,
+        topic_id: TopicId::from_random([1; 16]),
+        dir: "/logs/t-0".into(),
+    };
+    let config = LogConfig { segment_bytes, ..LogConfig::default() };
+    Log::new(Arc::new(env), id, config, LogState::default(), Trust::New)
+}
+
+fn append(log: &Log) -> Result<i64> {
+    let record = RecordInput { timestamp: 5, key: None, value: Some(b"value"), headers: &[] };
+    log.append(&record, AppendOptions::client(5)).map(|appended| appended.base_offset)
+}
+
+/// An append that races with the close is in the closed log, or is refused.
+#[test]
+fn loom_a_close_takes_an_append_in_or_refuses_it() {
+    model(|| {
+        let log = log(4096);
+        assert_eq!(append(&log).unwrap(), 0);
+        let other = spawn({
+            let log = log.clone();
+            move || append(&log)
+        });
+        let state = log.close().unwrap();
+        match other.join().unwrap() {
+            Ok(offset) => assert_eq!((offset, state.log_end_offset), (1, 2)),
+            Err(error) => {
+                assert_eq!((error.kind(), state.log_end_offset), (ErrorKind::Closed, 1));
+            }
+        }
+    });
+}
+
+/// A reader crosses a roll that happens while it reads, and misses nothing.
+#[test]
+fn loom_a_reader_crosses_a_roll() {
+    model(|| {
+        let log = log(80);
+        assert_eq!(append(&log).unwrap(), 0);
+        let writer = spawn({
+            let log = log.clone();
+            move || assert_eq!(append(&log).unwrap(), 1)
+        });
+        let mut cursor = Cursor::new(0);
+        let mut read = || {
+            let from = cursor.offset();
+            let end = log.log_end_offset().unwrap();
+            let isolation = IsolationLevel::ReadUncommitted;
+            let chunk = log.read(&mut cursor, 1 << 10, isolation).unwrap();
+            assert!(!chunk.is_empty() || from == end, "nothing below the end {end}");
+            if !chunk.is_empty() {
+                let batch = RecordBatch::parse(chunk.bytes()).unwrap();
+                assert_eq!(batch.header().base_offset, from);
+                batch.check_crc().unwrap();
+            }
+        };
+        read();
+        read();
+        writer.join().unwrap();
+        read();
+        assert_eq!((cursor.offset(), log.segment_count().unwrap()), (2, 2));
     });
 }

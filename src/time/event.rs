@@ -1,6 +1,6 @@
 //! The bell that a blocked call waits on.
 
-use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, spin_loop, thread};
+use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, fence, spin_loop, thread};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -33,9 +33,11 @@ impl Event {
 
     /// Rings, and wakes the waiter if there is one.
     pub fn ring(&self) {
-        // SeqCst on both sides: either this sees `watched`, or the waiter sees `rung`.
-        self.rung.store(true, Ordering::SeqCst);
-        if self.watched.load(Ordering::SeqCst) != 0 {
+        self.rung.store(true, Ordering::Release);
+        // Pairs with the fence in `announce`: either this sees `watched`, or the waiter sees
+        // `rung`.
+        fence(Ordering::SeqCst);
+        if self.watched.load(Ordering::Relaxed) != 0 {
             let (thread, waker) = {
                 let mut waiter = self.waiter.lock();
                 (waiter.thread.clone(), waiter.waker.take())
@@ -63,7 +65,7 @@ impl Event {
     /// the ring is taken then and the waker is not kept.
     pub fn watch(&self, waker: &Waker) -> bool {
         self.waiter.lock().waker = Some(waker.clone());
-        self.watched.store(1, Ordering::SeqCst);
+        self.announce();
         if self.take() {
             self.waiter.lock().waker = None;
             return true;
@@ -105,7 +107,15 @@ impl Event {
     /// Says that this thread is going to look at the bell and then park.
     pub(super) fn enter(&self) {
         self.waiter.lock().thread = Some(thread::current());
-        self.watched.store(1, Ordering::SeqCst);
+        self.announce();
+    }
+
+    /// Says that somebody is about to look at the bell for the last time before it sleeps.
+    fn announce(&self) {
+        self.watched.store(1, Ordering::Relaxed);
+        // Pairs with the fence in `ring`. A SeqCst store would not do: the look is a load of
+        // another variable, which may move before it.
+        fence(Ordering::SeqCst);
     }
 
     /// Ends what `enter` began.
@@ -113,7 +123,7 @@ impl Event {
         let mut waiter = self.waiter.lock();
         waiter.thread = None;
         if waiter.waker.is_none() {
-            self.watched.store(0, Ordering::SeqCst);
+            self.watched.store(0, Ordering::Relaxed);
         }
     }
 }
