@@ -287,13 +287,13 @@ impl AttachedLog {
         let options = OpenOptions {
             log_start_checkpoint: start.log_start_checkpoint,
             recovery_checkpoint: start.recovery_checkpoint,
-            every_crc: true,
+            beside_owner: true,
             ..OpenOptions::default()
         };
         let (storage, folder) = (&*self.storage, &self.folder);
         let opened =
             open_partition(storage, folder, &self.partition, &start.state, start.trust, options)?;
-        Ok(Seen::new(opened, &start.state))
+        Ok(Seen::new(opened))
     }
 
     /// Takes in what was appended since the last look.
@@ -492,12 +492,9 @@ impl AttachedLog {
 }
 
 impl Seen {
-    fn new(opened: OpenedPartition, state: &LogState) -> Seen {
+    fn new(opened: OpenedPartition) -> Seen {
         let mut rules = Rules::foreign(0, opened.log_end_offset, true);
         rules.epoch = opened.epochs.latest().unwrap_or(-1);
-        if opened.segments.is_empty() && opened.log_end_offset == 0 {
-            rules.next_offset = state.log_end_offset;
-        }
         Seen {
             log_start_offset: opened.log_start_offset,
             rules,
@@ -649,3 +646,6 @@ fn is_vanished(error: &Error) -> bool {
         .and_then(|source| source.downcast_ref::<std::io::Error>())
         .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,9 @@ pub(crate) struct OpenOptions<'a> {
     pub recovery_checkpoint: Option<i64>,
     /// Bytes of batches for each entry of a rebuilt index.
     pub index_interval_bytes: u64,
-    /// Every batch behind the recorded border has its CRC checked, also where a kill can only
-    /// have torn the last one: for readers beside an owner that writes on.
-    pub every_crc: bool,
+    /// The owner may be running. Every batch behind the recorded border then has its CRC checked,
+    /// and a log that begins behind it is one whose retention went on.
+    pub beside_owner: bool,
     /// Told how many bytes were read, each time some were, while a foreign partition is read.
     pub progress: Option<&'a mut dyn FnMut(u64)>,
 }
@@ -47,7 +47,7 @@ impl Default for OpenOptions<'_> {
             log_start_checkpoint: None,
             recovery_checkpoint: None,
             index_interval_bytes: INDEX_INTERVAL_BYTES,
-            every_crc: false,
+            beside_owner: false,
             progress: None,
         }
     }

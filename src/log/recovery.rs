@@ -54,10 +54,17 @@ pub(super) fn open(
     }
     // What was appended behind the recovery point may be lost, and the recorded border with it.
     let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
-    let plan = match plan(folder, state, trust, border_holds) {
+    let mut plan = match plan(folder, state, trust, border_holds) {
         Ok(plan) => plan,
         Err(finding) => return Ok(Err(finding)),
     };
+    if options.beside_owner
+        && plan.settled.is_empty()
+        && plan.border.is_none()
+        && let Some(first) = plan.rest.first()
+    {
+        plan.expected = plan.expected.max(first.name.offset);
+    }
     if let Some(last) = state.last_batch.filter(|_| border_holds)
         && let Some(finding) = check_last_batch(storage, folder, state, last)?
     {
@@ -82,7 +89,7 @@ pub(super) fn open(
         exact: true,
         epoch: 0,
         epoch_max: options.epoch_max,
-        crc: trust != Trust::SameBoot || options.every_crc,
+        crc: trust != Trust::SameBoot || options.beside_owner,
     };
     if !border_holds {
         rewind(&mut pass, &plan, state)?;

@@ -1,0 +1,288 @@
+//! An attached reader beside a running owner, and on what others left.
+
+use super::*;
+use crate::config::IsolationLevel::{ReadCommitted, ReadUncommitted};
+use crate::log::tests::{Bench, START_MS, read_all};
+use crate::record::{RecordInput, Stamp, encode_single};
+use crate::storage::{Heap, Storage};
+use crate::time::Now;
+use std::path::Path;
+
+/// A reader beside the owner of the bench's log.
+fn attach(bench: &Bench, state: LogState) -> AttachedLog {
+    AttachedLog::new(
+        bench.storage.clone(),
+        bench.identity().dir,
+        TopicPartition::new("orders", 0),
+        state,
+        Trust::SameBoot,
+        (None, None),
+    )
+}
+
+/// Every record from `from` on, as [`read_all`] has them of the owner.
+fn follow(log: &AttachedLog, cursor: &mut Cursor, max_bytes: usize) -> Vec<(i64, i64, Vec<u8>)> {
+    let from = cursor.offset();
+    let mut found = Vec::new();
+    loop {
+        let chunk = log.read(cursor, max_bytes, ReadUncommitted).unwrap();
+        if chunk.is_empty() {
+            return found;
+        }
+        let mut rest = chunk.bytes();
+        while !rest.is_empty() {
+            let batch = RecordBatch::parse(rest).unwrap();
+            rest = &rest[batch.bytes().len()..];
+            let mut scratch = Vec::new();
+            for record in batch.records(&mut scratch).unwrap().map(Result::unwrap) {
+                if record.offset() >= from {
+                    let value = record.value().unwrap_or_default().to_vec();
+                    found.push((record.offset(), record.timestamp(), value));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn beside_a_running_owner_each_look_sees_more() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 3000;
+        let owner = bench.new_log();
+        let log = attach(bench, LogState::default());
+        assert_eq!(log.log_end_offset().unwrap(), 0, "there is no folder yet");
+        let mut cursor = Cursor::new(0);
+        let mut seen = Vec::new();
+        for round in 0..20 {
+            for i in 0..13 {
+                bench.append_at(&owner, &vec![b'v'; 20 + round * 10], START_MS + i);
+            }
+            if round % 4 == 0 {
+                bench.run_work();
+            }
+            assert_eq!(log.log_end_offset().unwrap(), owner.log_end_offset().unwrap());
+            seen.extend(follow(&log, &mut cursor, 700));
+            assert_eq!(cursor.offset(), owner.log_end_offset().unwrap());
+        }
+        assert_eq!(seen, read_all(&owner, 0));
+        let count = log.segment_count().unwrap();
+        assert!(count > 5 && count == owner.segment_count().unwrap());
+        assert_eq!(log.size_bytes().unwrap(), owner.size_bytes().unwrap());
+        assert_eq!(follow(&log, &mut Cursor::new(100), 1 << 20), read_all(&owner, 100));
+        // A reader that comes now, with what the owner's state file says, sees the same.
+        let late = attach(bench, owner.state().unwrap());
+        assert_eq!(follow(&late, &mut Cursor::new(7), 1), read_all(&owner, 7));
+        for log in [&log, &late] {
+            for time in (START_MS - 3..START_MS + 20).step_by(2) {
+                for upto in [0, 5, 100, 260] {
+                    let ours = log.offset_for_time(time, upto).unwrap();
+                    let owners = owner.offset_for_time(time, upto).unwrap();
+                    assert_eq!(ours.map(|t| (t.offset, t.timestamp)), owners, "{time} {upto}");
+                }
+            }
+            let owners = owner.max_timestamp(260).unwrap();
+            let ours = log.max_timestamp(260).unwrap();
+            assert_eq!(ours.map(|t| (t.timestamp, t.offset)), owners);
+            assert_eq!(log.end_for(ReadCommitted).unwrap(), 260);
+        }
+    });
+}
+
+#[test]
+fn what_a_killed_owner_left_is_read_whole() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 3000;
+        let owner = bench.new_log();
+        for i in 0..50 {
+            bench.append_at(&owner, &[b'v'; 50], START_MS + i);
+        }
+        owner.flush().unwrap();
+        let state = owner.state().unwrap();
+        for i in 50..120 {
+            bench.append_at(&owner, &[b'v'; 50], START_MS + i);
+        }
+        let expected = read_all(&owner, 0);
+        drop(owner);
+        let before = bench.names();
+        for trust in [Trust::SameBoot, Trust::OtherBoot, Trust::Foreign] {
+            let log =
+                AttachedLog { start: start(state.clone(), trust), ..attach(bench, state.clone()) };
+            assert_eq!(follow(&log, &mut Cursor::new(0), 500), expected, "{trust:?}");
+            assert_eq!(bench.names(), before, "a reader writes nothing");
+        }
+    });
+}
+
+fn start(state: LogState, trust: Trust) -> StartingPoint {
+    StartingPoint { state, trust, log_start_checkpoint: None, recovery_checkpoint: None }
+}
+
+#[test]
+fn retention_of_the_owner_moves_the_start() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 2000;
+        bench.config.retention_ms = 1000;
+        let owner = bench.new_log();
+        for i in 0..100 {
+            bench.append_at(&owner, &[b'v'; 50], START_MS + i * 10);
+        }
+        bench.run_work();
+        let log = attach(bench, LogState::default());
+        let mut cursor = Cursor::new(0);
+        let first = log.read(&mut cursor, 300, ReadUncommitted).unwrap();
+        assert!(!first.is_empty());
+        let at = |ms: i64| Now { wall_ms: ms, ..Now::default() };
+        let removed = owner.retention_step(at(START_MS + 1500)).unwrap();
+        assert!(removed.segments_deleted > 1);
+        assert_eq!(log.log_start_offset().unwrap(), removed.log_start_offset);
+        let error = log.read(&mut cursor, 300, ReadUncommitted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+        let mut cursor = Cursor::new(removed.log_start_offset);
+        let rest = follow(&log, &mut cursor, 300);
+        assert_eq!(rest, read_all(&owner, removed.log_start_offset));
+        // All of it, the active segment included.
+        owner.retention_step(at(START_MS + 1_000_000)).unwrap();
+        assert_eq!(log.log_start_offset().unwrap(), 100);
+        assert_eq!(log.log_end_offset().unwrap(), 100);
+        bench.append(&owner, b"on");
+        assert_eq!(follow(&log, &mut Cursor::new(100), 300).len(), 1);
+    });
+}
+
+#[test]
+fn a_file_that_vanishes_under_a_reader_is_no_error() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 1000;
+        bench.config.retention_ms = 1000;
+        let owner = bench.new_log();
+        for i in 0..60 {
+            bench.append_at(&owner, &[b'v'; 50], START_MS + i * 10);
+        }
+        bench.run_work();
+        let log = attach(bench, LogState::default());
+        log.log_end_offset().unwrap();
+        let at = Now { wall_ms: START_MS + 1400, ..Now::default() };
+        let start = owner.retention_step(at).unwrap().log_start_offset;
+        assert!(start > 20);
+        // The reader still believes in the files before, whose handles it never had.
+        let error = log.read(&mut Cursor::new(0), 300, ReadUncommitted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+        assert_eq!(log.log_start_offset().unwrap(), start);
+        let found = log.offset_for_time(START_MS, 60).unwrap().unwrap();
+        assert_eq!(found.offset, start);
+    });
+}
+
+/// A folder in memory with one file, as another program has it in the making.
+fn written(bytes: &[u8]) -> (Heap, AttachedLog) {
+    let heap = Heap::new();
+    heap.create_dir(Path::new("/t-0")).unwrap();
+    write(&heap, bytes);
+    let log = AttachedLog::new(
+        Arc::new(heap.clone()),
+        PathBuf::from("/t-0"),
+        TopicPartition::new("t", 0),
+        LogState::default(),
+        Trust::Foreign,
+        (None, None),
+    );
+    (heap, log)
+}
+
+fn write(heap: &Heap, bytes: &[u8]) {
+    let path = Path::new("/t-0/00000000000000000000.log");
+    heap.create_cold(path).unwrap().write_at(0, bytes).unwrap();
+}
+
+fn batch(offset: i64, value: &[u8], stamp: &Stamp) -> Vec<u8> {
+    let record = RecordInput { timestamp: offset, key: None, value: Some(value), headers: &[] };
+    let mut bytes = Vec::new();
+    encode_single(&mut bytes, &record, stamp);
+    bytes
+}
+
+fn plain(offset: i64) -> Vec<u8> {
+    batch(offset, &[7; 100], &Stamp::plain(offset, 0))
+}
+
+#[test]
+fn a_batch_in_the_making_is_the_end_for_now() {
+    let whole = [plain(0), plain(1), plain(2)].concat();
+    let size = plain(0).len();
+    for (what, cut) in [("the header", 20), ("the value", 100)] {
+        let mut torn = whole.clone();
+        torn[2 * size + cut..].fill(0);
+        torn.extend([0; 500]);
+        let (heap, log) = written(&torn);
+        let mut cursor = Cursor::new(0);
+        assert_eq!(follow(&log, &mut cursor, 1000).len(), 2, "{what}");
+        assert_eq!(log.log_end_offset().unwrap(), 2, "{what}");
+        write(&heap, &[whole.clone(), vec![0; 500]].concat());
+        assert_eq!(follow(&log, &mut cursor, 1000).len(), 1, "{what}");
+        assert_eq!(log.log_end_offset().unwrap(), 3, "{what}");
+    }
+}
+
+#[test]
+fn damage_is_an_error_once_all_before_it_was_read_and_goes_when_it_was_none() {
+    let whole = [plain(0), plain(1), plain(2)].concat();
+    let size = plain(0).len();
+    let mut bad = whole.clone();
+    bad[size + 80] ^= 1;
+    let (heap, log) = written(&bad);
+    let mut cursor = Cursor::new(0);
+    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
+    for _ in 0..2 {
+        let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
+        assert_eq!((error.kind(), error.at_offset()), (ErrorKind::CorruptRecord, Some(1)));
+        assert_eq!(error.byte_position(), Some(size as u64));
+        assert_eq!(log.damage().unwrap().map(|e| e.kind()), Some(ErrorKind::CorruptRecord));
+    }
+    write(&heap, &whole);
+    assert_eq!(follow(&log, &mut cursor, 1000).len(), 2);
+    assert!(log.damage().unwrap().is_none());
+}
+
+#[test]
+fn rot_below_the_proven_end_shows_when_it_is_read() {
+    let whole = [plain(0), plain(1), plain(2)].concat();
+    let (heap, log) = written(&whole);
+    assert_eq!(log.log_end_offset().unwrap(), 3);
+    let mut bad = whole.clone();
+    bad[plain(0).len() + 80] ^= 1;
+    write(&heap, &bad);
+    let mut cursor = Cursor::new(0);
+    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
+    let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CorruptRecord);
+    assert!(error.file().is_some());
+    cursor.seek(2);
+    assert_eq!(follow(&log, &mut cursor, 1000).len(), 1, "an application can go past it");
+}
+
+#[test]
+fn a_batch_larger_than_asked_for_is_given_whole_and_the_isolation_bounds_the_rest() {
+    let transactional = Stamp::plain(1, 0).producer(9, 0, 0).transactional();
+    let bytes =
+        [batch(0, &[1; 5000], &Stamp::plain(0, 0)), batch(1, b"open", &transactional)].concat();
+    let (_, log) = written(&bytes);
+    let mut cursor = Cursor::new(0);
+    let chunk = log.read(&mut cursor, 10, ReadCommitted).unwrap();
+    assert_eq!(chunk.bytes().len(), batch(0, &[1; 5000], &Stamp::plain(0, 0)).len());
+    assert_eq!(chunk.share(0..3), bytes[..3]);
+    assert!(log.read(&mut cursor, 10, ReadCommitted).unwrap().is_empty());
+    assert_eq!(log.last_stable_offset().unwrap(), 1);
+    assert_eq!(log.read(&mut cursor, 10, ReadUncommitted).unwrap().next_offset(), 2);
+}
+
+#[test]
+fn reading_ends_where_compaction_left_nothing_before_the_end() {
+    let (heap, log) = written(&plain(0));
+    heap.create_cold(Path::new("/t-0/00000000000000000010.log")).unwrap();
+    assert_eq!(log.log_end_offset().unwrap(), 10);
+    let mut cursor = Cursor::new(0);
+    assert_eq!(follow(&log, &mut cursor, 1000).len(), 1);
+    assert_eq!(cursor.offset(), 10);
+    let outside = log.read(&mut Cursor::new(11), 10, ReadUncommitted).unwrap_err();
+    assert_eq!(outside.kind(), ErrorKind::OffsetOutOfRange);
+}
