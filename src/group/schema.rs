@@ -335,7 +335,7 @@ impl Encoded {
             let start = self.bytes.len();
             record.encode_key(&mut self.bytes);
             let middle = self.bytes.len();
-            let value = record.encode_value(&mut self.bytes).then(|| middle..self.bytes.len());
+            let value = record.encode_value(&mut self.bytes).then_some(middle..self.bytes.len());
             self.spans.push((start..middle, value));
         }
     }
