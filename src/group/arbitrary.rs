@@ -22,7 +22,7 @@ pub fn replay_arbitrary(bytes: &[u8]) {
         decodes_alike(&record);
         let producer_id = (key.len() % 5 == 0).then_some(7);
         let partition = record.group().map_or(0, |group| groups.partition_of(group));
-        groups.replay(&record, RecordPosition { partition, offset, producer_id });
+        groups.replay(record, RecordPosition { partition, offset, producer_id });
         if key.len() % 7 == 0 {
             groups.replay_marker(partition, 7, key.len() % 2 == 0);
         }

@@ -71,25 +71,35 @@ fn dealing_order(members: &[MemberSubscription]) -> Vec<usize> {
 
 /// For each topic that exists and is subscribed to, in the order of names: its number of
 /// partitions and the indexes of its subscribers in dealing order.
-fn subscribers(
-    topics: &TopicCounts,
+fn subscribers<'a>(
+    topics: &'a TopicCounts,
     members: &[MemberSubscription],
-) -> BTreeMap<Arc<str>, (i32, Vec<usize>)> {
-    let mut out: BTreeMap<Arc<str>, (i32, Vec<usize>)> = BTreeMap::new();
+) -> Vec<(&'a Arc<str>, i32, Vec<usize>)> {
+    let mut out: Vec<(&Arc<str>, i32, Vec<usize>)> =
+        topics.iter().map(|(topic, &count)| (topic, count, Vec::new())).collect();
+    // Most groups subscribe alike, so what one member's topics are is kept for the next.
+    let mut previous: Option<(&[Arc<str>], Vec<usize>)> = None;
     for index in dealing_order(members) {
         let Some(member) = members.get(index) else { continue };
-        for topic in &member.subscription.topics {
-            let Some((name, &count)) = topics.get_key_value(topic) else { continue };
-            if count <= 0 {
-                continue;
-            }
-            let (_, subscribed) = out.entry(name.clone()).or_insert_with(|| (count, Vec::new()));
-            // A topic that a member names twice counts once.
-            if subscribed.last() != Some(&index) {
+        let names = &member.subscription.topics[..];
+        let places = match previous.take() {
+            Some((same, places)) if same == names => places,
+            _ => names
+                .iter()
+                .filter_map(|name| out.binary_search_by(|(topic, ..)| (**topic).cmp(name)).ok())
+                .collect(),
+        };
+        for &place in &places {
+            if let Some((_, _, subscribed)) = out.get_mut(place)
+                // A topic that a member names twice counts once.
+                && subscribed.last() != Some(&index)
+            {
                 subscribed.push(index);
             }
         }
+        previous = Some((names, places));
     }
+    out.retain(|(_, count, subscribed)| *count > 0 && !subscribed.is_empty());
     out
 }
 

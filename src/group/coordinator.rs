@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What the length of a string in a record's key can say.
+const GROUP_ID_MAX_BYTES: usize = i16::MAX as usize;
+
 /// The broker's settings for groups.
 #[derive(Debug, Clone)]
 pub(crate) struct GroupConfig {
@@ -25,7 +28,7 @@ pub(crate) struct GroupConfig {
     pub(crate) min_session_timeout: Duration,
     /// `group.max.session.timeout.ms`.
     pub(crate) max_session_timeout: Duration,
-    /// `group.initial.rebalance.delay.ms`.
+    /// `group.initial.rebalance.delay.ms`. At zero the first member's join is answered at once.
     pub(crate) initial_rebalance_delay: Duration,
     /// `group.max.size`.
     pub(crate) max_size: usize,
@@ -188,7 +191,16 @@ impl GroupCoordinator {
 
     /// Reports that an append was stored, its first record at `base_offset`.
     pub(crate) fn applied(&mut self, append: Append, base_offset: i64, now: Now) {
-        for (record, offset) in append.records.iter().zip(base_offset..) {
+        if let Then::Stabilise { generation_id, leader_id } = &append.then
+            && let Some((group, mut context)) = self.enter(&append.group, now)
+        {
+            for record in &append.records {
+                if let GroupRecord::Group { value: Some(value), .. } = record {
+                    group.stabilise(value, *generation_id, leader_id, &mut context);
+                }
+            }
+        }
+        for (record, offset) in append.records.into_iter().zip(base_offset..) {
             if let GroupRecord::Group { value: Some(_), .. } = record {
                 if let Some(group) = self.groups.get_mut(&append.group) {
                     group.owed = false;
@@ -198,19 +210,8 @@ impl GroupCoordinator {
                 self.replay(record, at);
             }
         }
-        match append.then {
-            Then::Nothing => {}
-            Then::Create { member_id, session_timeout } => {
-                self.create(append.group, member_id, session_timeout, now);
-            }
-            Then::Stabilise { generation_id, leader_id } => {
-                let Some((group, mut context)) = self.enter(&append.group, now) else { return };
-                for record in &append.records {
-                    if let GroupRecord::Group { value: Some(value), .. } = record {
-                        group.stabilise(value, generation_id, &leader_id, &mut context);
-                    }
-                }
-            }
+        if let Then::Create { member_id, session_timeout } = append.then {
+            self.create(append.group, member_id, session_timeout, now);
         }
     }
 
@@ -297,6 +298,16 @@ pub(super) fn rebalancing(group: &str) -> Error {
 pub(super) fn check_group_id(group: &str) -> Result<()> {
     if group.is_empty() {
         return Err(Error::new(ErrorKind::InvalidGroupId, "a group id has at least one character"));
+    }
+    check_group_length(group)
+}
+
+/// A commit may come from the group without a name, as in Kafka; no name may be too long for its
+/// place in a record.
+pub(super) fn check_group_length(group: &str) -> Result<()> {
+    if group.len() > GROUP_ID_MAX_BYTES {
+        let why = format!("a group id has at most {GROUP_ID_MAX_BYTES} bytes");
+        return Err(Error::new(ErrorKind::InvalidGroupId, why));
     }
     Ok(())
 }

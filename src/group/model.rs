@@ -424,7 +424,7 @@ fn replay_all(groups: &mut GroupCoordinator, log: &[GroupRecord]) {
     for ((key, value), offset) in encoded.iter().zip(0..) {
         let record = GroupRecord::decode(key, value).unwrap();
         let partition = groups.partition_of(record.group().unwrap());
-        groups.replay(&record, RecordPosition { partition, offset, producer_id: None });
+        groups.replay(record, RecordPosition { partition, offset, producer_id: None });
     }
 }
 

@@ -1,6 +1,8 @@
 //! Committed offsets: OffsetCommit with its rules, OffsetFetch, clamping, deletion of topics.
 
-use super::coordinator::{GroupCoordinator, Step, Then, rebalancing, refusal, unknown_member};
+use super::coordinator::{
+    GroupCoordinator, Step, Then, check_group_length, rebalancing, refusal, unknown_member,
+};
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
 };
@@ -44,9 +46,9 @@ impl GroupCoordinator {
     /// consumer without group management, or of an administrator.
     ///
     /// # Errors
-    /// For the whole commit: `GroupIdNotFound`, `UnknownMemberId`, `FencedInstanceId`,
-    /// `IllegalGeneration`, `RebalanceInProgress`. Per partition: `UnknownTopicOrPartition`,
-    /// `OffsetMetadataTooLarge`.
+    /// For the whole commit: `InvalidGroupId` (too long), `GroupIdNotFound`, `UnknownMemberId`,
+    /// `FencedInstanceId`, `IllegalGeneration`, `RebalanceInProgress`. Per partition:
+    /// `UnknownTopicOrPartition`, `OffsetMetadataTooLarge`.
     pub(crate) fn commit(
         &mut self,
         member: &MemberRef,
@@ -54,6 +56,9 @@ impl GroupCoordinator {
         topics: TopicLookup<'_>,
         now: Now,
     ) -> Step<Result<PartitionOutcomes>> {
+        if let Err(error) = check_group_length(&member.group_id) {
+            return Step::done(Err(error));
+        }
         let mut records = Vec::with_capacity(offsets.len());
         match self.enter(&member.group_id, now) {
             Some((group, mut context)) => {
@@ -273,18 +278,11 @@ impl Offsets {
         self.pending.values().any(|offsets| offsets.contains_key(partition))
     }
 
-    pub(super) fn store(&mut self, topic: &Arc<str>, partition: i32, stored: StoredOffset) {
+    pub(super) fn store(&mut self, topic: Arc<str>, partition: i32, stored: StoredOffset) {
         if !self.clamped.is_empty() {
             self.clamped.remove(&TopicPartition::new(topic.clone(), partition));
         }
-        match self.stored.get_mut(topic) {
-            Some(partitions) => {
-                partitions.insert(partition, stored);
-            }
-            None => {
-                self.stored.insert(topic.clone(), BTreeMap::from([(partition, stored)]));
-            }
-        }
+        self.stored.entry(topic).or_default().insert(partition, stored);
     }
 
     pub(super) fn remove(&mut self, topic: &Arc<str>, partition: i32) {
@@ -306,7 +304,7 @@ impl Offsets {
         for (partition, held) in self.pending.remove(&producer).unwrap_or_default() {
             let newer = self.get(&partition).is_some_and(|s| s.record_offset > held.record_offset);
             if committed && !newer {
-                self.store(partition.topic_shared(), partition.partition(), held);
+                self.store(partition.topic_shared().clone(), partition.partition(), held);
             }
         }
     }

@@ -60,7 +60,7 @@ impl GroupCoordinator {
             let offset = record.offset();
             match GroupRecord::decode(record.key().unwrap_or_default(), record.value()) {
                 Ok(record) => {
-                    self.replay(&record, RecordPosition { partition, offset, producer_id });
+                    self.replay(record, RecordPosition { partition, offset, producer_id });
                     out.applied += 1;
                 }
                 Err(fault) => out.unreadable.push((offset, fault)),
@@ -70,19 +70,19 @@ impl GroupCoordinator {
     }
 
     /// Applies a stored record. Records of one partition come in the order of the log.
-    pub(crate) fn replay(&mut self, record: &GroupRecord, at: RecordPosition) {
+    pub(crate) fn replay(&mut self, record: GroupRecord, at: RecordPosition) {
         match record {
             GroupRecord::Offset { group, topic, partition, value } => match value {
-                Some(value) => self.replay_offset(group, topic, *partition, value, at),
+                Some(value) => self.replay_offset(group, topic, partition, value, at),
                 None => {
-                    if let Some(group) = self.groups.get_mut(group) {
-                        group.offsets.remove(topic, *partition);
+                    if let Some(group) = self.groups.get_mut(&group) {
+                        group.offsets.remove(&topic, partition);
                     }
                 }
             },
             GroupRecord::Group { group, value } => match value {
-                Some(value) => self.group_or_new(group).load(value),
-                None => self.forget(group),
+                Some(value) => self.group_or_new(&group).load(&value),
+                None => self.forget(&group),
             },
             GroupRecord::Modern { key, value } => {
                 let group = match value {
@@ -93,7 +93,7 @@ impl GroupCoordinator {
                     },
                 };
                 let modern = group.modern.get_or_insert_with(ModernGroup::default);
-                modern.replay(key, value.as_ref());
+                modern.replay(&key, value.as_ref());
                 if modern.is_gone() {
                     group.modern = None;
                     if group.offsets.is_empty() && group.state == GroupState::Empty {
@@ -107,20 +107,20 @@ impl GroupCoordinator {
 
     fn replay_offset(
         &mut self,
-        group: &Arc<str>,
-        topic: &Arc<str>,
+        group: Arc<str>,
+        topic: Arc<str>,
         partition: i32,
-        value: &OffsetValue,
+        value: OffsetValue,
         at: RecordPosition,
     ) {
-        let stored = StoredOffset { value: value.clone(), record_offset: at.offset };
-        let offsets = &mut self.group_or_new(group).offsets;
+        let stored = StoredOffset { value, record_offset: at.offset };
+        let offsets = &mut self.group_or_new(&group).offsets;
         match at.producer_id {
             None => offsets.store(topic, partition, stored),
             Some(producer) => {
-                offsets.hold(producer, TopicPartition::new(topic.clone(), partition), stored);
+                offsets.hold(producer, TopicPartition::new(topic, partition), stored);
                 let key = (at.partition, producer);
-                self.open_transactions.entry(key).or_default().insert(group.clone());
+                self.open_transactions.entry(key).or_default().insert(group);
             }
         }
     }

@@ -238,7 +238,7 @@ impl World {
             let value = record.encode_value(&mut value).then_some(&value[..]);
             let read = GroupRecord::decode(&key, value).unwrap();
             assert_eq!(read, *record);
-            world.groups.replay(&read, RecordPosition { partition, offset, producer_id: None });
+            world.groups.replay(read, RecordPosition { partition, offset, producer_id: None });
         }
         world.log = self.log.clone();
         world

@@ -16,11 +16,12 @@ impl Assignor for RangeAssignor {
 
     fn assign(&self, topics: &TopicCounts, members: &[MemberSubscription]) -> Vec<Assignment> {
         let mut shares = vec![Vec::new(); members.len()];
-        for (topic, (partitions, subscribers)) in subscribers(topics, members) {
+        for (topic, partitions, subscribers) in subscribers(topics, members) {
             let count = i32::try_from(subscribers.len()).unwrap_or(i32::MAX).max(1);
             let (least, one_more) = (partitions / count, partitions % count);
             let mut next = 0;
-            for (place, &member) in (0..count).zip(&subscribers) {
+            // With fewer partitions than subscribers those beyond get none.
+            for (place, &member) in (0..count.min(partitions)).zip(&subscribers) {
                 let end = next + least + i32::from(place < one_more);
                 if let Some(share) = shares.get_mut(member) {
                     share.extend((next..end).map(|p| TopicPartition::new(topic.clone(), p)));

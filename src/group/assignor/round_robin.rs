@@ -25,7 +25,7 @@ impl Assignor for RoundRobinAssignor {
         }
         let seat = |member: &usize| seat.get(*member).copied().unwrap_or(0);
         let mut cursor = 0;
-        for (topic, (partitions, subscribers)) in subscribers(topics, members) {
+        for (topic, partitions, subscribers) in subscribers(topics, members) {
             // Subscribers are in the order of their seats: the first at or behind the cursor is
             // found once per topic, after that each next one is simply the next.
             let first = subscribers.partition_point(|member| seat(member) < cursor);

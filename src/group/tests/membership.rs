@@ -98,6 +98,10 @@ fn an_empty_group_id_and_a_session_timeout_out_of_bounds_are_refused() {
     client.request.session_timeout = Duration::from_millis(1_800_001);
     assert_eq!(kind(world.join(&client)), ErrorKind::InvalidSessionTimeout);
     client.request.session_timeout = SESSION;
+    client.request.group_id = "g".repeat(32_768).into();
+    assert_eq!(kind(world.join(&client)), ErrorKind::InvalidGroupId);
+    let commit = world.commit(&nobody(&client.request.group_id), &[("t-0", 1)]);
+    assert_eq!(kind(commit), ErrorKind::InvalidGroupId);
     client.request.group_id = "".into();
     for error in [
         kind(world.join(&client)),

@@ -97,7 +97,7 @@ fn stored_group(instances: [Option<&str>; 2]) -> GroupRecord {
 #[test]
 fn static_members_keep_their_session_over_a_restart() {
     let mut world = world();
-    world.groups.replay(&stored_group([Some("i0"), Some("i1")]), at(0, None));
+    world.groups.replay(stored_group([Some("i0"), Some("i1")]), at(0, None));
     world.groups.begin_life(world.now);
     assert_eq!((world.state("g"), world.generation("g")), ("Stable", 8));
     world.pass(SESSION - Duration::from_millis(1));
@@ -110,7 +110,7 @@ fn static_members_keep_their_session_over_a_restart() {
 #[test]
 fn a_dynamic_member_beside_a_static_one_is_gone_and_makes_the_group_rebalance() {
     let mut world = world();
-    world.groups.replay(&stored_group([Some("i0"), None]), at(0, None));
+    world.groups.replay(stored_group([Some("i0"), None]), at(0, None));
     world.groups.begin_life(world.now);
     assert_eq!(world.state("g"), "PreparingRebalance");
     assert_eq!(world.shares("g"), [("m0".to_owned(), "t-0".to_owned())]);
@@ -122,9 +122,9 @@ fn a_dynamic_member_beside_a_static_one_is_gone_and_makes_the_group_rebalance() 
 #[test]
 fn offsets_of_a_transaction_count_from_its_marker_on() {
     let mut world = world();
-    world.groups.replay(&offset(0, 1), at(0, None));
-    world.groups.replay(&offset(0, 5), at(1, Some(9)));
-    world.groups.replay(&offset(1, 6), at(2, Some(9)));
+    world.groups.replay(offset(0, 1), at(0, None));
+    world.groups.replay(offset(0, 5), at(1, Some(9)));
+    world.groups.replay(offset(1, 6), at(2, Some(9)));
     assert_eq!(world.committed("x", "t-0"), Some(1));
     assert_eq!(world.committed("x", "t-1"), None);
     let mut stable = world.groups.committed("x", &[tp("t-0"), tp("t-2")], true);
@@ -143,7 +143,7 @@ fn offsets_of_a_transaction_count_from_its_marker_on() {
 #[test]
 fn offsets_of_an_aborted_transaction_never_count() {
     let mut world = world();
-    world.groups.replay(&offset(0, 5), at(0, Some(9)));
+    world.groups.replay(offset(0, 5), at(0, Some(9)));
     world.groups.replay_marker(0, 9, false);
     world.groups.replay_marker(0, 9, true);
     assert_eq!(world.committed("x", "t-0"), None);
@@ -152,9 +152,9 @@ fn offsets_of_an_aborted_transaction_never_count() {
 #[test]
 fn a_commit_that_stands_later_in_the_log_than_a_transaction_s_wins() {
     let mut world = world();
-    world.groups.replay(&offset(0, 5), at(0, Some(9)));
-    world.groups.replay(&offset(1, 5), at(1, Some(9)));
-    world.groups.replay(&offset(0, 3), at(2, None));
+    world.groups.replay(offset(0, 5), at(0, Some(9)));
+    world.groups.replay(offset(1, 5), at(1, Some(9)));
+    world.groups.replay(offset(0, 3), at(2, None));
     world.groups.replay_marker(0, 9, true);
     assert_eq!(world.committed("x", "t-0"), Some(3));
     assert_eq!(world.committed("x", "t-1"), Some(5));
@@ -163,12 +163,12 @@ fn a_commit_that_stands_later_in_the_log_than_a_transaction_s_wins() {
 #[test]
 fn a_deleted_group_with_an_open_transaction_keeps_the_pending_offsets() {
     let mut world = world();
-    world.groups.replay(&stored_group([None, None]), at(0, None));
+    world.groups.replay(stored_group([None, None]), at(0, None));
     let GroupRecord::Offset { topic, partition, value, .. } = offset(0, 5) else { panic!() };
     let pending = GroupRecord::Offset { group: "g".into(), topic, partition, value };
-    world.groups.replay(&pending, at(1, Some(9)));
+    world.groups.replay(pending, at(1, Some(9)));
     let gone = GroupRecord::Group { group: "g".into(), value: None };
-    world.groups.replay(&gone, at(2, None));
+    world.groups.replay(gone, at(2, None));
     assert_eq!((world.state("g"), world.generation("g")), ("Empty", 0));
     world.groups.replay_marker(0, 9, true);
     assert_eq!(world.committed("g", "t-0"), Some(5));
@@ -251,7 +251,7 @@ fn modern_records() -> Vec<GroupRecord> {
 #[test]
 fn a_group_of_the_newer_protocol_is_listed_and_described() {
     let mut world = world();
-    for (record, offset) in modern_records().iter().zip(0..) {
+    for (record, offset) in modern_records().into_iter().zip(0..) {
         world.groups.replay(record, at(offset, None));
     }
     let listed = world.groups.list();
