@@ -41,13 +41,13 @@ const TABLE: &[Property] = &[
     Property::int(OFFSETS_PARTITIONS, "50", 1),
     Property::int(OFFSETS_SEGMENT_BYTES, "104857600", 1),
     Property::int(OFFSET_METADATA_MAX, "4096", i32::MIN),
-    Property::int(OFFSETS_RETENTION_MINUTES, "10080", 1),
-    Property::long(OFFSETS_RETENTION_CHECK_MS, "600000", 1),
+    Property::int(OFFSETS_RETENTION_MINUTES, "10080", 1).kept(),
+    Property::long(OFFSETS_RETENTION_CHECK_MS, "600000", 1).kept(),
     Property::int(TRANSACTIONS_PARTITIONS, "50", 1),
     Property::int(TRANSACTIONS_SEGMENT_BYTES, "104857600", 1),
     Property::int(TRANSACTIONS_MIN_ISR, "2", 1),
-    Property::int(TRANSACTION_MAX_TIMEOUT_MS, "900000", 1),
-    Property::int(TRANSACTION_CHECK_MS, "10000", 1),
+    Property::int(TRANSACTION_MAX_TIMEOUT_MS, "900000", 1).kept(),
+    Property::int(TRANSACTION_CHECK_MS, "10000", 1).kept(),
     Property::int(GROUP_MIN_SESSION_MS, "6000", i32::MIN),
     Property::int(GROUP_MAX_SESSION_MS, "1800000", i32::MIN),
     Property::int(GROUP_INITIAL_DELAY_MS, "0", i32::MIN),
@@ -70,10 +70,11 @@ const TABLE: &[Property] = &[
     Property::null("log.retention.minutes", int_from(i32::MIN)),
     Property::int("log.retention.hours", "168", i32::MIN),
     Property::int("message.max.bytes", "1048588", 0),
-    Property::long("log.cleaner.delete.retention.ms", "86400000", 0),
-    Property::long("log.cleaner.min.compaction.lag.ms", "0", 0),
-    Property::long("log.cleaner.max.compaction.lag.ms", "9223372036854775807", 1),
-    Property::new("log.cleaner.min.cleanable.ratio", Kind::Decimal { min: 0.0, max: 1.0 }, "0.5"),
+    Property::long("log.cleaner.delete.retention.ms", "86400000", 0).kept(),
+    Property::long("log.cleaner.min.compaction.lag.ms", "0", 0).kept(),
+    Property::long("log.cleaner.max.compaction.lag.ms", "9223372036854775807", 1).kept(),
+    Property::new("log.cleaner.min.cleanable.ratio", Kind::Decimal { min: 0.0, max: 1.0 }, "0.5")
+        .kept(),
     Property::long("log.segment.delete.delay.ms", "60000", 0),
     Property::new("log.cleanup.policy", POLICIES, "delete"),
     Property::new("compression.type", TOPIC_CODECS, "producer"),
@@ -148,7 +149,7 @@ impl BrokerConfig {
     }
 
     /// What was set and has no effect here: it belongs to the network, to replicas, to security,
-    /// or to another process.
+    /// or to a task that this version does not run, such as the cleaner or the expiry of offsets.
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         self.0.ignored()
     }

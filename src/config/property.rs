@@ -44,7 +44,7 @@ pub(crate) enum Kind {
 pub(crate) enum Role {
     /// It has an effect.
     Used,
-    /// It is checked and kept, and has no effect in one process on one disk.
+    /// It is checked and kept, and has no effect: in one process on one disk, or in this version.
     Kept,
     /// Only the default may be set. The text says why, and what to do instead.
     Refused(&'static str),

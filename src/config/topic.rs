@@ -77,10 +77,11 @@ const TABLE: &[Property] = &[
     Property::new(ZSTD_LEVEL, ZSTD_LEVELS, "3"),
     Property::bool(PREALLOCATE, "false").kept(),
     Property::long(FILE_DELETE_DELAY_MS, "60000", 0),
-    Property::long(MIN_COMPACTION_LAG_MS, "0", 0),
-    Property::long(MAX_COMPACTION_LAG_MS, "9223372036854775807", 1),
-    Property::long(DELETE_RETENTION_MS, "86400000", 0),
-    Property::new(MIN_CLEANABLE_DIRTY_RATIO, Kind::Decimal { min: 0.0, max: 1.0 }, "0.5"),
+    // The cleaner's, which this version does not have.
+    Property::long(MIN_COMPACTION_LAG_MS, "0", 0).kept(),
+    Property::long(MAX_COMPACTION_LAG_MS, "9223372036854775807", 1).kept(),
+    Property::long(DELETE_RETENTION_MS, "86400000", 0).kept(),
+    Property::new(MIN_CLEANABLE_DIRTY_RATIO, Kind::Decimal { min: 0.0, max: 1.0 }, "0.5").kept(),
     Property::int(MIN_INSYNC_REPLICAS, "1", 1).kept(),
     Property::bool("unclean.leader.election.enable", "false").kept(),
     Property::new("leader.replication.throttled.replicas", Kind::List(&[]), "").kept(),
@@ -175,7 +176,8 @@ impl TopicConfig {
         self.0.entries()
     }
 
-    /// The overrides that have no effect here, such as `min.insync.replicas`.
+    /// The overrides that have no effect here, such as `min.insync.replicas` and, as this version
+    /// has no cleaner, those of compaction.
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         self.0.ignored()
     }

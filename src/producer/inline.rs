@@ -4,7 +4,7 @@ use super::batch::{Lane, metadata_of, owned};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture, Unsynced};
 use super::record::{ProducerRecord, RecordMetadata, SendError, size_in_batch};
-use super::topics::missing_topic;
+use super::topics::{Found, missing_topic};
 use super::{DeliveryError, Inner};
 use crate::config::Acks;
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::log::{AppendOptions, Appended};
 use crate::record::{BATCH_OVERHEAD, Codec, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// What became of a send so far.
 enum Sent {
@@ -19,10 +20,64 @@ enum Sent {
     Later(SendFuture),
 }
 
-/// Records of one partition, by their places among all.
+/// Which records of [`Inner::send_all`] go where.
+#[derive(Default)]
+struct Routes {
+    groups: Vec<Group>,
+    /// Groups by the address of their lane.
+    known: HashMap<usize, usize>,
+    /// The group of the record before.
+    last: usize,
+    refused: Vec<(usize, SendFuture)>,
+}
+
+/// Records of one partition.
 struct Group {
     lane: Arc<Lane>,
-    places: Vec<usize>,
+    places: Places,
+}
+
+/// The places of a group's records among all, ascending.
+enum Places {
+    Run(Range<usize>),
+    Scattered(Vec<usize>),
+}
+
+impl Routes {
+    fn add(&mut self, lane: &Arc<Lane>, place: usize) {
+        if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.lane, lane)) {
+            self.last = *self.known.entry(Arc::as_ptr(lane).addr()).or_insert_with(|| {
+                let places = Places::Run(place..place);
+                self.groups.push(Group { lane: lane.clone(), places });
+                self.groups.len() - 1
+            });
+        }
+        let Some(group) = self.groups.get_mut(self.last) else { return };
+        match &mut group.places {
+            Places::Run(run) if run.end == place => run.end += 1,
+            Places::Run(run) => {
+                group.places = Places::Scattered(run.clone().chain([place]).collect());
+            }
+            Places::Scattered(places) => places.push(place),
+        }
+    }
+
+    /// Brings the futures of the groups, and those of refused records, into the records' order.
+    fn in_order(self, placed: Vec<SendFuture>, count: usize) -> Vec<SendFuture> {
+        let mut futures: Vec<Option<SendFuture>> = Vec::new();
+        futures.resize_with(count, || None);
+        let places = self.groups.into_iter().flat_map(|group| match group.places {
+            Places::Run(run) => run.collect(),
+            Places::Scattered(places) => places,
+        });
+        for (place, future) in places.zip(placed).chain(self.refused) {
+            if let Some(slot) = futures.get_mut(place) {
+                *slot = Some(future);
+            }
+        }
+        // Every place is in one group, or was refused.
+        futures.into_iter().flatten().collect()
+    }
 }
 
 impl Inner {
@@ -223,32 +278,49 @@ impl Inner {
     pub(super) fn send_all(self: &Arc<Self>, records: &[ProducerRecord<'_>]) -> Vec<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
         let inputs: Vec<RecordInput<'_>> = records.iter().map(|r| r.input(now_ms)).collect();
-        let mut futures: Vec<Option<SendFuture>> = Vec::new();
-        futures.resize_with(records.len(), || None);
-        let mut groups: Vec<Group> = Vec::new();
-        let mut known: HashMap<usize, usize> = HashMap::new();
-        let mut last = usize::MAX;
+        let mut routes = Routes::default();
+        let mut last: Option<(&str, Found<'_>)> = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
-            match self.lane_of(record, input) {
-                Ok(lane) => {
-                    if groups.get(last).is_none_or(|group| !Arc::ptr_eq(&group.lane, &lane)) {
-                        last = *known.entry(Arc::as_ptr(&lane).addr()).or_insert_with(|| {
-                            groups.push(Group { lane, places: Vec::new() });
-                            groups.len() - 1
-                        });
-                    }
-                    if let Some(group) = groups.get_mut(last) {
-                        group.places.push(place);
-                    }
-                }
-                Err(error) => fill(&mut futures, place, Err(self.give_up(error, record, input))),
+            if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
+                let failed = self.give_up(error, record, input);
+                routes.refused.push((place, SendFuture::done(Err(failed))));
             }
         }
-        for group in &groups {
-            self.send_group(group, &inputs, now_ms, &mut futures);
+        let mut placed = Vec::with_capacity(records.len());
+        for group in &routes.groups {
+            self.send_group(group, &inputs, now_ms, &mut placed);
         }
-        // Every place is in one group, or was refused.
-        futures.into_iter().flatten().collect()
+        if let [Group { places: Places::Run(_), .. }] = routes.groups.as_slice()
+            && routes.refused.is_empty()
+        {
+            return placed;
+        }
+        routes.in_order(placed, records.len())
+    }
+
+    /// Finds the lane of a record, and puts the record into its group. `last` is the topic of the
+    /// record before: most calls are about one.
+    fn route<'p, 'r>(
+        &'p self,
+        record: &ProducerRecord<'r>,
+        input: &RecordInput<'_>,
+        place: usize,
+        last: &mut Option<(&'r str, Found<'p>)>,
+        routes: &mut Routes,
+    ) -> Result<()> {
+        let name = record.topic();
+        if last.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, name)) {
+            *last = Some((name, self.topics.find(name, &self.broker)?));
+        }
+        // It was set just above, or is that of the record before.
+        let Some((_, topic)) = last else { return Ok(()) };
+        let (lane, sticky) = self.choose(topic, record.chosen_partition(), input)?;
+        let size = self.check_size(input)?;
+        if sticky {
+            self.count_sticky(topic, size, false);
+        }
+        routes.add(lane, place);
+        Ok(())
     }
 
     /// A failure of [`Inner::send_all`]: all of them come through futures there, because records
@@ -264,52 +336,42 @@ impl Inner {
         DeliveryError::new(error, record.topic(), partition, owned(input))
     }
 
-    fn lane_of(&self, record: &ProducerRecord<'_>, input: &RecordInput<'_>) -> Result<Arc<Lane>> {
-        let topic = self.topics.find(record.topic(), &self.broker)?;
-        let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
-        let size = self.check_size(input)?;
-        if sticky {
-            self.count_sticky(&topic, size, false);
-        }
-        Ok(lane.clone())
-    }
-
-    /// Sends the records of one partition in batches of `batch.size`.
+    /// Sends the records of one partition in batches of `batch.size`. Adds a future for each.
     fn send_group(
         self: &Arc<Self>,
         group: &Group,
         inputs: &[RecordInput<'_>],
         now_ms: i64,
-        futures: &mut [Option<SendFuture>],
+        futures: &mut Vec<SendFuture>,
     ) {
-        // What lingers goes first, and what cannot go first keeps this waiting behind it.
+        let gathered: Vec<RecordInput<'_>>;
+        let mut rest = match &group.places {
+            Places::Run(run) => inputs.get(run.clone()).unwrap_or_default(),
+            Places::Scattered(places) => {
+                gathered = places.iter().filter_map(|place| inputs.get(*place)).copied().collect();
+                &gathered
+            }
+        };
         if !self.settings.linger.is_zero() {
-            return self.linger_group(&group.lane, &group.places, inputs, futures);
+            return self.linger_group(&group.lane, rest, futures);
         }
-        let mut rest = group.places.as_slice();
-        let mut batch: Vec<RecordInput<'_>> = Vec::new();
         while !rest.is_empty() {
-            batch.clear();
-            let count = fill_batch(rest, inputs, self.settings.batch_size, &mut batch);
-            let (places, behind) = rest.split_at(count);
+            let (batch, behind) = rest.split_at(batch_len(rest, self.settings.batch_size));
             rest = behind;
-            let stored = self.store(&group.lane, &batch, now_ms);
-            for ((place, outcome), input) in places.iter().zip(stored.outcomes).zip(&batch) {
-                let future = match (outcome, stored.sync) {
-                    (Ok(metadata), Some(_)) if metadata.offset() >= 0 => {
-                        group.lane.owes_sync(metadata.offset() + 1);
-                        SendFuture::unsynced(Unsynced {
-                            producer: self.clone(),
-                            lane: group.lane.clone(),
-                            metadata,
-                            record: owned(input),
-                        })
-                    }
+            let stored = self.store(&group.lane, batch, now_ms);
+            if let Some(upto) = stored.sync {
+                group.lane.owes_sync(upto);
+            }
+            for (outcome, input) in stored.outcomes.into_iter().zip(batch) {
+                futures.push(match (outcome, stored.sync) {
+                    (Ok(metadata), Some(_)) => SendFuture::unsynced(Unsynced {
+                        producer: self.clone(),
+                        lane: group.lane.clone(),
+                        metadata,
+                        record: owned(input),
+                    }),
                     (outcome, _) => SendFuture::done(outcome),
-                };
-                if let Some(slot) = futures.get_mut(*place) {
-                    *slot = Some(future);
-                }
+                });
             }
         }
     }
@@ -332,28 +394,13 @@ impl Inner {
     }
 }
 
-/// Takes as many records as one batch may hold, and at least one.
-fn fill_batch<'b>(
-    places: &[usize],
-    inputs: &[RecordInput<'b>],
-    limit: usize,
-    batch: &mut Vec<RecordInput<'b>>,
-) -> usize {
+/// How many of the records one batch may hold, at least one.
+fn batch_len(records: &[RecordInput<'_>], limit: usize) -> usize {
+    let base = records.first().map_or(0, |first| first.timestamp);
     let mut size = BATCH_OVERHEAD;
-    let mut base = None;
-    for input in places.iter().filter_map(|place| inputs.get(*place)) {
-        let base = *base.get_or_insert(input.timestamp);
-        size += size_in_batch(input, batch.len(), input.timestamp.wrapping_sub(base));
-        if size > limit && !batch.is_empty() {
-            break;
-        }
-        batch.push(*input);
-    }
-    batch.len().max(1)
-}
-
-fn fill(futures: &mut [Option<SendFuture>], place: usize, outcome: Outcome) {
-    if let Some(slot) = futures.get_mut(place) {
-        *slot = Some(SendFuture::done(outcome));
-    }
+    let fits = |(index, record): (usize, &RecordInput<'_>)| {
+        size += size_in_batch(record, index, record.timestamp.wrapping_sub(base));
+        size <= limit
+    };
+    records.iter().enumerate().map(fits).take_while(|fits| *fits).count().max(1)
 }

@@ -191,19 +191,14 @@ impl Inner {
     pub(super) fn linger_group(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
-        places: &[usize],
         inputs: &[RecordInput<'_>],
-        futures: &mut [Option<SendFuture>],
+        futures: &mut Vec<SendFuture>,
     ) {
-        for place in places {
-            let Some(input) = inputs.get(*place) else { continue };
-            let future = match self.enqueue(lane, input, &mut None::<fn(&Outcome)>) {
+        for input in inputs {
+            futures.push(match self.enqueue(lane, input, &mut None::<fn(&Outcome)>) {
                 Ok((future, _)) => future,
                 Err(error) => SendFuture::done(Err(lane.failed(error, owned(input)))),
-            };
-            if let Some(slot) = futures.get_mut(*place) {
-                *slot = Some(future);
-            }
+            });
         }
         self.drain(lane, true);
         self.run_completions(false);
