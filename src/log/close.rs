@@ -106,6 +106,7 @@ impl Log {
         }
         if !touched {
             self.finish_repairs(upkeep)?;
+            self.claim_names(upkeep)?;
         }
         let last = self.segments.read().back().cloned();
         while let Some(segment) = self.unsealed_before(last.as_ref()) {

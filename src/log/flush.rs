@@ -70,6 +70,7 @@ impl Log {
         let work = self.take_work();
         if planted(Planted::RecoveryPointBeforeSync) {
             self.commit.advance_unchecked(work.extents.end());
+            self.note_synced(&work);
         }
         let mut outcome = self.sync(&work);
         if outcome.is_err() && planted(Planted::RetryAfterEio) {
@@ -78,12 +79,16 @@ impl Log {
         match outcome {
             Ok(()) => {
                 let end = work.extents.end();
-                let Unsynced { last_batch, extents, .. } = work;
-                *self.synced.lock() = Some(Synced { last_batch, extents });
+                self.note_synced(&work);
                 Ok(end)
             }
             Err(error) => Err(self.sync_failed(error)),
         }
+    }
+
+    fn note_synced(&self, work: &Unsynced) {
+        let (last_batch, extents) = (work.last_batch, work.extents.clone());
+        *self.synced.lock() = Some(Synced { last_batch, extents });
     }
 
     fn take_work(&self) -> Unsynced {

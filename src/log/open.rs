@@ -9,7 +9,10 @@ use super::append::After;
 use super::epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use super::finding::Finding;
 use super::opening::{OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition};
-use super::partition_metadata::{PARTITION_METADATA, format_partition_metadata};
+use super::partition_metadata::{
+    PARTITION_METADATA, format_partition_metadata, read_partition_metadata,
+    write_partition_metadata,
+};
 use super::roll::map_bytes;
 use super::segment::{Segment, Stage};
 use super::state::{LogState, Trust};
@@ -204,6 +207,7 @@ impl Log {
         let epoch = latest.map_or(incarnation, |latest| incarnation.max(latest.saturating_add(1)));
         epochs.assign(epoch, end);
         if upkeep.folder {
+            self.claim_names(upkeep)?;
             // Durable before the first batch carries it: R2, R3.
             epochs.write(&*self.env.storage, &self.id.dir)?;
         } else {
@@ -242,6 +246,30 @@ impl Log {
             drop(segments);
             self.commit.advance(opened.recovery_point);
         }
+        Ok(())
+    }
+
+    /// Has the next sync make durable what a life that did not close may have left unsynced: the
+    /// folder, what is in it, and the topic's id, which is written anew where it is damaged.
+    pub(super) fn claim_names(&self, upkeep: &Upkeep) -> Result<()> {
+        if !upkeep.folder || matches!(upkeep.trust, Trust::New | Trust::Clean) {
+            return Ok(());
+        }
+        let storage = &*self.env.storage;
+        let dir = &self.id.dir;
+        let id = self.id.topic_id;
+        let mut files = Vec::new();
+        if read_partition_metadata(storage, dir).is_ok_and(|found| found == Some(id)) {
+            let path = dir.join(PARTITION_METADATA);
+            let file = storage.open(&path);
+            files.push(file.map_err(|e| self.at_home(Error::io(e, "cannot open", &path)))?);
+        } else {
+            write_partition_metadata(storage, dir, id).map_err(|error| self.at_home(error))?;
+        }
+        let mut writer = self.writer.lock();
+        writer.names.files.append(&mut files);
+        writer.names.folder = true;
+        writer.names.parent = true;
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Log {
         // The page preparer has let go: it takes the active segment anew under this lock.
         drop(self.growing.lock());
         let extent = segment.extent();
-        let file = match segment.file() {
+        let file = match segment.appending_file() {
             Some(file) => file,
             None => self.open_to_cut(segment)?,
         };

@@ -95,6 +95,8 @@ struct Home {
     stage: Stage,
     extent: Extent,
     file: Option<Arc<dyn File>>,
+    /// `file` is the handle of this life's writer, which may cut.
+    appends: bool,
     indexes: Option<Arc<SegmentIndexes>>,
     /// What an earlier life appended to a segment that this one goes on with.
     prefix: Option<Prefix>,
@@ -110,7 +112,10 @@ impl Segment {
         let state = SegmentState::empty(base_offset, true);
         let path = dir.join(file_name(base_offset, FileKind::Log));
         let segment = Segment::found(path, &state, Stage::Active);
-        segment.home.lock().file = Some(file);
+        let mut home = segment.home.lock();
+        home.file = Some(file);
+        home.appends = true;
+        drop(home);
         segment.own_from.store(0, Ordering::Relaxed);
         segment
     }
@@ -128,6 +133,7 @@ impl Segment {
                 stage,
                 extent: Extent::of(state),
                 file: None,
+                appends: false,
                 indexes: None,
                 prefix: None,
                 proofs: Proofs {
@@ -167,6 +173,7 @@ impl Segment {
         assert_eq!(home.stage, Stage::Found, "only a segment without a writer can get one");
         home.stage = Stage::Active;
         home.file = Some(file);
+        home.appends = true;
         let indexes = home.indexes.take();
         home.prefix = (state.size_bytes > 0).then_some(Prefix { state, indexes });
         home.proofs =
@@ -283,6 +290,12 @@ impl Segment {
         self.home.lock().file.clone()
     }
 
+    /// The handle that may cut the file, if a writer of this life left one.
+    pub fn appending_file(&self) -> Option<Arc<dyn File>> {
+        let home = self.home.lock();
+        home.file.clone().filter(|_| home.appends)
+    }
+
     /// A view for a reader, with the file mapped. `true` if it had to be opened for it: the
     /// caller then moves the segment in the LRU.
     ///
@@ -326,6 +339,7 @@ impl Segment {
         let mut home = self.home.lock();
         if matches!(home.stage, Stage::Sealed | Stage::Found) {
             home.file = None;
+            home.appends = false;
             if home.stage == Stage::Sealed {
                 home.indexes = None;
             }

@@ -1,9 +1,12 @@
 //! Tests of the live log, on memory and on real files.
 
 mod appends;
+mod crashes;
 mod durability;
+mod faults;
 mod lives;
 mod retention;
+mod rolls;
 mod speed;
 
 use super::*;

@@ -1,0 +1,228 @@
+//! Failed syncs, damaged bytes, waiting and waking, threads.
+
+use super::*;
+use crate::log::names::FileKind;
+use crate::storage::Fault;
+use crate::storage::faults::{Call, Failure, Rule};
+use crate::sync::thread;
+
+fn faulty() -> (Fault, Bench) {
+    let heap = Heap::new();
+    heap.create_dir(Path::new("/logs")).unwrap();
+    let fault = Fault::new(Arc::new(heap));
+    let bench = Bench::on(Arc::new(fault.clone()), PathBuf::from("/logs"), None);
+    (fault, bench)
+}
+
+#[test]
+fn a_failed_sync_is_final_for_writers_and_not_for_readers() {
+    for call in [Call::SyncData, Call::SyncDir] {
+        let (fault, bench) = faulty();
+        let log = bench.new_log();
+        bench.append(&log, b"v");
+        let event = Arc::new(Event::new());
+        assert!(!log.watch(&event, 1, IsolationLevel::ReadUncommitted).unwrap());
+        fault.fail(Rule::nth(0, Failure::Io).of(&[call]));
+        let error = log.flush().unwrap_err();
+        assert_eq!((error.kind(), error.is_fatal()), (ErrorKind::StorageFailed, true), "{call:?}");
+        assert!(event.take(), "who waits is told");
+        let syncs = fault.calls_of(Call::SyncData);
+        assert_eq!(log.flush().unwrap_err().kind(), ErrorKind::StorageFailed, "not tried again");
+        assert_eq!(log.make_durable(1).unwrap_err().kind(), ErrorKind::StorageFailed);
+        assert_eq!(fault.calls_of(Call::SyncData), syncs);
+        let record = RecordInput { timestamp: START_MS, ..RecordInput::default() };
+        let refused = log.append(&record, bench.options()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::StorageFailed);
+        assert_eq!(log.recovery_point().unwrap(), 0);
+        assert_eq!(read_all(&log, 0).len(), 1);
+        assert_eq!(log.close().unwrap_err().kind(), ErrorKind::StorageFailed);
+    }
+}
+
+#[test]
+fn a_failed_sync_of_a_seal_is_final_too() {
+    let (fault, mut bench) = faulty();
+    bench.config.segment_bytes = 200;
+    let log = bench.new_log();
+    for _ in 0..3 {
+        bench.append(&log, &[b'v'; 50]);
+    }
+    fault.fail(Rule::nth(0, Failure::Io).of(&[Call::SyncData]).on(".log"));
+    assert_eq!(log.seal_step().unwrap_err().kind(), ErrorKind::StorageFailed);
+    assert_eq!(log.refusal().unwrap().kind(), ErrorKind::StorageFailed);
+    assert!(!log.seal_step().unwrap());
+}
+
+#[test]
+fn an_index_that_cannot_be_written_is_written_by_a_later_step() {
+    let (fault, mut bench) = faulty();
+    bench.config.segment_bytes = 200;
+    let log = bench.new_log();
+    for _ in 0..3 {
+        bench.append(&log, &[b'v'; 50]);
+    }
+    fault.fail(Rule::nth(0, Failure::Full).of(&[Call::CreateCold]).on(".index"));
+    assert_eq!(log.seal_step().unwrap_err().kind(), ErrorKind::StorageFull);
+    bench.append(&log, b"goes on");
+    while log.seal_step().unwrap() {}
+    let state = log.close().unwrap();
+    assert!(state.segments[0].sealed);
+    let path = log.segments.read()[0].path_of(FileKind::OffsetIndex);
+    assert!(bench.storage.exists(&path).unwrap());
+}
+
+#[test]
+fn damage_is_found_by_the_first_read_and_named() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 1000;
+        let log = bench.new_log();
+        for _ in 0..20 {
+            bench.append(&log, &[b'v'; 50]);
+        }
+        let state = log.close().unwrap();
+        drop(log);
+        let path = bench.identity().dir.join("00000000000000000000.log");
+        let size = state.segments[0].size_bytes / state.segments[0].next_offset as u64;
+        let mut bytes = bench.storage.read_file(&path, 1 << 20).unwrap();
+        bytes[(2 * size + 90) as usize] ^= 1;
+        bench.storage.create_cold(&path).unwrap().write_at(0, &bytes).unwrap();
+        let log = bench.open(state, Trust::Clean);
+        let mut cursor = Cursor::new(0);
+        let isolation = IsolationLevel::ReadUncommitted;
+        let chunk = log.read(&mut cursor, 1 << 20, isolation).unwrap();
+        assert_eq!(chunk.next_offset(), 2, "everything before the damage");
+        for _ in 0..2 {
+            let error = log.read(&mut cursor, 1 << 20, isolation).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::CorruptRecord);
+            assert_eq!((error.file(), error.byte_position()), (Some(&*path), Some(2 * size)));
+        }
+        assert_eq!(log.env.counters.corrupt_batches.total(), 2);
+        cursor.seek(3);
+        let chunk = log.read(&mut cursor, 1, isolation).unwrap();
+        assert_eq!(chunk.next_offset(), 4, "a seek passes over it");
+    });
+}
+
+#[test]
+fn a_watch_is_spent_by_the_append_that_it_hears_of() {
+    let bench = Bench::heap();
+    let log = bench.new_log();
+    let event = Arc::new(Event::new());
+    let isolation = IsolationLevel::ReadUncommitted;
+    assert!(!log.watch(&event, 0, isolation).unwrap());
+    assert!(!log.watch(&event, 0, isolation).unwrap());
+    bench.append(&log, b"v");
+    assert!(event.take());
+    bench.append(&log, b"v");
+    assert!(!event.take());
+    assert!(log.watch(&event, 1, isolation).unwrap(), "there is something already");
+    assert!(!log.watch(&event, 2, isolation).unwrap());
+    log.unwatch(&event);
+    bench.append(&log, b"v");
+    assert!(!event.take());
+    assert!(!log.watch(&event, 3, isolation).unwrap());
+    log.close().unwrap();
+    assert!(event.take(), "the close ends every wait");
+    assert_eq!(log.watch(&event, 3, isolation).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_deleted_log_says_so() {
+    Bench::both(|bench| {
+        let log = bench.new_log();
+        bench.append(&log, b"v");
+        let mut cursor = Cursor::new(0);
+        let held = log.read(&mut cursor, 1, IsolationLevel::ReadUncommitted).unwrap();
+        log.delete().unwrap();
+        let record = RecordInput { timestamp: START_MS, ..RecordInput::default() };
+        let gone = ErrorKind::UnknownTopicOrPartition;
+        assert_eq!(log.append(&record, bench.options()).unwrap_err().kind(), gone);
+        let mut fresh = Cursor::new(0);
+        let read = log.read(&mut fresh, 1, IsolationLevel::ReadUncommitted);
+        assert_eq!(read.unwrap_err().kind(), gone);
+        assert!(!held.bytes().is_empty());
+        let untouched = bench.new_log();
+        untouched.delete().unwrap();
+        assert_eq!(untouched.append(&record, bench.options()).unwrap_err().kind(), gone);
+    });
+}
+
+#[test]
+fn so_many_segments_stay_mapped_and_all_can_be_read() {
+    let mut bench = Bench::files();
+    bench.config.segment_bytes = 2000;
+    let log = bench.new_log();
+    for _ in 0..400 {
+        bench.append(&log, &[b'v'; 50]);
+    }
+    bench.run_work();
+    assert!(log.segment_count().unwrap() > 20);
+    for _ in 0..2 {
+        assert_eq!(read_all(&log, 0).len(), 400);
+        assert!(bench.env.mapped.len() <= 4);
+        let mapped = log.segments.read().iter().filter(|segment| segment.file().is_some()).count();
+        assert!(mapped <= 4 + 1, "{mapped}");
+    }
+}
+
+#[test]
+fn shared_bytes_outlive_the_log() {
+    Bench::both(|bench| {
+        let log = bench.new_log();
+        bench.append(&log, b"the value");
+        let chunk = log.read(&mut Cursor::new(0), 1, IsolationLevel::ReadUncommitted).unwrap();
+        let at = chunk.bytes().windows(9).position(|bytes| bytes == b"the value").unwrap();
+        let shared = chunk.share(at..at + 9);
+        drop(chunk);
+        log.close().unwrap();
+        drop(log);
+        assert_eq!(shared, b"the value"[..]);
+    });
+}
+
+#[test]
+fn threads_append_durably_and_each_offset_is_given_once() {
+    let bench = Bench::files();
+    let log = bench.new_log();
+    let options = bench.options();
+    let writers: Vec<_> = (0..4)
+        .map(|writer: u8| {
+            let log = log.clone();
+            thread::spawn_named("writer", move || {
+                let mut offsets = Vec::new();
+                for _ in 0..50 {
+                    let value = [writer; 30];
+                    let record = RecordInput {
+                        timestamp: START_MS,
+                        value: Some(&value),
+                        ..RecordInput::default()
+                    };
+                    let appended = log.append(&record, options).unwrap();
+                    log.make_durable(appended.last_offset + 1).unwrap();
+                    assert!(log.recovery_point().unwrap() > appended.last_offset);
+                    offsets.push(appended.base_offset);
+                }
+                (writer, offsets)
+            })
+            .unwrap()
+        })
+        .collect();
+    let mut cursor = Cursor::new(0);
+    let mut seen = 0;
+    while seen < 200 {
+        let isolation = IsolationLevel::ReadUncommitted;
+        let chunk = log.read(&mut cursor, 1000, isolation).unwrap();
+        assert!(chunk.next_offset() >= seen);
+        seen = chunk.next_offset();
+        crate::sync::spin_loop();
+    }
+    let found = read_all(&log, 0);
+    for writer in writers {
+        let (writer, offsets) = writer.join().unwrap();
+        assert!(offsets.is_sorted());
+        for offset in offsets {
+            assert_eq!(found[offset as usize], (offset, START_MS, vec![writer; 30]));
+        }
+    }
+    assert!(log.env.counters.syncs.total() <= 200);
+}
