@@ -276,7 +276,7 @@ impl Watches {
 impl Attached {
     fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
         let seen = self.seen.lock();
-        let recorded = seen.state.partitions.get(&(topic.id(), partition)).cloned();
+        let recorded = seen.state.state_of(&(topic.id(), partition));
         let trust = match (seen.ended, &recorded) {
             (Ended::Foreign { .. }, _) => Trust::Foreign,
             (Ended::Clean, Some(_)) => Trust::Clean,
