@@ -34,6 +34,8 @@ const NO_PARTITIONER: &str =
     "a partitioner cannot be loaded by name; give the partition with each record";
 
 /// Departure: `linger.ms` is 0 where Kafka 4 has 5: there is no network round trip to share.
+/// Departure: `enable.idempotence` cannot be set to true, and the default has the effect of false:
+/// a send in one process is not repeated behind the caller's back.
 const TABLE: &[Property] = &[
     Property::new(ACKS, Kind::OneOf(&["all", "-1", "0", "1"]), "all"),
     Property::new(CLIENT_ID, Kind::Text, ""),

@@ -51,6 +51,11 @@ impl Lane {
         self.state.lock()
     }
 
+    /// Whether anything waits in it.
+    pub fn has_batches(&self) -> bool {
+        !self.state.lock().batches.is_empty()
+    }
+
     /// The failure of a record of this lane.
     #[cold]
     pub fn failed(&self, error: Error, record: OwnedRecord) -> DeliveryError {

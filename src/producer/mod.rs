@@ -4,7 +4,7 @@
 //! it, records wait in one open batch for each partition (`batch.rs`), which is sent when it is
 //! full, at its deadline by the broker's timers or by whoever waits, or by `flush` and `close`.
 //! What became of a record is told in the order of the sends (`completion.rs`).
-//! Order of locks: a lane, then the log, the line of completions, the lingering ones.
+//! Order of locks: the list of lanes, a lane, then the log, the line of completions, what lingers.
 
 mod batch;
 mod closing;
@@ -26,7 +26,7 @@ use crate::broker::BrokerInner;
 use crate::config::{ProducerConfig, ProducerSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::RecordInput;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Clock;
 use crate::topic::TopicPartition;
 use batch::{Lane, owned};
@@ -67,9 +67,6 @@ pub(crate) struct Inner {
     lingering: Lingering,
 }
 
-/// Numbers producers without a `client.id`, as the Java client does.
-static NEXT_CLIENT: AtomicU64 = AtomicU64::new(1);
-
 impl Producer {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] and others for settings that are refused, see
@@ -77,10 +74,9 @@ impl Producer {
     pub(crate) fn new(broker: Arc<BrokerInner>, config: &ProducerConfig) -> Result<Producer> {
         broker.check_open()?;
         let settings = config.settings()?;
-        let client_id = settings
-            .client_id
-            .clone()
-            .unwrap_or_else(|| format!("producer-{}", NEXT_CLIENT.fetch_add(1, Ordering::Relaxed)));
+        // The Java client counts in a process; a number of the broker's seed repeats with it.
+        let client_id = settings.client_id.clone();
+        let client_id = client_id.unwrap_or_else(|| format!("producer-{}", broker.random() >> 40));
         Ok(Producer(Arc::new(Inner {
             broker,
             settings,

@@ -9,8 +9,8 @@ use super::partitioner::Sticky;
 use crate::broker::{BrokerInner, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
-use crate::topic::is_internal;
-use std::collections::HashMap;
+use crate::topic::{TopicId, is_internal};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 
 const SLOTS: usize = 64;
@@ -102,23 +102,31 @@ impl TopicEntry {
 
 /// Every lane that the producer opened, so that a partition has one whichever entry leads to it.
 #[derive(Default)]
-pub(super) struct Lanes(Mutex<Vec<Arc<Lane>>>);
+pub(super) struct Lanes(Mutex<BTreeMap<(TopicId, i32), OpenLane>>);
+
+struct OpenLane {
+    topic: Arc<Topic>,
+    lane: Arc<Lane>,
+}
 
 impl Lanes {
-    fn open(&self, topic: &Topic, partition: i32) -> Result<Arc<Lane>> {
-        let log = topic.partition(partition)?.log()?.clone();
+    fn open(&self, topic: &Arc<Topic>, partition: i32) -> Result<Arc<Lane>> {
+        let key = (topic.id(), partition);
         let mut lanes = self.0.lock();
-        if let Some(lane) = lanes.iter().find(|lane| Arc::ptr_eq(&lane.log, &log)) {
-            return Ok(lane.clone());
+        if let Some(open) = lanes.get(&key) {
+            return Ok(open.lane.clone());
         }
+        let log = topic.partition(partition)?.log()?.clone();
+        // A producer may outlive many topics.
+        lanes.retain(|_, open| !open.topic.is_deleted() || open.lane.has_batches());
         let lane = Arc::new(Lane::new(topic.name().clone(), partition, log));
-        lanes.push(lane.clone());
+        lanes.insert(key, OpenLane { topic: topic.clone(), lane: lane.clone() });
         Ok(lane)
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Lane>> {
-        self.0.lock().clone()
+        self.0.lock().values().map(|open| open.lane.clone()).collect()
     }
 }
 
@@ -219,7 +227,9 @@ impl TopicCache {
                 break;
             }
         }
-        self.others.write().insert(entry.name().clone(), entry.clone());
+        let mut others = self.others.write();
+        others.retain(|_, other| !other.topic.is_deleted());
+        others.insert(entry.name().clone(), entry.clone());
         Ok(Found::Shared(entry))
     }
 }

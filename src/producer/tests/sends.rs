@@ -165,6 +165,21 @@ fn many_topics_are_found_however_their_names_collide_in_the_table() {
 }
 
 #[test]
+fn a_producer_that_outlives_many_topics_keeps_none_of_them() {
+    let world = World::new();
+    let producer = world.producer(&[]);
+    let mut logs = Vec::new();
+    for round in 0..200 {
+        world.topic("t", 1, &[]);
+        assert_eq!(producer.send(to(0, "v")).unwrap().wait().unwrap().offset(), 0, "{round}");
+        logs.push(Arc::downgrade(&world.log("t", 0)));
+        world.broker.admin().delete_topic("t").unwrap();
+    }
+    let alive = logs.iter().filter(|log| log.strong_count() > 0).count();
+    assert!(alive <= 3, "{alive} deleted logs are still held");
+}
+
+#[test]
 fn the_largest_record_is_bounded_as_in_the_java_client() {
     let world = World::new();
     world.topic("t", 1, &[]);
