@@ -55,6 +55,9 @@ fn read(broker: &Broker, tp: &TopicPartition, isolation: IsolationLevel) -> Resu
             });
         }
     }
+    if let Err(error) = consumer.poll(Duration::ZERO) {
+        return Ok(Read { rows, error: Some(error) });
+    }
     let health = broker.health();
     let error = health.failed_partitions().find(|(failed, _)| *failed == tp);
     Ok(Read { rows, error: error.map(|(_, error)| error.clone()) })
@@ -201,6 +204,13 @@ fn judge_partition(
     });
     if refused && case.damage.is_some() && before.uncommitted.begins_with(&uncommitted.rows) {
         return Ok("a prefix and a refusal");
+    }
+    if case.damage.is_some() && before.uncommitted.begins_with(&uncommitted.rows) {
+        // What lies behind the last good batch is set aside, and told by name.
+        let prefix = format!("{tp}:");
+        if broker.health().warnings().any(|warning| warning.starts_with(&prefix)) {
+            return Ok("a prefix and a warning");
+        }
     }
     differences.extend(uncommitted.error.map(|e| format!("refused: {e}")));
     Err(differences.join("; "))

@@ -228,7 +228,7 @@ impl Shared {
         }
         let (findings, _) = log.opening();
         for finding in findings.iter().filter(|finding| !finding.kind.is_note()) {
-            self.health.warn(format!("{partition}: {finding}"));
+            self.health.warn_once(format!("{partition}: {finding}"));
         }
         Ok(latest.bytes - before)
     }

@@ -276,8 +276,10 @@ impl Watches {
 impl Attached {
     fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
         let seen = self.seen.lock();
-        let recorded = seen.state.state_of(&(topic.id(), partition));
+        let key = (topic.id(), partition);
+        let recorded = seen.state.partitions.get(&key).cloned();
         let trust = match (seen.ended, &recorded) {
+            _ if seen.state.unread.contains(&key) => Trust::Foreign,
             (Ended::Foreign { .. }, _) => Trust::Foreign,
             (Ended::Clean, Some(_)) => Trust::Clean,
             (Ended::OtherBoot, _) => Trust::OtherBoot,

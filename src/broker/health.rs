@@ -113,6 +113,17 @@ impl HealthLog {
         }
     }
 
+    /// Keeps a warning unless the same one is kept already.
+    pub fn warn_once(&self, text: String) {
+        let known = {
+            let health = self.0.lock();
+            health.warnings.len() >= WARNINGS_MAX || health.warnings.contains(&text)
+        };
+        if !known {
+            self.warn(text);
+        }
+    }
+
     /// The first error that nobody waited for.
     pub fn first_error(&self) -> Option<Error> {
         self.0.lock().first_error.clone()

@@ -21,6 +21,7 @@ use crate::log::LogEnv;
 use crate::storage::{Lock, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::time::{Clock, Event, TimerKey};
+use crate::topic::TopicPartition;
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -226,7 +227,23 @@ impl Shared {
         if let Some(owner) = &self.owner {
             counters.extend(owner.env.counters.all());
         }
+        self.note_damage();
         self.health.report(counters)
+    }
+
+    /// Takes note of partitions that turned out damaged when they were first used.
+    fn note_damage(&self) {
+        for topic in self.topics.all() {
+            for (number, partition) in topic.opened() {
+                let place = TopicPartition::new(topic.name().clone(), number);
+                for finding in partition.findings() {
+                    self.health.warn_once(format!("{place}: {finding}"));
+                }
+                if let Some(error) = partition.damage() {
+                    self.health.partition(place, error);
+                }
+            }
+        }
     }
 
     /// Where errors that nobody waits for, and warnings, are reported.

@@ -4,7 +4,8 @@
 use super::attach::AttachedPartition;
 use super::inner::read_only;
 use crate::config::IsolationLevel;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::finding::Finding;
 use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
 use crate::sync::Arc;
 use crate::time::Event;
@@ -31,6 +32,26 @@ impl Partition {
             Partition::Attached(_) => Err(read_only()),
             Partition::Missing(error) => Err(error.clone()),
         }
+    }
+
+    /// Why the partition ends before records that were in it once, if it does.
+    pub fn damage(&self) -> Option<Error> {
+        match self {
+            Partition::Live(log) => log.refusal().filter(|e| e.kind() == ErrorKind::ReadOnly),
+            Partition::Attached(found) => found.log.damage().ok().flatten(),
+            Partition::Missing(error) => Some(error.clone()),
+        }
+    }
+
+    /// What opening the partition found that an owner ought to know; nothing before its first use.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut found = match self {
+            Partition::Live(log) => log.opening().0,
+            Partition::Attached(found) => found.log.findings().unwrap_or_default(),
+            Partition::Missing(_) => Vec::new(),
+        };
+        found.retain(|finding| !finding.kind.is_note());
+        found
     }
 
     /// The first offset that can be read.

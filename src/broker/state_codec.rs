@@ -279,6 +279,7 @@ mod tests {
                     transactional: borders[0] % 2 == 0,
                     open_transactions,
                     aborted,
+                    suspect: false,
                 }
             })
     }

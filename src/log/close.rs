@@ -53,6 +53,7 @@ impl Log {
             epochs: writer.epochs.starts().to_vec(),
             transactional: writer.transactional,
             open_transactions: writer.open_transactions.clone(),
+            suspect: self.damage.get().is_some() || self.unrepaired.load(Ordering::Acquire),
             ..LogState::default()
         };
         drop(writer);

@@ -37,6 +37,7 @@ mod pass;
 mod prepare;
 mod read;
 mod recovery;
+mod remembered;
 mod repair;
 mod retention;
 mod roll;
@@ -99,6 +100,8 @@ pub(crate) struct Log {
     growing: Mutex<()>,
     /// What a read at the end of a damaged log answers.
     damage: OnceLock<Error>,
+    /// Another program's files wait for repairs that the first append makes.
+    unrepaired: AtomicBool,
     /// What the last sync of this life covered.
     synced: Mutex<Option<close::Synced>>,
 }
@@ -197,6 +200,7 @@ impl Log {
             upkeep: Mutex::new(Upkeep::new(state, trust)),
             growing: Mutex::new(()),
             damage: OnceLock::new(),
+            unrepaired: AtomicBool::new(false),
             synced: Mutex::new(None),
         })
     }

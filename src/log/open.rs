@@ -118,6 +118,8 @@ impl Log {
         upkeep.report = opened.report;
         upkeep.resumable = opened.resumable;
         self.take_in(&opened);
+        let tells = opened.report.foreign && opened.report.bytes_lost > 0;
+        self.unrepaired.store(tells, Ordering::Release);
         upkeep.opened = Some(opened);
         // Release: pairs with the Acquire in `known` and `opened`.
         self.borders.known.store(true, Ordering::Release);
@@ -228,8 +230,10 @@ impl Log {
     /// Makes the files what opening decided they are.
     pub(super) fn finish_repairs(&self, upkeep: &mut Upkeep) -> Result<()> {
         let Some(mut opened) = upkeep.opened.take() else { return Ok(()) };
+        self.unrepaired.store(false, Ordering::Release);
         if opened.needs_finish() {
             if let Err(error) = opened.finish(&*self.env.storage) {
+                self.unrepaired.store(opened.report.foreign, Ordering::Release);
                 upkeep.opened = Some(opened);
                 let failed = error.kind() == ErrorKind::StorageFailed;
                 return Err(if failed { self.sync_failed(error) } else { self.at_home(error) });

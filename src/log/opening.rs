@@ -196,6 +196,7 @@ impl OpenedPartition {
                 .filter(|segment| segment.state.transaction_index.is_none())
                 .flat_map(|segment| segment.aborted.iter().copied())
                 .collect(),
+            suspect: self.read_only.is_some(),
         }
     }
 }

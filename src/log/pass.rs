@@ -8,6 +8,7 @@ use super::finding::{Finding, FindingKind};
 use super::folder::{Folder, FolderFile};
 use super::names::FileKind;
 use super::opening::{OpenReport, OpenedPartition, OpenedSegment};
+use super::remembered::RememberedAborts;
 use super::repair::{Repairs, Step};
 use super::scan::{
     BatchCursor, FoundBatch, Invalid, Rules, SCAN_WINDOW_BYTES, Stop, WALK_WINDOW_BYTES,
@@ -108,6 +109,10 @@ impl<'a> Pass<'a> {
                 (summary, state.by_us, state.size_bytes == 0)
             }
         };
+        let mut remembered = match by_us || !whole {
+            true => RememberedAborts::default(),
+            false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions),
+        };
         self.rules.segment = base_offset;
         self.rules.exact = by_us;
         self.rules.next_offset = self.rules.next_offset.max(summary.next_offset);
@@ -125,6 +130,7 @@ impl<'a> Pass<'a> {
             if let Some(invalid) = self.unrecorded_epoch(&batch) {
                 break Stop::Invalid(invalid);
             }
+            remembered.observe(&batch.header);
             if self.rules.crc {
                 self.keep(&mut summary, &batch);
             } else if let Some((before, _)) = held.replace((batch, self.rules)) {
@@ -152,6 +158,10 @@ impl<'a> Pass<'a> {
         summary.finish();
         if let Some(last) = summary.last_batch {
             self.last_batch = Some(last);
+        }
+        if stop == Stop::End {
+            let next = self.folder.logs().map(|log| log.name.offset).find(|b| *b > base_offset);
+            remembered.merge(&mut summary.aborted, next.unwrap_or(summary.next_offset));
         }
         self.push_summary(file, summary, by_us, whole);
         Ok(SegmentEnd { position, stop })

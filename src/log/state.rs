@@ -30,6 +30,10 @@ pub(crate) struct LogState {
     /// Aborted transactions whose marker lies in a segment without a proven `.txnindex`: that
     /// file is written when the segment is sealed. In order of `last_offset`.
     pub aborted: Vec<AbortedTransaction>,
+    /// The log is damaged and read-only up to `log_end_offset`, or another program's bytes behind
+    /// that wait to be set aside: the next open must read it anew, so that it stays so until it
+    /// is repaired. The state file keeps this as a mark of its own.
+    pub suspect: bool,
 }
 
 /// One segment as the state file keeps it.
