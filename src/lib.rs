@@ -7,7 +7,6 @@ mod broker;
 mod config;
 mod consumer;
 mod error;
-#[allow(dead_code, unused_imports)] // Used as the modules above it are added.
 mod group;
 mod log;
 mod producer;

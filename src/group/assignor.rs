@@ -33,20 +33,13 @@ pub(crate) trait Assignor: Debug + Send + Sync {
     /// One assignment per member, in the order of `members`. Every partition of a topic that
     /// exists and that somebody subscribes to goes to exactly one of its subscribers.
     fn assign(&self, topics: &TopicCounts, members: &[MemberSubscription]) -> Vec<Assignment>;
-
-    /// What the member sends along with its topics.
-    fn subscription_user_data(&self, _topics: &[Arc<str>]) -> Option<Vec<u8>> {
-        None
-    }
 }
 
+static BUILT_IN: [&dyn Assignor; 2] = [&range::RangeAssignor, &round_robin::RoundRobinAssignor];
+
 /// The assignor of that name; `None` for one that is not built in.
-pub(crate) fn assignor_by_name(name: &str) -> Option<Arc<dyn Assignor>> {
-    match name {
-        "range" => Some(Arc::new(range::RangeAssignor)),
-        "roundrobin" => Some(Arc::new(round_robin::RoundRobinAssignor)),
-        _ => None,
-    }
+pub(crate) fn assignor_by_name(name: &str) -> Option<&'static dyn Assignor> {
+    BUILT_IN.iter().copied().find(|assignor| assignor.name() == name)
 }
 
 /// Java's order of strings, by UTF-16 units.

@@ -28,13 +28,14 @@ mod wire;
 #[cfg(fuzzing)]
 pub use arbitrary::replay_arbitrary;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
-pub(crate) use hash::{java_hash, partition_for};
-pub(crate) use offsets::ClampedOffset;
-pub(crate) use replay::{RecordPosition, ReplayedBatch};
+#[cfg(test)]
+pub(crate) use hash::partition_for;
 pub(crate) use request::*;
-pub(crate) use schema::{Encoded, GroupRecord};
-pub(crate) use state::GroupState;
-pub(crate) use wire::WireFault;
+pub(crate) use schema::Encoded;
+#[cfg(any(test, fuzzing))]
+pub(crate) use {replay::RecordPosition, schema::GroupRecord};
+#[cfg(test)]
+pub(crate) use {replay::ReplayedBatch, wire::WireFault};
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -419,7 +419,7 @@ fn describe_all(groups: &GroupCoordinator) -> BTreeMap<Arc<str>, DescribedGroup>
 }
 
 fn replay_all(groups: &mut GroupCoordinator, log: &[GroupRecord]) {
-    let mut encoded = Encoded::new();
+    let mut encoded = Encoded::default();
     encoded.encode(log);
     for ((key, value), offset) in encoded.iter().zip(0..) {
         let record = GroupRecord::decode(key, value).unwrap();

@@ -115,21 +115,12 @@ impl GroupRecord {
     }
 
     /// The group it belongs to; `None` for an unknown type.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn group(&self) -> Option<&Arc<str>> {
         match self {
             GroupRecord::Offset { group, .. } | GroupRecord::Group { group, .. } => Some(group),
             GroupRecord::Modern { key, .. } => Some(&key.group),
             GroupRecord::Unknown(_) => None,
-        }
-    }
-
-    /// Whether it deletes what its key names.
-    pub(crate) fn is_tombstone(&self) -> bool {
-        match self {
-            GroupRecord::Offset { value, .. } => value.is_none(),
-            GroupRecord::Group { value, .. } => value.is_none(),
-            GroupRecord::Modern { value, .. } => value.is_none(),
-            GroupRecord::Unknown(_) => false,
         }
     }
 
@@ -322,11 +313,6 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// An empty buffer.
-    pub(crate) fn new() -> Encoded {
-        Encoded::default()
-    }
-
     /// Forgets what is in it and encodes `records`, in order.
     pub(crate) fn encode(&mut self, records: &[GroupRecord]) {
         self.bytes.clear();

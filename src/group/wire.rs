@@ -47,10 +47,6 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     fn take(&mut self, len: usize) -> Wire<&'a [u8]> {
         let (head, tail) = self.rest.split_at_checked(len).ok_or(WireFault::Short)?;
         self.rest = tail;

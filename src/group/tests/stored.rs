@@ -187,7 +187,7 @@ fn batch(records: &[(&[u8], Option<&[u8]>)], stamp: &Stamp) -> Vec<u8> {
 
 #[test]
 fn batches_are_applied_with_their_producer_and_their_markers() {
-    let mut encoded = Encoded::new();
+    let mut encoded = Encoded::default();
     encoded.encode(&[offset(0, 5), offset(1, 6)]);
     let records: Vec<_> = encoded.iter().collect();
     let stamp = Stamp::plain(0, 0).producer(9, 0, 0).transactional();
@@ -207,7 +207,7 @@ fn batches_are_applied_with_their_producer_and_their_markers() {
 
 #[test]
 fn records_that_cannot_be_read_are_passed_over_and_told() {
-    let mut encoded = Encoded::new();
+    let mut encoded = Encoded::default();
     encoded.encode(&[offset(0, 5)]);
     let (key, value) = encoded.iter().next().unwrap();
     let bytes = batch(
