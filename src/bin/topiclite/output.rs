@@ -1,0 +1,89 @@
+//! Where commands print: text for people, one JSON object per line for scripts.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::Value;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use topiclite::{Error, Result};
+
+/// Standard output, buffered; flushed at the end of each command and wherever somebody follows.
+pub struct Output {
+    pub json: bool,
+    to: Mutex<BufWriter<std::io::Stdout>>,
+}
+
+impl Output {
+    pub fn new(json: bool) -> Output {
+        Output { json, to: Mutex::new(BufWriter::new(std::io::stdout())) }
+    }
+
+    /// Prints a line of text.
+    pub fn line(&self, text: &str) -> Result<()> {
+        self.write(|to| writeln!(to, "{text}"))
+    }
+
+    /// Prints bytes as they are, and a line end.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.write(|to| {
+            to.write_all(bytes)?;
+            to.write_all(b"\n")
+        })
+    }
+
+    /// Prints one object on a line.
+    pub fn object(&self, object: &Value) -> Result<()> {
+        self.write(|to| writeln!(to, "{object}"))
+    }
+
+    /// Makes everything printed so far visible.
+    pub fn flush(&self) -> Result<()> {
+        self.write(|to| to.flush())
+    }
+
+    fn write(
+        &self,
+        print: impl FnOnce(&mut BufWriter<std::io::Stdout>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let mut to = self.to.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        print(&mut to).map_err(|e| Error::io(e, "writing", Path::new("standard output")))
+    }
+
+    /// Whether the reader of our output went away, which ends a command without a complaint.
+    pub fn is_broken_pipe(&self, error: &Error) -> bool {
+        let source = std::error::Error::source(error);
+        let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// Prints rows under a heading, numbers to the right.
+    pub fn table(&self, heading: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(heading);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            let numeric = rows.iter().filter_map(|row| row.get(index)).all(|cell| is_number(cell));
+            if numeric && !rows.is_empty() {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.add_rows(rows);
+        self.line(&table.trim_fmt())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // What cannot be printed any more has nobody left to be told.
+        let _unprinted = self.flush();
+    }
+}
+
+fn is_number(cell: &str) -> bool {
+    cell == "-" || cell.parse::<i64>().is_ok()
+}
+
+/// A number, or `-` where there is none.
+pub fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
