@@ -59,7 +59,6 @@ impl BrokerInner {
         };
         let env = Arc::new(LogEnv {
             storage: storage.clone(),
-            clock: clock.clone(),
             gate: life.clone(),
             counters: Arc::new(LogCounters::default()),
             mapped: MappedLimit::default(),

@@ -8,8 +8,7 @@ use super::active::Incoming;
 use super::{BackgroundWork, Log, Writer};
 use crate::error::Result;
 use crate::record::{
-    BatchBuilder, BatchFault, BatchHeader, Codec, HeaderInput, RecordBatch, RecordInput, Stamp,
-    encode_single, set_log_append_time, single_batch_size,
+    BatchBuilder, BatchHeader, Codec, RecordInput, Stamp, encode_single, single_batch_size,
 };
 use crate::storage::planted::{Planted, planted};
 use crate::sync::MutexGuard;
@@ -44,11 +43,6 @@ impl AppendOptions {
     /// A coordinator's append at `now_ms`, of a batch made by this process's builder.
     pub fn coordinator(now_ms: i64) -> AppendOptions {
         AppendOptions { now_ms, origin: Origin::Coordinator, proven: true }
-    }
-
-    /// The same for a batch that came from this process's builder.
-    pub fn proven(self) -> AppendOptions {
-        AppendOptions { proven: true, ..self }
     }
 }
 
@@ -120,28 +114,6 @@ impl Log {
         Ok(self.publish(writer, incoming, offset, after))
     }
 
-    /// Appends a finished batch with base offset 0: validated, stamped, copied.
-    ///
-    /// # Durability
-    /// As [`Log::append`].
-    ///
-    /// # Errors
-    /// As [`Log::append`]; also `CorruptRecord` for bytes that are not one whole batch, and
-    /// `UnsupportedCompressionType`.
-    pub fn append_batch(&self, batch: &mut [u8], options: AppendOptions) -> Result<Appended> {
-        let rules = self.writer.lock().rules;
-        let checked = rules.check_batch(batch, options).map_err(|error| self.at_home(error))?;
-        if let Some((codec, level)) = checked.repack {
-            return self.append_repacked(batch, codec, level, options);
-        }
-        let mut max_timestamp = checked.max_timestamp;
-        if rules.log_append_time {
-            set_log_append_time(batch, options.now_ms);
-            max_timestamp = options.now_ms;
-        }
-        self.store(batch, checked.last_offset_delta, max_timestamp, options)
-    }
-
     /// Appends records as one batch of this codec; `level` is the codec's own, `None` its default.
     ///
     /// # Durability
@@ -187,43 +159,8 @@ impl Log {
         self.finish(&mut builder, Stamp::plain(0, -1), options)
     }
 
-    /// Appends the records of a batch, encoded anew.
-    #[cold]
-    fn append_repacked(
-        &self,
-        batch: &[u8],
-        codec: Codec,
-        level: Option<i32>,
-        options: AppendOptions,
-    ) -> Result<Appended> {
-        let fault = |fault: BatchFault| self.at_home(fault.into_error());
-        let old = RecordBatch::parse(batch).map_err(fault)?;
-        let mut scratch = Vec::new();
-        let mut builder = BatchBuilder::new(codec, level)?;
-        for record in old.records(&mut scratch).map_err(fault)? {
-            let record = record.map_err(fault)?;
-            let names: Vec<_> =
-                record.headers().iter().map(|header| (header.name(), header.value())).collect();
-            let headers: Vec<_> =
-                names.iter().map(|(name, value)| HeaderInput { name, value: *value }).collect();
-            builder.append(&RecordInput {
-                timestamp: record.timestamp(),
-                key: record.key(),
-                value: record.value(),
-                headers: &headers,
-            })?;
-        }
-        let old = old.header();
-        let mut stamp = Stamp::plain(0, -1);
-        stamp = stamp.producer(old.producer_id, old.producer_epoch, old.base_sequence);
-        if old.is_transactional() {
-            stamp = stamp.transactional();
-        }
-        self.finish(&mut builder, stamp, options)
-    }
-
     /// Makes the batch and stores it.
-    fn finish(
+    pub(super) fn finish(
         &self,
         builder: &mut BatchBuilder,
         mut stamp: Stamp,
@@ -238,7 +175,7 @@ impl Log {
     }
 
     /// Stores a batch that needs nothing but its offset and its leader epoch.
-    fn store(
+    pub(super) fn store(
         &self,
         batch: &[u8],
         last_offset_delta: i32,

@@ -114,11 +114,9 @@ impl Log {
             let proofs = self.seal_files(upkeep, &segment)?;
             segment.seal(proofs);
         }
-        if let Some(last) = &last {
-            if last.stage() != Stage::Sealed {
-                let proofs = self.seal_files(upkeep, last)?;
-                last.close(proofs);
-            }
+        if let Some(last) = last.filter(|last| last.stage() != Stage::Sealed) {
+            let proofs = self.seal_files(upkeep, &last)?;
+            last.close(proofs);
         }
         self.sync_alone()?;
         *self.synced.lock() = None;

@@ -9,14 +9,12 @@ use super::mapped::MappedLimit;
 use crate::error::Result;
 use crate::storage::Storage;
 use crate::sync::{Arc, Weak};
-use crate::time::Clock;
 use crate::topic::TopicId;
 
 /// What all logs of one broker share.
 #[derive(Debug)]
 pub(crate) struct LogEnv {
     pub storage: Arc<dyn Storage>,
-    pub clock: Clock,
     pub gate: Arc<dyn LifeGate>,
     pub counters: Arc<LogCounters>,
     /// How many sealed segments stay mapped.

@@ -180,11 +180,6 @@ impl Log {
     pub fn refusal(&self) -> Option<Error> {
         self.writer.lock().refusal.clone()
     }
-
-    /// Whether there are records that no sync covers.
-    pub fn is_dirty(&self) -> bool {
-        self.borders.end.load() > self.commit.durable()
-    }
 }
 
 impl UnsyncedNames {

@@ -12,7 +12,7 @@ use super::segment::{Extent, Segment, SegmentView};
 use super::state::SegmentState;
 use super::summary::SegmentIndexes;
 use super::transactions::{AbortedTransaction, collect_aborted};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{BatchFault, RecordBatch};
 use crate::sync::Arc;
 

@@ -68,6 +68,7 @@ impl MappedLimit {
     }
 
     /// How many are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.order.lock().by_ticket.len()
     }

@@ -6,8 +6,6 @@
 //! time under `upkeep`, and no lock that an appender needs is held across a sync.
 //! Order of locks: upkeep, writer, segments, a segment's home.
 
-#![allow(dead_code, unused_imports)]
-
 mod active;
 mod adoption;
 mod append;
@@ -21,6 +19,8 @@ pub(crate) mod derived;
 mod env;
 pub(crate) mod epochs;
 pub(crate) mod finding;
+#[allow(dead_code)] // The seam of idempotent producers, transactions and imports.
+mod finished;
 mod flush;
 pub(crate) mod folder;
 #[cfg(any(fuzzing, test))]
@@ -53,13 +53,12 @@ pub(crate) mod transaction_index;
 pub(crate) mod transactions;
 mod watch;
 
-pub(crate) use append::{AppendOptions, Appended, Origin};
+pub(crate) use append::{AppendOptions, Appended};
 pub(crate) use counters::LogCounters;
 pub(crate) use cursor::{Chunk, Cursor};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
 pub(crate) use mapped::MappedLimit;
-pub(crate) use retention::Retained;
-pub(crate) use state::{LogState, SegmentState, Trust};
+pub(crate) use state::{LogState, Trust};
 pub(crate) use transactions::AbortedTransaction;
 
 use std::collections::VecDeque;
@@ -80,7 +79,6 @@ use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, RwLock, Weak};
 use crate::time::Event;
-use std::time::Duration;
 
 /// No open transaction.
 const STABLE: i64 = i64::MAX;
@@ -224,14 +222,6 @@ impl Log {
     /// As [`Log::log_start_offset`].
     pub fn log_end_offset(&self) -> Result<i64> {
         Ok(self.known()?.end.load())
-    }
-
-    /// The border of what all replicas have: the log end, as there is one.
-    ///
-    /// # Errors
-    /// As [`Log::log_start_offset`].
-    pub fn high_watermark(&self) -> Result<i64> {
-        self.log_end_offset()
     }
 
     /// The border that read_committed readers stop at.
@@ -379,7 +369,9 @@ impl Borders {
         end.min(unstable.max(self.start.load()))
     }
 }
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -240,7 +240,6 @@ fn log(segment_bytes: u64) -> Arc<Log> {
     storage.create_dir(Path::new("/logs")).unwrap();
     let env = LogEnv {
         storage: Arc::new(storage),
-        clock: Clock::system(),
         gate: Arc::new(OpenGate),
         counters: Arc::default(),
         mapped: MappedLimit::default(),

@@ -174,7 +174,7 @@ impl Log {
             storage.remove(&path).map_err(|e| Error::io(e, "cannot remove left-over", &path))?;
             file = create(first_bytes);
         }
-        if file.as_ref().is_err_and(|e| Error::is_full(e)) && first_bytes > FIRST_STEP_BYTES {
+        if file.as_ref().is_err_and(Error::is_full) && first_bytes > FIRST_STEP_BYTES {
             file = create(FIRST_STEP_BYTES);
         }
         let file = file.map_err(|e| Error::io(e, "cannot make a segment", &path))?;

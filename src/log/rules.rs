@@ -1,18 +1,17 @@
 //! What a topic accepts: sizes, keys, timestamps, codecs. Kafka's validation on the leader path.
 
-use super::append::{AppendOptions, Origin};
 use crate::config::{Compression, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, RecordInput, TimestampType};
+use crate::record::{Codec, RecordInput, TimestampType};
 
 /// What the settings say about appends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     max_message_bytes: usize,
     segment_bytes: usize,
-    needs_key: bool,
+    pub needs_key: bool,
     pub log_append_time: bool,
-    before_max_ms: i64,
+    pub before_max_ms: i64,
     after_max_ms: i64,
     pub flush_messages: i64,
     compression: Compression,
@@ -107,109 +106,4 @@ impl Rules {
         }
         first.map_or(Ok(()), Err)
     }
-
-    /// Checks a finished batch. Its records are looked at where the header cannot vouch for them.
-    pub fn check_batch(&self, bytes: &[u8], options: AppendOptions) -> Result<Checked> {
-        let batch = RecordBatch::parse(bytes).map_err(BatchFault::into_error)?;
-        let header = batch.header();
-        if batch.bytes().len() != bytes.len() {
-            return Err(refused("an append is exactly one batch"));
-        }
-        if header.base_offset != 0 {
-            return Err(refused("the base offset of a batch to be appended is 0"));
-        }
-        let codec = header.codec().map_err(BatchFault::into_error)?;
-        let recompress = self.recompress(codec).filter(|_| !header.is_control());
-        if recompress.is_none() || codec != Codec::None {
-            self.check_size(bytes.len())?;
-        }
-        if !options.proven {
-            batch.check_crc().map_err(BatchFault::into_error)?;
-        }
-        if options.origin == Origin::Client {
-            self.check_client(header)?;
-        }
-        let checked = Checked {
-            last_offset_delta: header.last_offset_delta,
-            max_timestamp: header.max_timestamp,
-            repack: recompress,
-        };
-        let vouched = options.proven
-            && !self.needs_key
-            && (self.log_append_time || self.before_max_ms == i64::MAX);
-        if options.origin == Origin::Coordinator {
-            return Ok(checked);
-        }
-        if vouched {
-            self.check_record(true, header.max_timestamp, options.now_ms)?;
-            return Ok(checked);
-        }
-        self.check_inside(&batch, checked, codec, options.now_ms)
-    }
-
-    fn check_client(&self, header: &BatchHeader) -> Result<()> {
-        if header.is_control() {
-            return Err(refused("a producer appends no control batch"));
-        }
-        let count = i64::from(header.records_count);
-        if count <= 0 || i64::from(header.last_offset_delta) + 1 != count {
-            return Err(refused("the records count does not fit the offsets of the batch"));
-        }
-        if header.has_producer_id() && header.base_sequence < 0 {
-            return Err(refused("a batch with a producer id needs a base sequence"));
-        }
-        if header.timestamp_type() == TimestampType::LogAppendTime {
-            let message = "a producer does not set the timestamp type LogAppendTime";
-            return Err(Error::new(ErrorKind::InvalidTimestamp, message));
-        }
-        Ok(())
-    }
-
-    /// Checks every record. A batch whose offsets have holes, or whose header names another
-    /// largest timestamp than its records have, is encoded anew.
-    fn check_inside(
-        &self,
-        batch: &RecordBatch<'_>,
-        mut checked: Checked,
-        codec: Codec,
-        now_ms: i64,
-    ) -> Result<Checked> {
-        let mut scratch = Vec::new();
-        let mut first = None;
-        let mut max_timestamp = -1;
-        let mut dense = true;
-        let records = batch.records(&mut scratch).map_err(BatchFault::into_error)?;
-        for (offset, record) in (0..).zip(records) {
-            let record = record.map_err(BatchFault::into_error)?;
-            dense &= record.offset() == offset;
-            max_timestamp = max_timestamp.max(record.timestamp());
-            let outcome = self.check_record(record.key().is_some(), record.timestamp(), now_ms);
-            if let Err(error) = outcome {
-                if error.kind() == ErrorKind::InvalidTimestamp {
-                    return Err(error);
-                }
-                first.get_or_insert(error);
-            }
-        }
-        if let Some(error) = first {
-            return Err(error);
-        }
-        if !dense || max_timestamp != checked.max_timestamp {
-            checked.repack.get_or_insert((codec, None));
-        }
-        Ok(checked)
-    }
-}
-
-/// What a batch is, once it was checked.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Checked {
-    pub last_offset_delta: i32,
-    pub max_timestamp: i64,
-    /// The codec and the level that it has to be encoded with anew.
-    pub repack: Option<(Codec, Option<i32>)>,
-}
-
-fn refused(message: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidRecord, message)
 }

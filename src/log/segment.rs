@@ -224,10 +224,6 @@ impl Segment {
         self.home.lock().synced = true;
     }
 
-    pub fn proofs(&self) -> Proofs {
-        self.home.lock().proofs
-    }
-
     /// The aborted transactions whose marker lies here, where they are in memory.
     pub fn aborted(&self) -> Arc<Vec<AbortedTransaction>> {
         self.home.lock().aborted.clone()
@@ -433,7 +429,8 @@ impl SegmentView {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

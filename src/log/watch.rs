@@ -26,12 +26,6 @@ impl WatchList {
         self.bells.retain(|known| !Arc::ptr_eq(known, bell));
     }
 
-    /// Whether nobody waits: the one load that an append pays.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.bells.is_empty()
-    }
-
     /// Takes everybody who waits. A watch is spent by the ring it causes.
     #[inline]
     pub fn take(&mut self) -> Woken {

@@ -180,3 +180,9 @@ fn a_log_is_a_prefix_with_all_that_was_promised_wherever_it_crashes() {
     let checked = crash_everywhere(0..3);
     assert!(checked > 1500, "{checked} crashes");
 }
+
+#[test]
+#[ignore = "the same with more seeds: minutes"]
+fn a_log_is_a_prefix_wherever_it_crashes_at_length() {
+    crash_everywhere(3..60);
+}

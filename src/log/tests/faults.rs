@@ -97,7 +97,7 @@ fn damage_is_found_by_the_first_read_and_named() {
             assert_eq!((error.file(), error.byte_position()), (Some(&*path), Some(2 * size)));
         }
         assert_eq!(log.env.counters.corrupt_batches.total(), 2);
-        cursor.seek(3);
+        cursor = Cursor::new(3);
         let chunk = log.read(&mut cursor, 1, isolation).unwrap();
         assert_eq!(chunk.next_offset(), 4, "a seek passes over it");
     });

@@ -13,7 +13,7 @@ use super::*;
 use crate::record::{RecordBatch, RecordInput};
 use crate::storage::{Fs, Heap, Storage};
 use crate::sync::AtomicI64;
-use crate::time::{Clock, VirtualClock};
+use crate::time::VirtualClock;
 use crate::topic::TopicId;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +78,6 @@ impl Bench {
         let gate = Arc::new(TestGate::default());
         let env = Arc::new(LogEnv {
             storage: storage.clone(),
-            clock: clock.clock(),
             gate: gate.clone(),
             counters: Arc::new(LogCounters::default()),
             mapped: MappedLimit::new(4),
