@@ -11,6 +11,7 @@ use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, RecordBatch};
 use crate::sync::Arc;
+use std::hint::black_box;
 
 impl Log {
     /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
@@ -82,13 +83,14 @@ impl Log {
         if bytes.is_empty() {
             return Ok(None);
         }
+        // Proven ranges end where batches end, so that a first batch which is larger than what
+        // was asked for is covered too.
         let proven = place.view.segment().is_proven(from, from + bytes.len().min(max_bytes));
         let mut taken = 0;
         let mut next_offset = None;
+        let mut warmth = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
-                // A batch that reaches beyond the bytes asked for was not covered by the look
-                // above; what is proven is looked at again.
                 let at = from + taken;
                 let size = batch.bytes().len();
                 if !proven && !place.view.segment().is_proven(at, at + size) {
@@ -106,9 +108,11 @@ impl Log {
             if next > upto || (taken > 0 && taken + size > max_bytes) {
                 break;
             }
+            warmth ^= touch_ahead(rest, size);
             taken += size;
             next_offset = Some(next);
         }
+        black_box(warmth);
         let Some(next_offset) = next_offset else { return Ok(None) };
         if !proven {
             place.view.segment().prove(from, from + taken);
@@ -210,4 +214,22 @@ impl Log {
             fault.into_error().path(place.view.segment().path()).position(place.position as u64);
         self.at_home(error)
     }
+}
+
+/// Loads what would be the header of a batch some batches ahead, if all were of one size.
+///
+/// Where each header lies is known from the one before: without this, a walk over batches of 1 KiB
+/// waits for memory at every step, which took twice as long as reading all their bytes in a row.
+#[inline]
+fn touch_ahead(rest: &[u8], size: usize) -> u8 {
+    /// Below it, the processor's own prefetching keeps up.
+    const SIZE_MIN: usize = 256;
+    const BATCHES_AHEAD: usize = 8;
+    if size < SIZE_MIN {
+        return 0;
+    }
+    let at = size.saturating_mul(BATCHES_AHEAD);
+    let field = |field: usize| rest.get(at.saturating_add(field)).copied().unwrap_or(0);
+    // The length and the last offset delta may lie in two cache lines.
+    field(8) ^ field(26)
 }
