@@ -40,7 +40,6 @@ const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
     ("group.instance.id", ""),
     ("group.protocol", "consumer"),
     ("offsets.retention.minutes", ""),
-    ("group.max.size", ""),
 ];
 /// Assignors that are not there yet.
 const ASSIGNORS_NOT_BUILT: &[&str] = &["sticky", "cooperative-sticky"];
