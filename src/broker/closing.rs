@@ -12,12 +12,18 @@ use crate::log::checkpoint::{
     replace_file, write_offsets,
 };
 use crate::log::partition_metadata::{META_PROPERTIES, MetaProperties};
-use crate::log::{LifeGate, LogState};
+use crate::log::{LifeGate, Log, LogState};
 use crate::storage::Storage;
 use crate::sync::Arc;
+use crate::sync::thread::spawn_named;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// How many threads close logs: syncs overlap well beyond the number of processors.
+const CLOSERS_MAX: usize = 8;
+/// Fewer logs than this are not worth a thread.
+const CLOSE_SHARE_MIN: usize = 8;
 
 /// What closing the logs gave.
 struct Closed {
@@ -99,28 +105,59 @@ impl Shared {
         if owner.life.left_unmarked() {
             closed.presentable = false;
         }
-        let mut outcome = Ok(());
+        let mut logs = Vec::new();
         for topic in self.topics.all() {
             for number in 0..topic.partition_count() {
                 if !topic.is_opened(number) && !ended.is_unclean() {
                     continue;
                 }
-                let Ok(Partition::Live(log)) = topic.partition(number) else { continue };
-                let damaged = log.refusal().is_some_and(|e| e.kind() == ErrorKind::ReadOnly);
-                match log.close() {
-                    Ok(state) => {
-                        if damaged && !matches!(ended, Ended::Foreign { .. }) {
-                            closed.presentable = false;
-                        }
-                        if !state.segments.is_empty() || state.log_end_offset > 0 {
-                            closed.states.push((key_of(&log), state));
-                        }
-                    }
-                    Err(error) => outcome = outcome.and(Err(error)),
+                if let Ok(Partition::Live(log)) = topic.partition(number) {
+                    logs.push(log);
                 }
             }
         }
+        let mut outcome = Ok(());
+        for (log, result) in self.close_all(logs) {
+            match result {
+                Ok((state, damaged)) => {
+                    if damaged && !matches!(ended, Ended::Foreign { .. }) {
+                        closed.presentable = false;
+                    }
+                    if !state.segments.is_empty() || state.log_end_offset > 0 {
+                        closed.states.push((key_of(&log), state));
+                    }
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
         outcome.map(|()| closed)
+    }
+
+    /// Closes logs, several at a time where time is real: most of it is waiting for syncs, which
+    /// file systems serve together.
+    fn close_all(&self, mut logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
+        let share = logs.len().div_ceil(CLOSERS_MAX);
+        let mut closers = Vec::new();
+        while !self.clock.is_virtual() && logs.len() > share.max(CLOSE_SHARE_MIN) {
+            let part: Vec<Arc<Log>> = logs.drain(..share.max(CLOSE_SHARE_MIN)).collect();
+            let shared = part.clone();
+            match spawn_named("log-closer", move || close_each(shared)) {
+                Ok(closer) => closers.push((part, closer)),
+                // Without another thread this one does it.
+                Err(_) => {
+                    logs.splice(0..0, part);
+                    break;
+                }
+            }
+        }
+        let mut out = close_each(logs);
+        for (part, closer) in closers {
+            match closer.join() {
+                Ok(closed) => out.extend(closed),
+                Err(_) => out.extend(part.into_iter().map(|log| (log, Err(panicked())))),
+            }
+        }
+        out
     }
 
     /// The files that Kafka expects in a log directory.
@@ -189,6 +226,21 @@ impl Shared {
         }
         self.release();
     }
+}
+
+/// The state of a closed log, and whether it was damaged.
+type Outcome = Result<(LogState, bool)>;
+
+fn close_each(logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
+    let close = |log: &Log| {
+        let damaged = log.refusal().is_some_and(|error| error.kind() == ErrorKind::ReadOnly);
+        log.close().map(|state| (state, damaged))
+    };
+    logs.into_iter().map(|log| (log.clone(), close(&log))).collect()
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::IllegalState, "a thread that closed logs panicked")
 }
 
 fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {

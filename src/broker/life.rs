@@ -255,6 +255,10 @@ impl LifeGate for LifeKeeper {
         }
     }
 
+    fn raise(&self, epoch: i32) -> Result<()> {
+        self.state.lock().raise(epoch)
+    }
+
     fn epoch_max(&self) -> i32 {
         self.epoch_max
     }

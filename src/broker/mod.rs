@@ -3,8 +3,10 @@
 //! Order of locks, outermost first; whoever holds one takes only later ones:
 //! 1. the groups' coordinator; 2. changes of topics (registry, deletions); 3. one topic's slots;
 //! 4. one log's locks, in their own order; 5. the state file; 6. the table of topics, settings;
-//! 7. queues, timers, schedules; 8. health. The locks of 2 and 5 are held across the sync of
-//! their own file, and no other lock is held across a sync. Callbacks run under none.
+//! 7. queues, timers, schedules; 8. health.
+//!
+//! The locks of the registry and of the state file are held across the sync of their own file,
+//! and no other lock is held across a sync. Callbacks run under none.
 
 mod adoption;
 mod attach;
@@ -25,6 +27,9 @@ mod golden_tests;
 mod groups;
 mod handles;
 mod health;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod health_tests;
 mod inner;
 mod journal;
 mod life;

@@ -123,6 +123,20 @@ impl StateFile {
         Ok(())
     }
 
+    /// Takes note of a leader epoch above those of our lives.
+    ///
+    /// # Errors
+    /// Those of [`Journal::append`]; the image is unchanged then.
+    pub fn raise(&mut self, epoch: i32) -> Result<()> {
+        if epoch <= self.image.highest_epoch {
+            return Ok(());
+        }
+        let mut out = Encoder::new();
+        out.u8(RAISED);
+        out.signed(i64::from(epoch));
+        self.append(&out.bytes(), |image| image.highest_epoch = epoch)
+    }
+
     /// Records what changed of partitions and which topics are gone; a call without a difference
     /// writes nothing.
     ///

@@ -49,6 +49,16 @@ pub(crate) trait LifeGate: Send + Sync + fmt::Debug {
         i32::MAX
     }
 
+    /// Takes note, durably, of a leader epoch above that of this life, before batches carry it:
+    /// what another program left in a partition can be higher.
+    ///
+    /// # Errors
+    /// As [`LifeGate::enter`].
+    fn raise(&self, epoch: i32) -> Result<()> {
+        let _ = epoch;
+        Ok(())
+    }
+
     /// Takes note of background work, to be done by [`BackgroundWork::run`] on a thread of the
     /// broker, or by explicit steps where there is none. Called with no lock held; must not
     /// block. The same work may be announced again before it was done.

@@ -207,6 +207,9 @@ impl Log {
         // Epochs never fall, also where another program's are higher than this life's.
         let latest = epochs.latest();
         let epoch = latest.map_or(incarnation, |latest| incarnation.max(latest.saturating_add(1)));
+        if epoch > incarnation {
+            self.env.gate.raise(epoch)?;
+        }
         epochs.assign(epoch, end);
         if upkeep.folder {
             self.claim_names(upkeep)?;
