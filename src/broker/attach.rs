@@ -277,7 +277,7 @@ impl Attached {
     fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
         let seen = self.seen.lock();
         let key = (topic.id(), partition);
-        let recorded = seen.state.partitions.get(&key).cloned();
+        let recorded = seen.state.state_of(&key);
         let trust = match (seen.ended, &recorded) {
             _ if seen.state.unread.contains(&key) => Trust::Foreign,
             (Ended::Foreign { .. }, _) => Trust::Foreign,

@@ -51,6 +51,10 @@ impl Encoder {
         self.0.extend_from_slice(bytes);
     }
 
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     pub fn text(&mut self, text: &str) {
         self.unsigned(text.len() as u64);
         self.0.extend_from_slice(text.as_bytes());

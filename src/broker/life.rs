@@ -8,7 +8,7 @@
 
 use super::background::WorkQueue;
 use super::registry::Registry;
-use super::state_file::{Life, PartitionKey, StateFile, StateImage};
+use super::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{BackgroundWork, LifeGate, LogState, Trust};
 use crate::storage::Storage;
@@ -114,8 +114,10 @@ impl LifeKeeper {
     /// What is recorded of a partition, and how much of it may be believed.
     pub fn state_of(&self, key: PartitionKey) -> (LogState, Trust) {
         let state = self.state.lock();
-        let recorded = state.image.partitions.get(&key).cloned();
-        let unread = state.image.unread.contains(&key);
+        let recorded = state.image.state_of(&key);
+        // An entry that makes no sense is no reason to lose the partition.
+        let unread =
+            state.image.unread.contains(&key) || (recorded.is_none() && state.image.knows(&key));
         drop(state);
         let trust = match (self.ended, &recorded) {
             _ if unread => Trust::Foreign,
@@ -162,7 +164,7 @@ impl LifeKeeper {
 
     /// What is recorded of every partition.
     pub fn recorded(&self) -> BTreeMap<PartitionKey, Arc<LogState>> {
-        self.state.lock().image.partitions.clone()
+        self.state.lock().image.states()
     }
 
     /// The last close left no mark, because not every partition was in order for Kafka.
@@ -192,11 +194,9 @@ impl LifeKeeper {
     }
 
     fn next_incarnation(&self, image: &StateImage, adopted: &Adopted) -> i32 {
-        let recorded = image.life.as_ref().map_or(-1, |life| life.incarnation);
-        let known = image.partitions.values().map(|state| &**state);
         let last = match planted(Planted::EpochFromPrefix) {
-            true => highest_epoch(known),
-            false => recorded,
+            true => highest_epoch(image.states().values().map(|state| &**state)),
+            false => image.highest_epoch,
         };
         last.max(highest_epoch(adopted.states.iter().map(|(_, state)| state))).saturating_add(1)
     }
@@ -283,13 +283,8 @@ pub(super) fn is_ours(mark: &str) -> bool {
 /// The highest leader epoch that a life of ours can have written before this one.
 fn epoch_max(image: &StateImage) -> i32 {
     let Some(life) = &image.life else { return i32::MAX };
-    let highest = highest_epoch(image.partitions.values().map(|state| &**state));
     // A partition that another program wrote to may have higher epochs than our lives.
-    if highest > life.incarnation { i32::MAX } else { life.incarnation }
-}
-
-fn highest_epoch<'a>(states: impl Iterator<Item = &'a LogState>) -> i32 {
-    states.flat_map(|state| &state.epochs).map(|start| start.epoch).max().unwrap_or(-1)
+    if image.highest_epoch > life.incarnation { i32::MAX } else { life.incarnation }
 }
 
 /// What the clean mark says; `None` when there is none. Never longer than any that Kafka writes.

@@ -13,7 +13,9 @@ use crate::log::state::LogState;
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicId;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 /// The file's name in the data directory.
@@ -24,6 +26,7 @@ const PARTITION: u8 = 2;
 const FORGET: u8 = 3;
 const CLEAN: u8 = 4;
 const UNREAD: u8 = 5;
+const RAISED: u8 = 6;
 
 /// One partition by its topic's id: a topic made again under the same name is another one.
 pub(super) type PartitionKey = (TopicId, i32);
@@ -38,16 +41,70 @@ pub(super) struct Life {
 }
 
 /// What the entries lead to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct StateImage {
     /// The latest life; `None` before the first append ever.
     pub life: Option<Life>,
     /// The latest life ended with a clean close, which left this text in the clean mark, or no
     /// mark at all.
     pub clean: Option<Option<String>>,
-    pub partitions: BTreeMap<PartitionKey, Arc<LogState>>,
+    partitions: BTreeMap<PartitionKey, Slot>,
+    /// The highest leader epoch of any batch, at least that of the lives; -1 before the first.
+    pub highest_epoch: i32,
     /// Partitions that another program wrote and that could not be read so far.
     pub unread: BTreeSet<PartitionKey>,
+}
+
+/// What is known of one partition. It is decoded when it is asked for: an open costs the same
+/// whatever there is to know.
+#[derive(Debug, Clone)]
+enum Slot {
+    Known(Arc<LogState>),
+    /// The entries, the first against an empty state and each other one against its predecessor.
+    Packed {
+        first: Piece,
+        more: Vec<Piece>,
+    },
+}
+
+/// One entry's state inside a frame.
+#[derive(Debug, Clone)]
+struct Piece {
+    frame: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        self.frame.get(self.range.clone()).unwrap_or_default()
+    }
+
+    fn decode(&self, before: &LogState) -> Option<LogState> {
+        let mut input = Decoder::new(self.bytes());
+        decode_state(before, &mut input).filter(|_| input.is_empty())
+    }
+}
+
+impl Slot {
+    /// `None` where the bytes make no sense, although their checksum holds.
+    fn state(&self) -> Option<Arc<LogState>> {
+        match self {
+            Slot::Known(state) => Some(state.clone()),
+            Slot::Packed { first, more } => {
+                let first = first.decode(&LogState::default());
+                let state = more.iter().fold(first, |state, piece| piece.decode(&state?));
+                state.map(Arc::new)
+            }
+        }
+    }
+
+    fn add(&mut self, piece: Piece) {
+        match self {
+            Slot::Packed { more, .. } => more.push(piece),
+            // States are only decoded once a file was read to its end.
+            Slot::Known(_) => *self = Slot::Packed { first: piece, more: Vec::new() },
+        }
+    }
 }
 
 /// What the file was found to hold.
@@ -73,11 +130,11 @@ impl StateFile {
     pub fn load(storage: Arc<dyn Storage>, dir: &Path) -> Result<(StateFile, StateFound)> {
         let path = dir.join(STATE_FILE);
         let (journal, contents) = Journal::load(storage, path, JournalKind::State)?;
-        let mut image = StateImage::default();
+        let mut image = StateImage { highest_epoch: -1, ..StateImage::default() };
         let found = match contents {
             Contents::Missing => StateFound::Missing,
             Contents::Damaged(why) => StateFound::Damaged(why),
-            Contents::Frames(frames) => match StateImage::from_frames(&frames) {
+            Contents::Frames(frames) => match StateImage::from_frames(frames) {
                 Some(found) => {
                     image = found;
                     StateFound::Image
@@ -96,6 +153,7 @@ impl StateFile {
         let mut out = Encoder::new();
         encode_life(&life, &mut out);
         self.append(&out.bytes(), |image| {
+            image.highest_epoch = image.highest_epoch.max(life.incarnation);
             image.life = Some(life);
             image.clean = None;
         })
@@ -114,10 +172,16 @@ impl StateFile {
     ) -> Result<()> {
         let mut unread: BTreeSet<PartitionKey> = unread.iter().copied().collect();
         unread.extend(states.iter().filter(|(_, state)| state.suspect).map(|(key, _)| *key));
-        let settled = |state: &LogState| Arc::new(LogState { suspect: false, ..state.clone() });
-        let partitions = states.iter().map(|(key, state)| (*key, settled(state)));
-        let partitions = partitions.collect();
-        let next = StateImage { life: Some(life), clean: None, partitions, unread };
+        let settled = |state: &LogState| LogState { suspect: false, ..state.clone() };
+        let slot = |state: &LogState| Slot::Known(Arc::new(settled(state)));
+        let highest = highest_epoch(states.iter().map(|(_, state)| state));
+        let next = StateImage {
+            highest_epoch: highest.max(life.incarnation),
+            life: Some(life),
+            clean: None,
+            partitions: states.iter().map(|(key, state)| (*key, slot(state))).collect(),
+            unread,
+        };
         self.journal.replace_with(&next.encode())?;
         self.image = next;
         Ok(())
@@ -175,19 +239,30 @@ impl StateFile {
                 suspects.insert(*key);
             }
         }
+        let mut before: Vec<Option<Arc<LogState>>> = Vec::with_capacity(states.len());
         states.retain(|(key, state)| {
-            let known = self.image.partitions.get(key).map(|s| &**s) == Some(state);
-            !known || suspects.contains(key) != self.image.unread.contains(key)
+            let known = self.image.state_of(key);
+            let changed = known.as_deref() != Some(state)
+                || suspects.contains(key) != self.image.unread.contains(key);
+            if changed {
+                before.push(known);
+            }
+            changed
         });
         let gone: Vec<TopicId> =
             gone.iter().copied().filter(|id| self.image.knows_topic(*id)).collect();
         let mut out = Encoder::new();
-        for (key, state) in &states {
-            let before = self.image.partitions.get(key).map(|s| &**s);
-            encode_partition(*key, before, state, &mut out);
+        for ((key, state), before) in states.iter().zip(&before) {
+            let before = before.as_deref();
+            encode_partition(*key, before.unwrap_or(&LogState::default()), state, &mut out);
             if suspects.contains(key) {
                 encode_unread(*key, &mut out);
             }
+        }
+        let highest = highest_epoch(states.iter().map(|(_, state)| state));
+        if highest > self.image.highest_epoch {
+            out.u8(RAISED);
+            out.signed(i64::from(highest));
         }
         for id in &gone {
             out.u8(FORGET);
@@ -200,12 +275,13 @@ impl StateFile {
             return Ok(());
         }
         self.append(&out.bytes(), |image| {
+            image.highest_epoch = image.highest_epoch.max(highest);
             for (key, state) in states {
                 match suspects.contains(&key) {
                     true => image.unread.insert(key),
                     false => image.unread.remove(&key),
                 };
-                image.partitions.insert(key, Arc::new(state));
+                image.partitions.insert(key, Slot::Known(Arc::new(state)));
             }
             for id in gone {
                 image.forget(id);
@@ -231,33 +307,58 @@ impl StateFile {
 }
 
 impl StateImage {
-    fn from_frames(frames: &[Vec<u8>]) -> Option<StateImage> {
-        let mut image = StateImage::default();
+    fn from_frames(frames: Vec<Vec<u8>>) -> Option<StateImage> {
+        let mut image = StateImage { highest_epoch: -1, ..StateImage::default() };
         for frame in frames {
-            let mut input = Decoder::new(frame);
+            let frame = Arc::new(frame);
+            let mut input = Decoder::new(&frame);
             while !input.is_empty() {
-                image.apply(&mut input)?;
+                image.apply(&mut input, &frame)?;
             }
         }
         Some(image)
     }
 
-    fn apply(&mut self, input: &mut Decoder<'_>) -> Option<()> {
+    /// What is known of a partition. `None` also where that makes no sense.
+    pub fn state_of(&self, key: &PartitionKey) -> Option<Arc<LogState>> {
+        self.partitions.get(key)?.state()
+    }
+
+    /// Whether there is an entry of the partition.
+    pub fn knows(&self, key: &PartitionKey) -> bool {
+        self.partitions.contains_key(key)
+    }
+
+    /// What is known of every partition.
+    pub fn states(&self) -> BTreeMap<PartitionKey, Arc<LogState>> {
+        let states = self.partitions.iter().filter_map(|(key, slot)| Some((*key, slot.state()?)));
+        states.collect()
+    }
+
+    fn apply(&mut self, input: &mut Decoder<'_>, frame: &Arc<Vec<u8>>) -> Option<()> {
         match input.u8()? {
             LIFE => {
                 let incarnation = input.i32()?;
                 let boot_id = input.text()?.to_owned();
                 self.life = Some(Life { incarnation, boot_id });
+                self.highest_epoch = self.highest_epoch.max(incarnation);
                 self.clean = None;
             }
             PARTITION => {
                 let key = (TopicId(input.fixed()?), input.i32()?);
-                let empty = LogState::default();
-                let before = self.partitions.get(&key);
-                let state = decode_state(before.map_or(&empty, |s| s), input)?;
+                let len = input.count(1)?;
+                let start = frame.len() - input.left();
+                input.take(len)?;
+                let piece = Piece { frame: frame.clone(), range: start..start + len };
                 self.unread.remove(&key);
-                self.partitions.insert(key, Arc::new(state));
+                match self.partitions.entry(key) {
+                    Entry::Vacant(vacant) => {
+                        vacant.insert(Slot::Packed { first: piece, more: Vec::new() });
+                    }
+                    Entry::Occupied(mut occupied) => occupied.get_mut().add(piece),
+                }
             }
+            RAISED => self.highest_epoch = self.highest_epoch.max(input.i32()?),
             UNREAD => {
                 self.unread.insert((TopicId(input.fixed()?), input.i32()?));
             }
@@ -279,8 +380,22 @@ impl StateImage {
         if let Some(life) = &self.life {
             encode_life(life, &mut out);
         }
-        for (key, state) in &self.partitions {
-            encode_partition(*key, None, state, &mut out);
+        for (key, slot) in &self.partitions {
+            match slot {
+                // As it is: no other one comes after it, and it is not against another.
+                Slot::Packed { first, more } if more.is_empty() => {
+                    put_partition(*key, first.bytes(), &mut out);
+                }
+                slot => {
+                    if let Some(state) = slot.state() {
+                        encode_partition(*key, &LogState::default(), &state, &mut out);
+                    }
+                }
+            }
+        }
+        if self.life.as_ref().is_none_or(|life| self.highest_epoch > life.incarnation) {
+            out.u8(RAISED);
+            out.signed(i64::from(self.highest_epoch));
         }
         self.unread.iter().for_each(|key| encode_unread(*key, &mut out));
         if let Some(mark) = &self.clean {
@@ -308,26 +423,34 @@ impl StateImage {
 /// | kind | fields |
 /// | --- | --- |
 /// | 1 life | signed incarnation, text boot id |
-/// | 2 partition | 16 bytes topic id, signed partition, the state against the entry before |
+/// | 2 partition | 16 bytes topic id, signed partition, unsigned length, the state in as many bytes |
 /// | 3 forget | 16 bytes topic id |
 /// | 4 clean | flag: a mark was left, then its text |
 /// | 5 unread | 16 bytes topic id, signed partition |
+/// | 6 raised | signed: a leader epoch above those of our lives |
 fn encode_life(life: &Life, out: &mut Encoder) {
     out.u8(LIFE);
     out.signed(i64::from(life.incarnation));
     out.text(&life.boot_id);
 }
 
-fn encode_partition(
-    key: PartitionKey,
-    before: Option<&LogState>,
-    state: &LogState,
-    out: &mut Encoder,
-) {
+fn encode_partition(key: PartitionKey, before: &LogState, state: &LogState, out: &mut Encoder) {
+    let mut body = Encoder::new();
+    encode_state(before, state, &mut body);
+    put_partition(key, &body.bytes(), out);
+}
+
+fn put_partition(key: PartitionKey, state: &[u8], out: &mut Encoder) {
     out.u8(PARTITION);
     out.fixed(&key.0.0);
     out.signed(i64::from(key.1));
-    encode_state(before.unwrap_or(&LogState::default()), state, out);
+    out.unsigned(state.len() as u64);
+    out.raw(state);
+}
+
+/// The highest leader epoch of any of them, -1 for none.
+pub(super) fn highest_epoch<'a>(states: impl Iterator<Item = &'a LogState>) -> i32 {
+    states.flat_map(|state| &state.epochs).map(|start| start.epoch).max().unwrap_or(-1)
 }
 
 fn encode_unread(key: PartitionKey, out: &mut Encoder) {
@@ -375,10 +498,10 @@ mod tests {
         file.record(vec![(key(1, 0), state(5)), (key(2, 3), state(9))], &[]).unwrap();
         file.record(vec![(key(1, 0), state(7))], &[TopicId([2; 16])]).unwrap();
         let seen = open(&storage).image;
-        assert_eq!(seen, file.image);
-        assert_eq!(seen.clean, None);
-        assert_eq!(seen.partitions.len(), 1);
-        assert_eq!(seen.partitions[&key(1, 0)].log_end_offset, 7);
+        assert_eq!((seen.life, seen.clean), (file.image.life.clone(), None));
+        assert_eq!(open(&storage).image.states(), file.image.states());
+        assert_eq!(file.image.states().len(), 1);
+        assert_eq!(file.image.state_of(&key(1, 0)).unwrap().log_end_offset, 7);
         file.end(vec![(key(1, 0), state(8))], Some("mark".into())).unwrap();
         assert_eq!(open(&storage).image.clean, Some(Some("mark".into())));
         let mut file = open(&storage);
