@@ -5,6 +5,7 @@
 
 mod groups;
 mod transactions;
+mod verify;
 
 pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,

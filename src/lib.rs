@@ -37,9 +37,12 @@ pub use error::{Error, ErrorKind, Result};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use group::replay_arbitrary;
+#[doc(hidden)]
+pub use group::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzzing as log_fuzzing;
+pub use log::{Finding, FindingKind, PlannedRepair};
 pub use producer::{
     DeliveryError, Producer, ProducerRecord, RecordMetadata, SendError, SendFuture,
 };

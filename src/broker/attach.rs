@@ -18,9 +18,10 @@ use super::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
 use super::state_file::{StateFile, StateImage};
 use super::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, IsolationLevel};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::attached::AttachedLog;
 use crate::log::names::folder_name;
+use crate::log::verify::Verification;
 use crate::log::{LogState, Trust};
 use crate::storage::Storage;
 use crate::sync::{Arc, Mutex, Weak};
@@ -287,6 +288,56 @@ impl Attached {
             _ => Trust::SameBoot,
         };
         (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
+    }
+}
+
+impl Attached {
+    /// Runs `body` on a partition as it lies on the disk, with what is recorded of it.
+    fn on_disk<T>(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        body: impl FnOnce(Verification<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (state, trust) = self.state_of(topic, partition);
+        let place = TopicPartition::new(topic.name().clone(), partition);
+        let (start, recovery) = {
+            let seen = self.seen.lock();
+            (seen.log_starts.get(&place).copied(), seen.recovery_points.get(&place).copied())
+        };
+        body(Verification {
+            storage: &*self.storage,
+            folder: self.dir.join(folder_name(topic.name(), partition)),
+            partition: &place,
+            state: &state,
+            trust,
+            log_start_checkpoint: start,
+            recovery_checkpoint: recovery,
+        })
+    }
+}
+
+impl BrokerInner {
+    /// Runs `body` on a partition of an attached directory that has a folder.
+    ///
+    /// # Errors
+    /// `IllegalState` in a broker that owns its directory, `UnknownTopicOrPartition`, the error
+    /// of a folder that is missing, and those of `body`.
+    pub fn verify<T>(
+        &self,
+        topic: &str,
+        partition: i32,
+        body: impl FnOnce(Verification<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(attached) = &self.attached else {
+            let advice = "an owner changes its files all the time: attach to the directory";
+            return Err(Error::new(ErrorKind::IllegalState, advice));
+        };
+        let topic = self.topic(topic)?;
+        if let Partition::Missing(error) = topic.partition(partition)? {
+            return Err(error);
+        }
+        attached.on_disk(&topic, partition, body)
     }
 }
 

@@ -20,6 +20,7 @@ mod offsets;
 pub(crate) mod protocol;
 mod replay;
 pub(crate) mod request;
+#[allow(missing_docs)] // Not part of the documented API.
 pub(crate) mod schema;
 mod state;
 mod sync;
@@ -30,10 +31,11 @@ pub use arbitrary::replay_arbitrary;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 #[cfg(test)]
 pub(crate) use hash::partition_for;
+#[cfg(any(test, fuzzing))]
+pub(crate) use replay::RecordPosition;
 pub(crate) use request::*;
 pub(crate) use schema::Encoded;
-#[cfg(any(test, fuzzing))]
-pub(crate) use {replay::RecordPosition, schema::GroupRecord};
+pub use schema::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
 #[cfg(test)]
 pub(crate) use {replay::ReplayedBatch, wire::WireFault};
 #[cfg(test)]

@@ -18,7 +18,7 @@ const TOPIC_ID_TAG: u32 = 0;
 
 /// One record of `__consumer_offsets`. A value of `None` is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum GroupRecord {
+pub enum GroupRecord {
     /// A committed offset (key types 0 and 1).
     Offset { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<OffsetValue> },
     /// A classic group in one generation (key type 2).
@@ -31,56 +31,62 @@ pub(crate) enum GroupRecord {
 
 /// The key of a record of the newer group protocol.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ModernKey {
+pub struct ModernKey {
     /// Type 3 (group), 4 (partition metadata), 5 (member), 6 (target assignment), 7 (target
     /// assignment of a member), 8 (current assignment of a member), 16 (regular expression).
-    pub(crate) kind: i16,
-    pub(crate) group: Arc<str>,
+    pub kind: i16,
+    pub group: Arc<str>,
     /// The member id, or the expression; absent in types 3, 4 and 6.
-    pub(crate) part: Option<Arc<str>>,
+    pub part: Option<Arc<str>>,
 }
 
 /// The value of a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OffsetValue {
-    pub(crate) offset: i64,
+pub struct OffsetValue {
+    pub offset: i64,
     /// -1 is none.
-    pub(crate) leader_epoch: i32,
-    pub(crate) metadata: Arc<str>,
-    pub(crate) commit_timestamp: i64,
+    pub leader_epoch: i32,
+    pub metadata: Arc<str>,
+    pub commit_timestamp: i64,
     /// Only version 1 has one.
-    pub(crate) expire_timestamp: Option<i64>,
+    pub expire_timestamp: Option<i64>,
     /// Only version 4 has one.
-    pub(crate) topic_id: Option<TopicId>,
+    pub topic_id: Option<TopicId>,
 }
 
 /// The value of a classic group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupValue {
+pub struct GroupValue {
     /// Empty for a group that nobody has joined yet.
-    pub(crate) protocol_type: Arc<str>,
-    pub(crate) generation_id: i32,
-    pub(crate) protocol: Option<Arc<str>>,
-    pub(crate) leader_id: Option<Arc<str>>,
+    pub protocol_type: Arc<str>,
+    pub generation_id: i32,
+    pub protocol: Option<Arc<str>>,
+    pub leader_id: Option<Arc<str>>,
     /// Milliseconds since 1970, -1 where the version has none.
-    pub(crate) state_timestamp: i64,
-    pub(crate) members: Vec<MemberValue>,
+    pub state_timestamp: i64,
+    pub members: Vec<MemberValue>,
 }
 
 /// One member of a classic group. The timeouts are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MemberValue {
-    pub(crate) member_id: Arc<str>,
-    pub(crate) group_instance_id: Option<Arc<str>>,
-    pub(crate) client_id: Arc<str>,
-    pub(crate) client_host: Arc<str>,
-    pub(crate) rebalance_timeout_ms: i32,
-    pub(crate) session_timeout_ms: i32,
-    pub(crate) subscription: Arc<[u8]>,
-    pub(crate) assignment: Arc<[u8]>,
+pub struct MemberValue {
+    pub member_id: Arc<str>,
+    pub group_instance_id: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    pub rebalance_timeout_ms: i32,
+    pub session_timeout_ms: i32,
+    pub subscription: Arc<[u8]>,
+    pub assignment: Arc<[u8]>,
 }
 
 impl GroupRecord {
+    /// Reads a record from its key and value; `None` when the bytes are not what the key's type
+    /// or the value's version says.
+    pub fn read(key: &[u8], value: Option<&[u8]>) -> Option<GroupRecord> {
+        GroupRecord::decode(key, value).ok()
+    }
+
     /// Reads a record from its key and value.
     ///
     /// # Errors

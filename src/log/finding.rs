@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 /// One thing that was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finding {
+#[non_exhaustive]
+pub struct Finding {
+    /// What was found.
     pub kind: FindingKind,
+    /// The file, or the partition's folder.
     pub path: PathBuf,
     /// The byte position in the file.
     pub position: Option<u64>,
@@ -18,7 +21,8 @@ pub(crate) struct Finding {
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum FindingKind {
+#[non_exhaustive]
+pub enum FindingKind {
     /// Bytes that are not a valid batch, before others that are, or where a sync had succeeded.
     Corrupt,
     /// Messages of a format that is not read.
@@ -61,6 +65,13 @@ impl FindingKind {
     /// Normal after a kill, and no reason to worry.
     pub fn is_note(self) -> bool {
         matches!(self, FindingKind::UncutTail)
+    }
+}
+
+impl Finding {
+    /// Whether it is normal after a kill, and no reason to worry.
+    pub fn is_note(&self) -> bool {
+        self.kind.is_note()
     }
 }
 

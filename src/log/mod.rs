@@ -51,15 +51,18 @@ pub(crate) mod time_index;
 pub(crate) mod times;
 pub(crate) mod transaction_index;
 pub(crate) mod transactions;
+pub(crate) mod verify;
 mod watch;
 
 pub(crate) use append::{AppendOptions, Appended};
 pub(crate) use counters::LogCounters;
 pub(crate) use cursor::{Chunk, Cursor};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
+pub use finding::{Finding, FindingKind};
 pub(crate) use mapped::MappedLimit;
 pub(crate) use state::{LogState, Trust};
 pub(crate) use transactions::AbortedTransaction;
+pub use verify::PlannedRepair;
 
 use std::collections::VecDeque;
 

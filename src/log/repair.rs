@@ -53,6 +53,11 @@ impl Repairs {
         self.steps.is_empty()
     }
 
+    /// The steps that are still to be taken, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter()
+    }
+
     pub fn push(&mut self, step: Step) {
         self.steps.push_back(step);
     }
