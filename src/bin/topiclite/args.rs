@@ -31,6 +31,14 @@ pub enum Command {
     Groups(Groups),
     /// Print the borders of a topic's partitions.
     Offsets(Offsets),
+    /// Print what is in files: segments, indexes, snapshots, as kafka-dump-log does.
+    Dump(Dump),
+    /// Read everything and report damage; exit code 1 with findings.
+    Verify,
+    /// Say what a repair would do.
+    Repair(Repair),
+    /// Measure this disk: throughput and percentiles.
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +175,67 @@ pub enum GroupsAction {
 #[derive(Debug, Args)]
 pub struct Offsets {
     pub topic: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Files of a data directory.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Decode the records of `__consumer_offsets`.
+    #[arg(long)]
+    pub offsets: bool,
+    /// Leave the records out: one line per batch.
+    #[arg(long)]
+    pub batches: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// Do it. Not in this version: a repair is a dry run.
+    #[arg(long)]
+    pub execute: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    pub action: BenchAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchAction {
+    /// Append records and print the rate.
+    Produce(BenchWork),
+    /// Append, then read everything and print the rate.
+    Consume(BenchWork),
+    /// Time from a send to the consumer that waits for it.
+    Latency(BenchWork),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchWork {
+    /// How many records.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub records: u64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 100)]
+    pub size: usize,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 1)]
+    pub partitions: i32,
+    /// Producing threads.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Records per batch; 1 appends each by itself.
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Wait for the disk after every record.
+    #[arg(long)]
+    pub durable: bool,
+    /// `none`, `gzip`, `snappy`, `lz4`, `zstd`.
+    #[arg(long, default_value = "none")]
+    pub compression: String,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -5,14 +5,17 @@
 //! directory's lock and name who holds it. `--json` prints one object per line.
 
 mod args;
+mod bench;
 mod consume;
 mod demo;
+mod dump;
 mod groups;
 mod offsets;
 mod output;
 mod produce;
 mod record_json;
 mod topics;
+mod verify;
 
 use args::{Command, Options};
 use clap::Parser;
@@ -52,6 +55,10 @@ fn run(options: &Options, output: &Output) -> Result<ExitCode> {
         Command::Consume(consume) => consume::run(options, consume, output),
         Command::Groups(groups) => groups::run(options, groups, output),
         Command::Offsets(offsets) => offsets::run(options, offsets, output),
+        Command::Dump(dump) => dump::run(dump, output),
+        Command::Verify => verify::verify(options, output),
+        Command::Repair(repair) => verify::repair(options, repair, output),
+        Command::Bench(bench) => bench::run(options, bench, output),
     }
 }
 

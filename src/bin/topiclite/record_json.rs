@@ -46,13 +46,22 @@ pub fn show(record: &ConsumerRecord<'_>) -> Value {
 }
 
 fn put_bytes(out: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
-    match bytes.map(std::str::from_utf8) {
-        None => out.insert(name.to_owned(), Value::Null),
-        Some(Ok(text)) => out.insert(name.to_owned(), json!(text)),
-        Some(Err(_)) => {
-            out.insert(format!("{name}_base64"), json!(STANDARD.encode(bytes.unwrap_or_default())))
-        }
-    };
+    let encoded = format!("{name}_base64");
+    let (name, value) = bytes_value(name, &encoded, bytes);
+    out.insert(name.to_owned(), value);
+}
+
+/// Bytes under the name that says how they are shown: as text, or as base64 if they are none.
+pub fn bytes_value<'n>(
+    text_name: &'n str,
+    base64_name: &'n str,
+    bytes: Option<&[u8]>,
+) -> (&'n str, Value) {
+    let Some(bytes) = bytes else { return (text_name, Value::Null) };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text_name, json!(text)),
+        Err(_) => (base64_name, json!(STANDARD.encode(bytes))),
+    }
 }
 
 /// Reads the object on a line.

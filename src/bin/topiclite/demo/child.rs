@@ -23,7 +23,8 @@ pub fn run(options: &Options, demo: &Demo) -> Result<ExitCode> {
         Streamed::UntilKilled,
         Arc::new(move |message| {
             let mut pipe = pipe.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            wire::write(&mut *pipe, &message?)
+            let message = message.inspect_err(|error| eprintln!("topiclite: {error}"))?;
+            wire::write(&mut *pipe, &message)
                 .and_then(|()| pipe.flush())
                 .map_err(|e| Error::io(e, "telling the parent", Path::new("pipe")))
         }),

@@ -3,6 +3,8 @@
 use super::lines::{Lines, checksum};
 use super::wire::{Delivery, Message};
 use super::{GROUP, TOPIC, broken};
+use crossbeam_channel::{Receiver, Sender};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use topiclite::{
 const LINE: &str = "line";
 /// How many lines are produced between two acknowledgements to the parent.
 const ACKNOWLEDGE_EVERY: u64 = 64;
+/// How often a thread that waits looks whether it still should.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long to stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,29 +38,31 @@ struct Life<'a> {
     lines: &'a Lines,
     produced: AtomicU64,
     over: AtomicBool,
+    /// Members that have been given partitions, by name.
+    joined: Sender<&'static str>,
     tell: Tell,
 }
 
 /// Produces the lines from `first` on while members read and commit.
 pub fn stream(broker: &Broker, lines: &Lines, first: u64, how: Streamed, tell: Tell) {
-    let life =
-        Life { broker, lines, produced: AtomicU64::new(first), over: AtomicBool::new(false), tell };
+    let (produced, over) = (AtomicU64::new(first), AtomicBool::new(false));
+    let (joined, joins) = crossbeam_channel::unbounded();
+    let life = Life { broker, lines, produced, over, joined, tell };
     std::thread::scope(|scope| {
-        for name in ["first", "second"] {
-            let life = &life;
-            scope.spawn(move || life.report(life.read(name, how)));
-        }
-        if how == Streamed::UntilKilled {
-            let life = &life;
-            scope.spawn(move || {
-                let quarter = life.lines.count() / 4;
-                while life.produced.load(Ordering::Acquire) < quarter {
-                    std::thread::yield_now();
-                }
-                life.report(life.read("third", how));
-            });
-        }
-        life.report(life.produce(first, how));
+        let life = &life;
+        let member = |name| scope.spawn(move || life.report(life.read(name, how)));
+        member("first");
+        member("second");
+        let middle = lines.count() / 4;
+        let outcome = match how {
+            Streamed::ToTheEnd => life.produce(first..lines.count(), how),
+            Streamed::UntilKilled => life.produce(first..middle, how).and_then(|()| {
+                member("third");
+                life.wait_for("third", &joins);
+                life.produce(middle..lines.count(), how)
+            }),
+        };
+        life.report(outcome);
     });
 }
 
@@ -74,10 +80,20 @@ impl Life<'_> {
         (self.tell)(Ok(message))
     }
 
-    fn produce(&self, first: u64, how: Streamed) -> Result<()> {
+    /// Waits until a member was given partitions, or something went wrong.
+    fn wait_for(&self, name: &str, joins: &Receiver<&'static str>) {
+        while !self.over.load(Ordering::Acquire) {
+            match joins.recv_timeout(LOOK) {
+                Ok(joined) if joined == name => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn produce(&self, numbers: Range<u64>, how: Streamed) -> Result<()> {
         let producer = self.broker.producer(ProducerConfig::default())?;
-        let mut pause = Pace::new(how);
-        for number in first..self.lines.count() {
+        let last = self.lines.count();
+        for number in numbers {
             let label = number.to_be_bytes();
             let mut record =
                 ProducerRecord::new(TOPIC).value(self.lines.line(number)).header(LINE, &label);
@@ -86,15 +102,26 @@ impl Life<'_> {
             }
             producer.send(record)?.wait()?;
             self.produced.store(number + 1, Ordering::Release);
-            if (number + 1) % ACKNOWLEDGE_EVERY == 0 || number + 1 == self.lines.count() {
+            if (number + 1) % ACKNOWLEDGE_EVERY == 0 || number + 1 == last {
                 self.say(Message::Acknowledged(number + 1))?;
-                pause.after(self)?;
+            }
+            if how == Streamed::UntilKilled && number + 1 >= last - last / 10 {
+                self.wait_for_the_kill()?;
             }
             if self.over.load(Ordering::Acquire) {
                 break;
             }
         }
         producer.close()
+    }
+
+    /// The last tenth is never produced before the kill. A parent that is gone ends the wait.
+    fn wait_for_the_kill(&self) -> Result<()> {
+        while !self.over.load(Ordering::Acquire) {
+            self.say(Message::Acknowledged(self.produced.load(Ordering::Acquire)))?;
+            std::thread::park_timeout(LOOK);
+        }
+        Ok(())
     }
 
     fn read(&self, name: &'static str, how: Streamed) -> Result<()> {
@@ -104,7 +131,8 @@ impl Life<'_> {
             .enable_auto_commit(false)
             .max_poll_records(200);
         let mut consumer = self.broker.consumer(config)?;
-        consumer.subscribe_with(&[TOPIC], Teller { name, tell: self.tell.clone() })?;
+        let (tell, joined) = (self.tell.clone(), self.joined.clone());
+        consumer.subscribe_with(&[TOPIC], Teller { name, tell, joined })?;
         while !self.over.load(Ordering::Acquire) {
             let deliveries = self.poll(&mut consumer)?;
             if !deliveries.is_empty() {
@@ -154,33 +182,11 @@ fn commit(consumer: &mut Consumer) -> Result<()> {
     }
 }
 
-/// Keeps the first life going until it is killed: a producer that is far ahead waits for the readers.
-struct Pace {
-    how: Streamed,
-}
-
-impl Pace {
-    fn new(how: Streamed) -> Pace {
-        Pace { how }
-    }
-
-    /// In the first life the last tenth is never produced before the kill.
-    fn after(&mut self, life: &Life<'_>) -> Result<()> {
-        let limit = life.lines.count() - life.lines.count() / 10;
-        while self.how == Streamed::UntilKilled
-            && life.produced.load(Ordering::Acquire) >= limit
-            && !life.over.load(Ordering::Acquire)
-        {
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-}
-
 /// Tells who owns what after each rebalance.
 struct Teller {
     name: &'static str,
     tell: Tell,
+    joined: Sender<&'static str>,
 }
 
 impl RebalanceListener for Teller {
@@ -196,6 +202,8 @@ impl RebalanceListener for Teller {
             format!("generation {generation}: member \"{}\" owns partitions {owned}", self.name);
         // A parent that is gone is noticed at the next delivery.
         let _gone = (self.tell)(Ok(Message::Say(text)));
+        // In the second life nobody waits for it.
+        let _unheard = self.joined.send(self.name);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use crate::output::Output;
 use lines::Lines;
 use member::{Streamed, stream};
 use proof::Proof;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -61,12 +62,27 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Result<ExitCode> 
     }
     let started = Instant::now();
     let place = Workplace::new(options.dir.as_deref())?;
-    let input = match &demo.input {
-        Some(path) => path.clone(),
-        None => lines::make_up(&place.root.join("lines.txt"))?,
+    let copy = place.root.join("lines.txt");
+    let (input, lines) = match &demo.input {
+        None => {
+            lines::make_up(&copy)?;
+            (copy.clone(), Lines::read(&copy)?)
+        }
+        Some(path) if path.is_file() => (path.clone(), Lines::read(path)?),
+        // A pipe can be read once, and the child process wants it too.
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Error::io(e, "reading the input", path))?;
+            std::fs::write(&copy, bytes).map_err(|e| Error::io(e, "copying the input", &copy))?;
+            (copy.clone(), Lines::read(&copy)?)
+        }
     };
-    let lines = Lines::read(&input)?;
-    let say = |text: String| output.line(&text).and_then(|()| output.flush());
+    let say = |text: String| {
+        let said = match output.json {
+            true => output.object(&json!({ "message": text.trim() })),
+            false => output.line(&text),
+        };
+        said.and_then(|()| output.flush())
+    };
     say(format!("Directory {}", place.dir.display()))?;
     say(format!("Input     {} lines, {} keys", lines.count(), lines.keys()))?;
     create(&place.dir)?;
@@ -102,7 +118,20 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Result<ExitCode> 
     say("\n7. How fast, with 100-byte values, one record a call.".into())?;
     measure(&broker, &say)?;
     broker.close()?;
-    say(format!("\nDone in {:.1} s.", started.elapsed().as_secs_f64()))?;
+    let seconds = started.elapsed().as_secs_f64();
+    match output.json {
+        true => output.object(&json!({
+            "lines": lines.count(),
+            "keys": lines.keys(),
+            "acknowledged_before_kill": acknowledged,
+            "stored_after_kill": stored,
+            "delivered": proof.distinct(),
+            "delivered_again": proof.deliveries() - proof.distinct(),
+            "checksum": format!("{:016x}", proof.checksum()),
+            "seconds": seconds,
+        }))?,
+        false => say(format!("\nDone in {seconds:.1} s."))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,14 +167,17 @@ fn first_life(
     let mut pipe = child.stdout.take().ok_or_else(|| broken("the child has no pipe".into()))?;
     let mut acknowledged = 0;
     let half = lines.count() / 2;
-    let mut killed = false;
+    let (mut killed, mut third_joined) = (false, false);
     while let Some(message) = wire::read(&mut pipe)? {
         match message {
-            Message::Say(text) => say(format!("   {text}"))?,
+            Message::Say(text) => {
+                third_joined |= text.contains("\"third\" owns");
+                say(format!("   {text}"))?;
+            }
             Message::Acknowledged(count) => acknowledged = count,
             Message::Delivered(deliveries) => proof.delivered(&deliveries)?,
         }
-        if !killed && proof.distinct() >= half {
+        if !killed && third_joined && proof.distinct() >= half {
             killed = true;
             say(format!("\n3. kill -9 after {} of {} lines.", proof.distinct(), lines.count()))?;
             child.kill().map_err(|e| Error::io(e, "killing the child", &program))?;

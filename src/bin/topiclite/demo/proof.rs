@@ -40,6 +40,11 @@ impl<'a> Proof<'a> {
         self.deliveries
     }
 
+    /// Over the lines that were delivered, each once.
+    pub fn checksum(&self) -> u64 {
+        self.sum
+    }
+
     /// Takes deliveries in the order in which one member got them.
     pub fn delivered(&mut self, deliveries: &[Delivery]) -> Result<()> {
         for delivery in deliveries {
