@@ -1,0 +1,182 @@
+//! `dump`, `verify` and `repair` on files that a real Apache Kafka wrote, and on damaged ones.
+
+use crate::shell::Shell;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn golden(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dirs").join(case)
+}
+
+fn manifest(case: &str) -> Value {
+    let text = std::fs::read_to_string(golden(case).join("manifest.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn logs(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut logs: Vec<String> = entries
+        .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
+        .map(|path| path.to_str().unwrap().to_owned())
+        .collect();
+    logs.sort();
+    logs
+}
+
+#[test]
+fn dump_shows_the_batches_that_kafka_shows() {
+    let shell = Shell::new();
+    for case in ["plain", "transactions", "idempotent"] {
+        let manifest = manifest(case);
+        let mut compared = 0;
+        for (name, partition) in manifest["partitions"].as_object().unwrap() {
+            let files = logs(&golden(case).join("data").join(name));
+            let files: Vec<&str> = files.iter().map(String::as_str).collect();
+            let dumped = shell.json(&[&["dump", "--batches"], &files[..]].concat());
+            let expected = partition["batches"].as_array().unwrap();
+            assert_eq!(dumped.len(), expected.len(), "{case} {name}");
+            for (batch, kafka) in dumped.iter().zip(expected) {
+                assert_eq!(batch["isvalid"], true);
+                assert_eq!(batch["position"], kafka["position"], "{case} {name} {kafka}");
+                assert_eq!(batch["size"], kafka["size"], "{case} {name} {kafka}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 0, "{case}");
+    }
+}
+
+/// The lines of kafka-dump-log about one file; none about an empty one.
+fn kafka_dump(case: &str, file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(golden(case).join("dump.txt")).unwrap();
+    let mut lines = text.lines().skip_while(|line| *line != format!("==== {file}"));
+    lines.next();
+    let section = lines.take_while(|line| !line.starts_with("==== "));
+    section.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn dump_shows_the_index_rows_that_kafka_shows() {
+    let shell = Shell::new();
+    let case = "plain";
+    let mut compared = 0;
+    for entry in std::fs::read_dir(golden(case).join("data")).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for ending in ["index", "timeindex"] {
+            let file = folder.join(format!("{:020}.{ending}", 0));
+            let name =
+                format!("{}/{:020}.{ending}", folder.file_name().unwrap().to_str().unwrap(), 0);
+            if !file.exists() {
+                continue;
+            }
+            let shown = shell.ok(&["dump", file.to_str().unwrap()]);
+            let row = |line: &&str| line.starts_with("offset: ") || line.starts_with("timestamp: ");
+            let ours: Vec<&str> = shown.lines().filter(row).collect();
+            let kafka = kafka_dump(case, &name);
+            let kafka: Vec<&str> = kafka.iter().map(String::as_str).filter(row).collect();
+            assert_eq!(ours, kafka, "{name}");
+            compared += ours.len();
+        }
+    }
+    assert!(compared > 0);
+}
+
+#[test]
+fn dump_decodes_the_offsets_topic_and_control_records() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    shell.feed(&["produce", "t"], b"0\n1\n");
+    shell.ok(&["consume", "t", "--group", "g"]);
+    let folders = std::fs::read_dir(shell.dir()).unwrap().map(|entry| entry.unwrap().path());
+    let mut commits = Vec::new();
+    for folder in folders.filter(|path| path.to_str().unwrap().contains("__consumer_offsets-")) {
+        for log in logs(&folder) {
+            let rows = shell.json(&["dump", "--offsets", &log]);
+            commits.extend(rows.into_iter().filter(|row| row["key"]["type"] == "offset"));
+        }
+    }
+    let last = commits.last().unwrap();
+    assert_eq!(last["key"]["data"]["group"], "g");
+    assert_eq!(last["payload"]["offset"], 2);
+    let mut markers = 0;
+    for name in manifest("transactions")["partitions"].as_object().unwrap().keys() {
+        for log in logs(&golden("transactions").join("data").join(name)) {
+            let rows = shell.json(&["dump", &log]);
+            markers += rows.iter().filter(|row| row["endTxnMarker"] == "ABORT").count();
+        }
+    }
+    assert!(markers > 0);
+}
+
+#[test]
+fn verify_is_quiet_about_what_kafka_closed_and_about_zeros_after_a_kill() {
+    for (case, note) in [("plain", None), ("preallocated-kill", Some("uncut-tail"))] {
+        let shell = Shell::new();
+        let data = golden(case).join("data");
+        let dir = data.to_str().unwrap();
+        let text = shell.ok(&["--dir", dir, "verify"]);
+        assert!(text.contains("0 findings"), "{case}: {text}");
+        if let Some(note) = note {
+            let notes = shell.json(&["--dir", dir, "verify"]);
+            assert!(notes.iter().any(|found| found["kind"] == note), "{case}: {notes:?}");
+        }
+    }
+}
+
+#[test]
+fn verify_finds_a_flipped_bit_and_says_where() {
+    let shell = Shell::new();
+    copy(&golden("plain").join("data"), shell.dir());
+    let name = manifest("plain")["partitions"].as_object().unwrap().keys().next().unwrap().clone();
+    let log = logs(&shell.dir().join(name)).remove(0);
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(&log, &bytes).unwrap();
+    let ended = shell.run(&["--json", "verify"], b"");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let findings = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let found: Vec<Value> = findings.filter(|found| found["kind"] == "corrupt").collect();
+    assert_eq!(found.len(), 1, "{ended:?}");
+    assert!(found[0]["path"].as_str().unwrap().ends_with(".log"), "{ended:?}");
+    assert_eq!(found[0]["position"], 0);
+    assert!(found[0]["message"].is_string() && found[0].get("offset").is_some());
+    let dumped = shell.run(&["dump", "--batches", &log], b"");
+    assert_eq!(dumped.code, 1);
+    assert!(dumped.stdout.contains("isvalid: false"));
+    let repair = shell.run(&["repair"], b"");
+    assert_eq!(repair.code, 1, "{repair:?}");
+    assert!(repair.stdout.contains("stays read-only"), "{repair:?}");
+    assert_eq!(std::fs::read(&log).unwrap(), bytes);
+}
+
+#[test]
+fn repair_tells_what_the_next_append_does_and_does_nothing() {
+    let shell = Shell::new();
+    copy(&golden("kill-torn").join("data"), shell.dir());
+    let verified = shell.run(&["verify"], b"");
+    assert_eq!(verified.code, 1);
+    assert!(verified.stdout.contains("torn-tail"), "{verified:?}");
+    let planned = shell.json(&["repair"]);
+    assert!(
+        planned.iter().any(|step| step["action"].as_str().unwrap().contains("cut it off")),
+        "{planned:?}"
+    );
+    let again = shell.ok(&["repair"]);
+    assert!(again.contains("a dry run"), "{again}");
+    assert_eq!(shell.json(&["repair"]), planned);
+}
