@@ -99,7 +99,7 @@ impl Case {
 }
 
 impl Contents {
-    fn parse(root: &Value) -> Contents {
+    pub fn parse(root: &Value) -> Contents {
         let partitions = root.get("partitions").and_then(Value::as_object);
         let groups = root.get("groups").and_then(Value::as_object);
         Contents {
