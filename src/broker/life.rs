@@ -9,8 +9,9 @@
 use super::background::WorkQueue;
 use super::registry::Registry;
 use super::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
+use super::steps::key_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{BackgroundWork, LifeGate, LogState, Trust};
+use crate::log::{BackgroundWork, LifeGate, Log, LogState, Trust};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering};
@@ -261,6 +262,10 @@ impl LifeGate for LifeKeeper {
 
     fn epoch_max(&self) -> i32 {
         self.epoch_max
+    }
+
+    fn record(&self, log: &Log) -> Result<()> {
+        LifeKeeper::record(self, vec![(key_of(log), log.state()?)], &[])
     }
 
     fn work(&self, work: BackgroundWork) {

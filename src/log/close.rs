@@ -109,6 +109,7 @@ impl Log {
             self.finish_repairs(upkeep)?;
             self.claim_names(upkeep)?;
         }
+        self.remove_doomed(upkeep)?;
         let last = self.segments.read().back().cloned();
         while let Some(segment) = self.unsealed_before(last.as_ref()) {
             let proofs = self.seal_files(upkeep, &segment)?;

@@ -59,6 +59,13 @@ pub(crate) trait LifeGate: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Records the state of a log, durably: called before files are removed from its front.
+    /// Otherwise nobody could tell, after a power cut, whether what is missing there was lost.
+    ///
+    /// # Errors
+    /// Those of the state file. Nothing is removed then.
+    fn record(&self, log: &Log) -> Result<()>;
+
     /// Takes note of background work, to be done by [`BackgroundWork::run`] on a thread of the
     /// broker, or by explicit steps where there is none. Called with no lock held; must not
     /// block. The same work may be announced again before it was done.

@@ -232,6 +232,10 @@ impl LifeGate for OpenGate {
         Ok(0)
     }
 
+    fn record(&self, _: &Log) -> Result<()> {
+        Ok(())
+    }
+
     fn work(&self, _: BackgroundWork) {}
 }
 

@@ -22,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Ordering};
 use crate::topic::TopicPartition;
+use std::collections::VecDeque;
 
 /// What lies under the lock of slow work.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) struct Upkeep {
     pub leader_epoch: Option<i32>,
     /// The last segment may be appended to.
     resumable: bool,
+    /// Segments that are not part of the log any more, and whose files are still to be removed.
+    pub doomed: VecDeque<Arc<Segment>>,
     pub closed: bool,
 }
 
@@ -53,6 +56,7 @@ impl Upkeep {
             folder: false,
             leader_epoch: None,
             resumable: false,
+            doomed: VecDeque::new(),
             closed: false,
         }
     }

@@ -6,6 +6,7 @@
 use super::Log;
 use super::active::FIRST_STEP_BYTES;
 use super::names::FileKind;
+use super::open::Upkeep;
 use super::segment::Segment;
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,23 +88,43 @@ impl Log {
             let writer = self.writer.lock();
             (writer.config.clone(), writer.refusal.is_some())
         };
-        if refused || self.count_expired(&config, now.wall_ms) == 0 {
+        let count = if refused { 0 } else { self.count_expired(&config, now.wall_ms) };
+        if count == 0 && upkeep.doomed.is_empty() {
             return Ok(unchanged(self));
         }
         self.enter_life(&mut upkeep)?;
-        let doomed = self.take_expired(&config, now.wall_ms)?;
-        let mut done = unchanged(self);
-        for segment in doomed {
-            done.bytes_deleted += segment.extent().size_bytes;
-            done.segments_deleted += 1;
-            self.remove_files(&segment)?;
+        if count > 0 {
+            let doomed = self.take_expired(&config, now.wall_ms)?;
+            upkeep.doomed.extend(doomed);
         }
-        self.env.counters.segments_deleted.add(done.segments_deleted as u64);
-        self.env.counters.bytes_deleted.add(done.bytes_deleted);
-        let mut writer = self.writer.lock();
-        writer.epochs.truncate_start(done.log_start_offset);
-        let epochs = writer.epochs.clone();
-        drop(writer);
+        let mut done = self.remove_doomed(&mut upkeep)?;
+        done.log_start_offset = self.borders.start.load();
+        Ok(done)
+    }
+
+    /// Removes the files of segments that are not part of the log any more, once the state file
+    /// knows that they are not.
+    pub(super) fn remove_doomed(&self, upkeep: &mut Upkeep) -> Result<Retained> {
+        let mut done = Retained::default();
+        if upkeep.doomed.is_empty() {
+            return Ok(done);
+        }
+        self.env.gate.record(self)?;
+        while let Some(segment) = upkeep.doomed.front() {
+            let size_bytes = segment.extent().size_bytes;
+            self.remove_files(segment)?;
+            upkeep.doomed.pop_front();
+            done.bytes_deleted += size_bytes;
+            done.segments_deleted += 1;
+            self.env.counters.segments_deleted.one();
+            self.env.counters.bytes_deleted.add(size_bytes);
+        }
+        let start = self.borders.start.load();
+        let epochs = {
+            let mut writer = self.writer.lock();
+            writer.epochs.truncate_start(start);
+            writer.epochs.clone()
+        };
         epochs.write(&*self.env.storage, &self.id.dir)?;
         Ok(done)
     }
@@ -133,8 +154,9 @@ impl Log {
         let count = self.count_expired(config, now_ms);
         if count == self.segments.read().len() {
             self.open_empty_segment(config, now_ms)?;
-            self.sync_alone()?;
         }
+        // The start must not lie behind the end of what is durable.
+        self.sync_alone()?;
         let mut segments = self.segments.write();
         let doomed: Vec<_> = segments.drain(..count).collect();
         if let Some(first) = segments.front() {

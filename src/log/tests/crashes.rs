@@ -39,6 +39,7 @@ fn bench_on(sim: &Sim, epoch: i64) -> Bench {
     bench.config.retention_ms = 1_000_000_000;
     bench.config.index_interval_bytes = 200;
     bench.gate.epoch.store(epoch, Ordering::SeqCst);
+    assert!(bench.gate.disk.set(sim.clone()).is_ok());
     bench
 }
 
@@ -93,6 +94,10 @@ fn live(sim: &Sim, seed: u64) -> Acks {
                 acks.starts.push((sim.steps(), log.log_end_offset().unwrap()));
                 let now = Now { wall_ms: START_MS + ms, ..Now::default() };
                 log.retention_step(now).unwrap();
+                for (step, state) in std::mem::take(&mut *bench.gate.recorded.lock()) {
+                    acks.durable.push((step, state.recovery_point));
+                    acks.states.push((step, state));
+                }
                 record(&mut acks, &log);
             }
         }

@@ -11,6 +11,7 @@ mod speed;
 
 use super::*;
 use crate::record::{RecordBatch, RecordInput};
+use crate::storage::sim::Sim;
 use crate::storage::{Fs, Heap, Storage};
 use crate::sync::AtomicI64;
 use crate::time::VirtualClock;
@@ -26,6 +27,9 @@ pub(super) struct TestGate {
     pub entered: AtomicI64,
     pub epoch: AtomicI64,
     pub refuse: AtomicBool,
+    /// What was recorded before a removal, and at which step of this disk.
+    pub recorded: Mutex<Vec<(u64, LogState)>>,
+    pub disk: OnceLock<Sim>,
     pub queue: Mutex<Vec<BackgroundWork>>,
 }
 
@@ -36,6 +40,15 @@ impl LifeGate for TestGate {
         }
         self.entered.fetch_add(1, Ordering::SeqCst);
         Ok(i32::try_from(self.epoch.load(Ordering::SeqCst)).unwrap())
+    }
+
+    fn record(&self, log: &Log) -> Result<()> {
+        if self.refuse.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::StorageFull, "refused by the test"));
+        }
+        let step = self.disk.get().map_or(0, Sim::steps);
+        self.recorded.lock().push((step, log.state()?));
+        Ok(())
     }
 
     fn work(&self, work: BackgroundWork) {

@@ -151,3 +151,23 @@ fn after_a_trim_only_the_first_segment_that_reaches_a_time_is_searched() {
     assert_eq!(log.offset_for_time(START_MS - 100, 6).unwrap(), None, "as Kafka answers");
     assert_eq!(log.offset_for_time(START_MS - 50, 6).unwrap().unwrap().0, 4);
 }
+
+#[test]
+fn nothing_is_removed_before_the_state_file_knows_the_start() {
+    Bench::both(|bench| {
+        let log = filled(bench, 100);
+        let names = bench.names();
+        bench.gate.refuse.store(true, Ordering::SeqCst);
+        let error = log.retention_step(at(START_MS + 1_000_000)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert!(names.iter().all(|name| bench.names().contains(name)), "all files are there");
+        assert_eq!(log.log_start_offset().unwrap(), 100);
+        bench.gate.refuse.store(false, Ordering::SeqCst);
+        let retained = log.retention_step(at(START_MS)).unwrap();
+        assert!(retained.segments_deleted > 1);
+        let (_, recorded) = bench.gate.recorded.lock().pop().unwrap();
+        assert_eq!((recorded.log_start_offset, recorded.recovery_point), (100, 100));
+        let logs = bench.names().iter().filter(|name| name.ends_with(".log")).count();
+        assert_eq!(logs, 1);
+    });
+}
