@@ -14,7 +14,7 @@ use super::derived::load_indexes;
 use super::finding::Finding;
 use super::names::{FileKind, file_name};
 use super::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
-use super::scan::{BatchCursor, Rules, SCAN_WINDOW_BYTES, WALK_WINDOW_BYTES};
+use super::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, SCAN_WINDOW_BYTES};
 use super::state::{LogState, SegmentState, Trust};
 use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
 use super::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
@@ -454,7 +454,7 @@ impl AttachedLog {
             let failed = |error| Error::io(error, "reading", &segment.path);
             let relative = super::summary::relative(offset, base).unwrap_or(0);
             let mut position = u64::from(indexes.offsets.lookup(relative));
-            let mut cursor = BatchCursor::new(&*file, size, WALK_WINDOW_BYTES);
+            let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
             while let Ok(header) = cursor.header_at(position).map_err(failed)? {
                 if header.last_offset() >= offset {
                     return Ok((at, position));
@@ -618,7 +618,7 @@ impl TimedSegment for Timed<'_> {
         let failed = |error| Error::io(error, "reading", path);
         let file = self.log.storage.open(path).map_err(failed)?;
         let mut cursor =
-            BatchCursor::new(&*file, self.segment.summary.size_bytes, WALK_WINDOW_BYTES);
+            BatchCursor::new(&*file, self.segment.summary.size_bytes, LOOKUP_WINDOW_BYTES);
         let mut at = position;
         while let Ok(header) = cursor.header_at(at).map_err(failed)? {
             let go_on = visit(&header, &mut |with| {

@@ -10,7 +10,7 @@ use super::checkpoint::read_file;
 use super::finding::{Finding, FindingKind};
 use super::names::{FileKind, file_name};
 use super::offset_index::{IndexFault, OffsetIndex};
-use super::scan::{BatchCursor, FoundBatch, WALK_WINDOW_BYTES};
+use super::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, WALK_WINDOW_BYTES};
 use super::state::{FileProof, SegmentState};
 use super::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
 use super::time_index::TimeIndex;
@@ -160,7 +160,7 @@ fn points_at_batches(
     };
     let failed = |error| Error::io(error, "reading", log_path);
     let file = storage.open(log_path).map_err(failed)?;
-    let mut cursor = BatchCursor::new(&*file, segment.size_bytes, WALK_WINDOW_BYTES);
+    let mut cursor = BatchCursor::new(&*file, segment.size_bytes, LOOKUP_WINDOW_BYTES);
     for entry in [first, last] {
         let header = cursor.header_at(u64::from(entry.position)).map_err(failed)?;
         let fits = header.is_ok_and(|header| {

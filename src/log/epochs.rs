@@ -55,13 +55,19 @@ impl EpochChain {
 
     /// Takes note that `epoch` writes from `offset` on. An epoch under which nothing was written
     /// is replaced, and a lower epoch than the newest changes nothing. Returns whether it did.
+    #[inline]
     pub fn assign(&mut self, epoch: i32, offset: i64) -> bool {
-        if epoch < 0 || offset < 0 || self.latest().is_some_and(|latest| epoch <= latest) {
-            return false;
+        let news = epoch > self.latest().unwrap_or(-1) && offset >= 0;
+        if news {
+            self.begin(epoch, offset);
         }
+        news
+    }
+
+    #[cold]
+    fn begin(&mut self, epoch: i32, offset: i64) {
         self.truncate_end(offset);
         self.starts.push(EpochStart { epoch, start_offset: offset });
-        true
     }
 
     /// Forgets what lies at or above a new log end.

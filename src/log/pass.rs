@@ -32,8 +32,8 @@ pub(super) struct Pass<'a> {
     pub rules: Rules,
     pub transactions: TransactionTracker,
     pub epochs: EpochChain,
-    /// Epochs as the state has them, for offsets below the second value.
-    pub recorded_epochs: Option<(EpochChain, i64)>,
+    /// What is recorded of epochs, for segments of our own.
+    pub recorded_epochs: EpochChain,
     pub segments: Vec<OpenedSegment>,
     pub last_batch: Option<LastBatch>,
     pub recovery_point: i64,
@@ -71,7 +71,7 @@ impl<'a> Pass<'a> {
             rules: Rules::foreign(0, 0, true),
             transactions: TransactionTracker::default(),
             epochs: EpochChain::default(),
-            recorded_epochs: None,
+            recorded_epochs: EpochChain::default(),
             segments: Vec::new(),
             last_batch: None,
             recovery_point: 0,
@@ -176,10 +176,9 @@ impl<'a> Pass<'a> {
 
     /// Whether the state knows that another epoch wrote this batch's offset (rule R3).
     fn unrecorded_epoch(&self, batch: &FoundBatch) -> Option<Invalid> {
-        let (recorded, upto) = self.recorded_epochs.as_ref()?;
         let header = &batch.header;
-        let expected = recorded.epoch_of(header.base_offset)?;
-        (header.base_offset < *upto && header.leader_epoch != expected).then_some(Invalid::Epoch {
+        let expected = self.recorded_epochs.epoch_of(header.base_offset)?;
+        (self.rules.exact && header.leader_epoch != expected).then_some(Invalid::Epoch {
             found: header.leader_epoch,
             lowest: expected,
             highest: expected,

@@ -16,8 +16,8 @@ use std::hint::black_box;
 impl Log {
     /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
     /// least one if there is one below the end that `isolation` sees. Moves the cursor behind
-    /// them. An empty chunk means the end, or only that a later call goes on in the next segment
-    /// when the cursor's offset is below the end.
+    /// them. An empty chunk means the end: the cursor is there, also where compaction left no
+    /// batch before it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path
@@ -52,8 +52,10 @@ impl Log {
             match self.next_place(&place, cursor.offset)? {
                 Some(next) => place = next,
                 None => {
-                    cursor.place = Some(place);
-                    return Ok(Chunk::empty(cursor.offset));
+                    // Everything below the end was published before the end was: compaction left
+                    // no batch from here to there, and there is none to wait for.
+                    *cursor = Cursor::new(upto);
+                    return Ok(Chunk::empty(upto));
                 }
             }
         }

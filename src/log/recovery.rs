@@ -6,12 +6,12 @@
 //! caller then reads the partition as a foreign one.
 
 use super::derived::{proven_aborted, walk_markers};
-use super::epochs::EpochChain;
+use super::epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use super::finding::{Finding, FindingKind};
 use super::folder::{Folder, FolderFile};
 use super::opening::{OpenOptions, OpenedPartition, OpenedSegment};
 use super::pass::{Begin, Pass, SegmentEnd};
-use super::scan::{BatchCursor, Rules, Stop, WALK_WINDOW_BYTES};
+use super::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, Stop};
 use super::state::{LastBatch, LogState, SegmentState, Trust};
 use super::transactions::{AbortedTransaction, TransactionTracker};
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ pub(super) fn open(
     }
     let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
     pass.epochs = EpochChain::from_starts(&state.epochs);
-    pass.recorded_epochs = Some((pass.epochs.clone(), state.log_end_offset));
+    pass.recorded_epochs = recorded_epochs(&mut pass, trust);
     pass.recovery_point = state.recovery_point;
     if border_holds {
         pass.transactions = TransactionTracker::resume(&state.open_transactions);
@@ -88,7 +88,8 @@ pub(super) fn open(
         next_offset: plan.expected,
         exact: true,
         epoch: 0,
-        epoch_max: options.epoch_max,
+        // A partition that another program wrote to may have higher epochs than our lives.
+        epoch_max: options.epoch_max.max(pass.recorded_epochs.latest().unwrap_or(0)),
         crc: trust != Trust::SameBoot || options.beside_owner,
     };
     if !border_holds {
@@ -104,6 +105,28 @@ pub(super) fn open(
             last.state.by_us && last.state.next_offset == opened.log_end_offset
         });
     Ok(Ok(opened))
+}
+
+/// Which epoch wrote which offsets (rule R3). Each life writes the partition's own file, durably,
+/// before its first batch, so that file is the last word where it can be read; the state lags
+/// behind it by one flush.
+fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> EpochChain {
+    if trust == Trust::Clean {
+        return pass.epochs.clone();
+    }
+    let folder = &pass.folder.path;
+    let found = EpochChain::read(pass.storage, folder).unwrap_or_else(|error| {
+        pass.findings.push(Finding {
+            kind: FindingKind::DerivedFile,
+            message: format!("it is ignored: {}", error.message()),
+            ..contradiction(&folder.join(LEADER_EPOCH_CHECKPOINT), String::new())
+        });
+        EpochChain::default()
+    });
+    if found.latest() < pass.epochs.latest() {
+        return pass.epochs.clone();
+    }
+    found
 }
 
 /// Finds each recorded segment's file, and what has to be read.
@@ -175,7 +198,7 @@ fn check_last_batch(
     };
     let failed = |error| Error::io(error, "reading", &file.path);
     let open = storage.open(&file.path).map_err(failed)?;
-    let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
+    let mut cursor = BatchCursor::new(&*open, file.len, LOOKUP_WINDOW_BYTES);
     cursor.zeros_max_bytes = 0;
     let rules = Rules::foreign(last.segment, last.base_offset, true);
     let fits = cursor.batch_at(last.position, &rules).map_err(failed)?.is_ok_and(|batch| {

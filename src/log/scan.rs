@@ -16,8 +16,10 @@ use crate::storage::planted::{Planted, planted};
 /// How much is read at once where every byte is looked at: large enough that the calls vanish
 /// beside the CRC, small enough to stay in the second-level cache.
 pub(crate) const SCAN_WINDOW_BYTES: usize = 256 * 1024;
-/// How much is read at once where only headers are looked at.
-pub(crate) const WALK_WINDOW_BYTES: usize = 16 * 1024;
+/// How much is read at once where only headers are looked at, one after the other.
+pub(crate) const WALK_WINDOW_BYTES: usize = 64 * 1024;
+/// How much is read at once to find one batch from an index entry: twice the default interval.
+pub(crate) const LOOKUP_WINDOW_BYTES: usize = 8 * 1024;
 /// Where the bytes that the CRC covers begin.
 const CRC_FROM: u64 = 21;
 /// The largest control batch that is looked into; Kafka's have 78 bytes.
@@ -123,6 +125,7 @@ impl Rules {
     }
 
     /// Checks what a header says against what comes before it.
+    #[inline]
     fn check(&self, header: &BatchHeader) -> Result<(), Invalid> {
         let (found, expected) = (header.base_offset, self.next_offset);
         let follows = if self.exact { found == expected } else { found >= expected };
@@ -195,7 +198,34 @@ impl<'f> BatchCursor<'f> {
     ///
     /// # Errors
     /// Only those of the operating system.
+    #[inline]
     pub fn batch_at(
+        &mut self,
+        position: u64,
+        rules: &Rules,
+    ) -> io::Result<Result<FoundBatch, Stop>> {
+        match self.batch_in_window(position, rules) {
+            Some(found) => Ok(Ok(found)),
+            None => self.look_closely(position, rules),
+        }
+    }
+
+    /// The usual case: a valid batch of records that lies in the window as a whole. `None` is no
+    /// answer.
+    #[inline]
+    fn batch_in_window(&self, position: u64, rules: &Rules) -> Option<FoundBatch> {
+        let skip = usize::try_from(position.checked_sub(self.window_at)?).ok()?;
+        let bytes = self.window.get(skip..).filter(|bytes| bytes.len() >= BATCH_OVERHEAD)?;
+        let header = BatchHeader::parse(bytes).ok()?;
+        let batch = bytes.get(..header.size())?;
+        let fits = !header.is_control()
+            && rules.check(&header).is_ok()
+            && (!rules.crc || crc32c(batch.get(CRC_FROM as usize..)?) == header.crc);
+        fits.then_some(FoundBatch { header, position, marker: None })
+    }
+
+    #[cold]
+    fn look_closely(
         &mut self,
         position: u64,
         rules: &Rules,

@@ -103,9 +103,9 @@ impl SegmentSummary {
     }
 
     /// Takes note of the next batch.
+    #[inline]
     pub fn observe(&mut self, batch: &FoundBatch, transactions: &mut TransactionTracker) {
         let header = &batch.header;
-        let relative = relative(header.last_offset(), self.base_offset);
         if self.size_bytes == 0 {
             self.first_timestamp = header.max_timestamp;
         }
@@ -114,18 +114,11 @@ impl SegmentSummary {
             self.max_timestamp_offset = header.last_offset();
         }
         if batch.position - self.last_entry_position > self.interval_bytes {
-            self.last_entry_position = batch.position;
-            // A position that does not fit is found by walking from the last one that does.
-            if let (Some(relative), Ok(position)) = (relative, i32::try_from(batch.position)) {
-                self.indexes.offsets.push(relative, position.unsigned_abs());
-                self.push_time();
-                if self.indexes.offsets.thin(INDEX_ENTRIES_MAX) {
-                    self.interval_bytes = self.interval_bytes.saturating_mul(2).max(1);
-                }
-                self.indexes.times.thin(INDEX_ENTRIES_MAX);
-            }
+            self.push_entry(batch);
         }
-        self.aborted.extend(transactions.observe(header, batch.marker));
+        if let Some(row) = transactions.observe(header, batch.marker) {
+            self.aborted.push(row);
+        }
         self.last_batch = Some(LastBatch {
             segment: self.base_offset,
             position: batch.position,
@@ -152,6 +145,20 @@ impl SegmentSummary {
     pub fn finish(&mut self) {
         if self.size_bytes > 0 {
             self.push_time();
+        }
+    }
+
+    fn push_entry(&mut self, batch: &FoundBatch) {
+        self.last_entry_position = batch.position;
+        let relative = relative(batch.header.last_offset(), self.base_offset);
+        // A position that does not fit is found by walking from the last one that does.
+        if let (Some(relative), Ok(position)) = (relative, i32::try_from(batch.position)) {
+            self.indexes.offsets.push(relative, position.unsigned_abs());
+            self.push_time();
+            if self.indexes.offsets.thin(INDEX_ENTRIES_MAX) {
+                self.interval_bytes = self.interval_bytes.saturating_mul(2).max(1);
+            }
+            self.indexes.times.thin(INDEX_ENTRIES_MAX);
         }
     }
 

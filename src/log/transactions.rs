@@ -52,6 +52,7 @@ impl TransactionTracker {
 
     /// Takes note of the next batch. `marker` is the control record's kind, if the batch is a
     /// control batch that has one. Returns the transaction that the batch aborts.
+    #[inline]
     pub fn observe(
         &mut self,
         header: &BatchHeader,
@@ -60,6 +61,14 @@ impl TransactionTracker {
         if !header.has_producer_id() {
             return None;
         }
+        self.observe_producer(header, marker)
+    }
+
+    fn observe_producer(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<ControlType>,
+    ) -> Option<AbortedTransaction> {
         self.seen |= header.is_transactional();
         if !header.is_control() {
             if header.is_transactional() {

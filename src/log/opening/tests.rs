@@ -237,6 +237,23 @@ fn an_epoch_other_than_the_recorded_one_ends_the_log() {
 }
 
 #[test]
+fn the_epochs_that_a_life_wrote_before_its_first_batch_count_more_than_the_state() {
+    let (shelf, mut state) = shelf();
+    state.recovery_point = 20;
+    shelf.put("leader-epoch-checkpoint", b"0\n2\n0 0\n12 25\n");
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 25, "batches of a life before, which were lost once");
+    let batches: Vec<u8> =
+        (25..30).flat_map(|offset| batch_at(offset, b"v", 1, &Stamp::plain(offset, 12))).collect();
+    shelf.put_log(20, &[run(20..25, LEN), batches].concat());
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 30, "also above the epochs of this directory's lives");
+    shelf.put("leader-epoch-checkpoint", b"garbage");
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, kinds(&opened)), (25, vec![DerivedFile, TornTail]));
+}
+
+#[test]
 fn retention_may_have_removed_the_first_segments_since_the_state_was_written() {
     for trust in [Trust::SameBoot, Trust::OtherBoot] {
         let (shelf, state) = shelf();

@@ -161,3 +161,28 @@ fn a_closed_life_without_an_append_leaves_a_cut_tail_behind_a_kill() {
         assert_eq!(bench.open(closed, Trust::Clean).log_end_offset().unwrap(), 1);
     });
 }
+
+#[test]
+fn reading_ends_where_compaction_left_no_batch_before_the_end() {
+    Bench::both(|bench| {
+        let log = bench.new_log();
+        for _ in 0..3 {
+            bench.append(&log, b"v");
+        }
+        log.close().unwrap();
+        let last = bench.identity().dir.join("00000000000000000010.log");
+        bench.storage.create_cold(&last).unwrap();
+        let log = bench.open(LogState::default(), Trust::Foreign);
+        assert_eq!(log.log_end_offset().unwrap(), 10);
+        let mut cursor = Cursor::new(0);
+        let first = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
+        assert_eq!(first.next_offset(), 3);
+        let rest = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
+        assert!(rest.is_empty());
+        assert_eq!((rest.next_offset(), cursor.offset()), (10, 10));
+        bench.gate.epoch.store(1, Ordering::SeqCst);
+        assert_eq!(bench.append(&log, b"on").base_offset, 10);
+        let more = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
+        assert_eq!((more.is_empty(), more.next_offset()), (false, 11));
+    });
+}
