@@ -94,11 +94,6 @@ impl AttachedLog {
         AttachedLog { storage, folder, partition, start, seen: Mutex::new(None) }
     }
 
-    /// The topic and the partition.
-    pub fn partition(&self) -> &TopicPartition {
-        &self.partition
-    }
-
     /// The first offset that can be read.
     ///
     /// # Errors
@@ -116,14 +111,6 @@ impl AttachedLog {
     /// [`ErrorKind::Io`].
     pub fn log_end_offset(&self) -> Result<i64> {
         self.end_for(IsolationLevel::ReadUncommitted)
-    }
-
-    /// As [`AttachedLog::log_end_offset`]: there is one replica.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`].
-    pub fn high_watermark(&self) -> Result<i64> {
-        self.log_end_offset()
     }
 
     /// The border that read_committed readers stop at.

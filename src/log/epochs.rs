@@ -14,9 +14,10 @@ use std::path::Path;
 
 use super::checkpoint;
 use super::state::EpochStart;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+#[cfg(any(test, fuzzing))]
+use crate::error::{Error, ErrorKind};
 use crate::storage::Storage;
-use crate::storage::planted::{Planted, planted};
 
 /// The file's name, inside a partition's folder.
 pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
@@ -90,6 +91,7 @@ impl EpochChain {
     ///
     /// # Errors
     /// [`ErrorKind::UnsupportedFormat`] or [`ErrorKind::CorruptRecord`].
+    #[cfg(any(test, fuzzing))]
     pub fn parse(text: &str) -> Result<EpochChain> {
         let rows = checkpoint::parse_rows(text, |[epoch, offset]: [&str; 2]| {
             Some(EpochStart { epoch: epoch.parse().ok()?, start_offset: offset.parse().ok()? })
@@ -117,36 +119,14 @@ impl EpochChain {
         text
     }
 
-    /// Reads the file of a partition's folder; a missing or an empty one is an empty chain.
-    ///
-    /// # Errors
-    /// As [`EpochChain::parse`], or [`ErrorKind::Io`].
-    pub fn read(storage: &dyn Storage, folder: &Path) -> Result<EpochChain> {
-        let path = folder.join(LEADER_EPOCH_CHECKPOINT);
-        match checkpoint::read_text(storage, &path)? {
-            None => Ok(EpochChain::default()),
-            Some(text) => EpochChain::parse(&text).map_err(|error| error.path(path)),
-        }
-    }
-
     /// Replaces the file of a partition's folder, durably.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] or [`ErrorKind::StorageFull`].
+    /// `Io` or `StorageFull`.
     pub fn write(&self, storage: &dyn Storage, folder: &Path) -> Result<()> {
         let path = folder.join(LEADER_EPOCH_CHECKPOINT);
         checkpoint::replace_file(storage, &path, self.to_text().as_bytes())
     }
-}
-
-/// The epoch of the next life: one above the counter that was synced before it was used.
-///
-/// `surviving` is the highest epoch that recovery found in a batch. It must not count: a power
-/// cut may have lost every batch of the last life, and a second use of its epoch would let those
-/// that come back later pass for new ones (rule R2).
-pub(crate) fn next_epoch(durable: Option<i32>, surviving: Option<i32>) -> i32 {
-    let last = if planted(Planted::EpochFromPrefix) { surviving } else { durable.max(surviving) };
-    last.map_or(0, |epoch| epoch.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -193,13 +173,5 @@ mod tests {
         for bad in ["0\n2\n2 0\n0 17\n", "0\n2\n0 17\n2 17\n", "0\n1\n0 -1\n", "0\n1\n-1 0\n"] {
             assert_eq!(EpochChain::parse(bad).unwrap_err().kind(), ErrorKind::CorruptRecord);
         }
-    }
-
-    #[test]
-    fn the_next_life_never_takes_an_epoch_twice() {
-        assert_eq!(next_epoch(None, None), 0);
-        assert_eq!(next_epoch(Some(0), None), 1);
-        assert_eq!(next_epoch(Some(7), Some(3)), 8);
-        assert_eq!(next_epoch(None, Some(4)), 5, "above the epochs of an adopted directory");
     }
 }

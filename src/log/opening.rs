@@ -145,6 +145,7 @@ impl OpenedPartition {
     }
 
     /// The border that read_committed readers stop at.
+    #[cfg(any(test, fuzzing))]
     pub fn last_stable_offset(&self) -> i64 {
         self.transactions.last_stable_offset(self.log_start_offset, self.log_end_offset)
     }

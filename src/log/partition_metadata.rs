@@ -85,6 +85,7 @@ impl MetaProperties {
     /// # Errors
     /// [`ErrorKind::UnsupportedFormat`] for a version other than 1, [`ErrorKind::CorruptRecord`]
     /// if cluster or node is missing or cannot be read.
+    #[cfg(any(test, fuzzing))]
     pub fn parse(text: &str) -> Result<MetaProperties> {
         let field = |name: &str| {
             text.lines().filter_map(parse_property).find_map(|(k, v)| (k == name).then_some(v))
@@ -109,18 +110,6 @@ impl MetaProperties {
         })
     }
 
-    /// Reads the file of a log directory; `None` if there is none.
-    ///
-    /// # Errors
-    /// As [`MetaProperties::parse`], or [`ErrorKind::Io`].
-    pub fn read(storage: &dyn Storage, dir: &Path) -> Result<Option<MetaProperties>> {
-        let path = dir.join(META_PROPERTIES);
-        let Some(text) = checkpoint::read_text(storage, &path)? else {
-            return Ok(None);
-        };
-        MetaProperties::parse(&text).map(Some).map_err(|error| error.path(path))
-    }
-
     /// The text of the file.
     pub fn to_text(&self) -> String {
         let mut text = format!(
@@ -138,6 +127,7 @@ impl MetaProperties {
 /// Key and value of one line of a Java properties file; `None` for comments and empty lines.
 ///
 /// Values that continue on the next line are not joined: no value in this file needs it.
+#[cfg(any(test, fuzzing))]
 fn parse_property(line: &str) -> Option<(String, String)> {
     let line = line.trim_start();
     if line.is_empty() || line.starts_with(['#', '!']) {

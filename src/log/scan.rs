@@ -189,11 +189,6 @@ impl<'f> BatchCursor<'f> {
         }
     }
 
-    /// Where reading stops.
-    pub fn end(&self) -> u64 {
-        self.end
-    }
-
     /// The batch at `position`, if it is valid by `rules`.
     ///
     /// # Errors

@@ -35,13 +35,13 @@ impl Expected {
             tidy_events(side, ignore_empty, ignore_all);
         }
         let doing = step.get("do").and_then(Value::as_str).unwrap_or_default();
-        if SENT_ENDS_AT.contains(&doing) {
-            if let Some(actor) = step.get("by").and_then(Value::as_str) {
-                let recorded = self.recorded.remove(actor).unwrap_or_default();
-                let seen = self.seen.remove(actor).unwrap_or_default();
-                if recorded != seen {
-                    return Err(difference(&Value::from(recorded), &Value::from(seen)));
-                }
+        if SENT_ENDS_AT.contains(&doing)
+            && let Some(actor) = step.get("by").and_then(Value::as_str)
+        {
+            let recorded = self.recorded.remove(actor).unwrap_or_default();
+            let seen = self.seen.remove(actor).unwrap_or_default();
+            if recorded != seen {
+                return Err(difference(&Value::from(recorded), &Value::from(seen)));
             }
         }
         if recorded == seen {

@@ -81,10 +81,10 @@ pub(super) fn show_record(
 pub(super) fn show_error(error: &Error) -> Value {
     let mut out = Map::new();
     out.insert("error".into(), json!(error.kafka_name()));
-    if matches!(error.kafka_name(), "KafkaException" | "RetriableCommitFailedException") {
-        if let Some(cause) = innermost(error) {
-            out.insert("cause".into(), json!(cause));
-        }
+    if matches!(error.kafka_name(), "KafkaException" | "RetriableCommitFailedException")
+        && let Some(cause) = innermost(error)
+    {
+        out.insert("cause".into(), json!(cause));
     }
     let about_offsets =
         matches!(error.kind(), ErrorKind::NoOffsetForPartition | ErrorKind::OffsetOutOfRange);

@@ -44,10 +44,10 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scenario: &Scenario, node: &NodeProperties) -> Result<World> {
         let mut clock = VirtualClock::stepping();
-        if let Some(newest) = scenario.newest_timestamp {
-            if newest > clock.now().wall_ms {
-                clock = clock.starting_at(newest);
-            }
+        if let Some(newest) = scenario.newest_timestamp
+            && newest > clock.now().wall_ms
+        {
+            clock = clock.starting_at(newest);
         }
         let mut pairs: Vec<(String, String)> = node.pairs().to_vec();
         pairs.retain(|(key, _)| !scenario.broker.contains_key(key));
