@@ -1,5 +1,6 @@
 //! The command line end to end: the real program, its text, its `--json`, its exit codes, beside a
 //! running owner, and the demo with its kill.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "cli/shell.rs"]
 mod shell;

@@ -9,6 +9,7 @@
 //! - It writes neither log append time nor a delete horizon, and gives a record without sequence
 //!   the sequence -1 plus its offset delta.
 //! - It does not look for bytes behind the last record.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;

@@ -4,6 +4,7 @@
 //! levels, the three borders, aborted ranges, lookups by time, committed offsets. Killed and damaged
 //! ones must give the records from before the damage, or what Kafka itself recovered, or a clear
 //! refusal with a prefix; never other records, and never silence about a loss.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;
 

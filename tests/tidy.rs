@@ -1,5 +1,6 @@
 //! The rules of the source tree that a machine can check: layering, ASCII, lengths, module heads,
 //! where `unsafe` and clocks may stand, and that documents keep up with the code.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -37,12 +37,15 @@ pub struct Partition {
     pub last_stable_offset: i64,
     pub uncommitted: Records,
     pub committed: Committed,
-    pub offsets_for_times: Option<Vec<(i64, Option<i64>, Option<i64>)>>,
+    pub offsets_for_times: Option<Vec<AskedTime>>,
     pub max_timestamp: Option<(i64, i64)>,
     /// How many batches share the largest timestamp; with several, Kafka's choice is no promise.
     pub batches_at_max: usize,
     pub aborted: Vec<(i64, i64, i64, i64)>,
 }
+
+/// The asked time, then offset and timestamp of what was found.
+pub type AskedTime = (i64, Option<i64>, Option<i64>);
 
 /// A record in the manifest's form.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,6 +5,7 @@ pub mod manifest;
 
 use std::path::{Path, PathBuf};
 
+#[allow(dead_code)] // Not every suite looks for folders.
 /// The folders named by an environment variable, separated by `:`, after the repository's own.
 pub fn folders(own: &str, variable: &str) -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(own);
