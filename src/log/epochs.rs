@@ -14,9 +14,7 @@ use std::path::Path;
 
 use super::checkpoint;
 use super::state::EpochStart;
-use crate::error::Result;
-#[cfg(any(test, fuzzing))]
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// The file's name, inside a partition's folder.
@@ -91,7 +89,6 @@ impl EpochChain {
     ///
     /// # Errors
     /// [`ErrorKind::UnsupportedFormat`] or [`ErrorKind::CorruptRecord`].
-    #[cfg(any(test, fuzzing))]
     pub fn parse(text: &str) -> Result<EpochChain> {
         let rows = checkpoint::parse_rows(text, |[epoch, offset]: [&str; 2]| {
             Some(EpochStart { epoch: epoch.parse().ok()?, start_offset: offset.parse().ok()? })
@@ -117,6 +114,18 @@ impl EpochChain {
             text.push_str(&format!("{} {}\n", start.epoch, start.start_offset));
         }
         text
+    }
+
+    /// Reads the file of a partition's folder; a missing or an empty one is an empty chain.
+    ///
+    /// # Errors
+    /// As [`EpochChain::parse`], or [`ErrorKind::Io`].
+    pub fn read(storage: &dyn Storage, folder: &Path) -> Result<EpochChain> {
+        let path = folder.join(LEADER_EPOCH_CHECKPOINT);
+        match checkpoint::read_text(storage, &path)? {
+            None => Ok(EpochChain::default()),
+            Some(text) => EpochChain::parse(&text).map_err(|error| error.path(path)),
+        }
     }
 
     /// Replaces the file of a partition's folder, durably.
