@@ -151,8 +151,7 @@ fn bare_batch(out: &mut [u8], offset: i64, value: &[u8]) -> usize {
     out[n..n + value.len()].copy_from_slice(value);
     out[n + value.len()] = 0;
     out[21..n].copy_from_slice(&head[21..n]);
-    let crc =
-        crc_fast::crc32_iscsi(&out[21..size]);
+    let crc = crc_fast::crc32_iscsi(&out[21..size]);
     head[17..21].copy_from_slice(&crc.to_be_bytes());
     out[..21].copy_from_slice(&head[..21]);
     size

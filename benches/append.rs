@@ -1,0 +1,102 @@
+//! Appending, unsynced, through the whole public API: one record a call and batches of 100, on
+//! fresh pages and on pages that the broker prepared before, held against a bare mapped log.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod limits;
+mod workload;
+
+use criterion::{Criterion, Throughput};
+use limits::{held_against, per_unit};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use workload::{SIZES, TOPIC};
+
+/// Payload of one burst on prepared pages. The broker prepares at least this much ahead once
+/// steps have grown to their full size.
+const BURST_BYTES: usize = 4 << 20;
+
+type Append = fn(&topiclite::Producer, &[u8], usize);
+
+/// A round in a new topic, which is deleted afterwards.
+fn round(dir: &tempfile::TempDir, append: Append, value: &[u8], records: usize) -> f64 {
+    let broker = workload::open(dir);
+    workload::create(&broker, 1);
+    let producer = workload::producer(&broker);
+    let time = per_unit(records, || append(&producer, black_box(value), records));
+    broker.admin().delete_topic(TOPIC).unwrap();
+    broker.close().unwrap();
+    time
+}
+
+fn fresh_pages() {
+    for (size, name) in SIZES {
+        let (dir, value) = (workload::folder(), workload::payload(size));
+        let records = workload::records_a_round(size);
+        let floor = || limits::floor_on_fresh_pages(dir.path(), &value, records);
+        let what = format!("append, one a call, {name}, fresh pages / floor");
+        held_against(&what, 1.5, || round(&dir, workload::append, &value, records), floor);
+        let what = format!("append, one a call, {name} / crossbeam channel in memory");
+        let channel = || limits::channel(&value, records);
+        held_against(&what, 1.0, || round(&dir, workload::append, &value, records), channel);
+        let what = format!("append, batches of 100, {name}, fresh pages / floor");
+        held_against(&what, 1.0, || round(&dir, workload::append_batches, &value, records), floor);
+    }
+}
+
+/// Bursts into what was prepared: between two of them the preparer catches up.
+fn prepared_pages() {
+    for (size, name) in SIZES {
+        let (dir, value) = (workload::folder(), workload::payload(size));
+        let broker = workload::open(&dir);
+        workload::create(&broker, 1);
+        let producer = workload::producer(&broker);
+        let burst = BURST_BYTES / size;
+        workload::append(&producer, &value, (64 << 20) / size);
+        let what = format!("append, one a call, {name}, prepared pages / format floor");
+        held_against(
+            &what,
+            1.5,
+            || {
+                std::thread::sleep(Duration::from_millis(150));
+                per_unit(burst, || workload::append(&producer, black_box(&value), burst))
+            },
+            || limits::format_floor_on_touched_pages(&value, burst),
+        );
+        broker.close().unwrap();
+    }
+}
+
+/// Absolute figures, with criterion's spread.
+fn absolute(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append");
+    for (size, name) in SIZES {
+        let (dir, value) = (workload::folder(), workload::payload(size));
+        let broker = workload::open(&dir);
+        workload::create(&broker, 1);
+        let producer = workload::producer(&broker);
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let start = Instant::now();
+                workload::append(&producer, &value, count as usize);
+                start.elapsed()
+            });
+        });
+        broker.close().unwrap();
+    }
+    group.finish();
+}
+
+fn main() {
+    if !workload::is_asked_for() {
+        return;
+    }
+    fresh_pages();
+    prepared_pages();
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+        .configure_from_args();
+    absolute(&mut criterion);
+}

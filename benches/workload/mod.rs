@@ -1,0 +1,120 @@
+//! What the benches share: brokers in folders of their own, payloads, topics filled and read back.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+use topiclite::{
+    Broker, BrokerConfig, BrokerOptions, IsolationLevel, OffsetSpec, Producer, ProducerConfig,
+    ProducerRecord, ReadFrom, Reader, TopicConfig,
+};
+
+/// The topic that the benches use.
+pub const TOPIC: &str = "work";
+
+/// Payload sizes, each with its name.
+pub const SIZES: [(usize, &str); 2] = [(100, "100 B"), (1024, "1 KiB")];
+
+/// Bytes of payload a round.
+pub const ROUND_BYTES: usize = 48 << 20;
+
+/// Whether `cargo bench` runs this, and not a test run that only wants to see it build.
+pub fn is_asked_for() -> bool {
+    let asked = std::env::args().any(|arg| arg == "--bench");
+    if asked {
+        println!("machine | {}", super::limits::machine());
+    }
+    asked
+}
+
+/// A folder on the disk under test: the one of `TMPDIR`.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A broker that syncs when it is asked to, so that unsynced work is measured as such.
+pub fn options() -> BrokerOptions {
+    BrokerOptions::new().config(BrokerConfig::default().log_flush_interval_ms(3_600_000))
+}
+
+pub fn open(dir: &TempDir) -> Broker {
+    options().open(dir.path().join("broker")).unwrap()
+}
+
+pub fn create(broker: &Broker, partitions: i32) {
+    broker.admin().create_topic(TOPIC, partitions, TopicConfig::default()).unwrap();
+}
+
+pub fn producer(broker: &Broker) -> Producer {
+    broker.producer(ProducerConfig::default()).unwrap()
+}
+
+/// Bytes that no codec and no checksum finds easy.
+pub fn payload(size: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    (0..size)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
+pub fn records_a_round(size: usize) -> usize {
+    ROUND_BYTES / size
+}
+
+/// One record a call, each waited for.
+pub fn append(producer: &Producer, value: &[u8], records: usize) {
+    for n in 0..records as u64 {
+        let key = n.to_be_bytes();
+        let record = ProducerRecord::new(TOPIC).key(&key).value(value).partition(0);
+        producer.send(record).unwrap().wait().unwrap();
+    }
+}
+
+/// Batches of 100.
+pub fn append_batches(producer: &Producer, value: &[u8], records: usize) {
+    let keys: Vec<[u8; 8]> = (0..100u64).map(u64::to_be_bytes).collect();
+    for _ in 0..records / 100 {
+        let batch =
+            keys.iter().map(|k| ProducerRecord::new(TOPIC).key(k).value(value).partition(0));
+        for future in producer.send_all(batch).unwrap() {
+            future.wait().unwrap();
+        }
+    }
+}
+
+pub fn reader(broker: &Broker) -> Reader {
+    broker.reader(TOPIC, 0, ReadFrom::Beginning).unwrap().max_records(5_000)
+}
+
+/// Reads all records, checks their order and touches both ends of each value.
+pub fn consume(reader: &mut Reader, records: usize) {
+    let (mut next, mut sum) = (0i64, 0u64);
+    while next < records as i64 {
+        let polled = reader.read(Duration::from_secs(5)).unwrap();
+        assert!(!polled.is_empty(), "{next} of {records} records");
+        for record in &polled {
+            assert_eq!(record.offset(), next);
+            let value = record.value().unwrap();
+            sum += u64::from(value[0]) + u64::from(value[value.len() - 1]) + value.len() as u64;
+            next += 1;
+        }
+    }
+    std::hint::black_box(sum);
+}
+
+/// The end of a partition, for which its log has to be opened.
+pub fn end_offset(broker: &Broker, partition: i32) -> i64 {
+    let isolation = IsolationLevel::ReadUncommitted;
+    let listed = broker.admin().list_offsets(TOPIC, partition, OffsetSpec::Latest, isolation);
+    listed.unwrap().offset().unwrap()
+}
+
+/// The first segment of the topic's first partition.
+pub fn segment(dir: &TempDir) -> PathBuf {
+    dir.path().join("broker").join(format!("{TOPIC}-0")).join("00000000000000000000.log")
+}
