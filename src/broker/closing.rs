@@ -14,8 +14,8 @@ use crate::log::checkpoint::{
 use crate::log::partition_metadata::{META_PROPERTIES, MetaProperties};
 use crate::log::{LifeGate, Log, LogState};
 use crate::storage::Storage;
-use crate::sync::Arc;
 use crate::sync::thread::spawn_named;
+use crate::sync::{Arc, Ordering};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,18 +42,20 @@ impl Shared {
     /// [`ErrorKind::StorageFailed`](crate::ErrorKind::StorageFailed) of the first partition whose
     /// sync failed; the others are flushed all the same.
     pub fn flush(&self) -> Result<()> {
-        self.check_open()?;
+        let owner = self.owner()?;
+        // What a process that died appended is not known to be synced, wherever it is.
+        let sweep = owner.life.ended().is_unclean() && !self.swept.load(Ordering::Acquire);
         let mut outcome = Ok(());
         for topic in self.topics.all() {
-            for (_, partition) in topic.opened() {
-                let Ok(log) = partition.log() else { continue };
-                if let Err(error) = log.flush()
-                    && outcome.is_ok()
-                {
-                    outcome = Err(error);
+            for number in 0..topic.partition_count() {
+                if !sweep && !topic.is_opened(number) {
+                    continue;
                 }
+                let Ok(Partition::Live(log)) = topic.partition(number) else { continue };
+                outcome = outcome.and(log.flush());
             }
         }
+        self.swept.fetch_or(sweep && outcome.is_ok(), Ordering::AcqRel);
         outcome
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(super) opener: Arc<dyn Opener>,
     pub(super) adoption: OnceLock<AdoptionReport>,
     pub(super) closed: AtomicBool,
+    /// Everything that a process before this one appended is known to be durable.
+    pub(super) swept: AtomicBool,
     pub(super) groups: GroupState,
     pub(super) counters: BrokerCounters,
     clients: AtomicU64,
@@ -78,6 +80,7 @@ impl Shared {
             topics: TopicTable::default(),
             random: parts.random,
             closed: AtomicBool::new(false),
+            swept: AtomicBool::new(false),
             groups: GroupState::new(GroupConfig::default(), parts.settled),
             counters: BrokerCounters::default(),
             clients: AtomicU64::new(0),

@@ -24,6 +24,9 @@ mod deletion;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod golden_tests;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod group_tests;
 mod groups;
 mod handles;
 mod health;
