@@ -10,7 +10,7 @@ use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::LifeGate;
 use crate::sync::Arc;
-use crate::topic::{check_topic_name, is_internal, names_collide};
+use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
 
 impl Shared {
     /// Makes a topic. Its folders appear with the first records.
@@ -26,7 +26,7 @@ impl Shared {
         self.check_topic(new)?;
         let entry = TopicEntry {
             name: new.name.as_str().into(),
-            id: self.random.topic_id(),
+            id: self.fresh_id(owner),
             partitions: self.partitions_of(new),
             adopted: false,
             config: entries(&new.config),
@@ -77,6 +77,17 @@ impl Shared {
             return fault(ErrorKind::InvalidPartitions, why);
         }
         Ok(())
+    }
+
+    /// An id that no topic has or had, as far as anything here remembers: a seeded broker may
+    /// draw the ids of an earlier process again.
+    fn fresh_id(&self, owner: &Owner) -> TopicId {
+        loop {
+            let id = self.random.topic_id();
+            if !owner.registry.knows_id(id) && !owner.life.knows_topic(id) {
+                return id;
+            }
+        }
     }
 
     /// The name of another topic that equals this one where `.` and `_` are the same.

@@ -163,6 +163,11 @@ impl LifeKeeper {
         state.end(Vec::new(), mark)
     }
 
+    /// Whether anything is recorded of a topic's partitions.
+    pub fn knows_topic(&self, id: TopicId) -> bool {
+        self.state.lock().image.knows_topic(id)
+    }
+
     /// What is recorded of every partition.
     pub fn recorded(&self) -> BTreeMap<PartitionKey, Arc<LogState>> {
         self.state.lock().image.states()

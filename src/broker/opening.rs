@@ -47,10 +47,12 @@ impl BrokerInner {
         let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
         let verdict = evidence.ended(&state.image, &storage.boot_id());
         let (ended, foreign) = judge(&*storage, dir, verdict, &evidence)?;
+        // Another life of a seeded broker draws other numbers.
+        let lives = state.image.highest_epoch.saturating_add(1).unsigned_abs();
+        let random = Random::new(seed).skip(u64::from(lives));
         let life =
             LifeKeeper::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
         let life = Arc::new(life);
-        let random = Random::new(seed);
         let missing = match &foreign {
             Some(foreign) => {
                 foreign.take_over(&registry, &registry_found, &options.config, &random)

@@ -13,6 +13,14 @@ impl Random {
         Random(AtomicU64::new(seed))
     }
 
+    /// The sequence far behind this one, another one for each number of lives.
+    pub fn skip(self, lives: u64) -> Random {
+        // Any odd number whose multiples are far from those of the step.
+        const LIFE: u64 = 0xd134_2543_de82_ef95;
+        self.0.fetch_add(lives.wrapping_mul(LIFE), Ordering::Relaxed);
+        self
+    }
+
     /// The next number, any of 2^64.
     pub fn next(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;

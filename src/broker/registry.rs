@@ -138,6 +138,13 @@ impl Registry {
         self.0.lock().image.clone()
     }
 
+    /// Whether a topic has that id, or had it and its folders may still be there.
+    pub fn knows_id(&self, id: TopicId) -> bool {
+        let held = self.0.lock();
+        held.image.topics.values().any(|topic| topic.id == id)
+            || held.image.deleted.contains_key(&id)
+    }
+
     /// The pending deletions, and which of them have a live topic of the same name.
     pub fn deleted(&self) -> Vec<(DeletedTopic, bool)> {
         let held = self.0.lock();

@@ -404,7 +404,8 @@ impl StateImage {
         out.bytes()
     }
 
-    fn knows_topic(&self, id: TopicId) -> bool {
+    /// Whether there is an entry of any of its partitions.
+    pub fn knows_topic(&self, id: TopicId) -> bool {
         let all = (id, i32::MIN)..=(id, i32::MAX);
         self.partitions.range(all.clone()).next().is_some()
             || self.unread.range(all).next().is_some()
