@@ -22,6 +22,9 @@ impl Shared {
     /// As [`Shared::check_topic`], and those of the registry.
     pub fn create_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
+        if !is_internal(&new.name) {
+            self.settle_groups()?;
+        }
         let mut deletions = owner.changes.lock();
         self.check_topic(new)?;
         let entry = TopicEntry {

@@ -318,7 +318,9 @@ impl BrokerInner {
     /// Those of [`Shared::remove_topic`], and of storing what the groups forget.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.shared.remove_topic(name)?;
-        self.shared.groups_forget(name)
+        self.shared.groups_forget(name)?;
+        // Else the offsets of this topic could be those of the next one of its name.
+        self.shared.flush_offsets()
     }
 
     /// Closes the directory in good order.

@@ -72,6 +72,9 @@ pub(super) struct Journal {
     whole_len: u64,
     /// The file is missing, damaged, or ends in a torn frame: the next append replaces it.
     replace: bool,
+    /// Bytes and name were synced by this process. A process that was killed may have left a name
+    /// or a frame that only the page cache has.
+    confirmed: bool,
     file: Option<Arc<dyn File>>,
     /// A sync failed: what the disk holds is unknown until the directory is opened again.
     failed: Option<Error>,
@@ -97,6 +100,7 @@ impl Journal {
             len: 0,
             whole_len: 0,
             replace: true,
+            confirmed: false,
             file: None,
             failed: None,
         };
@@ -155,9 +159,9 @@ impl Journal {
             .rename(&temporary, &self.path)
             .map_err(|e| Error::io(e, "cannot rename the file", &temporary))?;
         self.file = None;
-        if let Some(parent) = self.path.parent() {
-            self.storage.sync_dir(parent).map_err(|e| self.fail(e))?;
-        }
+        // The new name needs a sync, whatever was confirmed before.
+        let confirmed = std::mem::replace(&mut self.confirmed, false);
+        self.confirm_name(!confirmed)?;
         self.generation = generation;
         self.next_sequence = 1;
         self.len = bytes.len() as u64;
@@ -198,8 +202,41 @@ impl Journal {
             return Err(Error::io(error, "cannot append", &self.path));
         }
         file.sync_data().map_err(|e| self.fail(e))?;
+        self.confirm_name(true)?;
         self.len += bytes.len() as u64;
         self.next_sequence = self.next_sequence.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Makes what was read durable, where a killed process may not have.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn confirm(&mut self) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if self.confirmed || self.next_sequence == 0 {
+            return Ok(());
+        }
+        let file = self.writable()?;
+        file.sync_data().map_err(|e| self.fail(e))?;
+        self.confirm_name(true)
+    }
+
+    /// Syncs the file's name; with `thorough` also the name of its directory, which a process
+    /// may have made just before it was killed.
+    fn confirm_name(&mut self, thorough: bool) -> Result<()> {
+        if self.confirmed {
+            return Ok(());
+        }
+        let directory = self.path.parent().map(Path::to_path_buf);
+        let above = directory.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+        for dir in directory.into_iter().chain(above.filter(|_| thorough)) {
+            let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir };
+            self.storage.sync_dir(&dir).map_err(|e| self.fail(e))?;
+        }
+        self.confirmed = true;
         Ok(())
     }
 

@@ -133,6 +133,14 @@ impl Registry {
         Ok(())
     }
 
+    /// Makes what was read durable, where a killed process may not have.
+    ///
+    /// # Errors
+    /// Those of [`Journal::confirm`].
+    pub fn confirm(&self) -> Result<()> {
+        self.0.lock().journal.confirm()
+    }
+
     /// What it says.
     pub fn image(&self) -> RegistryImage {
         self.0.lock().image.clone()

@@ -5,7 +5,7 @@
 //! No lock that an appender needs is held across a sync. A sync that fails is final: the pages it
 //! was to write may be gone from memory and marked clean, so a second one would prove nothing.
 
-use super::close::Synced;
+use super::close::{DELETED, Synced};
 use super::lookup::LastExtent;
 use super::segment::Segment;
 use super::state::LastBatch;
@@ -82,6 +82,10 @@ impl Log {
                 self.note_synced(&work);
                 Ok(end)
             }
+            // The topic was deleted, and its files with it: there is nothing to be durable.
+            Err(_) if self.refusal().is_some_and(|refusal| refusal.kind() == DELETED) => {
+                Ok(work.extents.end())
+            }
             Err(error) => Err(self.sync_failed(error)),
         }
     }
@@ -107,7 +111,11 @@ impl Log {
         let dir = &self.id.dir;
         let failed = |error, path: &Path| Error::io(error, "cannot sync", path);
         for file in &work.names.files {
-            file.sync_data().map_err(|error| failed(error, dir))?;
+            match file.sync_data() {
+                // Another took its name since, and was synced before that.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced.map_err(|error| failed(error, dir))?,
+            }
         }
         let unsynced: Vec<_> =
             self.segments.read().iter().filter(|segment| !segment.is_synced()).cloned().collect();

@@ -118,6 +118,9 @@ impl Log {
         if planted(Planted::OffByOneInLeo) {
             opened.log_end_offset += 1;
         }
+        if upkeep.folder && matches!(trust, Trust::SameBoot | Trust::OtherBoot) {
+            self.distrust_names()?;
+        }
         upkeep.findings = std::mem::take(&mut opened.findings);
         upkeep.report = opened.report;
         upkeep.resumable = opened.resumable;
@@ -128,6 +131,25 @@ impl Log {
         // Release: pairs with the Acquire in `known` and `opened`.
         self.borders.known.store(true, Ordering::Release);
         self.borders.opened.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// What a killed process left was perhaps never synced: names and small files are, with the
+    /// next flush.
+    fn distrust_names(&self) -> Result<()> {
+        let mut files = Vec::new();
+        for name in [PARTITION_METADATA, LEADER_EPOCH_CHECKPOINT] {
+            let path = self.id.dir.join(name);
+            match self.env.storage.open(&path) {
+                Ok(file) => files.push(file),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.at_home(Error::io(error, "cannot open", &path))),
+            }
+        }
+        let mut writer = self.writer.lock();
+        writer.names.files = files;
+        writer.names.folder = true;
+        writer.names.parent = true;
         Ok(())
     }
 

@@ -140,11 +140,14 @@ fn plan<'a>(
     let mut segments = state.segments.iter().peekable();
     let mut plan = Plan { expected: state.log_end_offset, ..Plan::default() };
     if trust != Trust::Clean {
-        // Retention removes whole segments from the front, and may have done so after the last
-        // time that the state was written.
+        // Retention removes whole segments from the front, below a log start that it has had
+        // kept before. Others that are missing there were lost.
         let first = files.peek().map_or(0, |file| file.name.offset);
         let mut gone = false;
-        while segments.next_if(|segment| segment.base_offset < first).is_some() {
+        let removed = |segment: &&SegmentState| {
+            segment.base_offset < first && segment.next_offset <= state.log_start_offset
+        };
+        while segments.next_if(removed).is_some() {
             gone = true;
         }
         if gone && segments.peek().is_none() {

@@ -441,6 +441,17 @@ impl Shared {
             self.load_groups(&mut held)?;
             let now = self.clock.now();
             let mut syncs = Vec::new();
+            // A process that died while it deleted a topic may not have stored that its offsets
+            // are gone; a new topic of the name must not find them.
+            for (topic, live) in self.owner()?.registry.deleted() {
+                if live {
+                    continue;
+                }
+                for append in held.coordinator.topic_deleted(&topic.name).appends {
+                    let (log, upto) = self.append_group(&mut held, append, now)?;
+                    syncs.push((log, upto));
+                }
+            }
             for append in held.coordinator.owed() {
                 let (log, upto) = self.append_group(&mut held, append, now)?;
                 syncs.push((log, upto));

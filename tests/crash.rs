@@ -1,0 +1,47 @@
+//! Crashes, faults and damage: what a directory holds after them, judged from outside.
+//!
+//! `docs/testing.md` says how to run the suites at scale and how to replay a seed.
+
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+#[path = "crash/history.rs"]
+mod history;
+#[path = "crash/images.rs"]
+mod images;
+#[path = "crash/kill9.rs"]
+mod kill9;
+#[cfg(feature = "planted-bugs")]
+#[path = "crash/planted.rs"]
+mod planted;
+#[path = "crash/scale.rs"]
+mod scale;
+#[path = "crash/sites.rs"]
+mod sites;
+#[path = "crash/workload.rs"]
+mod workload;
+
+#[cfg(feature = "planted-bugs")]
+use topiclite::storage::planted::{Guard, Planted};
+
+#[cfg(feature = "planted-bugs")]
+thread_local! {
+    static PLANTED: std::cell::RefCell<Vec<Planted>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// The bugs that this thread's test wants planted in the threads that it starts.
+#[cfg(feature = "planted-bugs")]
+fn planted_here() -> Vec<Planted> {
+    PLANTED.with_borrow(Clone::clone)
+}
+
+#[cfg(feature = "planted-bugs")]
+fn plant(bugs: &[Planted]) -> Vec<Guard> {
+    bugs.iter().map(|bug| topiclite::storage::planted::enable(*bug)).collect()
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn planted_here() {}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant((): &()) {}
