@@ -97,6 +97,20 @@ impl Shared {
         owner.life.end(closed.states, mark)
     }
 
+    /// Makes what groups stored durable.
+    ///
+    /// # Errors
+    /// As [`Shared::flush`].
+    pub(super) fn flush_offsets(&self) -> Result<()> {
+        let Ok(topic) = self.topics.get(crate::topic::OFFSETS_TOPIC) else { return Ok(()) };
+        for (_, partition) in topic.opened() {
+            if let Ok(log) = partition.log() {
+                log.flush()?;
+            }
+        }
+        Ok(())
+    }
+
     fn close_logs(&self, owner: &Owner) -> Result<Closed> {
         let ended = owner.life.ended();
         let mut closed = Closed { states: Vec::new(), presentable: true };

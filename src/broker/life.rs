@@ -199,6 +199,16 @@ impl LifeKeeper {
         format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}")
     }
 
+    /// The boot that the next life compares its own with. After a power cut there may be
+    /// partitions that this life never opens and that are as the cut left them: until a clean
+    /// stop no life may take it that the page cache has everything.
+    fn boot_to_record(&self) -> String {
+        match self.ended {
+            Ended::OtherBoot => String::new(),
+            _ => self.boot_id.clone(),
+        }
+    }
+
     fn next_incarnation(&self, image: &StateImage, adopted: &Adopted) -> i32 {
         let last = match planted(Planted::EpochFromPrefix) {
             true => highest_epoch(image.states().values().map(|state| &**state)),
@@ -218,7 +228,11 @@ impl LifeKeeper {
         let mut adopted = self.adopted.lock();
         let found = adopted.clone().unwrap_or_default();
         let incarnation = self.next_incarnation(&state.image, &found);
-        let life = Life { incarnation, boot_id: self.boot_id.clone() };
+        let life = Life { incarnation, boot_id: self.boot_to_record() };
+        if self.ended != Ended::Clean {
+            // Records are of no use without their topic.
+            self.registry.confirm()?;
+        }
         if adopted.is_some() {
             // The topics first: partitions are recorded by their topics' ids.
             self.registry.settle()?;

@@ -443,10 +443,9 @@ impl Shared {
             let mut syncs = Vec::new();
             // A process that died while it deleted a topic may not have stored that its offsets
             // are gone; a new topic of the name must not find them.
-            for (topic, live) in self.owner()?.registry.deleted() {
-                if live {
-                    continue;
-                }
+            let mut gone = self.owner()?.registry.deleted();
+            gone.retain(|(_, live)| !live);
+            for (topic, _) in &gone {
                 for append in held.coordinator.topic_deleted(&topic.name).appends {
                     let (log, upto) = self.append_group(&mut held, append, now)?;
                     syncs.push((log, upto));
@@ -459,6 +458,10 @@ impl Shared {
             for (log, upto) in syncs {
                 // Under the lock: nobody may append anything, anywhere, before it is durable.
                 log.make_durable(upto)?;
+            }
+            if !gone.is_empty() {
+                // It may have stored it and not synced it.
+                self.flush_offsets()?;
             }
         }
         self.groups.settled.store(true, Ordering::Release);
