@@ -95,11 +95,11 @@ fn parse(line: &[u8], produce: &Produce) -> Result<Given> {
         given.headers = headers(&line[..tab])?;
         rest = &line[tab + 1..];
     }
-    if let Some(separator) = &produce.key_separator {
-        if let Some(at) = find(rest, separator.as_bytes()) {
-            given.key = Some(rest[..at].to_vec());
-            rest = &rest[at + separator.len()..];
-        }
+    if let Some(separator) = &produce.key_separator
+        && let Some(at) = find(rest, separator.as_bytes())
+    {
+        given.key = Some(rest[..at].to_vec());
+        rest = &rest[at + separator.len()..];
     }
     given.value = Some(rest.to_vec());
     Ok(given)
