@@ -118,10 +118,10 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::commit_async`].
-    pub fn commit_async_with(
-        &mut self,
-        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
-    ) -> Result<()> {
+    pub fn commit_async_with<C>(&mut self, callback: C) -> Result<()>
+    where
+        C: FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    {
         self.check_open()?;
         self.group_id()?;
         let offsets = self.consumed();
@@ -134,11 +134,14 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::commit_async`], and [`ErrorKind::IllegalArgument`] for a negative offset.
-    pub fn commit_async_offsets(
+    pub fn commit_async_offsets<C>(
         &mut self,
         offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
-        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
-    ) -> Result<()> {
+        callback: C,
+    ) -> Result<()>
+    where
+        C: FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    {
         self.check_open()?;
         check_offsets(&offsets)?;
         self.group_id()?;

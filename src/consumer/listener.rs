@@ -136,10 +136,10 @@ impl<'a> ConsumerContext<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn commit_async_with(
-        &mut self,
-        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
-    ) -> Result<()> {
+    pub fn commit_async_with<C>(&mut self, callback: C) -> Result<()>
+    where
+        C: FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    {
         self.consumer.commit_async_with(callback)
     }
 
@@ -147,11 +147,14 @@ impl<'a> ConsumerContext<'a> {
     ///
     /// # Errors
     /// As there.
-    pub fn commit_async_offsets(
+    pub fn commit_async_offsets<C>(
         &mut self,
         offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
-        callback: impl FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
-    ) -> Result<()> {
+        callback: C,
+    ) -> Result<()>
+    where
+        C: FnOnce(&BTreeMap<TopicPartition, OffsetAndMetadata>, Result<()>) + Send + 'static,
+    {
         self.consumer.commit_async_offsets(offsets, callback)
     }
 
