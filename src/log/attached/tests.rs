@@ -3,9 +3,10 @@
 use super::*;
 use crate::config::IsolationLevel::{ReadCommitted, ReadUncommitted};
 use crate::log::tests::{Bench, START_MS, read_all};
-use crate::record::{RecordInput, Stamp, encode_single};
+use crate::record::{BatchBuilder, Codec, RecordInput, Stamp, encode_emptied, encode_single};
 use crate::storage::{Heap, Storage};
 use crate::time::Now;
+use proptest::prelude::*;
 use std::path::Path;
 
 /// A reader beside the owner of the bench's log.
@@ -285,4 +286,83 @@ fn reading_ends_where_compaction_left_nothing_before_the_end() {
     assert_eq!(cursor.offset(), 10);
     let outside = log.read(&mut Cursor::new(11), 10, ReadUncommitted).unwrap_err();
     assert_eq!(outside.kind(), ErrorKind::OffsetOutOfRange);
+}
+
+/// One batch of a log for searches by time: what each record's time is, whether compaction
+/// emptied it, the codec, how far the next batch is away, and whether a file ends behind it.
+type Shape = (Vec<i64>, bool, bool, i64, bool);
+
+/// A log of such batches, and its records as offset and time.
+fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
+    let heap = Heap::new();
+    heap.create_dir(Path::new("/t-0")).unwrap();
+    let (mut offset, mut base, mut bytes) = (0, 0, Vec::new());
+    let mut records = Vec::new();
+    let put = |base: i64, bytes: &[u8]| {
+        let path = Path::new("/t-0").join(file_name(base, FileKind::Log));
+        heap.create_cold(&path).unwrap().write_at(0, bytes).unwrap();
+    };
+    for (times, emptied, compressed, gap, ends) in shapes {
+        let codec = if *compressed { Codec::Lz4 } else { Codec::None };
+        let mut builder = BatchBuilder::new(codec, None).unwrap();
+        for &timestamp in times {
+            let value = [7; 500];
+            let record = RecordInput { timestamp, key: None, value: Some(&value), headers: &[] };
+            builder.append(&record).unwrap();
+        }
+        let batch = builder.finish(&Stamp::plain(offset, 0)).unwrap();
+        if *emptied {
+            bytes.extend(encode_emptied(RecordBatch::parse(batch).unwrap().header()));
+        } else {
+            bytes.extend_from_slice(batch);
+            records.extend((offset..).zip(times.iter().copied()));
+        }
+        offset += times.len() as i64 + gap;
+        if *ends {
+            put(base, &bytes);
+            (base, bytes) = (offset, Vec::new());
+        }
+    }
+    put(base, &bytes);
+    records.retain(|record| record.0 >= start);
+    let log = AttachedLog::new(
+        Arc::new(heap),
+        PathBuf::from("/t-0"),
+        TopicPartition::new("t", 0),
+        LogState::default(),
+        Trust::Foreign,
+        (Some(start), None),
+    );
+    (log, records)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_search_by_time_finds_what_a_look_at_every_record_finds(
+        shapes in prop::collection::vec(
+            (
+                prop::collection::vec(-1i64..30, 1..4),
+                prop::bool::weighted(0.1), any::<bool>(), 0i64..3, prop::bool::weighted(0.2),
+            ),
+            1..40,
+        ),
+        start in 0i64..30, upto in 0i64..150,
+    ) {
+        let (log, records) = shaped(&shapes, start);
+        let end = log.log_end_offset().unwrap();
+        for upto in [upto, end] {
+            let seen = || records.iter().filter(|record| record.0 < upto);
+            for time in -2..31 {
+                let linear = seen().find(|record| record.1 >= time).copied();
+                let ours = log.offset_for_time(time, upto).unwrap();
+                prop_assert_eq!(ours.map(|t| (t.offset, t.timestamp)), linear, "time {}", time);
+            }
+            let latest = seen().map(|record| record.1).max().filter(|time| *time >= 0);
+            let linear = seen().find(|record| Some(record.1) == latest).copied();
+            let ours = log.max_timestamp(upto).unwrap();
+            prop_assert_eq!(ours.map(|t| (t.offset, t.timestamp)), linear, "latest");
+        }
+    }
 }
