@@ -347,8 +347,8 @@ fn compare_batches(log: &AttachedLog, expected: &Value, differ: &mut Differences
             (producer, first, number("last_offset"), number("last_stable_offset"))
         })
         .collect();
-    // Compaction keeps the rows of transactions that it left no record of; a rebuilt index has
-    // only those that hide something.
+    // Compaction keeps the rows of transactions that it left no record of; those that hide
+    // something must be there, and no other than Kafka's.
     let hides = |row: &(i64, i64, i64, i64)| {
         expected["batches"].as_array().unwrap().iter().any(|b| {
             b["producer_id"].as_i64() == Some(row.0)
@@ -357,8 +357,11 @@ fn compare_batches(log: &AttachedLog, expected: &Value, differ: &mut Differences
                 && (row.1..row.2).contains(&b["base_offset"].as_i64().unwrap())
         })
     };
-    let kafkas: Vec<_> = kafkas.into_iter().filter(hides).collect();
-    differ.same("aborted", rows, kafkas);
+    let foreign: Vec<_> = rows.iter().filter(|&row| !kafkas.contains(row)).collect();
+    differ.check(&format!("aborted that Kafka has not: {foreign:?}"), foreign.is_empty());
+    let lacking: Vec<_> = kafkas.iter().filter(|&row| hides(row) && !rows.contains(row)).collect();
+    differ
+        .check(&format!("aborted that hide records are lacking: {lacking:?}"), lacking.is_empty());
 }
 
 /// A damaged partition: a prefix of what was there, with a reason where it ends early.
