@@ -5,6 +5,7 @@
 use super::*;
 use crate::record::{Sink, Stamp, encode_single, single_batch_size};
 use crate::storage::RegionWriter;
+use crate::time::Clock;
 use std::hint::black_box;
 
 const BYTES: usize = 200 << 20;
@@ -89,5 +90,49 @@ fn of_one_record_a_call() {
                 );
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "prints times"]
+fn of_a_durable_append() {
+    const EACH: usize = 2000;
+    for threads in [1, 8] {
+        let bench = Bench::files();
+        let log = bench.new_log();
+        let options = bench.options();
+        bench.append(&log, b"first");
+        touched(&log);
+        log.flush().unwrap();
+        let syncs = log.env.counters.syncs.total();
+        let clock = Clock::system();
+        let begin = clock.monotonic();
+        let writers: Vec<_> = (0..threads)
+            .map(|_| {
+                let log = log.clone();
+                crate::sync::thread::spawn_named("writer", move || {
+                    let value = [b'v'; 100];
+                    for _ in 0..EACH {
+                        let record = RecordInput {
+                            timestamp: START_MS,
+                            value: Some(&value),
+                            ..RecordInput::default()
+                        };
+                        let appended = log.append(&record, options).unwrap();
+                        log.make_durable(appended.last_offset + 1).unwrap();
+                    }
+                })
+                .unwrap()
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let seconds = (clock.monotonic() - begin).as_secs_f64();
+        let syncs = log.env.counters.syncs.total() - syncs;
+        println!(
+            "{threads} threads: {:.0} appends/s, {:.0} us a sync, {:.1} appends a sync",
+            (threads * EACH) as f64 / seconds,
+            seconds * 1e6 / syncs as f64,
+            (threads * EACH) as f64 / syncs as f64
+        );
     }
 }
