@@ -1,6 +1,6 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{Partial, Reading, SizeHint};
+use super::batches::{AbortedFilter, Partial, Walk};
 use super::poll::ATTACHED_INTERVAL;
 use super::records::{ConsumerRecord, ConsumerRecords};
 use super::wakeup::{Alarm, WakeupHandle};
@@ -57,7 +57,7 @@ pub struct Reader {
     position: i64,
     cursor: Cursor,
     partial: Option<Partial>,
-    hint: SizeHint,
+    bytes_per_record: usize,
     alarm: Arc<Alarm>,
     watched: bool,
     /// What `next` lends.
@@ -83,7 +83,7 @@ impl Reader {
             position: 0,
             cursor: Cursor::new(0),
             partial: None,
-            hint: SizeHint::default(),
+            bytes_per_record: READ_BYTES_MAX / RECORDS_MAX,
             alarm: Alarm::new(),
             watched: false,
             current: ConsumerRecords::default(),
@@ -215,25 +215,32 @@ impl Reader {
             self.partial = None;
         }
         while records.is_empty() {
-            let reading = Reading {
+            let wanted = records_max.saturating_mul(self.bytes_per_record).min(READ_BYTES_MAX);
+            let position = self.position;
+            let chunk = self.partition.read(&mut self.cursor, wanted, self.isolation)?;
+            if chunk.is_empty() {
+                break;
+            }
+            let aborted = (self.isolation == IsolationLevel::ReadCommitted)
+                .then(|| AbortedFilter::new(&self.partition, position, chunk.next_offset()));
+            let walk = Walk {
                 partition: &self.name,
-                log: &self.partition,
-                isolation: self.isolation,
+                position,
+                partial: self.partial.take(),
                 records_max,
-                bytes_max: READ_BYTES_MAX,
+                trusted: chunk.is_own(),
+                aborted,
             };
-            let partial = self.partial.take();
-            let walked = reading.go_on(
-                self.position,
-                &mut self.cursor,
-                partial,
-                &mut self.hint,
-                &mut records,
-            );
-            let Some(walked) = walked? else { break };
+            let walked = walk.over(&chunk, &mut records).inspect_err(|_| {
+                self.cursor = Cursor::new(position);
+            })?;
+            self.cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
             self.partial = walked.partial;
             self.position = walked.position;
             if walked.records > 0 {
+                if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
+                    self.bytes_per_record = bytes;
+                }
                 records.set_next(&self.name, walked.position);
             } else if let Some(fault) = walked.fault {
                 let error: Error = fault.into();
