@@ -1,4 +1,5 @@
-//! A test double for code that talks to Kafka: the same semantics, in memory, under a clock that the
+//! A test double for code that talks to Kafka: the same semantics, in memory, under a clock that
+//! the
 //! test moves, so that a session timeout of 45 seconds takes no time at all.
 //!
 //! Run with `cargo run --features testing --example test_double`.

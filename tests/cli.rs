@@ -42,7 +42,10 @@ fn records_come_out_as_json_the_way_they_go_in() {
     let shell = Shell::new();
     shell.ok(&["topics", "create", "t", "--partitions", "2"]);
     let lines = concat!(
-        r#"{"partition":1,"timestamp":7,"key":"k","value":"v","headers":[{"name":"h","value":null}]}"#,
+        concat!(
+            r#"{"partition":1,"timestamp":7,"key":"k","value":"v","#,
+            r#""headers":[{"name":"h","value":null}]}"#
+        ),
         "\n",
         r#"{"partition":1,"timestamp":8,"key":null,"value_base64":"/w==","headers":[]}"#,
         "\n"
@@ -109,7 +112,9 @@ fn a_group_goes_on_where_it_stopped_and_is_described() {
     let groups = shell.json(&["groups", "list"]);
     assert_eq!(
         groups[0],
-        json!({"group": "g", "state": "Empty", "type": "Classic", "protocol": "consumer", "members": 0})
+        json!({
+            "group": "g", "state": "Empty", "type": "Classic", "protocol": "consumer", "members": 0,
+        })
     );
     let heading = shell.ok(&["groups", "describe", "g"]);
     for column in ["GROUP", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", "TIME-LAG", "STATUS"] {

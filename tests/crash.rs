@@ -26,7 +26,8 @@ use topiclite::storage::planted::{Guard, Planted};
 
 #[cfg(feature = "planted-bugs")]
 thread_local! {
-    static PLANTED: std::cell::RefCell<Vec<Planted>> = const { std::cell::RefCell::new(Vec::new()) };
+    static PLANTED: std::cell::RefCell<Vec<Planted>> =
+        const { std::cell::RefCell::new(Vec::new()) };
 }
 
 /// The bugs that this thread's test wants planted in the threads that it starts.

@@ -1,7 +1,8 @@
 //! Directories that a real Apache Kafka wrote, read through attach and by adoption.
 //!
 //! Undamaged directories must read exactly as their manifest says: records under both isolation
-//! levels, the three borders, aborted ranges, lookups by time, committed offsets. Killed and damaged
+//! levels, the three borders, aborted ranges, lookups by time, committed offsets. Killed and
+//! damaged
 //! ones must give the records from before the damage, or what Kafka itself recovered, or a clear
 //! refusal with a prefix; never other records, and never silence about a loss.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]

@@ -1,6 +1,8 @@
-//! Scenarios recorded on a real Apache Kafka, replayed on an in-memory broker under a stepping clock.
+//! Scenarios recorded on a real Apache Kafka, replayed on an in-memory broker under a stepping
+//! clock.
 //!
-//! One line per scenario and totals: ok, failed, departs, not built yet. A scenario departs when its
+//! One line per scenario and totals: ok, failed, departs, not built yet. A scenario departs when
+//! its
 //! file names an accident of Kafka's network, threads or caches; it runs all the same. It is not
 //! built when it fails and needs something of the lists below, which is all that this version does
 //! not claim.

@@ -26,7 +26,8 @@ impl Pair {
     }
 }
 
-/// Runs both sides in turn, `ROUNDS` times after one round that does not count, and prints one line:
+/// Runs both sides in turn, `ROUNDS` times after one round that does not count, and prints one
+/// line:
 /// the medians, the ratio, the goal and whether it is met.
 pub fn held_against(
     what: &str,
@@ -78,7 +79,8 @@ fn map_new(path: &Path, bytes: usize, fallocate: bool) -> (File, MmapMut) {
     } else {
         file.set_len(bytes as u64).unwrap();
     }
-    // SAFETY: the file was made here, nobody else has it open, and it keeps its length while mapped.
+    // SAFETY: the file was made here, nobody else has it open, and it keeps its length while
+    // mapped.
     let map = unsafe { MmapOptions::new().len(bytes).map_mut(&file).unwrap() };
     (file, map)
 }

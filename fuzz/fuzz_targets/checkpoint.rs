@@ -1,4 +1,5 @@
-//! Arbitrary bytes as checkpoint and properties files: no panic, what is accepted is written to a text
+//! Arbitrary bytes as checkpoint and properties files: no panic, what is accepted is written to a
+//! text
 //! that is read as the same.
 #![no_main]
 

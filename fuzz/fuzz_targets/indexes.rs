@@ -1,4 +1,5 @@
-//! Arbitrary bytes as index files: no panic, what is accepted is written back as it was, lookups are
+//! Arbitrary bytes as index files: no panic, what is accepted is written back as it was, lookups
+//! are
 //! what a linear search finds.
 #![no_main]
 

@@ -221,7 +221,7 @@ impl RegistryImage {
 impl RegistryEntry {
     /// | kind | fields |
     /// | --- | --- |
-    /// | 1 topic | text name, 16 bytes id, signed partitions, flag adopted, count, each text key, value |
+    /// | 1 topic | text name, 16 bytes id, signed partitions, flag adopted, count of text pairs |
     /// | 2 deleted | text name, 16 bytes id, signed partitions |
     /// | 3 cleared | 16 bytes id |
     fn encode(&self, out: &mut Encoder) {

@@ -424,7 +424,7 @@ impl StateImage {
 /// | kind | fields |
 /// | --- | --- |
 /// | 1 life | signed incarnation, text boot id |
-/// | 2 partition | 16 bytes topic id, signed partition, unsigned length, the state in as many bytes |
+/// | 2 partition | 16 bytes topic id, signed partition, length, the state in as many bytes |
 /// | 3 forget | 16 bytes topic id |
 /// | 4 clean | flag: a mark was left, then its text |
 /// | 5 unread | 16 bytes topic id, signed partition |

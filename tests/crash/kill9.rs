@@ -195,7 +195,7 @@ fn live_and_die(dir: &Path, seed: u64) -> Vec<u8> {
     let mut acks = vec![0; if early { 0 } else { wanted }];
     out.read_exact(&mut acks).unwrap();
     if early {
-        std::thread::sleep(Duration::from_micros(random.below(30_000)));
+        std::thread::park_timeout(Duration::from_micros(random.below(30_000)));
     }
     child.kill().unwrap();
     let status = child.wait().unwrap();

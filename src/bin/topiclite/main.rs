@@ -1,6 +1,7 @@
 //! The command line: a directory of topics, looked at and worked on from a shell.
 //!
-//! Exit code 0 is done, 1 the operation failed (one line on stderr says what, and what to do), 2 bad
+//! Exit code 0 is done, 1 the operation failed (one line on stderr says what, and what to do), 2
+//! bad
 //! usage. Reading commands attach, so they work beside a running owner; writing commands take the
 //! directory's lock and name who holds it. `--json` prints one object per line.
 // The command line measures time and reads input files; the rules are for the library.

@@ -402,7 +402,7 @@ fn compare_prefix(
     )
 }
 
-#[allow(clippy::disallowed_methods)] // A copy takes the permissions along, and these forbid writing.
+#[allow(clippy::disallowed_methods)] // A copy takes permissions along.
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -25,12 +25,14 @@ macro_rules! acts {
         /// The calls that a consumer allows both outside and inside a callback.
         pub(super) trait Acts {
             $(fn $name(&mut self $(, $arg: $type)*) -> $out;)*
-            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome) -> Result<()>;
+            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome)
+                -> Result<()>;
         }
 
         impl Acts for Consumer {
             $(fn $name(&mut self $(, $arg: $type)*) -> $out { Consumer::$name(self $(, $arg)*) })*
-            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome) -> Result<()> {
+            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome)
+                -> Result<()> {
                 match offsets {
                     Some(offsets) => self.commit_async_offsets(offsets, told),
                     None => self.commit_async_with(told),
@@ -39,8 +41,10 @@ macro_rules! acts {
         }
 
         impl Acts for ConsumerContext<'_> {
-            $(fn $name(&mut self $(, $arg: $type)*) -> $out { ConsumerContext::$name(self $(, $arg)*) })*
-            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome) -> Result<()> {
+            $(fn $name(&mut self $(, $arg: $type)*)
+                -> $out { ConsumerContext::$name(self $(, $arg)*) })*
+            fn commit_async_told(&mut self, offsets: Option<Offsets>, told: CommitOutcome)
+                -> Result<()> {
                 match offsets {
                     Some(offsets) => self.commit_async_offsets(offsets, told),
                     None => self.commit_async_with(told),
@@ -54,7 +58,8 @@ acts! {
     fn commit_sync(&mut self) -> Result<()>;
     fn commit_sync_offsets(&mut self, offsets: &Offsets) -> Result<()>;
     fn position(&mut self, partition: &TopicPartition) -> Result<i64>;
-    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Option<OffsetAndMetadata>>>;
+    fn committed(&mut self, partitions: &[TopicPartition])
+        -> Result<BTreeMap<TopicPartition, Option<OffsetAndMetadata>>>;
     fn seek(&mut self, partition: &TopicPartition, offset: i64) -> Result<()>;
     fn seek_to_beginning(&mut self, partitions: &[TopicPartition]) -> Result<()>;
     fn seek_to_end(&mut self, partitions: &[TopicPartition]) -> Result<()>;
@@ -64,9 +69,12 @@ acts! {
     fn assignment(&mut self) -> Result<BTreeSet<TopicPartition>>;
     fn subscription(&mut self) -> Result<BTreeSet<Arc<str>>>;
     fn assign(&mut self, partitions: &[TopicPartition]) -> Result<()>;
-    fn beginning_offsets(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>>;
-    fn end_offsets(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>>;
-    fn offsets_for_times(&mut self, times: &BTreeMap<TopicPartition, i64>) -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>>;
+    fn beginning_offsets(&mut self, partitions: &[TopicPartition])
+        -> Result<BTreeMap<TopicPartition, i64>>;
+    fn end_offsets(&mut self, partitions: &[TopicPartition])
+        -> Result<BTreeMap<TopicPartition, i64>>;
+    fn offsets_for_times(&mut self, times: &BTreeMap<TopicPartition, i64>)
+        -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>>;
     fn current_lag(&mut self, partition: &TopicPartition) -> Result<Option<i64>>;
     fn enforce_rebalance(&mut self) -> Result<()>;
     fn group_metadata(&mut self) -> Result<GroupMetadata>;

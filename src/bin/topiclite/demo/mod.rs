@@ -1,9 +1,13 @@
 //! `demo`: the main job end to end, with a real kill in the middle.
 //!
-//! The lines of a text file stream through a topic of six partitions, keyed by their first word, to a
-//! group of two members in two threads; a third joins; then the process that does all this is killed
-//! with SIGKILL, and this one opens the directory and goes on where it stopped. What was delivered is
-//! told to this process through a pipe before it is committed, so the proof at the end does not depend
+//! The lines of a text file stream through a topic of six partitions, keyed by their first word,
+//! to a
+//! group of two members in two threads; a third joins; then the process that does all this is
+//! killed
+//! with SIGKILL, and this one opens the directory and goes on where it stopped. What was delivered
+//! is
+//! told to this process through a pipe before it is committed, so the proof at the end does not
+//! depend
 //! on the process that died.
 
 mod child;
@@ -105,7 +109,7 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Result<ExitCode> 
         return Err(broken(format!("{} acknowledged lines are gone", acknowledged - stored)));
     }
     member::check_stored(&broker, &lines, stored)?;
-    say("   every stored line is the line of the input, byte for byte, and none is missing".into())?;
+    say("   every stored line is that of the input, byte for byte; none is missing".into())?;
 
     say("\n5. Two new members go on from the committed offsets; the rest is produced.".into())?;
     second_life(&broker, &lines, stored, &mut proof, &say)?;
