@@ -117,7 +117,7 @@ fn a_silent_member_is_put_out_by_the_timer_of_the_broker() {
     join(&broker);
     broker.inner().groups().unwrap().stop_beating(
         "g",
-        &broker.admin().describe_group("g").unwrap().members()[0].member_id().to_owned(),
+        broker.admin().describe_group("g").unwrap().members()[0].member_id(),
     );
     let stored = || {
         let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
