@@ -115,10 +115,11 @@ fn a_silent_member_is_put_out_by_the_timer_of_the_broker() {
     let clock = VirtualClock::stepping();
     let broker = open(Arc::new(Heap::new()), &clock);
     join(&broker);
-    broker.inner().groups().unwrap().stop_beating(
-        "g",
-        broker.admin().describe_group("g").unwrap().members()[0].member_id(),
-    );
+    broker
+        .inner()
+        .groups()
+        .unwrap()
+        .stop_beating("g", broker.admin().describe_group("g").unwrap().members()[0].member_id());
     let stored = || {
         let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
         topic.partition(partition_for("g", 50)).unwrap().log_end_offset().unwrap()
