@@ -635,4 +635,5 @@ fn is_vanished(error: &Error) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
