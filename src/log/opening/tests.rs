@@ -254,13 +254,26 @@ fn the_epochs_that_a_life_wrote_before_its_first_batch_count_more_than_the_state
 }
 
 #[test]
-fn retention_may_have_removed_the_first_segments_since_the_state_was_written() {
+fn retention_may_have_removed_the_segments_below_the_start_that_it_had_recorded() {
     for trust in [Trust::SameBoot, Trust::OtherBoot] {
-        let (shelf, state) = shelf();
+        let (shelf, mut state) = shelf();
+        state.log_start_offset = 10;
         shelf.storage.remove(&shelf.log_path(0)).unwrap();
         let opened = shelf.open(&state, trust);
         assert_eq!((opened.log_start_offset, opened.log_end_offset), (10, 30), "{trust:?}");
         assert!(!opened.report.foreign && opened.read_only.is_none(), "{trust:?}");
+    }
+}
+
+#[test]
+fn first_segments_that_are_missing_above_the_recorded_start_are_told() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot] {
+        let (shelf, state) = shelf();
+        assert_eq!(state.log_start_offset, 0);
+        shelf.storage.remove(&shelf.log_path(0)).unwrap();
+        let opened = shelf.open(&state, trust);
+        assert!(opened.report.foreign, "{trust:?}: everything is read anew");
+        assert_eq!(kinds(&opened), [StateContradicted], "{trust:?}: and told");
     }
 }
 
