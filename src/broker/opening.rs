@@ -63,7 +63,7 @@ impl BrokerInner {
             storage: storage.clone(),
             gate: life.clone(),
             counters: Arc::new(LogCounters::default()),
-            mapped: MappedLimit::default(),
+            mapped: options.mapped_segments_max.map_or_else(MappedLimit::default, MappedLimit::new),
             seed,
         });
         let opener = Arc::new(LiveOpener {

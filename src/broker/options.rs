@@ -37,6 +37,7 @@ pub struct BrokerOptions {
     pub(super) seed: Option<u64>,
     pub(super) storage: Option<Arc<dyn Storage>>,
     pub(super) progress: Option<ProgressCallback>,
+    pub(super) mapped_segments_max: Option<usize>,
 }
 
 impl BrokerOptions {
@@ -100,6 +101,13 @@ impl BrokerOptions {
     #[doc(hidden)]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> BrokerOptions {
         self.storage = Some(storage);
+        self
+    }
+
+    /// How many sealed segments stay mapped between reads, for tests.
+    #[doc(hidden)]
+    pub fn mapped_segments_max(mut self, count: usize) -> BrokerOptions {
+        self.mapped_segments_max = Some(count);
         self
     }
 
