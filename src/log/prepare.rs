@@ -24,7 +24,7 @@ impl Log {
             let Some(active) = &mut writer.active else { return Ok(false) };
             let (prepared, capacity) = (active.prepared(), active.region.region().capacity());
             let ahead = (prepared - active.position) as u64;
-            if prepared >= capacity || ahead >= active.step_bytes.min(AHEAD_BYTES_MAX) {
+            if prepared >= capacity || ahead >= active.step_bytes.min(AHEAD_BYTES_MAX) / 2 {
                 active.set_wake(active.step_bytes / 2);
                 return Ok(false);
             }
