@@ -23,6 +23,7 @@ pub(crate) mod finding;
 mod finished;
 mod flush;
 pub(crate) mod folder;
+mod foreign_indexes;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod group_commit;

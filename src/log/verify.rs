@@ -4,22 +4,17 @@
 //! Opening reads only what it has to. Here every batch of every segment is read and its CRC
 //! checked, whatever is recorded of it, and the files derived from batches are compared with them.
 
-use super::checkpoint::read_file;
 use super::derived::load_indexes;
-use super::finding::{Finding, FindingKind};
+use super::finding::Finding;
+use super::foreign_indexes;
 use super::names::{FileKind, file_name};
-use super::offset_index::{ENTRY_SIZE, OffsetIndex};
-use super::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
+use super::opening::{OpenOptions, OpenedPartition, open_partition};
 use super::repair::Step;
-use super::scan::{BatchCursor, WALK_WINDOW_BYTES};
 use super::state::{LogState, Trust};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
-use std::path::{Path, PathBuf};
-
-/// The largest index file that is compared.
-const INDEX_SIZE_MAX: u64 = 1 << 29;
+use std::path::PathBuf;
 
 /// A partition on the disk, and what is recorded of it.
 #[derive(Debug)]
@@ -64,7 +59,7 @@ impl Verification<'_> {
             // An index that points into damage tells nothing that is not told already.
             let damaged = findings.iter().any(|found| found.path == segment.path);
             if !segment.state.by_us && !damaged {
-                findings.extend(self.foreign_index(segment)?);
+                findings.extend(foreign_indexes::check(self.storage, segment)?);
             }
         }
         Ok(findings)
@@ -81,35 +76,6 @@ impl Verification<'_> {
         open_partition(self.storage, &self.folder, self.partition, state, trust, options)
     }
 
-    /// What is wrong with the offset index of a segment that another program wrote.
-    fn foreign_index(&self, segment: &OpenedSegment) -> Result<Option<Finding>> {
-        let state = &segment.state;
-        let path = segment.path.with_file_name(file_name(state.base_offset, FileKind::OffsetIndex));
-        let Some(bytes) = read_file(self.storage, &path, INDEX_SIZE_MAX)? else {
-            return Ok((state.size_bytes > 0).then(|| derived(&path, None, "missing")));
-        };
-        let written = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
-        let written = written.next_multiple_of(ENTRY_SIZE).min(bytes.len());
-        let entries = bytes.get(..written).unwrap_or_default();
-        let last = u32::try_from(state.next_offset - 1 - state.base_offset).unwrap_or(0);
-        let index = match OffsetIndex::parse(entries, state.size_bytes, last) {
-            Ok(index) => index,
-            Err(fault) => return Ok(Some(derived(&path, None, fault.0))),
-        };
-        let failed = |error| Error::io(error, "reading", &segment.path);
-        let file = self.storage.open(&segment.path).map_err(failed)?;
-        let mut cursor = BatchCursor::new(&*file, state.size_bytes, WALK_WINDOW_BYTES);
-        for (number, entry) in index.entries().iter().enumerate() {
-            let offset = state.base_offset + i64::from(entry.relative_offset);
-            let header = cursor.header_at(entry.position.into()).map_err(failed)?;
-            if !header.is_ok_and(|header| header.base_offset <= offset) {
-                let position = (number * ENTRY_SIZE) as u64;
-                return Ok(Some(derived(&path, Some(position), "it points at no batch")));
-            }
-        }
-        Ok(None)
-    }
-
     /// What the next append would do to the files before it writes, in order.
     ///
     /// # Errors
@@ -121,17 +87,6 @@ impl Verification<'_> {
             return Err(error);
         }
         Ok(opened.repairs.steps().filter_map(PlannedRepair::of).collect())
-    }
-}
-
-fn derived(path: &Path, position: Option<u64>, fault: &str) -> Finding {
-    let message = format!("the offset index does not hold and is not believed: {fault}");
-    Finding {
-        kind: FindingKind::DerivedFile,
-        path: path.to_owned(),
-        position,
-        offset: None,
-        message,
     }
 }
 

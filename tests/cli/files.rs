@@ -165,6 +165,39 @@ fn verify_finds_a_flipped_bit_and_says_where() {
 }
 
 #[test]
+fn verify_compares_kafkas_indexes_with_the_batches() {
+    let shell = Shell::new();
+    let data = golden("transactions").join("data");
+    copy(&data, shell.dir());
+    assert_eq!(shell.run(&["verify"], b"").code, 0);
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
+        (".timeindex", |bytes| bytes[7] ^= 1),
+        (".txnindex", |bytes| bytes.truncate(bytes.len() - 34)),
+        (".txnindex", |bytes| bytes[9] ^= 1),
+    ];
+    for (suffix, damage) in damages {
+        let folders = std::fs::read_dir(shell.dir()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files = folders.filter(|path| path.is_dir()).flat_map(|path| files_of(&path));
+        let holds = |path: &PathBuf| {
+            path.to_str().unwrap().ends_with(suffix) && path.metadata().unwrap().len() > 0
+        };
+        let path = files.find(holds).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let ended = shell.run(&["--json", "verify"], b"");
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let found: Value = serde_json::from_str(ended.stdout.lines().next().unwrap()).unwrap();
+        assert_eq!(found["kind"], "derived-file");
+        assert_eq!(found["path"].as_str(), path.to_str(), "{ended:?}");
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!(shell.run(&["verify"], b"").code, 0);
+    }
+}
+
+#[test]
 fn repair_tells_what_the_next_append_does_and_does_nothing() {
     let shell = Shell::new();
     copy(&golden("kill-torn").join("data"), shell.dir());
@@ -179,4 +212,8 @@ fn repair_tells_what_the_next_append_does_and_does_nothing() {
     let again = shell.ok(&["repair"]);
     assert!(again.contains("a dry run"), "{again}");
     assert_eq!(shell.json(&["repair"]), planned);
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }

@@ -1,0 +1,214 @@
+//! Comparing the indexes that another program left beside a segment with the segment's batches.
+//!
+//! Nothing here believes them: what is not ours is read from the batches. But a directory that is
+//! given back to Kafka is read through them, so a check of the files says where they do not hold.
+
+use super::checkpoint::read_file;
+use super::derived::walk_markers;
+use super::finding::{Finding, FindingKind};
+use super::names::{FileKind, file_name};
+use super::offset_index::{self, IndexFault, OffsetIndex};
+use super::opening::OpenedSegment;
+use super::scan::FoundBatch;
+use super::state::SegmentState;
+use super::time_index::{self, TimeIndex};
+use super::transaction_index;
+use super::transactions::{AbortedTransaction, TransactionTracker};
+use crate::error::Result;
+use crate::record::ControlType;
+use crate::storage::Storage;
+use std::path::PathBuf;
+
+/// The largest index file that is compared.
+const INDEX_SIZE_MAX: u64 = 1 << 29;
+
+const AT_NO_BATCH: IndexFault = IndexFault("it points at no batch");
+const OTHER_TIME: IndexFault = IndexFault("an entry is not the largest timestamp up to its offset");
+const NO_ABORT: IndexFault = IndexFault("an entry names a marker that is no abort of its producer");
+const NOT_LISTED: IndexFault = IndexFault("an aborted transaction of this segment is not in it");
+
+/// What is wrong with the index files of one segment, at most one finding a file.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(super) fn check(storage: &dyn Storage, segment: &OpenedSegment) -> Result<Vec<Finding>> {
+    let files = Files { storage, segment };
+    let mut faults = Vec::new();
+    let mut told = |kind, fault| faults.push((kind, fault));
+    let offsets = files.parse(FileKind::OffsetIndex, &mut told)?;
+    let times = files.parse(FileKind::TimeIndex, &mut told)?;
+    let aborted = files.parse(FileKind::TransactionIndex, &mut told)?;
+    let mut comparison = Comparison::of(&segment.state, offsets, times, aborted);
+    walk_markers(storage, &segment.path, segment.state.size_bytes, |batch| {
+        comparison.observe(batch, &mut told);
+    })?;
+    comparison.finish(&mut told);
+    let mut findings: Vec<Finding> = Vec::new();
+    for (kind, fault) in faults {
+        let path = files.path(kind);
+        if !findings.iter().any(|finding| finding.path == path) {
+            let message = format!("this index does not hold and is not believed: {}", fault.0);
+            let kind = FindingKind::DerivedFile;
+            findings.push(Finding { kind, path, position: None, offset: None, message });
+        }
+    }
+    Ok(findings)
+}
+
+/// The entries of one file.
+enum Entries {
+    Offsets(OffsetIndex),
+    Times(TimeIndex),
+    Aborted(Vec<AbortedTransaction>),
+}
+
+struct Files<'a> {
+    storage: &'a dyn Storage,
+    segment: &'a OpenedSegment,
+}
+
+impl Files<'_> {
+    fn path(&self, kind: FileKind) -> PathBuf {
+        self.segment.path.with_file_name(file_name(self.segment.state.base_offset, kind))
+    }
+
+    /// `None` where the file is absent or no index, which is told.
+    fn parse(
+        &self,
+        kind: FileKind,
+        told: &mut impl FnMut(FileKind, IndexFault),
+    ) -> Result<Option<Entries>> {
+        let state = &self.segment.state;
+        let Some(bytes) = read_file(self.storage, &self.path(kind), INDEX_SIZE_MAX)? else {
+            // Kafka leaves a transaction index only where there was something to list.
+            return Ok(match kind {
+                FileKind::TransactionIndex => Some(Entries::Aborted(Vec::new())),
+                _ if state.size_bytes == 0 => None,
+                _ => {
+                    told(kind, IndexFault("it is missing"));
+                    None
+                }
+            });
+        };
+        let last = u32::try_from(state.next_offset - 1 - state.base_offset).unwrap_or(0);
+        let parsed = match kind {
+            FileKind::OffsetIndex => {
+                let entries = without_zeros(&bytes, offset_index::ENTRY_SIZE);
+                OffsetIndex::parse(entries, state.size_bytes, last).map(Entries::Offsets)
+            }
+            FileKind::TimeIndex => {
+                let entries = without_zeros(&bytes, time_index::ENTRY_SIZE);
+                TimeIndex::parse(entries, last, i64::MAX).map(Entries::Times)
+            }
+            _ => transaction_index::parse(&bytes, state.base_offset, state.next_offset)
+                .map(Entries::Aborted),
+        };
+        Ok(parsed.map_err(|fault| told(kind, fault)).ok())
+    }
+}
+
+/// The entries of a file that may be preallocated: Kafka cuts it when it closes the segment.
+fn without_zeros(bytes: &[u8], entry_size: usize) -> &[u8] {
+    let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    let written = (bytes.len() - zeros).next_multiple_of(entry_size).min(bytes.len());
+    bytes.get(..written).unwrap_or_default()
+}
+
+/// Where a walk over the batches is in each of the files.
+struct Comparison {
+    /// Position and offset of the entries that no batch was seen for, the next one last.
+    offsets: Vec<(u64, i64)>,
+    /// Offset and timestamp of the entries that no batch was seen for, the next one last.
+    times: Vec<(i64, i64)>,
+    rows: Option<Vec<AbortedTransaction>>,
+    max_timestamp: i64,
+    tracker: TransactionTracker,
+}
+
+impl Comparison {
+    fn of(
+        state: &SegmentState,
+        offsets: Option<Entries>,
+        times: Option<Entries>,
+        aborted: Option<Entries>,
+    ) -> Comparison {
+        let base_offset = state.base_offset;
+        let absolute = |relative: u32| base_offset + i64::from(relative);
+        let offsets = match offsets {
+            Some(Entries::Offsets(index)) => index
+                .entries()
+                .iter()
+                .rev()
+                .map(|entry| (entry.position.into(), absolute(entry.relative_offset)))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let times = match times {
+            Some(Entries::Times(index)) => index
+                .entries()
+                .iter()
+                .rev()
+                .map(|entry| (absolute(entry.relative_offset), entry.timestamp))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let rows = match aborted {
+            Some(Entries::Aborted(rows)) => Some(rows),
+            _ => None,
+        };
+        let tracker = TransactionTracker::default();
+        Comparison { offsets, times, rows, max_timestamp: -1, tracker }
+    }
+
+    fn observe(&mut self, batch: &FoundBatch, told: &mut impl FnMut(FileKind, IndexFault)) {
+        let header = &batch.header;
+        while let Some((position, offset)) = self.offsets.pop_if(|next| next.0 < batch.end()) {
+            if position != batch.position || offset < header.base_offset {
+                told(FileKind::OffsetIndex, AT_NO_BATCH);
+            }
+        }
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        while let Some((_, time)) = self.times.pop_if(|next| next.0 <= header.last_offset()) {
+            if time != self.max_timestamp {
+                told(FileKind::TimeIndex, OTHER_TIME);
+            }
+        }
+        self.compare_transactions(batch, told);
+    }
+
+    fn compare_transactions(
+        &mut self,
+        batch: &FoundBatch,
+        told: &mut impl FnMut(FileKind, IndexFault),
+    ) {
+        let header = &batch.header;
+        let proven = self.tracker.observe(header, batch.marker);
+        let Some(rows) = &self.rows else { return };
+        let row = rows
+            .binary_search_by_key(&header.last_offset(), |row| row.last_offset)
+            .ok()
+            .and_then(|at| rows.get(at));
+        match row {
+            Some(row) => {
+                // A marker that compaction emptied says nothing against its row.
+                let emptied = header.is_control() && batch.marker.is_none();
+                let aborts = batch.marker == Some(ControlType::Abort)
+                    && row.producer_id == header.producer_id;
+                if !emptied && !aborts {
+                    told(FileKind::TransactionIndex, NO_ABORT);
+                }
+            }
+            None if proven.is_some() => told(FileKind::TransactionIndex, NOT_LISTED),
+            None => {}
+        }
+    }
+
+    fn finish(&mut self, told: &mut impl FnMut(FileKind, IndexFault)) {
+        if !self.offsets.is_empty() {
+            told(FileKind::OffsetIndex, AT_NO_BATCH);
+        }
+        if !self.times.is_empty() {
+            told(FileKind::TimeIndex, OTHER_TIME);
+        }
+    }
+}
