@@ -1,6 +1,7 @@
 //! Settings of a broker: what applies to every topic and group, and what its own tasks obey.
 
 use super::broker_kept::KEPT;
+use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
 use super::property::{Kind, Properties, Property, Schema, int_from, long_from};
 use super::topic::{LZ4_LEVELS, POLICIES, TIMESTAMP_TYPES, TOPIC_CODECS, ZSTD_LEVELS, gzip_level};
@@ -109,51 +110,13 @@ static SCHEMA: Schema = Schema {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BrokerConfig(Properties);
 
-impl Default for BrokerConfig {
-    fn default() -> Self {
-        BrokerConfig(Properties::new(&SCHEMA))
-    }
+by_property_name! {
+    BrokerConfig, InvalidConfig, each_alone,
+    /// What was set and has no effect here: it belongs to the network, to replicas, to security,
+    /// or to a task that this version does not run, such as the cleaner or the expiry of offsets.
 }
 
 impl BrokerConfig {
-    /// Takes properties by Kafka's names.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value.
-    pub fn from_properties<K, V>(from: impl IntoIterator<Item = (K, V)>) -> Result<BrokerConfig>
-    where
-        K: AsRef<str>,
-        V: AsRef<str>,
-    {
-        let mut config = BrokerConfig::default();
-        config.0.set_all(from)?;
-        Ok(config)
-    }
-
-    /// Sets one property by Kafka's name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        self.0.set(key, value)
-    }
-
-    /// What was set for `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.is_set(key).then(|| self.0.text(key)).flatten()
-    }
-
-    /// What was set, in order of name.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.entries()
-    }
-
-    /// What was set and has no effect here: it belongs to the network, to replicas, to security,
-    /// or to a task that this version does not run, such as the cleaner or the expiry of offsets.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.0.ignored()
-    }
-
     /// Checks values that typed setters took, for every topic too.
     ///
     /// # Errors

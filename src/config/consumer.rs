@@ -1,5 +1,6 @@
 //! Settings of a consumer, and the typed form that it works with.
 
+use super::by_name::{by_property_name, each_alone};
 use super::client::{NETWORK, SECURITY};
 use super::property::{Kind, Properties, Property, Schema, split_list};
 use super::{IsolationLevel, OffsetReset};
@@ -127,11 +128,9 @@ fn strategy(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerConfig(Properties);
 
-impl Default for ConsumerConfig {
-    /// As [`ConsumerConfig::without_group`].
-    fn default() -> Self {
-        ConsumerConfig(Properties::new(&SCHEMA))
-    }
+by_property_name! {
+    ConsumerConfig, InvalidConfig, each_alone,
+    /// What was set and has no effect here, such as `bootstrap.servers` or `key.deserializer`.
 }
 
 impl ConsumerConfig {
@@ -143,44 +142,6 @@ impl ConsumerConfig {
     /// A consumer without a group: it can `assign` and read, not subscribe and not commit.
     pub fn without_group() -> ConsumerConfig {
         ConsumerConfig::default()
-    }
-
-    /// Takes properties by Kafka's names.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value. Conflicts between
-    /// settings are found when the consumer is made.
-    pub fn from_properties<K, V>(from: impl IntoIterator<Item = (K, V)>) -> Result<ConsumerConfig>
-    where
-        K: AsRef<str>,
-        V: AsRef<str>,
-    {
-        let mut config = ConsumerConfig::default();
-        config.0.set_all(from)?;
-        Ok(config)
-    }
-
-    /// Sets one property by Kafka's name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        self.0.set(key, value)
-    }
-
-    /// What was set for `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.is_set(key).then(|| self.0.text(key)).flatten()
-    }
-
-    /// What was set, in order of name.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.entries()
-    }
-
-    /// What was set and has no effect here, such as `bootstrap.servers` or `key.deserializer`.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.0.ignored()
     }
 
     fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> ConsumerConfig {

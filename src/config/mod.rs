@@ -8,6 +8,7 @@
 
 mod broker;
 mod broker_kept;
+mod by_name;
 mod client;
 mod consumer;
 mod describe;
@@ -19,7 +20,6 @@ mod values;
 
 pub use broker::BrokerConfig;
 pub use consumer::ConsumerConfig;
-#[allow(unused_imports)] // The consumer is added later.
 pub(crate) use consumer::ConsumerSettings;
 pub use describe::{ConfigEntry, ConfigSource};
 pub(crate) use log::{Compression, LogConfig};

@@ -1,5 +1,6 @@
 //! Settings of a producer, and the typed form that it works with.
 
+use super::by_name::{by_property_name, each_alone};
 use super::client::{NETWORK, SECURITY};
 use super::log::codec_level;
 use super::property::{Kind, Properties, Property, Schema};
@@ -94,51 +95,12 @@ static SCHEMA: Schema = Schema {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProducerConfig(Properties);
 
-impl Default for ProducerConfig {
-    fn default() -> Self {
-        ProducerConfig(Properties::new(&SCHEMA))
-    }
+by_property_name! {
+    ProducerConfig, InvalidConfig, each_alone,
+    /// What was set and has no effect here, such as `bootstrap.servers`.
 }
 
 impl ProducerConfig {
-    /// Takes properties by Kafka's names.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value. Conflicts between
-    /// settings are found when the producer is made.
-    pub fn from_properties<K, V>(from: impl IntoIterator<Item = (K, V)>) -> Result<ProducerConfig>
-    where
-        K: AsRef<str>,
-        V: AsRef<str>,
-    {
-        let mut config = ProducerConfig::default();
-        config.0.set_all(from)?;
-        Ok(config)
-    }
-
-    /// Sets one property by Kafka's name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidConfig`] for an unknown key or a refused value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        self.0.set(key, value)
-    }
-
-    /// What was set for `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.is_set(key).then(|| self.0.text(key)).flatten()
-    }
-
-    /// What was set, in order of name.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.entries()
-    }
-
-    /// What was set and has no effect here, such as `bootstrap.servers`.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.0.ignored()
-    }
-
     fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> ProducerConfig {
         self.0.put(key, value);
         self

@@ -1,5 +1,6 @@
 //! Settings of one topic: what a user overrides, on top of the broker's settings.
 
+use super::by_name::by_property_name;
 use super::property::{Kind, Properties, Property, Schema, int_from, split_list};
 use super::{BrokerConfig, Codec, Durability, LogConfig, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
@@ -136,52 +137,13 @@ impl ConfigChange {
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig(Properties);
 
-impl Default for TopicConfig {
-    fn default() -> Self {
-        TopicConfig(Properties::new(&SCHEMA))
-    }
+by_property_name! {
+    TopicConfig, InvalidTopicConfig, TopicConfig::check,
+    /// The overrides that have no effect here, such as `min.insync.replicas` and, as this version
+    /// has no cleaner, those of compaction.
 }
 
 impl TopicConfig {
-    /// Takes properties by Kafka's names.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidTopicConfig`] for an unknown key or a refused value.
-    pub fn from_properties<K, V>(from: impl IntoIterator<Item = (K, V)>) -> Result<TopicConfig>
-    where
-        K: AsRef<str>,
-        V: AsRef<str>,
-    {
-        let mut config = TopicConfig::default();
-        config.0.set_all(from)?;
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Sets one property by Kafka's name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidTopicConfig`] for an unknown key or a refused value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        self.0.set(key, value)
-    }
-
-    /// The override of `key`, if there is one.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.is_set(key).then(|| self.0.text(key)).flatten()
-    }
-
-    /// The overrides, in order of name.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.entries()
-    }
-
-    /// The overrides that have no effect here, such as `min.insync.replicas` and, as this version
-    /// has no cleaner, those of compaction.
-    pub fn ignored(&self) -> impl Iterator<Item = &str> {
-        self.0.ignored()
-    }
-
     /// The settings after `changes`, none of which is applied if one is refused.
     ///
     /// # Errors
