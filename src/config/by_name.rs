@@ -1,5 +1,9 @@
 //! What the four kinds of settings have in common.
 
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use std::collections::BTreeMap;
+use std::fmt;
+
 /// The methods of a type that wraps [`Properties`](super::property::Properties) of the table
 /// `SCHEMA` in its module: by Kafka's names, as text. The third argument looks at what
 /// `from_properties` read as a whole.
@@ -55,7 +59,73 @@ macro_rules! by_property_name {
                 self.0.ignored()
             }
         }
+
+        /// A map of what was set, by Kafka's names, all values as text.
+        impl serde::Serialize for $config {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_map(self.entries())
+            }
+        }
+
+        /// A map by Kafka's names; values may be text, whole numbers, decimals or booleans.
+        impl<'de> serde::Deserialize<'de> for $config {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                crate::config::by_name::read(from, $config::from_properties)
+            }
+        }
     };
+}
+
+/// Reads a map of properties and makes settings of them.
+pub(super) fn read<'de, D, T>(
+    from: D,
+    settings: impl FnOnce(BTreeMap<String, String>) -> crate::Result<T>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let map = BTreeMap::<String, Scalar>::deserialize(from)?;
+    settings(map.into_iter().map(|(key, Scalar(value))| (key, value)).collect())
+        .map_err(D::Error::custom)
+}
+
+/// A value as the text that a properties file would have for it.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Scalar, D::Error> {
+        from.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl Visitor<'_> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, a number or a boolean")
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
 }
 
 /// For settings whose conflicts are found where they are used.
@@ -64,3 +134,29 @@ pub(super) fn each_alone<T>(_: &T) -> crate::Result<()> {
 }
 
 pub(super) use by_property_name;
+
+#[cfg(test)]
+mod tests {
+    use crate::{BrokerConfig, ConsumerConfig, TopicConfig};
+
+    #[test]
+    fn settings_are_maps_for_serde() {
+        let text = r#"{"retention.ms": -1, "preallocate": true, "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": 0.25}"#;
+        let config: TopicConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.get("retention.ms"), Some("-1"));
+        assert_eq!(config.get("min.cleanable.dirty.ratio"), Some("0.25"));
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(written.contains(r#""preallocate":"true""#), "{written}");
+        assert_eq!(serde_json::from_str::<TopicConfig>(&written).unwrap(), config);
+    }
+
+    #[test]
+    fn what_properties_refuse_serde_refuses() {
+        let refused = serde_json::from_str::<ConsumerConfig>(r#"{"group.idd": "g"}"#).unwrap_err();
+        assert!(refused.to_string().contains("group.id"), "{refused}");
+        for text in [r#"{"num.partitions": [3]}"#, r#"{"num.partitions": null}"#, "3"] {
+            assert!(serde_json::from_str::<BrokerConfig>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -125,7 +125,7 @@ pub struct Consume {
     #[arg(long)]
     pub group: Option<String>,
     /// `beginning`, `end`, `stored`, an offset, `-N` (the last N of each partition), or
-    /// `@TIMESTAMP` in milliseconds.
+    /// `@TIMESTAMP`: milliseconds since 1970, or a time such as `2026-01-31T12:00:00Z`.
     #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
     pub from: Option<String>,
     /// Only this partition.

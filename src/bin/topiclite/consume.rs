@@ -46,7 +46,8 @@ pub fn run(options: &Options, consume: &Consume, output: &Output) -> Result<Exit
 fn parse_from(text: &str) -> Result<From> {
     let number = |text: &str| {
         text.parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(|| {
-            let what = "--from is beginning, end, stored, OFFSET, -N or @TIMESTAMP";
+            let what = "--from is beginning, end, stored, OFFSET, -N, @MILLISECONDS or @TIME such \
+                        as @2026-01-31T12:00:00Z";
             Error::new(ErrorKind::IllegalArgument, format!("{what}; not {text}"))
         })
     };
@@ -56,7 +57,12 @@ fn parse_from(text: &str) -> Result<From> {
         "stored" => From::Stored,
         _ => match (text.strip_prefix('-'), text.strip_prefix('@')) {
             (Some(last), _) => From::Last(number(last)?),
-            (_, Some(time)) => From::Time(number(time)?),
+            (_, Some(time)) => match time.parse::<jiff::Timestamp>() {
+                Ok(time) if time >= jiff::Timestamp::UNIX_EPOCH => {
+                    From::Time(time.as_millisecond())
+                }
+                _ => From::Time(number(time)?),
+            },
             _ => From::Offset(number(text)?),
         },
     })
@@ -255,14 +261,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn from_has_six_forms() {
+    fn from_has_seven_forms() {
         assert_eq!(parse_from("beginning").unwrap(), From::Beginning);
         assert_eq!(parse_from("end").unwrap(), From::End);
         assert_eq!(parse_from("stored").unwrap(), From::Stored);
         assert_eq!(parse_from("12").unwrap(), From::Offset(12));
         assert_eq!(parse_from("-3").unwrap(), From::Last(3));
         assert_eq!(parse_from("@1700000000000").unwrap(), From::Time(1_700_000_000_000));
-        for bad in ["", "x", "--3", "@", "@x", "-"] {
+        assert_eq!(parse_from("@2023-11-14T22:13:20Z").unwrap(), From::Time(1_700_000_000_000));
+        let east = parse_from("@2023-11-14T23:13:20.5+01:00").unwrap();
+        assert_eq!(east, From::Time(1_700_000_000_500));
+        for bad in ["", "x", "--3", "@", "@x", "-", "@2023-11-14", "@1969-12-31T00:00:00Z"] {
             assert!(parse_from(bad).is_err(), "{bad}");
         }
     }
