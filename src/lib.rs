@@ -1,4 +1,54 @@
-//! Topiclite
+//! Apache Kafka's topics, producers and consumer groups as a library: inside the host process,
+//! durable on local disk, in Kafka's own file format, with no network.
+//!
+//! ```
+//! use std::time::Duration;
+//! use topiclite::{Broker, ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord, TopicConfig};
+//!
+//! # fn main() -> topiclite::Result<()> {
+//! let broker = Broker::in_memory()?; // or Broker::open("data")?
+//! broker.admin().create_topic("orders", 3, TopicConfig::default())?;
+//!
+//! let producer = broker.producer(ProducerConfig::default())?;
+//! producer.send(ProducerRecord::new("orders").key("alice").value("one tea"))?.wait()?;
+//!
+//! let config = ConsumerConfig::new("billing").auto_offset_reset(OffsetReset::Earliest);
+//! let mut consumer = broker.consumer(config)?;
+//! consumer.subscribe(&["orders"])?;
+//! for record in &consumer.poll(Duration::from_secs(1))? {
+//!     assert_eq!(record.value(), Some(&b"one tea"[..]));
+//! }
+//! consumer.commit_sync()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to begin
+//! - [`Broker`]: a data directory that this process owns ([`Broker::open`]), one that it reads
+//!   beside its owner ([`Broker::attach`]), or none at all ([`Broker::in_memory`]).
+//! - [`Producer`], [`Consumer`], [`Admin`]: Kafka's methods in snake case, Kafka's property names
+//!   and defaults ([`ProducerConfig`], [`ConsumerConfig`], [`TopicConfig`], [`BrokerConfig`]).
+//!   [`Reader`] reads a partition without any group.
+//! - [`ErrorKind`]: Kafka's names, each retriable, fatal or neither.
+//! - [`time`]: the system's clock, or a virtual one under which every timeout can be tested
+//!   without waiting.
+//!
+//! # What an `Ok` survives
+//! A record that was sent survives the kill of the process always. It survives a power cut after
+//! [`Broker::flush`], with its own send on a topic with `flush.messages=1`
+//! ([`Durability::Power`]), or else after the flush that runs every second; what a cut leaves is a
+//! prefix of what was sent, never a log with holes. Changes of topics survive both at once.
+//!
+//! # Threads
+//! Every call completes on the thread that makes it. [`Broker`], [`Producer`] and [`Admin`] are
+//! shared freely; a [`Consumer`] belongs to one thread at a time, as in Kafka, and the compiler
+//! sees to it. A few threads of the broker flush, roll and delete; under a virtual clock there are
+//! none.
+//!
+//! # Features
+//! The default features pull in no C source and no network. `gzip`, `snappy`, `lz4`, `zstd` (or
+//! `codecs`) add Kafka's codecs, `cli` the command line, `testing` what tests need, `full` all.
+
 #[allow(dead_code)] // Used as the calls behind it are added.
 mod admin;
 #[allow(dead_code, unused_imports)] // Used as the handles above it are added.
