@@ -1,8 +1,10 @@
-//! Opening a partition that only this crate wrote: after a clean stop, a kill, or a power cut.
+//! Opening a partition that the state file knows: after a clean stop, a kill, or a power cut.
 //!
 //! A kill leaves the page cache, so only the last batch can be torn; a power cut loses any pages
-//! above the recovery point. In both cases offsets are dense, so a batch that does not begin at
-//! the log end does not belong there. What contradicts the state file is not recovered here: the
+//! above the recovery point. In both cases offsets are dense where this crate wrote, so a batch
+//! that does not begin at the log end does not belong there. Segments that another program wrote
+//! may have gaps, and nobody has written to them since they were recorded: they are as recorded,
+//! or the state is contradicted. What contradicts the state file is not recovered here: the
 //! caller then reads the partition as a foreign one.
 
 use super::derived::{proven_aborted, walk_markers};
@@ -36,6 +38,8 @@ struct Plan<'a> {
     border: Option<Matched<'a>>,
     /// Files that are read from their first byte on.
     rest: Vec<&'a FolderFile>,
+    /// Those of `rest` that another program wrote, by what is recorded of them.
+    foreign: Vec<&'a SegmentState>,
     /// Where the log ends before `rest`, and without `border`.
     expected: i64,
 }
@@ -96,8 +100,10 @@ pub(super) fn open(
         rewind(&mut pass, &plan, state)?;
     }
     pass.rules.epoch = pass.epochs.latest().unwrap_or(0);
-    if trust != Trust::Clean {
-        read_tail(&mut pass, &plan, trust, &mut aborted)?;
+    if trust != Trust::Clean
+        && let Err(finding) = read_tail(&mut pass, &plan, trust, &mut aborted)?
+    {
+        return Ok(Err(finding));
     }
     let mut opened = pass.into_opened(state.log_start_offset);
     opened.resumable = opened.read_only.is_none()
@@ -157,10 +163,9 @@ fn plan<'a>(
     if !border_holds && let Some(segment) = segments.peek() {
         plan.expected = segment.base_offset;
     }
-    for segment in segments {
-        if !border_holds && segment.next_offset > state.recovery_point {
-            break;
-        }
+    let unread =
+        |segment: &&SegmentState| border_holds || segment.next_offset <= state.recovery_point;
+    while let Some(segment) = segments.next_if(unread) {
         let base = segment.base_offset;
         let Some(file) = files.next_if(|file| file.name.offset == base) else {
             let message = format!("segment {base} is recorded and missing");
@@ -177,6 +182,11 @@ fn plan<'a>(
         }
     }
     plan.rest = files.collect();
+    plan.foreign = segments.filter(|segment| !segment.by_us).collect();
+    if let Some(lost) = plan.foreign.iter().find(|segment| !plan.reads(segment)) {
+        let message = format!("segment {} is recorded and missing", lost.base_offset);
+        return Err(contradiction(&folder.path, message));
+    }
     match (trust, plan.rest.first()) {
         (Trust::Clean, Some(file)) => {
             return Err(contradiction(&file.path, "a segment that was not there".to_owned()));
@@ -238,7 +248,7 @@ fn read_tail(
     plan: &Plan<'_>,
     trust: Trust,
     aborted: &mut Aborted<'_>,
-) -> Result<()> {
+) -> Result<Result<(), Finding>> {
     if trust == Trust::SameBoot {
         pass.zeros_max_bytes = LOOK_AHEAD_BYTES;
     }
@@ -247,20 +257,66 @@ fn read_tail(
         let rows = aborted.of(pass, segment, file)?;
         let end = pass.read_segment(file, Begin::Border(*segment, rows))?;
         if !continues(pass, &end, file, rest, trust)? {
-            return Ok(());
+            return Ok(Ok(()));
         }
     }
     while let Some((file, later)) = rest.split_first() {
+        if let Some(segment) = plan.foreign_at(file) {
+            if let Err(finding) = read_foreign(pass, file, segment)? {
+                return Ok(Err(finding));
+            }
+            rest = later;
+            continue;
+        }
         if file.name.offset != pass.log_end() {
-            return hole(pass, file, rest, trust);
+            hole(pass, file, rest, trust)?;
+            return Ok(Ok(()));
         }
         let end = pass.read_segment(file, Begin::FirstByte { by_us: true })?;
         if !continues(pass, &end, file, later, trust)? {
-            return Ok(());
+            return Ok(Ok(()));
         }
         rest = later;
     }
-    Ok(())
+    Ok(Ok(()))
+}
+
+impl Plan<'_> {
+    fn foreign_at(&self, file: &FolderFile) -> Option<&SegmentState> {
+        self.foreign.iter().find(|segment| segment.base_offset == file.name.offset).copied()
+    }
+
+    fn reads(&self, segment: &SegmentState) -> bool {
+        self.rest.iter().any(|file| file.name.offset == segment.base_offset)
+    }
+}
+
+/// Reads a segment that another program wrote, gaps and all; `Err` inside if it is not what was
+/// recorded of it.
+fn read_foreign(
+    pass: &mut Pass<'_>,
+    file: &FolderFile,
+    segment: &SegmentState,
+) -> Result<Result<(), Finding>> {
+    if segment.base_offset < pass.log_end() {
+        let message = format!("the file begins below offset {}", pass.log_end());
+        return Ok(Err(contradiction(&file.path, message)));
+    }
+    let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
+    let recorded = (segment.size_bytes, segment.next_offset);
+    let whole = matches!(end.stop, Stop::End | Stop::Zeros);
+    if !whole || (end.position, pass.log_end()) != recorded {
+        let message = format!(
+            "another program's {} bytes up to offset {} were recorded, {} bytes up to {} are there",
+            segment.size_bytes,
+            segment.next_offset,
+            end.position,
+            pass.log_end()
+        );
+        return Ok(Err(contradiction(&file.path, message)));
+    }
+    pass.end_own_tail(file, &end)?;
+    Ok(Ok(()))
 }
 
 /// Decides what the end of one file's batches means. Returns whether the next file is read.

@@ -461,6 +461,17 @@ fn an_adopted_directory_opens_again_without_being_read() {
             let before = opened.state();
             let again = open(&LogState::default(), Trust::Foreign);
             differ.same("opened twice", again.state(), before.clone());
+            // It was recorded, nothing was appended or synced, and then the power went.
+            let cut = case.attach_as(copy.path(), &partition, before, Trust::OtherBoot);
+            if case.is_damaged() {
+                compare_prefix(&cut, expected, None, &mut differ);
+            } else {
+                compare(&cut, expected, &mut differ);
+                let findings = cut.findings().unwrap();
+                let told = findings.iter().filter(|finding| !finding.kind.is_note());
+                let told: Vec<_> = told.map(ToString::to_string).collect();
+                differ.same("findings after a power cut", told, Vec::new());
+            }
             if let Err(error) = opened.finish(&storage) {
                 differ.check("refused without damage", case.is_damaged());
                 differ.same("kind", error.kind(), crate::ErrorKind::CorruptRecord);

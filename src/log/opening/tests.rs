@@ -344,6 +344,88 @@ fn a_foreign_log_may_have_gaps_empty_files_and_any_epochs() {
     );
 }
 
+/// Three segments of another program with gaps inside and between, as recorded when they were
+/// adopted: nothing of it was synced by us.
+fn adopted_with_gaps() -> (Shelf, LogState) {
+    let shelf = Shelf::new();
+    shelf.put_log(5, &[batch(7, b"a"), batch(9, b"b")].concat());
+    shelf.put_log(20, b"");
+    shelf.put_log(30, &[batch(41, b"c"), batch(45, b"d")].concat());
+    let state = shelf.adopt().state();
+    assert!(state.segments.iter().all(|segment| !segment.by_us));
+    assert_eq!((state.recovery_point, state.log_end_offset), (0, 46));
+    (shelf, state)
+}
+
+#[test]
+fn segments_of_another_program_may_have_gaps_after_a_power_cut_too() {
+    let (shelf, state) = adopted_with_gaps();
+    let mut opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(kinds(&opened), []);
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45]);
+    assert!(!opened.resumable && opened.read_only.is_none());
+    assert_eq!(opened.state(), state, "who wrote them is kept, also for the next power cut");
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45], "and nothing of them is cut");
+
+    // What this crate appended behind them is recovered by its own rules.
+    shelf.put_log(46, &[run(46..50, LEN), vec![0; 90], run(51..53, LEN)].concat());
+    let mut opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45, 46, 47, 48, 49]);
+    assert_eq!(kinds(&opened), [TornTail]);
+    assert!(opened.resumable);
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(46).unwrap(), run(46..50, LEN));
+    shelf.put_log(46, &run(46..50, LEN));
+    shelf.put_log(51, &run(51..53, LEN));
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, kinds(&opened)), (50, vec![LostSegments]));
+}
+
+#[test]
+fn the_recovery_point_may_lie_among_segments_of_another_program() {
+    let (shelf, mut state) = adopted_with_gaps();
+    for point in [8, 10, 20, 25, 42, 46] {
+        state.recovery_point = point;
+        let opened = shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45], "{point}");
+        assert_eq!((kinds(&opened), opened.state()), (vec![], state.clone()), "{point}");
+    }
+}
+
+#[test]
+fn segments_of_another_program_that_a_power_cut_changed_are_read_as_they_were_adopted() {
+    let reopened = |change: &dyn Fn(&Shelf)| {
+        let (shelf, state) = adopted_with_gaps();
+        shelf.put_log(46, &run(46..50, LEN));
+        change(&shelf);
+        let opened = shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(kinds(&opened).first(), Some(&StateContradicted));
+        assert!(opened.report.foreign);
+        let before = shelf.names();
+        shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(shelf.names(), before);
+        (shelf.offsets(&opened), damage(&opened).map(|d| (d.0, d.1)))
+    };
+    let corrupt = |offset| Some((CorruptRecord, offset));
+    let zeroed = reopened(&|shelf| shelf.put_log(5, &[batch(7, b"a"), vec![0; 69]].concat()));
+    assert_eq!(zeroed, (vec![7], corrupt(8)));
+    let flipped = reopened(&|shelf| {
+        let mut bytes = shelf.get_log(30).unwrap();
+        bytes[65] ^= 1;
+        shelf.put_log(30, &bytes);
+    });
+    assert_eq!(flipped, (vec![7, 9], corrupt(30)));
+    let shorter = reopened(&|shelf| shelf.put_log(30, &batch(41, b"c")));
+    assert_eq!(shorter, (vec![7, 9, 41, 46, 47, 48, 49], None));
+    let missing = reopened(&|shelf| shelf.storage.remove(&shelf.log_path(30)).unwrap());
+    assert_eq!(missing, (vec![7, 9, 46, 47, 48, 49], None));
+    let longer = reopened(&|shelf| {
+        shelf.put_log(5, &[batch(7, b"a"), batch(9, b"b"), batch(11, b"x")].concat())
+    });
+    assert_eq!(longer.0, [7, 9, 11, 41, 45, 46, 47, 48, 49]);
+}
+
 #[test]
 fn a_foreign_tail_is_set_aside_before_it_is_cut() {
     let (shelf, _) = shelf();
