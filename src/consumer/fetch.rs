@@ -255,6 +255,13 @@ impl Slot {
         let bytes_max = wanted.min(ticket.bytes_left).min(budget.bytes);
         let chunk = source.partition.read(&mut self.cursor, bytes_max, isolation)?;
         if chunk.is_empty() {
+            // Nothing is left from here to there, and there is nothing to wait for.
+            let passed = chunk.next_offset();
+            if passed > position {
+                self.position = Position::At(passed);
+                ticket.from = passed;
+                fetched.moved = true;
+            }
             return Ok(Taken::Over);
         }
         if ticket.returned && chunk.opens_segment() {

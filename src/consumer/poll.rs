@@ -30,6 +30,9 @@ impl Consumer {
     /// once `timeout` is over, or earlier when positions moved over what is never returned
     /// (aborted transactions, markers, compacted records). A zero timeout takes one turn.
     ///
+    /// Departure: where compaction left nothing up to the end, the position moves there. The one of
+    /// Kafka's client stays behind the last record, with a lag.
+    ///
     /// All that a member of a group does happens in here: joining, being told of the assignment,
     /// automatic commits. It may take longer than `timeout` where the listener does.
     ///

@@ -219,6 +219,8 @@ impl Reader {
             let position = self.position;
             let chunk = self.partition.read(&mut self.cursor, wanted, self.isolation)?;
             if chunk.is_empty() {
+                // Nothing is left from here to there, and there is nothing to wait for.
+                self.position = self.position.max(chunk.next_offset());
                 break;
             }
             let aborted = (self.isolation == IsolationLevel::ReadCommitted)

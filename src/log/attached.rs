@@ -417,7 +417,10 @@ impl AttachedLog {
             let (bytes, next) =
                 wanted.read(&*file).map_err(|error| self.here(error.path(&path)))?;
             let Some(next_offset) = next else {
-                return Ok(Chunk::empty(offset));
+                // The next batch lies behind what the reader may see: there is none before it.
+                cursor.spot = Some(Spot { segment: base, position });
+                cursor.offset = upto;
+                return Ok(Chunk::empty(upto));
             };
             position += bytes.len() as u64;
             cursor.spot = Some(Spot { segment: base, position });
