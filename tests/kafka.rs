@@ -1,8 +1,8 @@
 //! A real Apache Kafka reads what is written here: its dump tool finds no fault in the files, and a
 //! real broker serves every record, under both isolation levels, with the committed offsets.
 //!
-//! Needs `$TOPICLITE_KAFKA_TOOLS` (a folder with `kafka-dump` and `kafka-opens`), Java and Maven;
-//! prints a line and passes without.
+//! Needs `$TOPICLITE_KAFKA_TOOLS` (a folder with `kafka-dump`, `kafka-opens` and `ask-kafka`), Java
+//! and Maven; prints a line and passes without.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;
@@ -231,6 +231,34 @@ fn a_real_kafka_reads_what_several_lives_wrote() {
     }
     println!("kafka-opens: {count} partitions, {} complaints, all explained", complaints.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The recorded scenarios once more on a real node: do they still tell what Kafka does? Minutes, so
+/// only where `$TOPICLITE_KAFKA_SCENARIOS` is set: to `all`, or to a part of file names.
+#[test]
+fn a_real_kafka_does_what_the_scenarios_say() {
+    let Ok(wanted) = std::env::var("TOPICLITE_KAFKA_SCENARIOS") else {
+        println!("skip: TOPICLITE_KAFKA_SCENARIOS is not set, no scenario runs on a real Kafka");
+        return;
+    };
+    let Some(tools) = tools() else { return };
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scenarios");
+    let mut files = Vec::new();
+    for theme in std::fs::read_dir(own).unwrap().map(|theme| theme.unwrap().path()) {
+        if theme.is_dir() {
+            files.extend(std::fs::read_dir(theme).unwrap().map(|file| file.unwrap().path()));
+        }
+    }
+    files.retain(|file| {
+        let name = file.file_name().unwrap().to_string_lossy();
+        name.ends_with(".json") && (wanted == "all" || name.contains(&wanted))
+    });
+    files.sort();
+    assert!(!files.is_empty(), "no scenario has {wanted} in its name");
+    let run = Command::new(tools.join("ask-kafka")).arg("--check").args(&files).output().unwrap();
+    let text = String::from_utf8_lossy(&run.stdout);
+    println!("{text}{} scenarios ran on a real Kafka", files.len());
+    assert!(run.status.success(), "{text}\n{}", String::from_utf8_lossy(&run.stderr));
 }
 
 /// Complaints that `docs/kafka.md` explains: the node's leader epoch is lower than that of our
