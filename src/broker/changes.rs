@@ -146,7 +146,7 @@ impl Shared {
             return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).topic(name));
         }
         let mut deletions = owner.changes.lock();
-        let topic = self.topic(name)?;
+        let topic = self.named(name)?;
         let gone = DeletedTopic {
             name: topic.name().clone(),
             id: topic.id(),
@@ -213,7 +213,14 @@ impl Shared {
     pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let owner = self.owner()?;
         let changing = owner.changes.lock();
-        let topic = self.topic(name)?;
+        let topic = self.topic(name).or_else(|error| match error.kind() {
+            // As in Kafka, what no topic could be set to is told first.
+            ErrorKind::UnknownTopicOrPartition => {
+                let changed = TopicConfig::default().changed(&self.config, changes);
+                changed.map_err(|error| error.topic(name)).and(Err(error))
+            }
+            _ => Err(error),
+        })?;
         let config =
             topic.config().changed(&self.config, changes).map_err(|error| error.topic(name))?;
         let entry = TopicEntry { config: entries(&config), ..topic.entry() };
@@ -252,6 +259,19 @@ impl Shared {
             owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
         }
         Ok(moved)
+    }
+
+    /// A topic to delete.
+    ///
+    /// # Errors
+    /// As [`Shared::topic`], but a name that no topic can have is one that none has.
+    fn named(&self, name: &str) -> Result<Arc<Topic>> {
+        self.topic(name).map_err(|error| match error.kind() {
+            ErrorKind::InvalidTopic => {
+                Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic(name)
+            }
+            _ => error,
+        })
     }
 
     /// Removes what a former process left of its deletions.

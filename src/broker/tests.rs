@@ -121,3 +121,18 @@ fn deleting_the_offsets_topic_forgets_every_group_and_a_commit_makes_it_anew() {
     assert!(admin.describe_topic(OFFSETS_TOPIC).unwrap().is_internal());
     assert_eq!(broker.inner().groups().unwrap().list().unwrap().len(), 1);
 }
+
+#[test]
+fn what_is_wrong_with_a_missing_topic_is_told_in_kafkas_order() {
+    let broker = Broker::in_memory().unwrap();
+    let admin = broker.admin();
+    let alter = |name: &str, key: &str, value: &str| {
+        let change = ConfigChange::Set(key.to_owned(), value.to_owned());
+        admin.alter_topic(name, &[change]).unwrap_err().kind()
+    };
+    assert_eq!(alter("t", "min.insync.replicas", "0"), ErrorKind::InvalidTopicConfig);
+    assert_eq!(alter("t", "retention.ms", "1"), ErrorKind::UnknownTopicOrPartition);
+    assert_eq!(alter("bad name", "min.insync.replicas", "0"), ErrorKind::InvalidTopic);
+    let deleted = admin.delete_topic("bad name").unwrap_err().kind();
+    assert_eq!(deleted, ErrorKind::UnknownTopicOrPartition);
+}

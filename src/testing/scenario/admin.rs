@@ -44,8 +44,14 @@ impl World {
         let name = text(step, "topic");
         let partitions = number32(step, "partitions").unwrap_or(-1);
         let replicas = number32(step, "replicas").unwrap_or(1);
-        let config = topic_config(step.get("config"))?;
         let admin = self.broker.admin();
+        let config = topic_config(step.get("config")).map_err(|refused| {
+            // A broker looks at the name before it looks at the settings.
+            match admin.check(&NewTopic::new(name, 1)) {
+                Err(error) => error,
+                Ok(()) => refused,
+            }
+        })?;
         let replicas = i16::try_from(replicas).unwrap_or(i16::MAX);
         let topic = NewTopic::new(name, partitions).replication_factor(replicas).config(config);
         match check_only {

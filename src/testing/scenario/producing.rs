@@ -176,9 +176,7 @@ impl World {
             events.tell(&name, sent_event(&topic, outcome, tag.as_ref()));
         };
         if let Err(refused) = producer.send_with(given.record(), callback) {
-            let mut seen = shown(refused.error());
-            seen.insert("thrown".into(), json!(true));
-            return Ok(seen);
+            return Ok(shown(refused.error()));
         }
         if flush {
             producer.flush()?;

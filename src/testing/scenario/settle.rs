@@ -52,12 +52,14 @@ impl World {
         let settled = loop {
             let moved = self.round(&members, &mut gathered)?;
             let standing = self.standing(&members, &gathered);
-            let covered = !cover || self.covered(&members, &gathered);
             let now = self.now().mono;
-            if moved || !covered || before.as_ref() != Some(&standing) {
+            if moved || before.as_ref() != Some(&standing) {
                 quiet_since = now;
-            } else if now - quiet_since >= quiet {
+            } else if now - quiet_since >= quiet && (!cover || self.covered(&members, &gathered)) {
                 break true;
+            }
+            if standing.is_empty() {
+                break true; // There is nobody left to poll.
             }
             if now >= until {
                 break false;
@@ -151,11 +153,9 @@ impl World {
         gathered: Gathered,
         settled: bool,
     ) -> Map<String, Value> {
-        let mut assignments = Map::new();
-        for member in members {
-            let owned = self.assignment_of(member);
-            assignments.insert(member.clone(), show_partitions(&owned));
-        }
+        let standing = self.standing(members, &gathered);
+        let assignments: Map<String, Value> =
+            standing.into_iter().map(|(member, owned)| (member, show_partitions(&owned))).collect();
         let mut seen = Map::new();
         seen.insert("assignments".into(), Value::Object(assignments));
         let records: BTreeMap<&String, Value> = gathered
