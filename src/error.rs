@@ -223,8 +223,11 @@ impl Error {
     /// An error of the operating system on `path`. A full disk becomes
     /// [`ErrorKind::StorageFull`], everything else [`ErrorKind::Io`].
     pub fn io(error: std::io::Error, doing: &str, path: &Path) -> Error {
-        let kind = if Error::is_full(&error) { ErrorKind::StorageFull } else { ErrorKind::Io };
-        Error::new(kind, format!("{doing}: {error}")).path(path).source(error)
+        let (kind, advice) = match Error::is_full(&error) {
+            true => (ErrorKind::StorageFull, "; free space, then call again"),
+            false => (ErrorKind::Io, ""),
+        };
+        Error::new(kind, format!("{doing}: {error}{advice}")).path(path).source(error)
     }
 
     /// Whether the operating system refused a call because the disk is full.

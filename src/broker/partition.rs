@@ -34,10 +34,12 @@ impl Partition {
         }
     }
 
-    /// Why the partition ends before records that were in it once, if it does.
+    /// Why the partition takes no more, or ends before records that were in it once, if it does.
     pub fn damage(&self) -> Option<Error> {
+        let lasts =
+            |error: &Error| matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::StorageFailed);
         match self {
-            Partition::Live(log) => log.refusal().filter(|e| e.kind() == ErrorKind::ReadOnly),
+            Partition::Live(log) => log.refusal().filter(lasts),
             Partition::Attached(found) => found.log.damage().ok().flatten(),
             Partition::Missing(error) => Some(error.clone()),
         }
