@@ -143,11 +143,11 @@ impl WorkQueue {
     }
 
     fn report(&self, work: &BackgroundWork, error: Error) {
-        if let Some(log) = work.log() {
+        let place = work.log().map(|log| {
             let id = log.identity();
-            self.health.partition((id.topic.clone(), id.partition).into(), error.clone());
-        }
-        self.health.error(error);
+            (id.topic.clone(), id.partition).into()
+        });
+        self.health.background(place, error);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What went wrong since a broker was opened. The first error is kept for `close`; warnings are
 //! kept up to a bound and counted beyond it.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
@@ -88,6 +88,19 @@ impl HealthLog {
         self.0.lock().first_error.get_or_insert(error);
     }
 
+    /// Keeps an error of background work, of a partition's where one is named. On a full disk
+    /// that is only a warning: such work is ahead of its time or comes again, and callers that
+    /// need room are told themselves.
+    pub fn background(&self, partition: Option<TopicPartition>, error: Error) {
+        if error.kind() == ErrorKind::StorageFull {
+            return self.warn_once(format!("background work waits for room: {error}"));
+        }
+        if let Some(partition) = partition {
+            self.partition(partition, error.clone());
+        }
+        self.error(error);
+    }
+
     /// Keeps what is wrong with a partition; the first report stands.
     pub fn partition(&self, partition: TopicPartition, error: Error) {
         let mut health = self.0.lock();
@@ -138,7 +151,6 @@ impl HealthLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn the_first_error_is_kept_and_warnings_are_bounded() {

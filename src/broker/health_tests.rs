@@ -64,6 +64,28 @@ fn a_full_disk_refuses_the_change_and_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_disk_that_is_full_for_work_in_the_background_is_a_warning() {
+    let clock = VirtualClock::stepping();
+    let (fault, broker) = faulty(&clock);
+    append(&broker, "t").unwrap();
+    fault.fail(Rule::nth(0, Failure::Full).of(&[Call::Allocate]));
+    let mut appended = 1;
+    while !fault.has_fired() {
+        assert_eq!(append(&broker, "t").unwrap(), appended);
+        appended += 1;
+        // Pages are prepared ahead of the writer.
+        clock.advance(Duration::from_millis(1));
+    }
+    let health = broker.health();
+    assert!(health.is_ok(), "{health:?}");
+    assert!(health.warnings().any(|text| text.contains("t-0") && text.contains("free space")));
+    for _ in 0..appended * 3 {
+        append(&broker, "t").unwrap();
+    }
+    broker.close().unwrap();
+}
+
+#[test]
 fn a_failed_sync_of_the_registry_is_final_for_changes_and_leaves_records_alone() {
     let clock = VirtualClock::stepping();
     let (fault, broker) = faulty(&clock);

@@ -92,7 +92,7 @@ impl Shared {
         let Some(owner) = &self.owner else { return };
         let states = logs.iter().filter_map(|log| Some((key_of(log), log.state().ok()?))).collect();
         if let Err(error) = owner.life.record(states, &[]) {
-            self.health.error(error);
+            self.health.background(None, error);
         }
     }
 
@@ -157,8 +157,7 @@ impl Shared {
     /// Reports an error of a partition that nobody waits for.
     pub(super) fn partition_failed(&self, log: &Log, error: Error) {
         let id = log.identity();
-        self.health.partition((id.topic.clone(), id.partition).into(), error.clone());
-        self.health.error(error);
+        self.health.background(Some((id.topic.clone(), id.partition).into()), error);
     }
 
     /// Everything that is due at `now`, on this thread.
