@@ -17,12 +17,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// Opens the partition. Of what we knew of it, only `proven_end` counts: a log that ends below
-/// it lost records that a sync, or the page cache, ought to have kept (rule R1).
+/// it lost records that a sync, or the page cache, ought to have kept (rule R1). After a clean
+/// stop of ours, which another program would have taken note of, offsets that our own segments
+/// had do count too: `dense` are these segments.
 pub(super) fn open(
     storage: &dyn Storage,
     folder: &Folder,
     state: &LogState,
     proven_end: i64,
+    dense: &[SegmentState],
     options: &mut OpenOptions<'_>,
 ) -> Result<OpenedPartition> {
     let mut repairs = Repairs::default();
@@ -41,7 +44,7 @@ pub(super) fn open(
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
     pass.rules = Rules::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
-    read_all(&mut pass, &files, proven_end, options.recovery_checkpoint)?;
+    read_all(&mut pass, &files, proven_end, dense, options.recovery_checkpoint)?;
     if pass.read_only.is_none() && pass.log_end() < proven_end {
         let end = pass.log_end();
         lost(&mut pass, format!("the log ends at offset {end}, but it had reached {proven_end}"));
@@ -57,6 +60,7 @@ fn read_all(
     pass: &mut Pass<'_>,
     files: &[&FolderFile],
     proven_end: i64,
+    dense: &[SegmentState],
     recovery_checkpoint: Option<i64>,
 ) -> Result<()> {
     for (number, file) in files.iter().enumerate() {
@@ -66,6 +70,14 @@ fn read_all(
             let message =
                 format!("the file begins below offset {}, where the log ends", pass.log_end());
             pass.corrupt(file, 0, &message);
+            return Ok(());
+        }
+        if let Some(last) = number.checked_sub(1).and_then(|before| files.get(before))
+            && dense.iter().any(|own| own.base_offset < base && own.next_offset > pass.log_end())
+        {
+            let message = format!("no file holds offsets {} to {}", pass.log_end(), base - 1);
+            let position = pass.segments.last().map_or(0, |before| before.state.size_bytes);
+            pass.corrupt(last, position, &message);
             return Ok(());
         }
         let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;

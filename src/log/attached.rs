@@ -415,7 +415,7 @@ impl AttachedLog {
             let file = self.file(seen, at)?;
             let wanted = Wanted { position, end: size, max_bytes, upto };
             let (bytes, next) =
-                wanted.read(&*file).map_err(|error| self.here(error.path(&path)))?;
+                wanted.read(&*file).map_err(|error| self.here(error.path(&path)).offset(offset))?;
             let Some(next_offset) = next else {
                 // The next batch lies behind what the reader may see: there is none before it.
                 cursor.spot = Some(Spot { segment: base, position });

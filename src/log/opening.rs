@@ -237,7 +237,9 @@ pub(crate) fn open_partition(
         Trust::Clean | Trust::SameBoot => state.log_end_offset.max(state.recovery_point),
         Trust::New | Trust::OtherBoot | Trust::Foreign => state.recovery_point,
     };
-    let mut opened = adoption::open(storage, &folder, state, proven_end, &mut options)?;
+    let own = state.segments.iter().filter(|segment| trust == Trust::Clean && segment.by_us);
+    let dense: Vec<SegmentState> = own.copied().collect();
+    let mut opened = adoption::open(storage, &folder, state, proven_end, &dense, &mut options)?;
     opened.findings.splice(0..0, contradiction);
     opened.note_left_out(&folder);
     Ok(opened)

@@ -20,8 +20,8 @@ impl Log {
     /// batch before it.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path
-    /// and position where the stored bytes are damaged, once everything before was read;
+    /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path,
+    /// position and the cursor's offset where the stored bytes are damaged, once everything before was read;
     /// `Io` when a segment cannot be opened.
     pub fn read(
         &self,
@@ -39,12 +39,14 @@ impl Log {
         if cursor.offset < start || cursor.offset >= upto {
             return self.nothing_there(cursor, start, end);
         }
+        let wanted = cursor.offset;
         let mut place = match cursor.place.take() {
             Some(place) => place,
-            None => self.locate(cursor.offset)?,
+            None => self.locate(wanted).map_err(|error| error.offset(wanted))?,
         };
         loop {
-            if let Some(chunk) = self.take(&mut place, max_bytes, upto)? {
+            let taken = self.take(&mut place, max_bytes, upto);
+            if let Some(chunk) = taken.map_err(|error| error.offset(wanted))? {
                 cursor.offset = chunk.next_offset();
                 cursor.place = Some(place);
                 return Ok(chunk);
