@@ -16,9 +16,13 @@ pub const DIR: &str = "/data";
 pub const GROUP: &str = "g";
 
 fn options(storage: &(impl Storage + Clone)) -> BrokerOptions {
+    options_under(&VirtualClock::stepping(), storage)
+}
+
+fn options_under(clock: &VirtualClock, storage: &(impl Storage + Clone)) -> BrokerOptions {
     let properties = [("offsets.topic.num.partitions", "1")];
     let options = BrokerOptions::from_properties(properties).unwrap();
-    options.clock(VirtualClock::stepping().clock()).seed(1).storage(Arc::new(storage.clone()))
+    options.clock(clock.clock()).seed(1).storage(Arc::new(storage.clone()))
 }
 
 pub fn try_open(storage: &(impl Storage + Clone)) -> Result<Broker> {
@@ -175,13 +179,14 @@ pub fn closed(count: usize) -> Sim {
     sim
 }
 
-/// The same, not closed: `flushed` of the records were made durable, and then the process died.
+/// The same, not closed: `flushed` of the records were made durable, which was recorded, and then
+/// the process died.
 pub fn killed(count: usize, flushed: usize) -> Sim {
-    let sim = Sim::new();
-    let broker = open(&sim);
+    let (sim, clock) = (Sim::new(), VirtualClock::stepping());
+    let broker = options_under(&clock, &sim).open(DIR).unwrap();
     create(&broker, "t", "600").unwrap();
     fill(&broker, 0..flushed);
-    broker.flush().unwrap();
+    clock.advance(Duration::from_secs(5));
     fill(&broker, flushed..count);
     sim.kill()
 }
