@@ -287,7 +287,9 @@ impl Journal {
         self.generation = match read_header(self.kind, bytes) {
             Ok(generation) => generation,
             Err(Fault::Version(version)) => {
-                let message = format!("version {version} of the {} is newer", self.kind.name());
+                let name = self.kind.name();
+                let message =
+                    format!("version {version} of the {name} is newer; upgrade this crate");
                 return Err(
                     Error::new(ErrorKind::UnsupportedFormat, message).path(self.path.clone())
                 );

@@ -45,7 +45,13 @@ impl BrokerInner {
         let (state, state_found) = StateFile::load(storage.clone(), dir)?;
         let mark = read_mark(&*storage, dir)?;
         let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
-        let verdict = evidence.ended(&state.image, &storage.boot_id());
+        let mut verdict = evidence.ended(&state.image, &storage.boot_id());
+        if let (Ok(_), RegistryFound::Image(image)) = (&verdict, &registry_found)
+            && registry.is_torn()
+            && let Some(why) = lost_change(&*storage, dir, image)?
+        {
+            verdict = Err(why);
+        }
         let (ended, foreign) = judge(&*storage, dir, verdict, &evidence)?;
         // Another life of a seeded broker draws other numbers.
         let lives = state.image.highest_epoch.saturating_add(1).unsigned_abs();
@@ -109,6 +115,27 @@ pub(super) fn judge(
     }
     let clean = evidence.mark.is_some();
     Ok((Ended::Foreign { clean }, Some(Foreign { survey, reason })))
+}
+
+/// A change at the end of the registry that is not whole was under way at a crash, or it was made
+/// and is damaged. No folder is made before the change is durable: one that no topic has tells
+/// that it is damaged.
+fn lost_change(storage: &dyn Storage, dir: &Path, image: &RegistryImage) -> Result<Option<String>> {
+    let survey = Survey::of(storage, dir)?;
+    let lost = survey.topics.iter().find(|(name, found)| {
+        let was_deleted = |id| image.deleted.contains_key(&id);
+        let name_was_deleted = || image.deleted.values().any(|topic| topic.name == **name);
+        let known = match image.topics.get(*name) {
+            Some(entry) => found.id.is_none_or(|id| id == entry.id || was_deleted(id)),
+            None => found.id.map_or_else(name_was_deleted, was_deleted),
+        };
+        let partitions = image.topics.get(*name).map_or(i32::MAX, |entry| entry.partitions);
+        !found.folders.is_empty()
+            && !(known && found.folders.iter().all(|number| *number < partitions))
+    });
+    Ok(lost.map(|(name, _)| {
+        format!("the registry: its last change is damaged, and does not know all folders of {name}")
+    }))
 }
 
 impl Shared {

@@ -141,6 +141,11 @@ impl Registry {
         self.0.lock().journal.confirm()
     }
 
+    /// Whether the file was found to end in a change that is not whole.
+    pub fn is_torn(&self) -> bool {
+        self.0.lock().journal.will_replace()
+    }
+
     /// What it says.
     pub fn image(&self) -> RegistryImage {
         self.0.lock().image.clone()

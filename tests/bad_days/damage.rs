@@ -50,13 +50,6 @@ fn other_boot(sim: &Sim) -> Sim {
     sim.power_cut(&PowerCut::new(0, Pages::All, Entries::All))
 }
 
-/// Whether the health report has a warning that contains all of `parts`.
-fn warned(broker: &Broker, parts: &[&str]) -> bool {
-    let health = broker.health();
-    let found = health.warnings().any(|text| parts.iter().all(|part| text.contains(part)));
-    found
-}
-
 #[test]
 fn a_truncated_segment_below_the_recovery_point_is_corruption() {
     let at = 2 * BATCH_BYTES;

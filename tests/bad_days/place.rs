@@ -190,3 +190,10 @@ pub fn killed(count: usize, flushed: usize) -> Sim {
     fill(&broker, flushed..count);
     sim.kill()
 }
+
+/// Whether the health report has a warning that contains all of `parts`.
+pub fn warned(broker: &Broker, parts: &[&str]) -> bool {
+    let health = broker.health();
+    let found = health.warnings().any(|text| parts.iter().all(|part| text.contains(part)));
+    found
+}
