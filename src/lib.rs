@@ -3,7 +3,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use topiclite::{Broker, ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord, TopicConfig};
+//! use topiclite::{Broker, ConsumerConfig, OffsetReset};
+//! use topiclite::{ProducerConfig, ProducerRecord, TopicConfig};
 //!
 //! # fn main() -> topiclite::Result<()> {
 //! let broker = Broker::in_memory()?; // or Broker::open("data")?

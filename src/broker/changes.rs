@@ -215,9 +215,11 @@ impl Shared {
         let changing = owner.changes.lock();
         let topic = self.topic(name).or_else(|error| match error.kind() {
             // As in Kafka, what no topic could be set to is told first.
-            ErrorKind::UnknownTopicOrPartition => {
-                let changed = TopicConfig::default().changed(&self.config, changes);
-                changed.map_err(|error| error.topic(name)).and(Err(error))
+            ErrorKind::UnknownTopicOrPartition => self.refuse(name, changes).and(Err(error)),
+            ErrorKind::InvalidTopic if name.is_empty() => {
+                self.refuse(name, changes)?;
+                let why = "no topic is named, and there are no settings for all of them";
+                Err(Error::new(ErrorKind::InvalidRequest, why))
             }
             _ => Err(error),
         })?;
@@ -259,6 +261,12 @@ impl Shared {
             owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
         }
         Ok(moved)
+    }
+
+    /// Refuses changes that no topic could take.
+    fn refuse(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
+        let changed = TopicConfig::default().changed(&self.config, changes);
+        changed.map(drop).map_err(|error| error.topic(name))
     }
 
     /// A topic to delete.

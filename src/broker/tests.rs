@@ -133,6 +133,7 @@ fn what_is_wrong_with_a_missing_topic_is_told_in_kafkas_order() {
     assert_eq!(alter("t", "min.insync.replicas", "0"), ErrorKind::InvalidTopicConfig);
     assert_eq!(alter("t", "retention.ms", "1"), ErrorKind::UnknownTopicOrPartition);
     assert_eq!(alter("bad name", "min.insync.replicas", "0"), ErrorKind::InvalidTopic);
+    assert_eq!(alter("", "retention.ms", "1"), ErrorKind::InvalidRequest);
     let deleted = admin.delete_topic("bad name").unwrap_err().kind();
     assert_eq!(deleted, ErrorKind::UnknownTopicOrPartition);
 }

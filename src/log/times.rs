@@ -116,12 +116,15 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
         if outside || times.max_timestamp < 0 {
             continue;
         }
-        // Usually the header that has the segment's largest timestamp has the record, too.
+        // Usually the first header that has the segment's largest timestamp has the record, too.
         let indexes = segment.indexes()?;
         let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
         let position = u64::from(indexes.offsets.lookup(at));
         search(segment, position, from, upto, &mut best, true)?;
-        if best.is_none_or(|best| best.timestamp < times.max_timestamp) {
+        // Else the records of that header are gone or below `from`; what a later segment has as
+        // late is no answer while there may be one here.
+        let behind = (times.max_timestamp, times.next_offset);
+        if best.is_none_or(|best| best.timestamp < behind.0 || best.offset >= behind.1) {
             search(segment, 0, from, upto, &mut best, false)?;
         }
     }

@@ -165,7 +165,8 @@ impl Producer {
     /// the syncs that answers wait for. What became of each is told by its future and callback.
     ///
     /// # Durability
-    /// That of each send. As Kafka's, it asks for no sync of its own: [`crate::Broker::flush`] does.
+    /// That of each send. As Kafka's, it asks for no sync of its own; [`crate::Broker::flush`]
+    /// does.
     ///
     /// # Errors
     /// [`ErrorKind::Kafka`] inside a callback of this producer, where it would wait for itself.

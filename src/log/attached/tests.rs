@@ -336,6 +336,21 @@ fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
     (log, records)
 }
 
+/// The latest record of the first segment is below the start, the one of the second is taken by
+/// compaction, and what is left is as late in both.
+#[test]
+fn the_latest_record_is_the_first_of_several_also_over_segments() {
+    let shapes = [
+        (vec![28], false, false, 0, false),
+        (vec![0, 28], false, false, 0, true),
+        (vec![29], true, false, 0, false),
+        (vec![28], false, false, 0, false),
+    ];
+    let (log, _) = shaped(&shapes, 1);
+    let found = log.max_timestamp(5).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (2, 28));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
