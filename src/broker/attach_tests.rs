@@ -8,7 +8,9 @@ use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
 use crate::time::{Event, VirtualClock};
 use crate::topic::TopicPartition;
-use crate::{Broker, BrokerOptions, ConfigChange, ErrorKind, TopicConfig};
+use crate::{
+    Broker, BrokerOptions, ConfigChange, ConsumerConfig, ErrorKind, ReadFrom, TopicConfig,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -126,6 +128,37 @@ fn who_waits_at_the_end_of_an_attached_partition_is_woken() {
     assert!(!clock.park(&bell, Some(soon)), "nothing was appended");
     append(&owner, "b");
     assert!(clock.park(&bell, Some(soon + Duration::from_millis(100))));
+}
+
+#[test]
+fn a_topic_made_anew_is_not_read_through_what_was_opened_of_the_old_one() {
+    let storage: Arc<dyn Storage> = Arc::new(Heap::new());
+    let owner = owner(&storage);
+    let make = |values: &[&str]| {
+        owner.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+        values.iter().for_each(|value| drop(append(&owner, value)));
+    };
+    make(&["a", "b", "c"]);
+    let attached = attach(&storage);
+    let mut reader = attached.reader("t", 0, ReadFrom::Offset(2)).unwrap();
+    assert_eq!(reader.next(Duration::ZERO).unwrap().unwrap().value(), Some(&b"c"[..]));
+    let mut consumer = attached.consumer(ConsumerConfig::without_group()).unwrap();
+    consumer.assign(&[TopicPartition::new("t", 0)]).unwrap();
+    consumer.seek(&TopicPartition::new("t", 0), 2).unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().count(), 1);
+    owner.admin().delete_topic("t").unwrap();
+    let gone = ErrorKind::UnknownTopicOrPartition;
+    assert_eq!(reader.read(Duration::ZERO).unwrap_err().kind(), gone);
+    assert!(consumer.poll(Duration::ZERO).unwrap().is_empty());
+    make(&["d", "e", "f", "g", "h"]);
+    assert_eq!(reader.read(Duration::ZERO).unwrap_err().kind(), gone, "it stays gone");
+    // The consumer follows the name, by its policy for resets: to the end.
+    assert!(consumer.poll(Duration::ZERO).unwrap().is_empty());
+    assert_eq!(append(&owner, "i"), 5);
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(records.iter().map(|record| record.offset()).collect::<Vec<_>>(), [5]);
+    let mut reader = attached.reader("t", 0, ReadFrom::Beginning).unwrap();
+    assert_eq!(reader.next(Duration::ZERO).unwrap().unwrap().value(), Some(&b"d"[..]));
 }
 
 #[test]

@@ -147,6 +147,8 @@ impl Shared {
 
     /// Raised by each creation, growth, alteration and deletion of a topic.
     pub fn metadata_version(&self) -> u64 {
+        // Beside an owner: what cannot be looked at now is told by the call that needs it.
+        drop(self.refresh(false));
         self.topics.version()
     }
 

@@ -205,19 +205,35 @@ impl Reader {
         }
     }
 
-    /// Takes what is there, and moves on over what is never returned.
-    fn take(&mut self, records_max: usize) -> Result<ConsumerRecords> {
-        let mut records = ConsumerRecords::default();
+    /// Goes to the log start, if that is ahead.
+    fn pass_over_deleted(&mut self) -> Result<bool> {
         let start = self.partition.log_start_offset()?;
-        if self.position < start {
+        let passes = self.position < start;
+        if passes {
             self.position = start;
             self.cursor = Cursor::new(start);
             self.partial = None;
         }
+        Ok(passes)
+    }
+
+    /// Takes what is there, and moves on over what is never returned.
+    fn take(&mut self, records_max: usize) -> Result<ConsumerRecords> {
+        let mut records = ConsumerRecords::default();
+        self.pass_over_deleted()?;
         while records.is_empty() {
             let wanted = records_max.saturating_mul(self.bytes_per_record).min(READ_BYTES_MAX);
             let position = self.position;
-            let chunk = self.partition.read(&mut self.cursor, wanted, self.isolation)?;
+            let chunk = match self.partition.read(&mut self.cursor, wanted, self.isolation) {
+                // They were deleted just now.
+                Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
+                    match self.pass_over_deleted()? {
+                        true => continue,
+                        false => return Err(error),
+                    }
+                }
+                read => read?,
+            };
             if chunk.is_empty() {
                 // Nothing is left from here to there, and there is nothing to wait for.
                 self.position = self.position.max(chunk.next_offset());

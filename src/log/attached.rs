@@ -3,7 +3,8 @@
 //! Everything is read by pread and copied, so that whatever the owner does to a file, nothing
 //! here faults. Behind the border that opening proved, each batch is believed once its CRC holds;
 //! bytes that are no batch are "the end for now", and the next look may see more. A file that has
-//! vanished means that retention went on: the folder is listed again.
+//! vanished means that retention went on: the folder is listed again. A folder of another topic
+//! means that this one was deleted, and its name given away.
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use super::derived::load_indexes;
 use super::finding::Finding;
 use super::names::{FileKind, file_name};
 use super::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
+use super::partition_metadata::read_partition_metadata;
 use super::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, SCAN_WINDOW_BYTES};
 use super::state::{LogState, SegmentState, Trust};
 use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
@@ -24,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::{Arc, Mutex, OnceLock};
-use crate::topic::TopicPartition;
+use crate::topic::{TopicId, TopicPartition};
 
 /// How often the folder is listed again because a file vanished, before it is an error.
 const LISTINGS_MAX: usize = 16;
@@ -39,6 +41,8 @@ pub(crate) struct AttachedLog {
     partition: TopicPartition,
     start: StartingPoint,
     seen: Mutex<Option<Seen>>,
+    /// The topic's id as its folder had it when files of it were first looked at.
+    topic_id: OnceLock<TopicId>,
 }
 
 /// What is known before the first look.
@@ -91,7 +95,8 @@ impl AttachedLog {
         (log_start_checkpoint, recovery_checkpoint): (Option<i64>, Option<i64>),
     ) -> AttachedLog {
         let start = StartingPoint { state, trust, log_start_checkpoint, recovery_checkpoint };
-        AttachedLog { storage, folder, partition, start, seen: Mutex::new(None) }
+        let topic_id = OnceLock::new();
+        AttachedLog { storage, folder, partition, start, seen: Mutex::new(None), topic_id }
     }
 
     /// The first offset that can be read.
@@ -280,7 +285,30 @@ impl AttachedLog {
         let (storage, folder) = (&*self.storage, &self.folder);
         let opened =
             open_partition(storage, folder, &self.partition, &start.state, start.trust, options)?;
+        self.check_identity()?;
         Ok(Seen::new(opened))
+    }
+
+    /// Fails once the folder is gone or another topic's: what was opened by its path just now may
+    /// belong to that. An id never comes back, so a folder that has it now had it before.
+    fn check_identity(&self) -> Result<()> {
+        let (storage, folder) = (&*self.storage, &self.folder);
+        let same = match read_partition_metadata(storage, folder) {
+            Ok(Some(id)) => *self.topic_id.get_or_init(|| id) == id,
+            // Another program's folder need not have a readable one.
+            Ok(None) | Err(_) => {
+                let exists = storage.exists(folder);
+                self.topic_id.get().is_none()
+                    || exists.map_err(|e| Error::io(e, "looking for", folder))?
+            }
+        };
+        match same {
+            true => Ok(()),
+            false => {
+                Err(self
+                    .here(Error::new(ErrorKind::UnknownTopicOrPartition, "the topic was deleted")))
+            }
+        }
     }
 
     /// Takes in what was appended since the last look.
@@ -381,6 +409,7 @@ impl AttachedLog {
             .storage
             .open(&segment.path)
             .map_err(|error| Error::io(error, "opening", &segment.path))?;
+        self.check_identity()?;
         if seen.files.len() >= FILES_MAX {
             seen.files.remove(0);
         }

@@ -21,9 +21,8 @@ impl Log {
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path,
-    /// position and the cursor's offset where the stored bytes are damaged, once everything before
-    /// was read;
-    /// `Io` when a segment cannot be opened.
+    /// position and the cursor's offset where the stored bytes are damaged, once everything
+    /// before was read; `Io` when a segment cannot be opened.
     pub fn read(
         &self,
         cursor: &mut Cursor,
