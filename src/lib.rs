@@ -74,6 +74,9 @@ pub use admin::{
     AbortedRange, Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset,
     MemberDescription, OffsetSpec, PartitionResults, TopicDescription, TopicListing,
 };
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use broker::fuzzing as broker_fuzzing;
 pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
 pub use config::{
     Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,

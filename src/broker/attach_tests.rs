@@ -136,7 +136,9 @@ fn a_topic_made_anew_is_not_read_through_what_was_opened_of_the_old_one() {
     let owner = owner(&storage);
     let make = |values: &[&str]| {
         owner.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
-        values.iter().for_each(|value| drop(append(&owner, value)));
+        for value in values {
+            append(&owner, value);
+        }
     };
     make(&["a", "b", "c"]);
     let attached = attach(&storage);

@@ -323,6 +323,16 @@ impl Journal {
     }
 }
 
+/// A file of these frames.
+#[cfg(any(all(test, not(loom)), fuzzing))]
+pub(super) fn whole_file(kind: JournalKind, generation: u32, payloads: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = header(kind, generation);
+    for (sequence, payload) in (0..).zip(payloads) {
+        bytes.extend(frame(generation, sequence, payload).unwrap_or_default());
+    }
+    bytes
+}
+
 enum Fault {
     Version(u32),
     Damage(&'static str),

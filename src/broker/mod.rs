@@ -21,6 +21,8 @@ mod codec;
 #[cfg(not(loom))]
 mod crash_tests;
 mod deletion;
+#[cfg(any(all(test, not(loom)), fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod golden_tests;

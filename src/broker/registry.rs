@@ -87,13 +87,16 @@ impl Registry {
     /// Those of [`Journal::load`].
     pub fn load(storage: Arc<dyn Storage>, dir: &Path) -> Result<(Registry, RegistryFound)> {
         let path = dir.join(REGISTRY_FILE);
-        let (journal, contents) = Journal::load(storage, path, JournalKind::Registry)?;
+        let (mut journal, contents) = Journal::load(storage, path, JournalKind::Registry)?;
         let found = match contents {
             Contents::Missing => RegistryFound::Missing,
             Contents::Damaged(why) => RegistryFound::Damaged(why),
             Contents::Frames(frames) => match RegistryImage::from_frames(&frames) {
                 Some(image) => RegistryFound::Image(image),
-                None => RegistryFound::Damaged("an entry makes no sense".to_owned()),
+                None => {
+                    journal.mark_stale();
+                    RegistryFound::Damaged("an entry makes no sense".to_owned())
+                }
             },
         };
         let image = match &found {
@@ -175,7 +178,7 @@ impl Registry {
 }
 
 impl RegistryImage {
-    fn from_frames(frames: &[Vec<u8>]) -> Option<RegistryImage> {
+    pub fn from_frames(frames: &[Vec<u8>]) -> Option<RegistryImage> {
         let mut image = RegistryImage::default();
         for frame in frames {
             let mut input = Decoder::new(frame);
@@ -211,7 +214,7 @@ impl RegistryImage {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         for topic in self.topics.values() {
             RegistryEntry::Topic(topic.clone()).encode(&mut out);

@@ -129,7 +129,7 @@ impl StateFile {
     /// Those of [`Journal::load`].
     pub fn load(storage: Arc<dyn Storage>, dir: &Path) -> Result<(StateFile, StateFound)> {
         let path = dir.join(STATE_FILE);
-        let (journal, contents) = Journal::load(storage, path, JournalKind::State)?;
+        let (mut journal, contents) = Journal::load(storage, path, JournalKind::State)?;
         let mut image = StateImage { highest_epoch: -1, ..StateImage::default() };
         let found = match contents {
             Contents::Missing => StateFound::Missing,
@@ -139,7 +139,10 @@ impl StateFile {
                     image = found;
                     StateFound::Image
                 }
-                None => StateFound::Damaged("an entry makes no sense".to_owned()),
+                None => {
+                    journal.mark_stale();
+                    StateFound::Damaged("an entry makes no sense".to_owned())
+                }
             },
         };
         Ok((StateFile { journal, image }, found))
@@ -307,7 +310,7 @@ impl StateFile {
 }
 
 impl StateImage {
-    fn from_frames(frames: Vec<Vec<u8>>) -> Option<StateImage> {
+    pub fn from_frames(frames: Vec<Vec<u8>>) -> Option<StateImage> {
         let mut image = StateImage { highest_epoch: -1, ..StateImage::default() };
         for frame in frames {
             let frame = Arc::new(frame);
@@ -375,7 +378,7 @@ impl StateImage {
         Some(())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         if let Some(life) = &self.life {
             encode_life(life, &mut out);
