@@ -2,9 +2,9 @@
 //! clock.
 //!
 //! One line per scenario and totals: ok, failed, departs, not built yet. A scenario departs when
-//! its file names an accident of Kafka's network, threads or caches; it runs all the same. It is not
-//! built when it fails and needs something of the lists below, which is all that this version does
-//! not claim.
+//! its file names an accident of Kafka's network, threads or caches; it runs all the same. It is
+//! not built when it fails and needs something of the lists below, which is all that this version
+//! does not claim.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;

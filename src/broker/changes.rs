@@ -253,10 +253,10 @@ impl Shared {
             return Err(Error::new(ErrorKind::PolicyViolation, why).partition(name, partition));
         }
         let log = found.log()?;
-        let start = log.log_start_offset()?;
         let moved = log.delete_records(before)?;
-        if moved > start {
-            // Where the log begins is kept by the state file alone.
+        // Where the log begins is kept by the state file alone. A call that moved it may have
+        // failed to record it.
+        if moved > owner.life.recorded_start(&key_of(log)) {
             owner.life.enter()?;
             owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
         }

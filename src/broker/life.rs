@@ -143,6 +143,11 @@ impl LifeKeeper {
         self.state.lock().record(states, gone)
     }
 
+    /// Where the state file says that a partition begins; 0 if it says nothing.
+    pub fn recorded_start(&self, key: &PartitionKey) -> i64 {
+        self.state.lock().image.state_of(key).map_or(0, |state| state.log_start_offset)
+    }
+
     /// Takes over what adoption found.
     pub fn adopt(&self, adopted: Adopted) {
         *self.adopted.lock() = Some(adopted);

@@ -4,7 +4,8 @@
 use crate::broker::life::{CLEAN_MARK, Ended};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
-use crate::storage::{Heap, Storage};
+use crate::storage::faults::{Call, Failure, Rule};
+use crate::storage::{Fault, Heap, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
 use crate::{Broker, BrokerOptions, ErrorKind, TopicConfig};
@@ -250,4 +251,46 @@ fn a_missing_partition_is_read_only_by_name() {
     let partition = broker.inner().topic("t").unwrap().partition(1).unwrap();
     assert_eq!(partition.log().unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(end(&broker, "t", 0), 1);
+}
+
+#[test]
+fn records_deleted_right_after_an_open_stay_deleted() {
+    for closed in [true, false] {
+        let storage = heap();
+        let broker = open(&storage);
+        broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+        for value in ["a", "b", "c"] {
+            append(&broker, "t", 0, value);
+        }
+        broker.close().unwrap();
+        let broker = open(&storage);
+        assert_eq!(broker.admin().delete_records("t", 0, 2).unwrap(), 2);
+        match closed {
+            true => broker.close().unwrap(),
+            false => drop(broker),
+        }
+        let broker = open(&storage);
+        let partition = broker.inner().topic("t").unwrap().partition(0).unwrap();
+        assert_eq!(partition.log_start_offset().unwrap(), 2, "closed: {closed}");
+        assert_eq!(partition.log_end_offset().unwrap(), 3);
+    }
+}
+
+#[test]
+fn a_deletion_that_could_not_be_recorded_is_recorded_by_the_next_one() {
+    let fault = Fault::new(Arc::new(Heap::new()));
+    let storage: Arc<dyn Storage> = Arc::new(fault.clone());
+    let broker = open(&storage);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    for value in ["a", "b", "c"] {
+        append(&broker, "t", 0, value);
+    }
+    fault.fail(Rule::nth(0, Failure::Full).of(&[Call::WriteAt]).on("topiclite.state"));
+    let refused = broker.admin().delete_records("t", 0, 2).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    assert_eq!(broker.admin().delete_records("t", 0, 2).unwrap(), 2);
+    drop(broker);
+    let broker = open(&storage);
+    let partition = broker.inner().topic("t").unwrap().partition(0).unwrap();
+    assert_eq!(partition.log_start_offset().unwrap(), 2);
 }

@@ -209,6 +209,8 @@ impl Log {
     /// # Errors
     /// `OffsetOutOfRange` above the high watermark and below -1; those of [`Log::flush`].
     pub fn delete_records(&self, before: i64) -> Result<i64> {
+        // A start that is only known would be taken from the state file again at the opening.
+        self.opened()?;
         let end = self.log_end_offset()?;
         let before = if before == -1 { end } else { before };
         if before < 0 || before > end {

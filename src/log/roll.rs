@@ -95,8 +95,9 @@ impl Log {
         after: &mut After,
     ) -> Result<()> {
         if writer.active.as_ref().is_some_and(|active| active.must_roll(incoming, now_ms)) {
-            self.roll(writer, incoming.size, now_ms)?;
-            after.seal = true;
+            let rolled = self.roll(writer, incoming.size, now_ms);
+            after.seal |= rolled.is_ok() || writer.active.is_none();
+            rolled?;
         }
         let Some(active) = &mut writer.active else { return Ok(()) };
         let end = active.position + incoming.size;
@@ -117,7 +118,8 @@ impl Log {
     /// Opens a new segment at the log end and retires the active one.
     ///
     /// # Errors
-    /// Those of making the file. The old segment stays active then.
+    /// Those of making the file. The old segment stays active then, unless the new file is there
+    /// and stays: then there is no active one.
     pub(super) fn roll(&self, writer: &mut Writer, size: usize, now_ms: i64) -> Result<()> {
         let base_offset = writer.next_offset;
         let mut first_bytes = FIRST_STEP_BYTES.max(size as u64);
@@ -128,11 +130,25 @@ impl Log {
                 return self.replace_empty(writer, first_bytes, now_ms);
             }
         }
-        let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
+        let made = self.create_segment(&writer.config, base_offset, first_bytes, now_ms);
+        if made.is_err() && !self.take_back(base_offset) {
+            // No record may go into the old file behind the place where the new one begins.
+            writer.retire();
+        }
+        let active = made?;
         writer.retire();
         self.install(writer, active);
         self.env.counters.rolls.one();
         Ok(())
+    }
+
+    /// Removes the file of a segment that could not be made; whether it is gone for certain.
+    fn take_back(&self, base_offset: i64) -> bool {
+        let path = self.id.dir.join(file_name(base_offset, FileKind::Log));
+        match self.env.storage.remove(&path) {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
     }
 
     fn replace_empty(&self, writer: &mut Writer, first_bytes: u64, now_ms: i64) -> Result<()> {

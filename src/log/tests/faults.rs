@@ -53,6 +53,37 @@ fn a_failed_sync_of_a_seal_is_final_too() {
     assert!(!log.seal_step().unwrap());
 }
 
+/// A roll that made the file and could not map it must not leave it in the way: the old segment
+/// goes on only if the new file is gone.
+#[test]
+fn a_roll_that_cannot_map_its_file_leaves_nothing_that_contradicts() {
+    for also_unremovable in [false, true] {
+        let (fault, mut bench) = faulty();
+        bench.config.segment_bytes = 400;
+        let log = bench.new_log();
+        bench.append(&log, &[b'v'; 200]);
+        fault.fail(Rule::nth(0, Failure::Io).of(&[Call::Region]));
+        if also_unremovable {
+            fault.fail(Rule::nth(0, Failure::Io).of(&[Call::Remove]));
+        }
+        let record = |value: &'static [u8]| RecordInput {
+            timestamp: START_MS,
+            value: Some(value),
+            ..RecordInput::default()
+        };
+        let refused = log.append(&record(&[b'w'; 200]), bench.options()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Io);
+        let offsets: Vec<i64> = [&[b'x'; 10][..], &[b'y'; 200], &[b'z'; 10]]
+            .map(|value| log.append(&record(value), bench.options()).unwrap().base_offset)
+            .to_vec();
+        assert_eq!(offsets, [1, 2, 3]);
+        assert_eq!(read_all(&log, 0).len(), 4);
+        drop(log);
+        let log = bench.open(LogState::default(), Trust::SameBoot);
+        assert_eq!(read_all(&log, 0).len(), 4, "also unremovable: {also_unremovable}");
+    }
+}
+
 #[test]
 fn an_index_that_cannot_be_written_is_written_by_a_later_step() {
     let (fault, mut bench) = faulty();
