@@ -190,17 +190,17 @@ impl History {
         // The later of two that look alike admits more.
         let mut possible = vec![&after.topics, &before.topics];
         if crash == Crash::Power && !before.topics_durable {
-            possible.extend(&self.world.alternative);
+            possible.extend(&self.world.alternatives);
         }
         let Some(matching) = possible.iter().find(|topics| shape(topics) == seen) else {
             let was = shape(&before.topics);
             return Err(format!("H-D1: topics are {seen:?}, not {was:?}"));
         };
-        let alternative = self.world.alternative.as_ref() == Some(*matching);
+        let alternative = self.world.alternatives.contains(matching);
         let mut world = self.world.clone();
         world.now = Shot { topics: BTreeMap::new(), ..Shot::default() };
         world.records.clear();
-        world.alternative = None;
+        world.alternatives = Vec::new();
         for (name, topic) in *matching {
             // A call under way may have moved borders whose topics it left alone.
             let known = |topics: &BTreeMap<String, Topic>, number: usize| {
@@ -235,9 +235,14 @@ impl History {
         world.older_commits = Vec::new();
         if crash == Crash::Kill {
             world.older_commits = self.commits_since(last, upto, Crash::Power);
-            if shape(&before.topics) != seen {
-                self.keep_alternative(before, &mut world);
+            if !before.topics_durable {
+                world.alternatives.clone_from(&self.world.alternatives);
             }
+            // A change of topics that was under way and is visible may be gone after a power cut.
+            if shape(&before.topics) != seen {
+                world.alternatives.push(before.topics.clone());
+            }
+            self.keep_records(&mut world);
         }
         Ok(world)
     }
@@ -299,16 +304,15 @@ impl History {
         Ok(world)
     }
 
-    /// A change of topics that was under way and is visible may be gone after a power cut.
-    fn keep_alternative(&self, before: &Shot, world: &mut World) {
-        for topic in before.topics.values() {
+    /// Keeps the records of topics that may be there again.
+    fn keep_records(&self, world: &mut World) {
+        for topic in world.alternatives.iter().flat_map(BTreeMap::values) {
             for number in 0..topic.partitions.len() as i32 {
                 let key = (topic.incarnation, number);
                 let Some(records) = self.world.records.get(&key) else { continue };
                 world.records.entry(key).or_insert_with(|| records.clone());
             }
         }
-        world.alternative = Some(before.topics.clone());
     }
 
     /// What may be committed, if the calls of the life up to `last` are over.

@@ -84,9 +84,9 @@ pub struct World {
     pub next: u64,
     /// How many lives there were.
     pub lives: i64,
-    /// After a kill: the topics as they may be again after a power cut, because the call that
-    /// changed them was not over.
-    pub alternative: Option<BTreeMap<String, Topic>>,
+    /// After kills: the topics as they may be again after a power cut, because the call that
+    /// changed them was not over, and none that made topics durable was after it.
+    pub alternatives: Vec<BTreeMap<String, Topic>>,
     /// After a kill: the commits as they may be again after a power cut.
     pub older_commits: Vec<Commits>,
     /// What the last append took the places of: appends whose outcome is unknown.
