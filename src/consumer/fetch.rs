@@ -41,6 +41,14 @@ pub(super) struct Fetched {
     pub held_until: Option<Duration>,
 }
 
+/// What came of one pass over the partitions.
+enum Pass {
+    /// There is nothing to begin anew.
+    Idle,
+    /// A fetch was over that had returned something to an earlier poll.
+    Ended,
+}
+
 /// What one poll may still return.
 struct Budget {
     records: usize,
@@ -55,33 +63,51 @@ impl Consumer {
         let mut fetched =
             Fetched { records: ConsumerRecords::new(), moved: false, held_until: None };
         self.drop_void_tickets();
+        // A fetch that turns out to be over leaves its partition for the next one. A poll that has
+        // returned nothing does not leave that to another poll.
+        while let Pass::Ended = self.fetch_once(now, &mut fetched)? {
+            if !fetched.records.is_empty() || fetched.moved {
+                break;
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// Begins what can be begun, and drains what was begun.
+    fn fetch_once(&mut self, now: Now, fetched: &mut Fetched) -> Result<Pass> {
         if let Some(until) = self.begin_fetches(now)? {
             fetched.held_until = Some(until);
-            return Ok(fetched);
+            return Ok(Pass::Idle);
         }
         let mut budget = Budget {
             records: self.settings.max_poll_records,
             bytes: self.settings.fetch_max_bytes,
             returned_bytes: false,
         };
-        let mut next = 0;
+        let (mut next, mut pass) = (0, Pass::Idle);
         while budget.records > 0 {
             let Some(partition) = self.fetcher.queue.get(next).cloned() else { break };
-            if self.assignment.slot(&partition).is_some_and(|slot| slot.paused) {
+            let slot = self.assignment.slot(&partition);
+            if slot.is_some_and(|slot| slot.paused) {
                 next += 1;
                 continue;
             }
-            match self.drain(&partition, &mut budget, &mut fetched) {
+            let ticket = slot.and_then(|slot| slot.ticket);
+            let returned = ticket.is_some_and(|ticket| ticket.returned);
+            match self.drain(&partition, &mut budget, fetched) {
                 Ok(true) => {
                     self.fetcher.queue.remove(next);
                     self.end_fetch(&partition);
+                    if returned {
+                        pass = Pass::Ended;
+                    }
                 }
                 Ok(false) => break,
                 Err(error) if fetched.records.is_empty() && !fetched.moved => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(fetched)
+        Ok(pass)
     }
 
     /// Forgets fetches of partitions that are gone, unwanted, or were sought elsewhere.
@@ -264,8 +290,9 @@ impl Slot {
             }
             return Ok(Taken::Over);
         }
-        if ticket.returned && chunk.opens_segment() {
-            // As with Kafka, one fetch of a partition does not go on into the next segment.
+        if ticket.returned && chunk.opens_segment() && self.partial.is_none() {
+            // As with Kafka, one fetch of a partition does not go on into the next segment. In
+            // the middle of a segment's first batch it is in that one.
             self.cursor.step_back(chunk.bytes().len(), position);
             return Ok(Taken::Over);
         }

@@ -422,4 +422,5 @@ impl fmt::Debug for Consumer {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -2,6 +2,9 @@
 //! crate writes (gaps, transactions, damage), and what goes wrong while they are used.
 
 mod gaps;
+mod members;
+mod reads;
+mod threads;
 
 use super::{Consumer, ConsumerRecords};
 use crate::broker::{Broker, BrokerOptions};
@@ -16,8 +19,9 @@ use std::time::Duration;
 
 /// Where the broker's directory is.
 const DIR: &str = "/data";
-/// Long enough for everything: a stepping clock does not take it.
-const LONG: Duration = Duration::from_secs(3600);
+/// Long enough for everything. A stepping clock takes no time for it, but an attached broker looks
+/// a hundred times a second.
+const LONG: Duration = Duration::from_secs(2);
 
 /// A directory in memory, with its clock.
 struct World {
