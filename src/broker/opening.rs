@@ -125,13 +125,14 @@ fn lost_change(storage: &dyn Storage, dir: &Path, image: &RegistryImage) -> Resu
     let lost = survey.topics.iter().find(|(name, found)| {
         let was_deleted = |id| image.deleted.contains_key(&id);
         let name_was_deleted = || image.deleted.values().any(|topic| topic.name == **name);
-        let known = match image.topics.get(*name) {
-            Some(entry) => found.id.is_none_or(|id| id == entry.id || was_deleted(id)),
-            None => found.id.map_or_else(name_was_deleted, was_deleted),
+        let (known, partitions) = match image.topics.get(*name) {
+            Some(entry) => {
+                let same = |id| id == entry.id || was_deleted(id);
+                (found.id.is_none_or(same), entry.partitions)
+            }
+            None => (found.id.map_or_else(name_was_deleted, was_deleted), i32::MAX),
         };
-        let partitions = image.topics.get(*name).map_or(i32::MAX, |entry| entry.partitions);
-        !found.folders.is_empty()
-            && !(known && found.folders.iter().all(|number| *number < partitions))
+        found.folders.iter().any(|number| !known || *number >= partitions)
     });
     Ok(lost.map(|(name, _)| {
         format!("the registry: its last change is damaged, and does not know all folders of {name}")
