@@ -193,7 +193,6 @@ pub fn killed(count: usize, flushed: usize) -> Sim {
 
 /// Whether the health report has a warning that contains all of `parts`.
 pub fn warned(broker: &Broker, parts: &[&str]) -> bool {
-    let health = broker.health();
-    let found = health.warnings().any(|text| parts.iter().all(|part| text.contains(part)));
-    found
+    let holds = |text: &str| parts.iter().all(|part| text.contains(part));
+    broker.health().warnings().any(holds)
 }
