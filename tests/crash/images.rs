@@ -204,7 +204,7 @@ fn every_crash_image_keeps_what_was_promised() {
     let _turn = scale::turn();
     let (first, images, threads) = match scale::only_seed() {
         Some(seed) => (seed, 1, 1),
-        None => (0, scale::rounds(3_000, 200_000, 4_000_000), 2),
+        None => (scale::first_seed(), scale::rounds(3_000, 200_000, 4_000_000), 2),
     };
     let started = Instant::now();
     let (tally, failure) = run(first, images, threads);

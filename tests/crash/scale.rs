@@ -26,6 +26,12 @@ pub fn only_seed() -> Option<u64> {
     Some(seed.parse().expect("TOPICLITE_SEED is a number"))
 }
 
+/// Where a suite of many seeds begins: `TOPICLITE_FIRST_SEED`, or 0.
+pub fn first_seed() -> u64 {
+    let seed = std::env::var("TOPICLITE_FIRST_SEED").ok();
+    seed.map_or(0, |seed| seed.parse().expect("TOPICLITE_FIRST_SEED is a number"))
+}
+
 /// The command that runs one seed of one test again.
 pub fn replay_command(test: &str, seed: u64) -> String {
     format!("TOPICLITE_SEED={seed} cargo test --features full --test crash -- --exact {test}")
