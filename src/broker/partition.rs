@@ -6,7 +6,7 @@ use super::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, Log};
+use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Window};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -118,6 +118,17 @@ impl Partition {
             Partition::Live(log) => log.read(cursor, max_bytes, isolation),
             Partition::Attached(found) => found.log.read(cursor, max_bytes, isolation),
             Partition::Missing(_) => Chunk::of_nothing(cursor),
+        }
+    }
+
+    /// What is at the cursor, unwalked, where there is such a thing: see [`Log::window`].
+    ///
+    /// # Errors
+    /// Those of [`Log::window`].
+    pub fn window(&self, cursor: &Cursor, isolation: IsolationLevel) -> Result<Option<Window>> {
+        match self {
+            Partition::Live(log) => log.window(cursor, isolation),
+            Partition::Attached(_) | Partition::Missing(_) => Ok(None),
         }
     }
 

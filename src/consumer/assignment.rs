@@ -1,6 +1,6 @@
 //! What a consumer reads: the subscription, the partitions, and where it stands in each.
 
-use super::batches::Partial;
+use super::batches::{Partial, SizeHint};
 use crate::broker::Partition;
 use crate::config::OffsetReset;
 use crate::error::{Error, ErrorKind, Result};
@@ -10,9 +10,6 @@ use crate::time::Event;
 use crate::topic::{TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// What a record is taken for before the first fetch. A wrong guess costs a second read.
-const BYTES_PER_RECORD: usize = 256;
 
 /// How the partitions come about. The first use decides it, only unsubscribing takes it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,8 +91,8 @@ pub(super) struct Slot {
     pub ticket: Option<Ticket>,
     /// The batch that the position is in the middle of.
     pub partial: Option<Partial>,
-    /// Bytes a record took at the last fetch, to ask for no more than can be returned.
-    pub bytes_per_record: usize,
+    /// What a record takes, to read no more than can be returned.
+    pub hint: SizeHint,
     /// The bell was left with the log.
     pub watched: bool,
 }
@@ -127,7 +124,7 @@ impl Slot {
             known_end: None,
             ticket: None,
             partial: None,
-            bytes_per_record: BYTES_PER_RECORD,
+            hint: SizeHint::default(),
             watched: false,
         }
     }

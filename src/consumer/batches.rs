@@ -7,8 +7,9 @@
 
 use super::records::{Body, ConsumerRecords, Run, Skip};
 use crate::broker::Partition;
+use crate::config::IsolationLevel;
 use crate::error::Result;
-use crate::log::{AbortedTransaction, Chunk};
+use crate::log::{AbortedTransaction, Chunk, Cursor};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
 use crate::topic::TopicPartition;
 use bytes::Bytes;
@@ -49,9 +50,21 @@ pub(super) struct Walked {
     pub fault: Option<BatchFault>,
 }
 
+impl Walked {
+    /// No more than the position.
+    fn nothing(position: i64) -> Walked {
+        Walked { position, bytes: 0, records: 0, partial: None, fault: None }
+    }
+
+    /// Whether anything came of it.
+    fn is_something(&self, before: i64) -> bool {
+        self.position != before || self.bytes > 0 || self.fault.is_some()
+    }
+}
+
 /// Which transactions were aborted, for a reader that must not see them. Looked up at the first
 /// transactional batch.
-pub(super) struct AbortedFilter<'a> {
+struct AbortedFilter<'a> {
     partition: &'a Partition,
     from: i64,
     upto: i64,
@@ -62,7 +75,7 @@ pub(super) struct AbortedFilter<'a> {
 
 impl<'a> AbortedFilter<'a> {
     /// For batches whose offsets are in `from..upto`.
-    pub fn new(partition: &'a Partition, from: i64, upto: i64) -> AbortedFilter<'a> {
+    fn new(partition: &'a Partition, from: i64, upto: i64) -> AbortedFilter<'a> {
         AbortedFilter { partition, from, upto, later: None, begun: Vec::new() }
     }
 
@@ -88,16 +101,104 @@ impl<'a> AbortedFilter<'a> {
     }
 }
 
-/// What a walk begins with.
-pub(super) struct Walk<'a> {
+/// What a record takes in the log, as far as it was seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SizeHint(usize);
+
+impl Default for SizeHint {
+    /// A wrong guess costs another read.
+    fn default() -> SizeHint {
+        SizeHint(256)
+    }
+}
+
+/// One read of one partition.
+pub(super) struct Reading<'a> {
     pub partition: &'a TopicPartition,
-    pub position: i64,
-    pub partial: Option<Partial>,
-    /// The most records to take, at least 1.
+    pub log: &'a Partition,
+    pub isolation: IsolationLevel,
+    /// At least 1.
     pub records_max: usize,
-    /// The batches are known to be well-formed.
-    pub trusted: bool,
-    pub aborted: Option<AbortedFilter<'a>>,
+    /// The first batch does not ask.
+    pub bytes_max: usize,
+    /// Whether this may be the first read of a segment.
+    pub may_open_segment: bool,
+}
+
+impl Reading<'_> {
+    /// Reads on from `position` and adds what may be returned to `out`. `None` if there is
+    /// nothing. The cursor moves along with the position.
+    ///
+    /// # Errors
+    /// Those of the log. Nothing was added then, and nothing moved.
+    pub fn go_on(
+        &self,
+        position: i64,
+        cursor: &mut Cursor,
+        partial: Option<Partial>,
+        hint: &mut SizeHint,
+        out: &mut ConsumerRecords,
+    ) -> Result<Option<Walked>> {
+        // In the middle of a segment's first batch a read goes on in that segment.
+        let refused = !self.may_open_segment && partial.is_none();
+        let filter = |upto| {
+            (self.isolation == IsolationLevel::ReadCommitted)
+                .then(|| AbortedFilter::new(self.log, position, upto))
+        };
+        let walk = |upto| Walk {
+            partition: self.partition,
+            position,
+            partial,
+            records_max: self.records_max,
+            bytes_max: self.bytes_max,
+            upto,
+            aborted: filter(upto),
+        };
+        if let Some(window) = self.log.window(cursor, self.isolation)? {
+            if window.chunk.opens_segment() && refused {
+                return Ok(None);
+            }
+            let walked = walk(window.upto).over(&window.chunk, out)?;
+            cursor.advance(walked.bytes, walked.position);
+            return Ok(walked.is_something(position).then_some(walked));
+        }
+        let wanted = self.records_max.saturating_mul(hint.0).max(READ_BYTES_MIN);
+        let chunk = self.log.read(cursor, wanted.min(self.bytes_max), self.isolation)?;
+        if chunk.is_empty() {
+            // Nothing is left from here to there, and there is nothing to wait for.
+            let passed = chunk.next_offset();
+            return Ok((passed > position).then(|| Walked::nothing(passed)));
+        }
+        if chunk.opens_segment() && refused {
+            cursor.step_back(chunk.bytes().len(), position);
+            return Ok(None);
+        }
+        let walked = walk(chunk.next_offset()).over(&chunk, out).inspect_err(|_| {
+            *cursor = Cursor::new(position);
+        })?;
+        cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
+        if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
+            *hint = SizeHint(bytes);
+        }
+        Ok(Some(walked))
+    }
+}
+
+/// A read asks for at least this much, so that small records do not make many reads.
+const READ_BYTES_MIN: usize = 4096;
+
+/// What a walk begins with.
+struct Walk<'a> {
+    partition: &'a TopicPartition,
+    position: i64,
+    partial: Option<Partial>,
+    /// The most records to take, at least 1.
+    records_max: usize,
+    /// The most bytes to be done with; the first batch does not ask.
+    bytes_max: usize,
+    /// The offset that no batch may reach beyond.
+    upto: i64,
+    aborted: Option<AbortedFilter<'a>>,
 }
 
 impl Walk<'_> {
@@ -105,13 +206,21 @@ impl Walk<'_> {
     ///
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
-    pub fn over(mut self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Walked> {
+    fn over(mut self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Walked> {
         let bytes = chunk.bytes();
-        let mut walked =
-            Walked { position: self.position, bytes: 0, records: 0, partial: None, fault: None };
+        let mut walked = Walked::nothing(self.position);
         let mut plain = PlainRun::default();
         let mut runs = Vec::new();
+        let trusted = chunk.is_own();
         while walked.records < self.records_max && walked.bytes < bytes.len() {
+            if trusted && self.partial.is_none() {
+                let from = walked.bytes;
+                let count = self.skim(bytes, &mut walked);
+                plain.add(&mut runs, from, walked.bytes, Skip::default(), count);
+                if walked.records == self.records_max || walked.bytes == bytes.len() {
+                    break;
+                }
+            }
             let batch = match RecordBatch::parse(bytes.get(walked.bytes..).unwrap_or_default()) {
                 Ok(batch) => batch,
                 Err(fault) => {
@@ -121,6 +230,9 @@ impl Walk<'_> {
             };
             let header = batch.header();
             let end = walked.bytes + batch.bytes().len();
+            if header.next_offset() > self.upto || (walked.bytes > 0 && end > self.bytes_max) {
+                break;
+            }
             if header.next_offset() <= walked.position {
                 walked.bytes = end;
                 continue;
@@ -146,7 +258,7 @@ impl Walk<'_> {
                 }
             };
             let records = payload.as_deref().unwrap_or(batch.payload());
-            let taken = match self.trusted && payload.is_none() {
+            let taken = match trusted && payload.is_none() {
                 true => take_trusted(header, records, part, walked.position, left),
                 false => take_checked(header, records, part, walked.position, left),
             };
@@ -161,7 +273,7 @@ impl Walk<'_> {
                             taken.count,
                         ));
                     }
-                    None => plain.add(&mut runs, walked.bytes, end, &taken),
+                    None => plain.add(&mut runs, walked.bytes, end, taken.skip, taken.count),
                 }
             }
             walked.records += taken.count;
@@ -185,6 +297,59 @@ impl Walk<'_> {
         }
         Ok(walked)
     }
+
+    /// Takes batches for as long as their headers say all there is to know: this loop runs once
+    /// for every record that was sent alone. Returns how many records that makes.
+    #[inline]
+    fn skim(&self, bytes: &[u8], walked: &mut Walked) -> usize {
+        let (mut at, mut position) = (walked.bytes, walked.position);
+        let mut left = self.records_max - walked.records;
+        let filtered = self.aborted.is_some();
+        let mut touched = 0;
+        while let Some(rest) = bytes.get(at..) {
+            let Ok(header) = BatchHeader::parse(rest) else { break };
+            let Some(batch) = rest.get(..header.size()) else { break };
+            let end = at + batch.len();
+            let count = usize::try_from(header.records_count).unwrap_or(0);
+            let is_simple = header.is_plain()
+                && header.is_dense()
+                && !(filtered && header.is_transactional())
+                && header.base_offset >= position
+                && header.next_offset() <= self.upto;
+            if !is_simple || count == 0 || count > left || (at > 0 && end > self.bytes_max) {
+                break;
+            }
+            touched ^= touch(bytes, at, end);
+            position = header.next_offset();
+            left -= count;
+            at = end;
+            if left == 0 {
+                break;
+            }
+        }
+        std::hint::black_box(touched);
+        let count = self.records_max - walked.records - left;
+        (walked.bytes, walked.position) = (at, position);
+        walked.records += count;
+        count
+    }
+}
+
+/// For batches of this many bytes the walk also looks at every line of memory, some way ahead. A
+/// header says where the next one is, so a cold segment costs a trip to memory for each; lines in
+/// a sequence are fetched together, and the application reads them next. Smaller batches lie dense
+/// enough without it, larger ones are rare enough.
+const TOUCHED: std::ops::RangeInclusive<usize> = 257..=8192;
+/// How far ahead: a page.
+const TOUCH_AHEAD: usize = 4096;
+
+#[inline]
+fn touch(bytes: &[u8], at: usize, end: usize) -> u8 {
+    if !TOUCHED.contains(&(end - at)) {
+        return 0;
+    }
+    let ahead = bytes.get(at + TOUCH_AHEAD..end + TOUCH_AHEAD).unwrap_or_default();
+    ahead.chunks(64).fold(0, |sum, line| sum ^ line.first().copied().unwrap_or(0))
 }
 
 /// The decompressed records, where they are compressed, and where to begin.
@@ -225,7 +390,7 @@ fn take_trusted(
     left: usize,
 ) -> Taken {
     let count = usize::try_from(header.records_count).unwrap_or(0);
-    if i64::from(header.last_offset_delta) + 1 != i64::from(header.records_count) {
+    if !header.is_dense() {
         return take_checked(header, payload, part, position, left);
     }
     let before = usize::try_from(position.saturating_sub(header.base_offset)).unwrap_or(0);
@@ -311,15 +476,18 @@ struct PlainRun {
 }
 
 impl PlainRun {
-    fn add(&mut self, runs: &mut Vec<Piece>, from: usize, to: usize, taken: &Taken) {
-        if self.count > 0 && (self.to != from || taken.skip.records > 0) {
+    fn add(&mut self, runs: &mut Vec<Piece>, from: usize, to: usize, skip: Skip, count: usize) {
+        if count == 0 {
+            return;
+        }
+        if self.count > 0 && (self.to != from || skip.records > 0) {
             self.end(runs);
         }
         if self.count == 0 {
-            *self = PlainRun { from, to, skip: taken.skip, count: 0 };
+            *self = PlainRun { from, to, skip, count: 0 };
         }
         self.to = to;
-        self.count += taken.count;
+        self.count += count;
     }
 
     fn end(&mut self, runs: &mut Vec<Piece>) {

@@ -7,7 +7,7 @@
 
 use super::Consumer;
 use super::assignment::{Position, Slot, Ticket};
-use super::batches::{AbortedFilter, Walk};
+use super::batches::Reading;
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,9 +15,6 @@ use crate::time::Now;
 use crate::topic::TopicPartition;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// A read asks for at least this much, so that small records do not make many reads.
-const READ_BYTES_MIN: usize = 4096;
 
 /// The state between two fetches.
 #[derive(Debug, Default)]
@@ -277,48 +274,25 @@ impl Slot {
         if ticket.bytes_left == 0 && ticket.returned {
             return Ok(Taken::Over);
         }
-        let wanted = budget.records.saturating_mul(self.bytes_per_record).max(READ_BYTES_MIN);
-        let bytes_max = wanted.min(ticket.bytes_left).min(budget.bytes);
-        let chunk = source.partition.read(&mut self.cursor, bytes_max, isolation)?;
-        if chunk.is_empty() {
-            // Nothing is left from here to there, and there is nothing to wait for.
-            let passed = chunk.next_offset();
-            if passed > position {
-                self.position = Position::At(passed);
-                ticket.from = passed;
-                fetched.moved = true;
-            }
-            return Ok(Taken::Over);
-        }
-        if ticket.returned && chunk.opens_segment() && self.partial.is_none() {
-            // As with Kafka, one fetch of a partition does not go on into the next segment. In
-            // the middle of a segment's first batch it is in that one.
-            self.cursor.step_back(chunk.bytes().len(), position);
-            return Ok(Taken::Over);
-        }
-        let aborted = match isolation {
-            IsolationLevel::ReadUncommitted => None,
-            IsolationLevel::ReadCommitted => {
-                Some(AbortedFilter::new(&source.partition, position, chunk.next_offset()))
-            }
-        };
-        let walk = Walk {
+        let bytes_max = ticket.bytes_left.min(budget.bytes);
+        let reading = Reading {
             partition,
-            position,
-            partial: self.partial.take(),
+            log: &source.partition,
+            isolation,
             records_max: budget.records,
-            trusted: chunk.is_own(),
-            aborted,
+            bytes_max,
+            // As with Kafka, one fetch of a partition does not go on into the next segment.
+            may_open_segment: !ticket.returned,
         };
-        let size = chunk.bytes().len();
-        let walked = match walk.over(&chunk, &mut fetched.records) {
-            Ok(walked) => walked,
-            Err(error) => {
-                self.cursor = crate::log::Cursor::new(position);
-                return Err(error);
-            }
-        };
-        self.cursor.step_back(size - walked.bytes, walked.position);
+        let partial = self.partial.take();
+        let walked = reading.go_on(
+            position,
+            &mut self.cursor,
+            partial,
+            &mut self.hint,
+            &mut fetched.records,
+        );
+        let Some(walked) = walked? else { return Ok(Taken::Over) };
         self.partial = walked.partial;
         self.position = Position::At(walked.position);
         ticket.from = walked.position;
@@ -330,9 +304,6 @@ impl Slot {
         fetched.moved |= walked.position != position;
         if walked.records > 0 {
             fetched.records.set_next(partition, walked.position);
-        }
-        if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
-            self.bytes_per_record = bytes;
         }
         if let Some(fault) = walked.fault {
             let error: Error = fault.into();

@@ -1,6 +1,6 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{AbortedFilter, Partial, Walk};
+use super::batches::{Partial, Reading, SizeHint};
 use super::poll::ATTACHED_INTERVAL;
 use super::records::{ConsumerRecord, ConsumerRecords};
 use super::wakeup::{Alarm, WakeupHandle};
@@ -57,7 +57,7 @@ pub struct Reader {
     position: i64,
     cursor: Cursor,
     partial: Option<Partial>,
-    bytes_per_record: usize,
+    hint: SizeHint,
     alarm: Arc<Alarm>,
     watched: bool,
     /// What `next` lends.
@@ -83,7 +83,7 @@ impl Reader {
             position: 0,
             cursor: Cursor::new(0),
             partial: None,
-            bytes_per_record: READ_BYTES_MAX / RECORDS_MAX,
+            hint: SizeHint::default(),
             alarm: Alarm::new(),
             watched: false,
             current: ConsumerRecords::default(),
@@ -222,9 +222,23 @@ impl Reader {
         let mut records = ConsumerRecords::default();
         self.pass_over_deleted()?;
         while records.is_empty() {
-            let wanted = records_max.saturating_mul(self.bytes_per_record).min(READ_BYTES_MAX);
-            let position = self.position;
-            let chunk = match self.partition.read(&mut self.cursor, wanted, self.isolation) {
+            let reading = Reading {
+                partition: &self.name,
+                log: &self.partition,
+                isolation: self.isolation,
+                records_max,
+                bytes_max: READ_BYTES_MAX,
+                may_open_segment: true,
+            };
+            let partial = self.partial.take();
+            let walked = reading.go_on(
+                self.position,
+                &mut self.cursor,
+                partial,
+                &mut self.hint,
+                &mut records,
+            );
+            let walked = match walked {
                 // They were deleted just now.
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
                     match self.pass_over_deleted()? {
@@ -232,33 +246,12 @@ impl Reader {
                         false => return Err(error),
                     }
                 }
-                read => read?,
+                walked => walked?,
             };
-            if chunk.is_empty() {
-                // Nothing is left from here to there, and there is nothing to wait for.
-                self.position = self.position.max(chunk.next_offset());
-                break;
-            }
-            let aborted = (self.isolation == IsolationLevel::ReadCommitted)
-                .then(|| AbortedFilter::new(&self.partition, position, chunk.next_offset()));
-            let walk = Walk {
-                partition: &self.name,
-                position,
-                partial: self.partial.take(),
-                records_max,
-                trusted: chunk.is_own(),
-                aborted,
-            };
-            let walked = walk.over(&chunk, &mut records).inspect_err(|_| {
-                self.cursor = Cursor::new(position);
-            })?;
-            self.cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
+            let Some(walked) = walked else { break };
             self.partial = walked.partial;
             self.position = walked.position;
             if walked.records > 0 {
-                if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
-                    self.bytes_per_record = bytes;
-                }
                 records.set_next(&self.name, walked.position);
             } else if let Some(fault) = walked.fault {
                 let error: Error = fault.into();

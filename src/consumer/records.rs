@@ -234,25 +234,18 @@ impl<'a> Iterator for RecordsIter<'a> {
                 }
                 continue;
             }
-            match self.records.next() {
-                Some(Ok(record)) => {
-                    self.left -= 1;
-                    let run = self.run?;
-                    return Some(ConsumerRecord {
-                        record,
-                        run,
-                        timestamp_type: self.timestamp_type,
-                    });
-                }
-                Some(Err(fault)) => {
-                    debug_assert!(
-                        false,
-                        "the poll takes no batch that it could not decode: {fault}"
-                    );
-                    self.left = 0;
-                }
-                None => self.begin_batch(Skip::default()),
+            if self.records.remaining() == 0 {
+                self.begin_batch(Skip::default());
+                continue;
             }
+            let Ok(record) = self.records.decode() else {
+                debug_assert!(false, "the poll takes no batch that it could not decode");
+                self.left = 0;
+                continue;
+            };
+            self.left -= 1;
+            let run = self.run?;
+            return Some(ConsumerRecord { record, run, timestamp_type: self.timestamp_type });
         }
     }
 

@@ -42,6 +42,15 @@ impl Cursor {
         self.offset
     }
 
+    /// Moves over the first `bytes` of a [`Window`]: whole batches, up to the one that has the
+    /// record at `offset`, or the first one behind it.
+    pub fn advance(&mut self, bytes: usize, offset: i64) {
+        self.offset = offset;
+        if let Some(place) = &mut self.place {
+            place.position += bytes;
+        }
+    }
+
     /// Gives back the last `bytes` of what the last read gave: whole batches, the first of which
     /// has the record at `offset`, or the first one behind it.
     pub fn step_back(&mut self, bytes: usize, offset: i64) {
@@ -161,6 +170,16 @@ impl Chunk {
             }
         }
     }
+}
+
+/// Everything from a cursor on in one segment, that this process appended and nobody has looked
+/// at: whoever walks over it finds where batches end.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// From the batch with the cursor's offset to the last one that was published.
+    pub chunk: Chunk,
+    /// Batches that do not end below it are not to be read.
+    pub upto: i64,
 }
 
 /// The owner behind shared bytes.

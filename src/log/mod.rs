@@ -57,7 +57,7 @@ mod watch;
 
 pub(crate) use append::{AppendOptions, Appended};
 pub(crate) use counters::LogCounters;
-pub(crate) use cursor::{Chunk, Cursor};
+pub(crate) use cursor::{Chunk, Cursor, Window};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
 pub(crate) use mapped::MappedLimit;

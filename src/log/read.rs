@@ -5,7 +5,7 @@
 
 use super::Log;
 use super::close::DELETED;
-use super::cursor::{Chunk, Cursor, Place};
+use super::cursor::{Chunk, Cursor, Place, Window};
 use super::segment::{Segment, SegmentView};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +61,27 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// What [`Log::read`] would read, without a walk over its headers, where the cursor is in the
+    /// middle of what this process appended. `None` where that is not so: `read` has the answer.
+    /// The cursor stays where it is.
+    pub fn window(&self, cursor: &Cursor, isolation: IsolationLevel) -> Result<Option<Window>> {
+        let Some(place) = &cursor.place else { return Ok(None) };
+        let borders = self.known()?;
+        let end = borders.end.load();
+        let upto = match isolation {
+            IsolationLevel::ReadUncommitted => end,
+            IsolationLevel::ReadCommitted => borders.stable(end),
+        };
+        let start = borders.start.load();
+        let (from, limit) = (place.position, place.view.limit());
+        let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
+        if !readable || !place.view.segment().is_own(from) {
+            return Ok(None);
+        }
+        let chunk = Chunk::new(place.view.region().clone(), from..limit, upto, true);
+        Ok(Some(Window { chunk, upto }))
     }
 
     /// The answer where the cursor does not lie between the start and the reader's end.

@@ -220,6 +220,19 @@ impl BatchHeader {
         self.attributes & CONTROL_BIT != 0
     }
 
+    /// The records lie as they are read, and applications see them: neither compressed nor
+    /// control.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.attributes & (CODEC_MASK | CONTROL_BIT) == 0
+    }
+
+    /// No offset is missing between the first record and the last.
+    #[inline]
+    pub(crate) fn is_dense(&self) -> bool {
+        i64::from(self.last_offset_delta) + 1 == i64::from(self.records_count)
+    }
+
     /// The time in ms from which compaction may drop the batch's tombstones or marker, once it
     /// has set one.
     #[inline]

@@ -86,8 +86,13 @@ impl<'a> Records<'a> {
         Some(Err(fault))
     }
 
-    #[inline]
-    fn decode(&mut self) -> Result<Record<'a>, BatchFault> {
+    /// Decodes the next record; [`Records::remaining`] is not 0. For loops over well-formed
+    /// batches: unlike `next` this is always compiled into them.
+    ///
+    /// # Errors
+    /// [`BatchFault::BadRecords`]. The iteration is not over by that.
+    #[inline(always)]
+    pub(crate) fn decode(&mut self) -> Result<Record<'a>, BatchFault> {
         let start = self.rest.len();
         let (length, rest) = varint::read_i32(self.rest)?;
         let (body, rest) = usize::try_from(length)

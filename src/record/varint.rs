@@ -140,7 +140,7 @@ const fn low_group(value: u64) -> u8 {
 ///
 /// # Errors
 /// [`VarintFault`] when the bytes end too early, or the value does not fit.
-#[inline]
+#[inline(always)]
 pub fn read_u32(bytes: &[u8]) -> Result<(u32, &[u8]), VarintFault> {
     // One byte holds what attributes, deltas and short keys need, two bytes the length of a
     // record up to 8 KiB; longer ones are rare enough for a loop.
@@ -159,7 +159,7 @@ pub fn read_u32(bytes: &[u8]) -> Result<(u32, &[u8]), VarintFault> {
 ///
 /// # Errors
 /// [`VarintFault`] when the bytes end too early, or the value does not fit.
-#[inline]
+#[inline(always)]
 pub fn read_u64(bytes: &[u8]) -> Result<(u64, &[u8]), VarintFault> {
     match bytes {
         [a, rest @ ..] if *a < 0x80 => Ok((u64::from(*a), rest)),
@@ -172,7 +172,7 @@ pub fn read_u64(bytes: &[u8]) -> Result<(u64, &[u8]), VarintFault> {
 ///
 /// # Errors
 /// [`VarintFault`] when the bytes end too early, or the value does not fit.
-#[inline]
+#[inline(always)]
 pub fn read_i32(bytes: &[u8]) -> Result<(i32, &[u8]), VarintFault> {
     let (value, rest) = read_u32(bytes)?;
     Ok((unzigzag_32(value), rest))
@@ -182,7 +182,7 @@ pub fn read_i32(bytes: &[u8]) -> Result<(i32, &[u8]), VarintFault> {
 ///
 /// # Errors
 /// [`VarintFault`] when the bytes end too early, or the value does not fit.
-#[inline]
+#[inline(always)]
 pub fn read_i64(bytes: &[u8]) -> Result<(i64, &[u8]), VarintFault> {
     let (value, rest) = read_u64(bytes)?;
     Ok((unzigzag_64(value), rest))
