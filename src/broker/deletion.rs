@@ -54,7 +54,7 @@ impl Deletions {
     /// the ids to be cleared from the registry.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), and those of [`Registry::confirm`].
     pub fn finish(&mut self, registry: &Registry, name: Option<&str>) -> Result<Vec<TopicId>> {
         let mut pending = registry.deleted();
         pending.retain(|(topic, _)| name.is_none_or(|name| name == &*topic.name));
@@ -64,6 +64,9 @@ impl Deletions {
         let left: Vec<_> =
             pending.iter().filter(|(topic, _)| !self.removed.contains(&topic.id)).collect();
         if !left.is_empty() {
+            // A killed process may have left the deletion to the page cache alone, and a folder
+            // must not go before it is certain that its topic does.
+            registry.confirm()?;
             self.remove_left(&left)?;
         }
         self.storage

@@ -198,6 +198,17 @@ pub fn run(first: u64, images: u64, threads: u64) -> (Tally, Option<(u64, String
     })
 }
 
+/// Seeds that found a bug once, whatever the size of the run.
+const FORMER: [u64; 5] = [130, 193, 412, 621, 1_001_351];
+
+#[test]
+fn seeds_that_found_a_bug_find_none() {
+    let _turn = scale::turn();
+    for number in FORMER {
+        seed(number, &mut Tally::default()).unwrap_or_else(|broken| panic!("{number}: {broken}"));
+    }
+}
+
 #[test]
 fn every_crash_image_keeps_what_was_promised() {
     const TEST: &str = "images::every_crash_image_keeps_what_was_promised";
