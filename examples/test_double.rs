@@ -1,62 +1,93 @@
-//! A test double for code that talks to Kafka: the same semantics, in memory, under a clock that
-//! the
-//! test moves, so that a session timeout of 45 seconds takes no time at all.
+//! A test double for code that talks to Kafka: the same semantics, in memory, under virtual time,
+//! with a journal of what happened, and with everything that may go wrong on demand.
 //!
 //! Run with `cargo run --features testing --example test_double`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
-use topiclite::time::VirtualClock;
+use topiclite::testing::{Crash, Fault, TestBroker};
 use topiclite::{
-    Broker, BrokerOptions, Consumer, ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord,
-    Result, TopicConfig,
+    Broker, Consumer, ConsumerConfig, Error, ErrorKind, OffsetReset, Producer, ProducerConfig,
+    ProducerRecord, Result, TopicConfig,
 };
 
 fn main() -> Result<()> {
-    let time = VirtualClock::manual().starting_at(1_700_000_000_000);
-    let broker = BrokerOptions::new().clock(time.clock()).in_memory()?;
-    broker.admin().create_topic("jobs", 2, TopicConfig::default())?;
-    let producer = broker.producer(ProducerConfig::default())?;
+    let mut test = TestBroker::new()?;
+    test.admin().create_topic("jobs", 2, TopicConfig::default())?;
+    let mut done = BTreeSet::new();
+
+    // The code under test retries what may pass, and a test makes it happen: the second append
+    // finds the disk full.
+    let fault = test.inject(Fault::append().on("jobs").nth(2).fail(ErrorKind::StorageFull));
+    let producer = test.producer(ProducerConfig::default())?;
     for job in ["wash", "dry", "fold", "iron"] {
-        producer.send(ProducerRecord::new("jobs").key(job).value(job))?.wait()?;
+        submit(&producer, job)?;
     }
+    assert_eq!(fault.hits(), 1);
 
-    // Two workers share the partitions.
-    let (mut one, mut two) = (worker(&broker)?, worker(&broker)?);
-    let mut done = Vec::new();
+    // Two workers share the partitions. One dies without a word; its partitions go to the other
+    // once its session of 45 seconds is over, which takes no time here.
+    let (mut one, mut two) = (worker(&test, "one")?, worker(&test, "two")?);
     while one.assignment()?.len() != 1 || two.assignment()?.len() != 1 {
-        work(&mut one, &mut done)?;
-        work(&mut two, &mut done)?;
-        time.advance(Duration::from_millis(100));
+        work(&mut one, Duration::ZERO, &mut done)?;
+        work(&mut two, Duration::ZERO, &mut done)?;
     }
-    println!("{} jobs done by two workers", done.len());
-
-    // One dies without a word. Nothing happens until its session is over.
-    two.kill();
-    time.advance(Duration::from_secs(30));
-    work(&mut one, &mut done)?;
-    assert_eq!(one.assignment()?.len(), 1);
-    time.advance(Duration::from_secs(16));
+    test.kill_consumer("two")?;
+    assert_eq!(failure(two.commit_sync()), Some(ErrorKind::Closed));
     while one.assignment()?.len() != 2 {
-        work(&mut one, &mut done)?;
-        time.advance(Duration::from_millis(100));
+        work(&mut one, Duration::from_secs(10), &mut done)?;
     }
-    println!("46 virtual seconds later the other one owns both partitions");
 
-    // Time stands still unless it is moved: timestamps are exact.
-    let sent = producer.send(ProducerRecord::new("jobs").value("starch"))?.wait()?;
-    assert_eq!(sent.timestamp(), time.now().wall_ms);
-    while !done.iter().any(|job| job == "starch") {
-        work(&mut one, &mut done)?;
+    // A commit is made, but its answer is lost, and then the process is killed. What the worker
+    // committed stands, and what was sent is there.
+    submit(&producer, "starch")?;
+    test.inject(Fault::commit().of_client("one").lose_reply());
+    let lost = work(&mut one, Duration::from_secs(1), &mut done);
+    assert_eq!(failure(lost), Some(ErrorKind::Timeout));
+    submit(&producer, "mend")?;
+    test.crash(Crash::Kill)?;
+    assert_eq!(failure(submit(&producer, "late")), Some(ErrorKind::Closed));
+
+    let mut three = worker(&test, "three")?;
+    while !done.contains("mend") {
+        work(&mut three, Duration::from_secs(1), &mut done)?;
     }
-    done.sort();
-    done.dedup();
-    assert_eq!(done, ["dry", "fold", "iron", "starch", "wash"]);
-    println!("every job was done: {}", done.join(", "));
-    one.close()
+    let all = ["dry", "fold", "iron", "mend", "starch", "wash"];
+    assert!(done.iter().eq(all), "{done:?}");
+    three.close()?;
+
+    test.journal().assert_in_order(&[
+        "fault: fails with StorageFull, at append jobs-",
+        "killed consumer two",
+        "workers: two kicked out: session timeout",
+        "workers: one assigned jobs-0, jobs-1",
+        "fault: loses the reply, at commit of one in workers",
+        "crashed: process killed",
+        "workers: one kicked out: process gone",
+        "workers: three left",
+    ]);
+    print!("{}", test.journal());
+    println!("every job was done: {}", all.join(", "));
+    Ok(())
 }
 
-fn worker(broker: &Broker) -> Result<Consumer> {
+/// Sends a job, again and again where that may help.
+fn submit(producer: &Producer, job: &str) -> Result<()> {
+    loop {
+        let sent = match producer.send(ProducerRecord::new("jobs").key(job).value(job)) {
+            Ok(future) => future.wait().map(drop).map_err(Error::from),
+            Err(refused) => Err(refused.into()),
+        };
+        match sent {
+            Err(error) if error.is_retriable() => {}
+            sent => return sent,
+        }
+    }
+}
+
+fn worker(broker: &Broker, name: &str) -> Result<Consumer> {
     let config = ConsumerConfig::new("workers")
+        .client_id(name)
         .auto_offset_reset(OffsetReset::Earliest)
         .enable_auto_commit(false);
     let mut consumer = broker.consumer(config)?;
@@ -64,13 +95,17 @@ fn worker(broker: &Broker) -> Result<Consumer> {
     Ok(consumer)
 }
 
-/// Takes what there is, without waiting.
-fn work(worker: &mut Consumer, done: &mut Vec<String>) -> Result<()> {
-    let records = worker.poll(Duration::ZERO)?;
+/// Does what there is to do, and commits it.
+fn work(worker: &mut Consumer, patience: Duration, done: &mut BTreeSet<String>) -> Result<()> {
+    let records = worker.poll(patience)?;
     let values = records.iter().filter_map(|record| record.value());
     done.extend(values.map(|value| String::from_utf8_lossy(value).into_owned()));
-    if !records.is_empty() {
-        worker.commit_sync()?;
+    if records.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    worker.commit_sync()
+}
+
+fn failure(outcome: Result<()>) -> Option<ErrorKind> {
+    outcome.err().map(|error| error.kind())
 }

@@ -13,9 +13,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("topic", &["error"]),
     ("time", &["error", "sync"]),
     ("config", &["error", "time", "sync", "topic", "record"]),
+    ("probe", &["error", "time", "sync", "topic"]),
     ("record", LEAVES),
     ("storage", LEAVES),
-    ("log", &["error", "time", "sync", "topic", "config", "record", "storage"]),
+    ("log", &["error", "time", "sync", "topic", "config", "probe", "record", "storage"]),
     ("group", &["error", "time", "sync", "topic", "config", "record"]),
     ("transaction", &["error", "time", "sync", "topic", "config", "record"]),
 ];

@@ -105,6 +105,7 @@ impl BrokerInner {
             opener: attached,
             random,
             settled: true,
+            probe: options.probe.clone(),
         };
         let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.follow_topics(entries);

@@ -116,7 +116,8 @@ impl WorkQueue {
         loop {
             let Some((_, log)) = self.flushes.lock().pop_due(now.mono) else { return flushed };
             let Some(log) = log.upgrade() else { continue };
-            if flushed.iter().any(|done| Arc::ptr_eq(done, &log)) {
+            // Whoever is held up syncs when that is over.
+            if log.is_sync_held() || flushed.iter().any(|done| Arc::ptr_eq(done, &log)) {
                 continue;
             }
             match log.flush() {

@@ -9,6 +9,7 @@ use super::topics::Topic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::LifeGate;
+use crate::probe::Event;
 use crate::sync::Arc;
 use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
 
@@ -44,6 +45,10 @@ impl Shared {
         drop(deletions);
         self.topics.changed();
         tracing::info!(topic = %topic.name(), partitions = entry.partitions, "topic created");
+        if !is_internal(topic.name()) {
+            let partitions = entry.partitions;
+            self.probe.note(|| Event::TopicCreated { topic: topic.name().clone(), partitions });
+        }
         Ok(topic)
     }
 
@@ -169,6 +174,7 @@ impl Shared {
         }
         self.topics.changed();
         tracing::info!(topic = name, "topic deleted");
+        self.probe.note(|| Event::TopicDeleted { topic: topic.name().clone() });
         Ok(topic)
     }
 

@@ -18,6 +18,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::GroupConfig;
 use crate::log::LogEnv;
+use crate::probe::Probe;
 use crate::storage::{Lock, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::time::{Clock, Event, TimerKey};
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(super) counters: BrokerCounters,
     clients: AtomicU64,
     pub(super) random: Random,
+    pub(super) probe: Probe,
 }
 
 /// What only the owner of a directory has.
@@ -90,6 +92,7 @@ impl Shared {
             attached: parts.attached,
             opener: parts.opener,
             adoption: OnceLock::new(),
+            probe: parts.probe,
             dir,
             config,
             storage,
@@ -198,6 +201,11 @@ impl Shared {
         }
     }
 
+    /// Where a test watches and steers.
+    pub fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
     /// The next number of the one random source.
     pub fn random(&self) -> u64 {
         self.random.next()
@@ -282,6 +290,7 @@ pub(super) struct Parts {
     pub random: Random,
     /// No committed offset can lie beyond the end of its log.
     pub settled: bool,
+    pub probe: Probe,
 }
 
 /// What every handle holds.
@@ -303,6 +312,26 @@ impl BrokerInner {
     /// The shared part, for what must not keep the broker open.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Ends as the death of the process does: nothing is written, nothing is claimed, and whoever
+    /// waits is refused.
+    #[cfg(feature = "testing")]
+    pub fn crash(&self) {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for topic in self.shared.topics.all() {
+            for (_, partition) in topic.opened() {
+                if let Ok(log) = partition.log() {
+                    log.abandon();
+                }
+            }
+        }
+        self.threads.stop(&self.shared);
+        self.shared.queue.end_calls();
+        self.shared.abandon();
+        self.shared.ring_all_groups();
     }
 
     /// The groups.

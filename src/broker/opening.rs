@@ -71,6 +71,7 @@ impl BrokerInner {
             counters: Arc::new(LogCounters::default()),
             mapped: options.mapped_segments_max.map_or_else(MappedLimit::default, MappedLimit::new),
             seed,
+            probe: options.probe.clone(),
         });
         let opener = Arc::new(LiveOpener {
             env: env.clone(),
@@ -84,7 +85,8 @@ impl BrokerInner {
         let owner = Owner { env, life, registry, changes, lock: Mutex::new(Some(lock)) };
         let settled = !ended.is_unclean();
         let owner = Some(owner);
-        let parts = Parts { health, queue, owner, attached: None, opener, random, settled };
+        let probe = options.probe.clone();
+        let parts = Parts { health, queue, owner, attached: None, opener, random, settled, probe };
         let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.take_topics(&image);
         if let Some(foreign) = foreign {

@@ -4,6 +4,7 @@ use super::adoption::AdoptionProgress;
 use super::{Broker, BrokerInner};
 use crate::config::{BrokerConfig, Durability};
 use crate::error::Result;
+use crate::probe::Probe;
 use crate::storage::{Fs, Heap, Storage};
 use crate::sync::Arc;
 use crate::time::Clock;
@@ -38,6 +39,7 @@ pub struct BrokerOptions {
     pub(super) storage: Option<Arc<dyn Storage>>,
     pub(super) progress: Option<ProgressCallback>,
     pub(super) mapped_segments_max: Option<usize>,
+    pub(super) probe: Probe,
 }
 
 impl BrokerOptions {
@@ -101,6 +103,13 @@ impl BrokerOptions {
     #[doc(hidden)]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> BrokerOptions {
         self.storage = Some(storage);
+        self
+    }
+
+    /// Who watches and steers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn probe(mut self, probe: Probe) -> BrokerOptions {
+        self.probe = probe;
         self
     }
 

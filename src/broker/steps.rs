@@ -6,7 +6,7 @@ use super::topics::Topic;
 use crate::config::{BrokerConfig, LogConfig};
 use crate::error::Error;
 use crate::log::{Log, Trust};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Ordering};
 use crate::time::{Clock, Event, Now, TimerDriver};
 use std::time::Duration;
 
@@ -174,6 +174,9 @@ impl Shared {
 
 impl TimerDriver for Shared {
     fn next_deadline(&self) -> Option<Duration> {
+        if self.closed.load(Ordering::Acquire) {
+            return None;
+        }
         let work = earliest(self.queue.next_deadline(), self.recorded.0.lock().due());
         let retaining = self.owner.is_some() && self.topics.len() > 0;
         let retention = self.retention.next().filter(|_| retaining);

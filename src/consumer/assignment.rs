@@ -95,6 +95,8 @@ pub(super) struct Slot {
     pub hint: SizeHint,
     /// The bell was left with the log.
     pub watched: bool,
+    /// A test holds fetches up until then.
+    pub stalled_until: Option<Duration>,
 }
 
 /// A fetch of one partition that was begun: its records are returned, over several polls where
@@ -126,6 +128,7 @@ impl Slot {
             partial: None,
             hint: SizeHint::default(),
             watched: false,
+            stalled_until: None,
         }
     }
 

@@ -8,8 +8,10 @@ use super::Consumer;
 use super::assignment::Mode;
 use super::offsets::OffsetAndMetadata;
 use super::rebalance::commit_failed;
+use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::OffsetToCommit;
+use crate::group::{MemberRef, OffsetToCommit, PartitionOutcomes};
+use crate::probe::{Event, Point};
 use crate::time::Now;
 use crate::topic::TopicPartition;
 use std::collections::{BTreeMap, VecDeque};
@@ -211,6 +213,18 @@ impl Consumer {
     /// Makes a commit. The first refusal decides the outcome; partitions that were not refused
     /// are committed all the same.
     fn send_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+        let outcome = self.make_commit(offsets);
+        if let (Err(error), Some(group)) = (&outcome, self.member.group_id()) {
+            self.broker.probe().note(|| Event::CommitFailed {
+                group: group.clone(),
+                client_id: self.client_id.clone(),
+                error: error.kind(),
+            });
+        }
+        outcome
+    }
+
+    fn make_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
         let managed = self.assignment.mode == Mode::Topics;
         if managed {
             self.check_may_commit()?;
@@ -229,11 +243,41 @@ impl Consumer {
             })
             .collect();
         let broker = self.broker.clone();
-        let outcomes = match broker.groups()?.commit(&reference, &offsets) {
+        let outcomes = match self.commit_probed(broker.groups()?, &reference, &offsets) {
             Ok(outcomes) => outcomes,
             Err(error) => return Err(self.commit_refused(error, managed)),
         };
         outcomes.into_iter().try_for_each(|(_, outcome)| outcome)
+    }
+
+    /// Commits under the eyes of a test, if there is one.
+    fn commit_probed(
+        &self,
+        groups: &Groups,
+        member: &MemberRef,
+        offsets: &[OffsetToCommit],
+    ) -> Result<PartitionOutcomes> {
+        let probe = self.broker.probe();
+        if !probe.is_on() {
+            return groups.commit(member, offsets);
+        }
+        let point = Point::Commit { group: &member.group_id, client_id: &self.client_id };
+        probe.pause(point)?;
+        self.check_alive()?;
+        probe.check(point)?;
+        let outcomes = groups.commit(member, offsets)?;
+        for (committed, (_, outcome)) in offsets.iter().zip(&outcomes) {
+            if outcome.is_ok() {
+                probe.note(|| Event::Committed {
+                    group: member.group_id.clone(),
+                    client_id: self.client_id.clone(),
+                    partition: committed.partition.clone(),
+                    offset: committed.offset,
+                });
+            }
+        }
+        probe.reply(point)?;
+        Ok(outcomes)
     }
 
     /// What a refusal of the whole commit means for the member.

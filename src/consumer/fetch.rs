@@ -11,7 +11,9 @@ use super::batches::Reading;
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::time::Now;
+use crate::probe::{Event, Point, Probe};
+use crate::sync::Arc;
+use crate::time::{Event as Bell, Now};
 use crate::topic::TopicPartition;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,7 +49,8 @@ enum Pass {
 }
 
 /// What one poll may still return.
-struct Budget {
+struct Budget<'a> {
+    probe: &'a Probe,
     records: usize,
     bytes: usize,
     returned_bytes: bool,
@@ -76,7 +79,9 @@ impl Consumer {
             fetched.held_until = Some(until);
             return Ok(Pass::Idle);
         }
+        let broker = self.broker.clone();
         let mut budget = Budget {
+            probe: broker.probe(),
             records: self.settings.max_poll_records,
             bytes: self.settings.fetch_max_bytes,
             returned_bytes: false,
@@ -133,9 +138,13 @@ impl Consumer {
         let bytes_max = self.settings.max_partition_fetch_bytes;
         let must_wait = self.settings.fetch_min_bytes > 1 && self.fetcher.queue.is_empty();
         let begun = self.fetcher.queue.len();
+        let (probe, bell) = (self.broker.probe(), self.alarm.bell());
         let mut ready = std::mem::take(&mut self.fetcher.ready);
         for (partition, slot) in self.assignment.wanted_mut() {
             if !slot.paused && slot.ticket.is_none() && slot.begin(isolation, bytes_max) {
+                if probe.is_on() && slot.stall(partition, probe, bell) {
+                    continue;
+                }
                 ready.push((slot.turn, partition.clone()));
             }
         }
@@ -184,10 +193,11 @@ impl Consumer {
     fn drain(
         &mut self,
         partition: &TopicPartition,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<bool> {
         let isolation = self.settings.isolation_level;
+        budget.probe.check(fetch_point(partition))?;
         loop {
             let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(true) };
             match slot.take(partition, isolation, budget, fetched) {
@@ -231,7 +241,39 @@ enum Taken {
     Some,
 }
 
+/// What a test knows a fetch by.
+fn fetch_point(partition: &TopicPartition) -> Point<'_> {
+    Point::Fetch { topic: partition.topic(), partition: partition.partition() }
+}
+
+impl Consumer {
+    /// Tells a test what a poll returned.
+    pub(super) fn note_delivered(&self, records: &ConsumerRecords) {
+        if !self.broker.probe().is_on() {
+            return;
+        }
+        for (partition, next_offset) in records.next_positions() {
+            self.broker.probe().note(|| Event::Delivered {
+                client_id: self.client_id.clone(),
+                partition: partition.clone(),
+                count: records.records(partition).len(),
+                next_offset,
+            });
+        }
+    }
+}
+
 impl Slot {
+    /// Takes the fetch back that was begun, if a test holds it up.
+    #[cold]
+    fn stall(&mut self, partition: &TopicPartition, probe: &Probe, bell: &Arc<Bell>) -> bool {
+        self.stalled_until = probe.hold(fetch_point(partition), bell);
+        if self.stalled_until.is_some() {
+            self.ticket = None;
+        }
+        self.stalled_until.is_some()
+    }
+
     /// Begins a fetch, if there is something to return, or something wrong that the read will
     /// tell when it is this partition's turn.
     fn begin(&mut self, isolation: IsolationLevel, bytes_max: usize) -> bool {
@@ -260,7 +302,7 @@ impl Slot {
         &mut self,
         partition: &TopicPartition,
         isolation: IsolationLevel,
-        budget: &mut Budget,
+        budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<Taken> {
         let (Position::At(position), Some(source), Some(ticket)) =

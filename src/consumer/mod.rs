@@ -31,6 +31,7 @@ pub use wakeup::WakeupHandle;
 use crate::broker::{Broker, BrokerInner};
 use crate::config::{ConsumerConfig, ConsumerSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::probe::Leash;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use assignment::{Assignment, Mode};
@@ -78,6 +79,7 @@ pub struct Consumer {
     /// The versions of subscription and metadata under which wrong names were complained of.
     names_seen: Option<(u64, u64)>,
     closed: bool,
+    leash: Leash,
 }
 
 impl Broker {
@@ -130,11 +132,14 @@ impl Consumer {
             id => id.to_owned(),
         };
         let now = broker.clock().monotonic();
+        let client_id: Arc<str> = client_id.into();
+        let alarm = Alarm::new();
         Ok(Consumer {
             commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
             member: Member::new(group),
-            client_id: client_id.into(),
-            alarm: Alarm::new(),
+            leash: broker.probe().born(&client_id, alarm.bell()),
+            client_id,
+            alarm,
             assignment: Assignment::default(),
             listener: None,
             fetcher: Fetcher::default(),
@@ -346,6 +351,10 @@ impl Consumer {
         if self.closed {
             return Ok(());
         }
+        if self.leash.is_killed() {
+            self.retire(false);
+            return Ok(());
+        }
         self.alarm.silence();
         self.auto_commit_at_close();
         let outcome = self.leave_prepare();
@@ -379,7 +388,15 @@ impl Consumer {
     fn check_open(&self) -> Result<()> {
         match self.closed {
             true => Err(Error::new(ErrorKind::Closed, "this consumer is closed")),
-            false => Ok(()),
+            false => self.check_alive(),
+        }
+    }
+
+    /// Refuses what the dead ask for: the broker's, or this consumer if a test killed it.
+    fn check_alive(&self) -> Result<()> {
+        match self.leash.is_killed() {
+            true => Err(Error::new(ErrorKind::Closed, "a test killed this consumer")),
+            false => self.broker.check_open(),
         }
     }
 
@@ -404,7 +421,7 @@ impl Drop for Consumer {
     /// Leaves the group at once. Commits nothing, calls nobody back, and waits for nothing.
     fn drop(&mut self) {
         if !self.closed {
-            self.retire(true);
+            self.retire(!self.leash.is_killed());
         }
     }
 }

@@ -62,6 +62,7 @@ impl Consumer {
             let turn = self.turn(now, first)?;
             first = false;
             if turn.fetched.moved || !turn.fetched.records.is_empty() || timeout.is_zero() {
+                self.note_delivered(&turn.fetched.records);
                 return Ok(turn.fetched.records);
             }
             if turn.group == GroupTurn::Moved {
@@ -89,6 +90,7 @@ impl Consumer {
     }
 
     fn turn(&mut self, now: Now, first: bool) -> Result<Turn> {
+        self.check_alive()?;
         self.check_wakeup()?;
         self.check_names()?;
         self.run_callbacks();
@@ -139,7 +141,7 @@ impl Consumer {
                 Position::AwaitReset(_) => log.end_for(isolation)?,
                 Position::Unset => continue,
             };
-            if log.watch(&bell, beyond, isolation)? {
+            if slot.stalled_until.is_none() && log.watch(&bell, beyond, isolation)? {
                 return Ok(true);
             }
             slot.watched = true;
@@ -152,6 +154,9 @@ impl Consumer {
         let mut until = deadline;
         let mut at_most = |moment: Duration| until = until.min(moment);
         if let Some(moment) = turn.fetched.held_until {
+            at_most(moment);
+        }
+        if let Some(moment) = self.assignment.slots().filter_map(|s| s.1.stalled_until).min() {
             at_most(moment);
         }
         if turn.group == GroupTurn::Settled

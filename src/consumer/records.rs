@@ -76,6 +76,11 @@ impl ConsumerRecords {
         self.next.iter().map(|(partition, _)| partition)
     }
 
+    /// The position behind what was returned, per partition.
+    pub(super) fn next_positions(&self) -> impl Iterator<Item = (&TopicPartition, i64)> {
+        self.next.iter().map(|(partition, next)| (partition, *next))
+    }
+
     /// The records of one partition.
     pub fn records(&self, partition: &TopicPartition) -> RecordsIter<'_> {
         let of = |run: &Run| run.partition == *partition;

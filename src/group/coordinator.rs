@@ -7,6 +7,7 @@
 //! log, so members that left or ran out of time are gone either way; the record that says so is
 //! owed then, and goes with the group's next append.
 
+use super::events::{Events, GroupEvent};
 use super::hash::partition_for;
 use super::replay::RecordPosition;
 use super::request::SyncAnswer;
@@ -123,6 +124,7 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a GroupConfig,
     pub(super) moved: &'a mut BTreeSet<Arc<str>>,
     pub(super) emptied: &'a mut BTreeSet<Arc<str>>,
+    pub(super) events: &'a mut Events,
     pub(super) now: Now,
 }
 
@@ -135,6 +137,7 @@ pub(crate) struct GroupCoordinator {
     moved: BTreeSet<Arc<str>>,
     /// Groups that became empty in the present entry.
     emptied: BTreeSet<Arc<str>>,
+    events: Events,
     /// Groups with pending offsets, by partition of the offsets topic and producer id.
     pub(super) open_transactions: BTreeMap<(i32, i64), BTreeSet<Arc<str>>>,
 }
@@ -148,6 +151,7 @@ impl GroupCoordinator {
             timers: TimerQueue::new(),
             moved: BTreeSet::new(),
             emptied: BTreeSet::new(),
+            events: Events::default(),
             open_transactions: BTreeMap::new(),
         }
     }
@@ -187,6 +191,11 @@ impl GroupCoordinator {
     /// rebalance to learn of.
     pub(crate) fn take_moved(&mut self) -> Vec<Arc<str>> {
         std::mem::take(&mut self.moved).into_iter().collect()
+    }
+
+    /// What happened since the last call, in order.
+    pub(crate) fn take_events(&mut self) -> Vec<GroupEvent> {
+        self.events.take()
     }
 
     /// Reports that an append was stored, its first record at `base_offset`.
@@ -251,6 +260,7 @@ impl GroupCoordinator {
             config: &self.config,
             moved: &mut self.moved,
             emptied: &mut self.emptied,
+            events: &mut self.events,
             now,
         };
         Some((group, context))

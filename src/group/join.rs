@@ -4,6 +4,7 @@ use super::coordinator::{
     Context, Due, GroupCoordinator, Step, Then, Timer, check_group_id, rebalancing, refusal,
     unknown_member,
 };
+use super::events::{GroupEventKind, Removal};
 use super::protocol::Subscription;
 use super::request::{JoinAnswer, JoinRequest, Joined, JoinedMember};
 use super::state::{
@@ -136,7 +137,7 @@ impl Group {
         let id = &request.member_id;
         if !self.has_room(id, context.config.max_size) {
             self.drop_pending(id, context);
-            self.remove_member(id, context);
+            self.remove_member(id, Removal::GroupFull, context);
             self.complete_join_if_all_came(context);
             let why = format!("it has group.max.size = {} members", context.config.max_size);
             return Err(refusal(ErrorKind::GroupMaxSizeReached, &self.id, &why));
@@ -255,6 +256,8 @@ impl Group {
                 timer: None,
             },
         );
+        let client_id = request.client_id.clone();
+        context.events.push(&self.id, GroupEventKind::Joined { client_id });
         self.arm(&id, context);
     }
 
@@ -300,6 +303,7 @@ impl Group {
         self.unsynced.clear();
         let was_empty = self.state == GroupState::Empty;
         self.become_state(GroupState::PreparingRebalance, context.now.wall_ms);
+        context.events.push(&self.id, GroupEventKind::Rebalancing);
         context.moved.insert(self.id.clone());
         let now = context.now.mono;
         if !was_empty {
@@ -350,7 +354,7 @@ impl Group {
             .map(|(id, _)| id.clone())
             .collect();
         for id in absent {
-            self.remove_member(&id, context);
+            self.remove_member(&id, Removal::DidNotRejoin, context);
         }
         let now = context.now;
         if !self.elect_leader() && !self.members.is_empty() {
@@ -368,6 +372,7 @@ impl Group {
             self.become_empty(now);
             self.set_phase_timer(context.timers, None);
             context.emptied.insert(self.id.clone());
+            context.events.push(&self.id, GroupEventKind::Emptied);
             return;
         }
         self.protocol = self.vote();
@@ -376,6 +381,8 @@ impl Group {
         self.unsynced = self.members.keys().cloned().collect();
         let deadline = now.mono.saturating_add(self.rebalance_timeout());
         self.set_phase_timer(context.timers, Some(deadline));
+        let (generation_id, members) = (self.generation_id, self.members.len());
+        context.events.push(&self.id, GroupEventKind::GenerationBegan { generation_id, members });
         self.answer_joins(now.mono);
         self.arm_all(context);
     }

@@ -5,6 +5,7 @@
 //! the deadline moves back; it sets itself anew when it fires too early.
 
 use super::coordinator::{Context, Due, GroupCoordinator, Timer};
+use super::events::Removal;
 use super::state::{Beat, Group, GroupState};
 use crate::time::Now;
 use std::sync::Arc;
@@ -74,7 +75,8 @@ impl Group {
         let Some(member) = self.members.get_mut(id) else { return };
         member.timer = None;
         if member.deadline().is_some_and(|deadline| deadline <= context.now.mono) {
-            self.remove_member(id, context);
+            let why = member.overdue();
+            self.remove_member(id, why, context);
             self.rebalance_or_complete(context);
         } else {
             self.arm(id, context);
@@ -100,7 +102,7 @@ impl Group {
                     return;
                 }
                 for id in &silent {
-                    self.remove_member(id, context);
+                    self.remove_member(id, Removal::DidNotSync, context);
                 }
                 self.rebalance_or_complete(context);
             }

@@ -3,6 +3,7 @@
 use super::coordinator::{
     Context, GroupCoordinator, Step, check_group_id, refusal, unknown_member,
 };
+use super::events::{GroupEventKind, Removal};
 use super::join::count_protocols;
 use super::request::{LeavingMember, MemberRef};
 use super::state::{Awaiting, Group, GroupState};
@@ -84,7 +85,7 @@ impl Group {
             return Ok(());
         }
         self.validate_member(&id, leaving.group_instance_id.as_deref())?;
-        self.remove_member(&id, context);
+        self.remove_member(&id, Removal::Left, context);
         self.rebalance_or_complete(context);
         Ok(())
     }
@@ -99,8 +100,10 @@ impl Group {
     }
 
     /// Removes a member. The caller moves the group on.
-    pub(super) fn remove_member(&mut self, id: &Arc<str>, context: &mut Context<'_>) {
+    pub(super) fn remove_member(&mut self, id: &Arc<str>, why: Removal, context: &mut Context<'_>) {
         let Some(member) = self.members.remove(id) else { return };
+        let client_id = member.client_id.clone();
+        context.events.push(&self.id, GroupEventKind::Removed { client_id, why });
         if let Some(timer) = member.timer {
             context.timers.cancel(timer);
         }

@@ -11,6 +11,7 @@ mod admin;
 mod arbitrary;
 pub(crate) mod assignor;
 mod coordinator;
+mod events;
 mod hash;
 mod join;
 mod liveness;
@@ -29,6 +30,7 @@ mod wire;
 #[cfg(fuzzing)]
 pub use arbitrary::replay_arbitrary;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
+pub(crate) use events::{GroupEvent, GroupEventKind, Removal};
 #[cfg(test)]
 pub(crate) use hash::partition_for;
 #[cfg(any(test, fuzzing))]

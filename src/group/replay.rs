@@ -1,6 +1,7 @@
 //! Records become state: the one way in which a broker that opens learns of its groups.
 
 use super::coordinator::GroupCoordinator;
+use super::events::Removal;
 use super::modern::ModernGroup;
 use super::offsets::StoredOffset;
 use super::request::Protocol;
@@ -156,7 +157,7 @@ impl GroupCoordinator {
                 }
             }
             for id in &gone {
-                group.remove_member(id, &mut context);
+                group.remove_member(id, Removal::ProcessGone, &mut context);
             }
             if !gone.is_empty() {
                 group.rebalance_or_complete(&mut context);

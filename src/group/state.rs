@@ -1,6 +1,7 @@
 //! The state of one group and of its members, and the records that describe it.
 
 use super::coordinator::Timer;
+use super::events::Removal;
 use super::modern::ModernGroup;
 use super::offsets::Offsets;
 use super::request::{Joined, Protocol};
@@ -121,6 +122,19 @@ impl Member {
             Beat::Stopped { at } => at,
         };
         Some(silent_since.max(self.renewed_at).saturating_add(self.session_timeout))
+    }
+}
+
+impl Member {
+    /// Why its deadline matters, once it has passed.
+    pub(super) fn overdue(&self) -> Removal {
+        match self.beat {
+            _ if self.awaiting == Awaiting::Join => Removal::DidNotRejoin,
+            Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
+                Removal::PollInterval
+            }
+            Beat::Live { .. } | Beat::Stopped { .. } => Removal::SessionTimeout,
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use super::coordinator::{
     Context, GroupCoordinator, Step, Then, check_group_id, rebalancing, refusal, unknown_member,
 };
+use super::events::GroupEventKind;
 use super::request::{MemberRef, SyncAnswer, SyncRequest};
 use super::schema::GroupValue;
-use super::state::{Awaiting, Group, GroupState, no_bytes};
+use super::state::{Awaiting, Group, GroupState, Member, no_bytes};
 use crate::error::{ErrorKind, Result};
 use crate::time::Now;
 use std::collections::BTreeMap;
@@ -160,6 +161,9 @@ impl Group {
             }
         }
         self.become_state(GroupState::Stable, context.now.wall_ms);
+        let share = |m: &Member| (m.client_id.clone(), m.assignment.clone());
+        let shares = self.members.values().map(share).collect();
+        context.events.push(&self.id, GroupEventKind::Stable { generation_id, shares });
         context.moved.insert(self.id.clone());
         self.synced(leader_id, context);
         self.arm_all(context);

@@ -81,6 +81,14 @@ impl Log {
     /// room, retriable; `StorageFailed` after a failed sync; `ReadOnly`, `Closed`,
     /// `CorruptRecord` and others when the partition cannot be written.
     pub fn append(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
+        if self.env.probe.is_on() {
+            return self.append_probed(options, || self.append_one(record, options));
+        }
+        self.append_one(record, options)
+    }
+
+    #[inline]
+    fn append_one(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
         let size = single_batch_size(record);
         let mut after = After::default();
         let mut writer = self.writer.lock();
@@ -122,6 +130,20 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; all records or none are appended.
     pub fn append_records(
+        &self,
+        records: &[RecordInput<'_>],
+        codec: Codec,
+        level: Option<i32>,
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        if self.env.probe.is_on() {
+            let append = || self.append_many(records, codec, level, options);
+            return self.append_probed(options, append);
+        }
+        self.append_many(records, codec, level, options)
+    }
+
+    fn append_many(
         &self,
         records: &[RecordInput<'_>],
         codec: Codec,

@@ -144,6 +144,15 @@ impl Log {
         before.filter(|error| error.kind() != ErrorKind::Closed)
     }
 
+    /// Ends the log as the death of the process does: nothing is written, and whoever waits, or
+    /// comes later, is refused.
+    #[cfg(feature = "testing")]
+    pub fn abandon(&self) {
+        self.upkeep.lock().closed = true;
+        self.commit.fail(self.closed());
+        self.refuse(self.closed());
+    }
+
     /// Ends the log because its topic is deleted: appends and reads say so. The folder is the
     /// caller's to remove; mapped bytes stay with their readers.
     ///

@@ -7,6 +7,7 @@ use super::Log;
 use super::counters::LogCounters;
 use super::mapped::MappedLimit;
 use crate::error::Result;
+use crate::probe::Probe;
 use crate::storage::Storage;
 use crate::sync::{Arc, Weak};
 use crate::topic::TopicId;
@@ -21,6 +22,8 @@ pub(crate) struct LogEnv {
     pub mapped: MappedLimit,
     /// Seeds the jitter of rolls by time, with the partition's name and the base offset.
     pub seed: u64,
+    /// Where a test watches and steers.
+    pub probe: Probe,
 }
 
 /// Who a log is, and where it lives.

@@ -56,6 +56,7 @@ impl Log {
         if planted(Planted::AckBeforeSync) {
             return Ok(());
         }
+        self.pause_sync(upto)?;
         self.commit.wait_for(upto, || self.sync_now())
     }
 
@@ -67,12 +68,18 @@ impl Log {
     /// Syncs what is not durable and returns how far the log reached. Runs as the leader of the
     /// group commit: names that it takes are nobody else's to sync.
     fn sync_now(&self) -> Result<i64> {
+        let outcome = self.sync_work();
+        self.note_sync(&outcome);
+        outcome
+    }
+
+    fn sync_work(&self) -> Result<i64> {
         let work = self.take_work();
         if planted(Planted::RecoveryPointBeforeSync) {
             self.commit.advance_unchecked(work.extents.end());
             self.note_synced(&work);
         }
-        let mut outcome = self.sync(&work);
+        let mut outcome = self.check_sync().and_then(|()| self.sync(&work));
         if outcome.is_err() && planted(Planted::RetryAfterEio) {
             outcome = self.sync(&work);
         }

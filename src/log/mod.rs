@@ -36,6 +36,7 @@ pub(crate) mod opening;
 pub(crate) mod partition_metadata;
 mod pass;
 mod prepare;
+mod probed;
 mod read;
 mod recovery;
 mod remembered;

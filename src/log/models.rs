@@ -248,6 +248,7 @@ fn log(segment_bytes: u64) -> Arc<Log> {
         counters: Arc::default(),
         mapped: MappedLimit::default(),
         seed: 0,
+        probe: crate::probe::Probe::default(),
     };
     let id = LogIdentity {
         topic: "t".into(),

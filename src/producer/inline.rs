@@ -9,6 +9,7 @@ use super::{DeliveryError, Inner};
 use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::log::{AppendOptions, Appended};
+use crate::probe::Point;
 use crate::record::{BATCH_OVERHEAD, Codec, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
@@ -112,6 +113,7 @@ impl Inner {
         let topic = self.topics.find(record.topic(), &self.broker)?;
         let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
+        self.pause(lane)?;
         if !self.settings.linger.is_zero() {
             let nobody = &mut None::<fn(&Outcome)>;
             return self.linger(&topic, lane, input, sticky, nobody).map(Sent::Later);
@@ -126,6 +128,16 @@ impl Inner {
             }
             appended => Sent::Stored(self.metadata(lane, appended, input)),
         })
+    }
+
+    /// Waits where a test wants a send to wait, before any lock is taken.
+    #[inline]
+    fn pause(&self, lane: &Lane) -> Result<()> {
+        let probe = self.broker.probe();
+        match probe.is_on() {
+            true => probe.pause(Point::Append { topic: &lane.topic, partition: lane.partition }),
+            false => Ok(()),
+        }
     }
 
     /// Appends one record. `None`: with `acks=0` nobody asks where, nor whether.
@@ -239,6 +251,7 @@ impl Inner {
         let topic = self.topics.find(record.topic(), &self.broker)?;
         let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
+        self.pause(lane)?;
         if !self.settings.linger.is_zero() {
             return self.linger(&topic, lane, input, sticky, callback);
         }
@@ -316,6 +329,7 @@ impl Inner {
         let Some((_, topic)) = last else { return Ok(()) };
         let (lane, sticky) = self.choose(topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
+        self.pause(lane)?;
         if sticky {
             self.count_sticky(topic, size, false);
         }

@@ -139,6 +139,12 @@ impl VirtualClock {
         VirtualClock::new(self.0.mode, wall_ms)
     }
 
+    /// Whether a call that waits moves the time on by itself.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_stepping(&self) -> bool {
+        self.0.mode == Mode::Stepping
+    }
+
     /// The handle that a broker takes.
     pub fn clock(&self) -> Clock {
         Clock::virtual_from(self.0.clone())

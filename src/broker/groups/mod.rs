@@ -6,6 +6,7 @@
 //! replay at the first use. In an attached directory they are shown as stored, and read on.
 
 mod load;
+mod notes;
 mod store;
 
 use super::inner::Shared;
@@ -326,7 +327,10 @@ impl Shared {
             self.set_group_timer(&mut held);
         }
         let moved = held.coordinator.take_moved();
+        let events = held.coordinator.take_events();
+        self.show_group_events(&events);
         drop(held);
+        self.tell_group_events(&events);
         self.ring_groups(&moved);
         syncs.into_iter().try_for_each(|(log, upto)| log.make_durable(upto))
     }
@@ -339,6 +343,12 @@ impl Shared {
         let bells: Vec<Arc<Event>> =
             moved.iter().filter_map(|group| watchers.get(group)).flatten().cloned().collect();
         drop(watchers);
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Wakes every member that waits for its group.
+    pub(in crate::broker) fn ring_all_groups(&self) {
+        let bells: Vec<_> = self.groups.watchers.lock().values().flatten().cloned().collect();
         bells.iter().for_each(|bell| bell.ring());
     }
 
@@ -399,8 +409,7 @@ impl Shared {
             held.loading = Loading::default();
             held.store.forget_logs();
             drop(held);
-            let bells: Vec<_> = self.groups.watchers.lock().values().flatten().cloned().collect();
-            bells.iter().for_each(|bell| bell.ring());
+            self.ring_all_groups();
             return Ok(());
         }
         if self.topics.get(OFFSETS_TOPIC).is_err() {

@@ -95,6 +95,7 @@ impl Bench {
             counters: Arc::new(LogCounters::default()),
             mapped: MappedLimit::new(4),
             seed: 7,
+            probe: crate::probe::Probe::default(),
         });
         let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
         Bench { storage, clock, gate, env, config, root, _temp: temp }

@@ -1,0 +1,83 @@
+//! A log as a test sees it: what it is told of appends and syncs, and where it may step in.
+
+use super::Log;
+use super::append::{AppendOptions, Appended, Origin};
+use crate::error::Result;
+use crate::probe::{Event, Point};
+use crate::topic::{TopicPartition, is_internal};
+
+impl Log {
+    /// Runs an append under the eyes of a test. A coordinator's appends are made under its lock;
+    /// a test steps in before that.
+    ///
+    /// # Errors
+    /// Those of the append, and the test's.
+    #[cold]
+    pub(super) fn append_probed(
+        &self,
+        options: AppendOptions,
+        append: impl FnOnce() -> Result<Appended>,
+    ) -> Result<Appended> {
+        if options.origin == Origin::Coordinator {
+            return append();
+        }
+        let probe = &self.env.probe;
+        let point = Point::Append { topic: &self.id.topic, partition: self.id.partition };
+        let outcome = probe.check(point).and_then(|()| append());
+        probe.note(|| match &outcome {
+            Ok(appended) => Event::Appended {
+                partition: self.place(),
+                first_offset: appended.base_offset,
+                last_offset: appended.last_offset,
+            },
+            Err(error) => Event::AppendFailed { partition: self.place(), error: error.kind() },
+        });
+        if outcome.is_ok() {
+            probe.reply(point).map_err(|error| self.at_home(error))?;
+        }
+        outcome.map_err(|error| self.at_home(error))
+    }
+
+    /// Where a test may hold a sync up, before anybody leads it.
+    ///
+    /// # Errors
+    /// The test's.
+    #[inline]
+    pub(super) fn pause_sync(&self, upto: i64) -> Result<()> {
+        match self.env.probe.is_on() && self.commit.durable() < upto {
+            true => self.env.probe.pause(self.sync_point()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a test holds syncs of this log up at present.
+    pub fn is_sync_held(&self) -> bool {
+        self.env.probe.is_on() && self.env.probe.is_held(self.sync_point())
+    }
+
+    /// Where a test may fail a sync.
+    ///
+    /// # Errors
+    /// The test's.
+    pub(super) fn check_sync(&self) -> Result<()> {
+        self.env.probe.check(self.sync_point())
+    }
+
+    pub(super) fn note_sync(&self, outcome: &Result<i64>) {
+        if is_internal(&self.id.topic) {
+            return;
+        }
+        self.env.probe.note(|| match outcome {
+            Ok(upto) => Event::Synced { partition: self.place(), upto: *upto },
+            Err(error) => Event::SyncFailed { partition: self.place(), error: error.kind() },
+        });
+    }
+
+    fn sync_point(&self) -> Point<'_> {
+        Point::Sync { topic: &self.id.topic, partition: self.id.partition }
+    }
+
+    fn place(&self) -> TopicPartition {
+        TopicPartition::new(self.id.topic.clone(), self.id.partition)
+    }
+}
