@@ -103,3 +103,8 @@ pub use producer::{
 };
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
 pub use topic::TopicPartition;
+
+/// The README's examples, compiled and run.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
