@@ -60,6 +60,7 @@ mod consumer;
 mod error;
 mod group;
 mod log;
+mod meter;
 mod probe;
 mod producer;
 pub mod record;

@@ -13,10 +13,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("topic", &["error"]),
     ("time", &["error", "sync"]),
     ("config", &["error", "time", "sync", "topic", "record"]),
+    ("meter", &["sync"]),
     ("probe", &["error", "time", "sync", "topic"]),
     ("record", LEAVES),
     ("storage", LEAVES),
-    ("log", &["error", "time", "sync", "topic", "config", "probe", "record", "storage"]),
+    ("log", &["error", "time", "sync", "topic", "config", "meter", "probe", "record", "storage"]),
     ("group", &["error", "time", "sync", "topic", "config", "record"]),
     ("transaction", &["error", "time", "sync", "topic", "config", "record"]),
 ];

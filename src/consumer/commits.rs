@@ -214,6 +214,7 @@ impl Consumer {
     /// are committed all the same.
     fn send_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
         let outcome = self.make_commit(offsets);
+        self.meter.committed(outcome.is_ok());
         if let (Err(error), Some(group)) = (&outcome, self.member.group_id()) {
             self.broker.probe().note(|| Event::CommitFailed {
                 group: group.clone(),

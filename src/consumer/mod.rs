@@ -31,6 +31,7 @@ pub use wakeup::WakeupHandle;
 use crate::broker::{Broker, BrokerInner};
 use crate::config::{ConsumerConfig, ConsumerSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::meter::ConsumerMeter;
 use crate::probe::Leash;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
@@ -80,6 +81,7 @@ pub struct Consumer {
     names_seen: Option<(u64, u64)>,
     closed: bool,
     leash: Leash,
+    meter: ConsumerMeter,
 }
 
 impl Broker {
@@ -136,6 +138,7 @@ impl Consumer {
         let alarm = Alarm::new();
         Ok(Consumer {
             commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
+            meter: ConsumerMeter::new(&group.clone().unwrap_or_default(), &client_id),
             member: Member::new(group),
             leash: broker.probe().born(&client_id, alarm.bell()),
             client_id,

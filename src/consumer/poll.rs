@@ -62,6 +62,7 @@ impl Consumer {
             let turn = self.turn(now, first)?;
             first = false;
             if turn.fetched.moved || !turn.fetched.records.is_empty() || timeout.is_zero() {
+                self.meter.consumed(turn.fetched.records.count());
                 self.note_delivered(&turn.fetched.records);
                 return Ok(turn.fetched.records);
             }

@@ -251,6 +251,7 @@ impl Log {
         let woken = w.watchers.take();
         drop(writer);
         woken.ring();
+        self.meter.appended((end - base_offset).unsigned_abs(), incoming.size);
         if after.prepare || after.seal || after.flush {
             self.announce(&after);
         }

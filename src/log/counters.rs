@@ -8,9 +8,17 @@ use crate::sync::{AtomicU64, Ordering};
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Running totals since the broker was opened.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub(crate) struct LogCounters {
             $($(#[$doc])* pub $name: Counter,)*
+        }
+
+        impl Default for LogCounters {
+            fn default() -> LogCounters {
+                LogCounters {
+                    $($name: Counter::new(concat!("topiclite_log_", stringify!($name), "_total")),)*
+                }
+            }
         }
 
         impl LogCounters {
@@ -48,10 +56,17 @@ counters! {
 }
 
 /// One running total.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter {
+    total: AtomicU64,
+    /// The same total, as whoever collects metrics has it.
+    collected: metrics::Counter,
+}
 
 impl Counter {
+    fn new(name: &'static str) -> Counter {
+        Counter { total: AtomicU64::new(0), collected: crate::meter::of_broker(name) }
+    }
+
     /// Counts one.
     pub fn one(&self) {
         self.add(1);
@@ -60,11 +75,18 @@ impl Counter {
     /// Counts `n`.
     pub fn add(&self, n: u64) {
         // Relaxed: totals order nothing.
-        self.0.fetch_add(n, Ordering::Relaxed);
+        self.total.fetch_add(n, Ordering::Relaxed);
+        self.collected.increment(n);
     }
 
     /// The total so far.
     pub fn total(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.total().fmt(f)
     }
 }

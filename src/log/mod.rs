@@ -80,6 +80,7 @@ use watch::WatchList;
 
 use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::meter::PartitionMeter;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, RwLock, Weak};
@@ -107,6 +108,7 @@ pub(crate) struct Log {
     unrepaired: AtomicBool,
     /// What the last sync of this life covered.
     synced: Mutex<Option<close::Synced>>,
+    meter: PartitionMeter,
 }
 
 /// What readers look at without a lock.
@@ -171,7 +173,9 @@ impl Log {
     ) -> Arc<Log> {
         let known = matches!(trust, Trust::New | Trust::Clean);
         let unstable = state.open_transactions.iter().map(|open| open.first_offset).min();
+        let meter = PartitionMeter::new(&id.topic, id.partition);
         Arc::new_cyclic(|me| Log {
+            meter,
             env,
             id,
             me: me.clone(),

@@ -3,6 +3,7 @@
 use super::super::inner::Shared;
 use crate::group::protocol::Assignment;
 use crate::group::{GroupEvent, GroupEventKind, Removal};
+use crate::meter;
 use crate::probe::{Event, PutOut};
 use crate::sync::Arc;
 
@@ -27,6 +28,7 @@ impl Shared {
                     tracing::debug!(group, %client_id, "a member left");
                 }
                 GroupEventKind::Removed { client_id, why } => {
+                    meter::of_removals(&event.group, label_of(*why)).increment(1);
                     tracing::warn!(group, %client_id, ?why, "a member was put out");
                 }
                 GroupEventKind::Rebalancing => tracing::debug!(group, "rebalancing"),
@@ -35,6 +37,7 @@ impl Shared {
                 }
                 GroupEventKind::Stable { generation_id, shares } => {
                     let members = shares.len();
+                    meter::of_group("topiclite_group_rebalances_total", &event.group).increment(1);
                     tracing::info!(group, generation_id, members, "the group is stable");
                 }
                 GroupEventKind::Emptied => tracing::info!(group, "the group is empty"),
@@ -92,4 +95,17 @@ fn reason(why: Removal) -> Option<PutOut> {
         Removal::GroupFull => PutOut::GroupFull,
         Removal::ProcessGone => PutOut::ProcessGone,
     })
+}
+
+/// A reason as a label of a metric.
+fn label_of(why: Removal) -> &'static str {
+    match why {
+        Removal::Left => "left",
+        Removal::SessionTimeout => "session_timeout",
+        Removal::PollInterval => "poll_interval",
+        Removal::DidNotRejoin => "did_not_rejoin",
+        Removal::DidNotSync => "did_not_sync",
+        Removal::GroupFull => "group_full",
+        Removal::ProcessGone => "process_gone",
+    }
 }

@@ -1,0 +1,106 @@
+//! Counters for whoever collects them, through the `metrics` facade.
+//!
+//! Handles are taken once, when what they belong to is made, so that counting costs one
+//! comparison where no recorder is installed, and one call of the recorder's where one is. A
+//! recorder has to be installed before the broker is opened. Names are Kafka's nouns, units and
+//! `_total` are Prometheus'; `docs/metrics.md` lists them all.
+
+use crate::sync::Arc;
+use metrics::{Counter, Key, Label, Level, Metadata, SharedString};
+
+/// Everything here says that it comes from the crate.
+static METADATA: Metadata<'static> = Metadata::new("topiclite", Level::INFO, Some("topiclite"));
+
+fn counter(name: &'static str, labels: Vec<Label>) -> Counter {
+    let key = Key::from_parts(name, labels);
+    metrics::with_recorder(|recorder| recorder.register_counter(&key, &METADATA))
+}
+
+fn label(name: &'static str, value: &Arc<str>) -> Label {
+    Label::new(name, SharedString::from_shared(value.clone()))
+}
+
+/// A counter of a whole broker.
+pub(crate) fn of_broker(name: &'static str) -> Counter {
+    counter(name, Vec::new())
+}
+
+/// A counter of a group's. Groups change rarely, so it is looked up at each use.
+pub(crate) fn of_group(name: &'static str, group: &Arc<str>) -> Counter {
+    counter(name, vec![label("group", group)])
+}
+
+/// Members put out of a group, by reason.
+pub(crate) fn of_removals(group: &Arc<str>, reason: &'static str) -> Counter {
+    let reason = Label::from_static_parts("reason", reason);
+    counter("topiclite_group_members_removed_total", vec![label("group", group), reason])
+}
+
+/// What goes into a partition.
+pub(crate) struct PartitionMeter {
+    messages_in: Counter,
+    bytes_in: Counter,
+}
+
+impl PartitionMeter {
+    pub fn new(topic: &Arc<str>, partition: i32) -> PartitionMeter {
+        let labels = || vec![label("topic", topic), Label::new("partition", partition.to_string())];
+        PartitionMeter {
+            messages_in: counter("topiclite_messages_in_total", labels()),
+            bytes_in: counter("topiclite_bytes_in_total", labels()),
+        }
+    }
+
+    /// A batch was appended.
+    #[inline]
+    pub fn appended(&self, records: u64, bytes: usize) {
+        self.messages_in.increment(records);
+        self.bytes_in.increment(bytes as u64);
+    }
+}
+
+/// What a consumer does.
+pub(crate) struct ConsumerMeter {
+    records_consumed: Counter,
+    commits: Counter,
+    commit_failures: Counter,
+}
+
+impl ConsumerMeter {
+    /// `group` is empty for a consumer without one.
+    pub fn new(group: &Arc<str>, client_id: &Arc<str>) -> ConsumerMeter {
+        let labels = || vec![label("group", group), label("client_id", client_id)];
+        ConsumerMeter {
+            records_consumed: counter("topiclite_records_consumed_total", labels()),
+            commits: counter("topiclite_commits_total", labels()),
+            commit_failures: counter("topiclite_commit_failures_total", labels()),
+        }
+    }
+
+    /// A poll returned records.
+    #[inline]
+    pub fn consumed(&self, records: usize) {
+        self.records_consumed.increment(records as u64);
+    }
+
+    /// A commit came to an end.
+    #[inline]
+    pub fn committed(&self, succeeded: bool) {
+        match succeeded {
+            true => self.commits.increment(1),
+            false => self.commit_failures.increment(1),
+        }
+    }
+}
+
+impl std::fmt::Debug for PartitionMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PartitionMeter")
+    }
+}
+
+impl std::fmt::Debug for ConsumerMeter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ConsumerMeter")
+    }
+}
