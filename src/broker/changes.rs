@@ -150,6 +150,8 @@ impl Shared {
             let why = "delete.topic.enable is false";
             return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).topic(name));
         }
+        // The groups' lock comes before that of changes.
+        self.settle_groups()?;
         let mut deletions = owner.changes.lock();
         let topic = self.named(name)?;
         let gone = DeletedTopic {
@@ -188,6 +190,7 @@ impl Shared {
     /// [`ErrorKind::InvalidPartitions`] unless it grows, and those of the registry.
     pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
+        self.settle_groups()?;
         let changing = owner.changes.lock();
         let topic = self.topic(name)?;
         let present = topic.partition_count();
@@ -218,6 +221,7 @@ impl Shared {
     /// registry.
     pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let owner = self.owner()?;
+        self.settle_groups()?;
         let changing = owner.changes.lock();
         let topic = self.topic(name).or_else(|error| match error.kind() {
             // As in Kafka, what no topic could be set to is told first.

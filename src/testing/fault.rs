@@ -38,7 +38,7 @@ pub(super) enum Action {
 ///   sends.
 /// - [`sync`](Fault::sync): one time is a sync of a partition's files. One that fails leaves the
 ///   partition read-only, with [`StorageFailed`](ErrorKind::StorageFailed), until it is opened
-///   anew. A stall holds whoever waits for the sync.
+///   anew. A stall holds whoever waits for the sync; never one of the broker's own topics.
 /// - [`fetch`](Fault::fetch): one time is a poll that reaches into a partition that has records.
 ///   One that fails fails the poll, if that has nothing else to return. Under a stall the partition
 ///   looks empty; others do not.

@@ -2,7 +2,7 @@
 //! says, and the journal tells it in order.
 
 use super::{Crash, Event, Fault, PutOut, TestBroker};
-use crate::config::{ConsumerConfig, OffsetReset, ProducerConfig, TopicConfig};
+use crate::config::{ConfigChange, ConsumerConfig, OffsetReset, ProducerConfig, TopicConfig};
 use crate::consumer::{Consumer, ReadFrom};
 use crate::error::{ErrorKind, Result};
 use crate::producer::{Producer, ProducerRecord};
@@ -414,6 +414,28 @@ fn a_full_disk_refuses_what_needs_room_until_there_is_some() {
         "disk freed",
         "append t-0 at 0",
     ]);
+}
+
+#[test]
+fn changes_of_topics_can_be_the_first_calls_after_a_crash() {
+    for change in 0..3 {
+        let mut test = broker(1);
+        send(&producer(&test), 0, "a").unwrap();
+        let mut consumer = member(&test, "c");
+        settle(&mut [&mut consumer]);
+        consumer.commit_sync().unwrap();
+        test.crash(Crash::PowerCutAtWorst).unwrap();
+        let admin = test.admin();
+        match change {
+            0 => admin.delete_topic("t").unwrap(),
+            1 => admin.grow_topic("t", 3).unwrap(),
+            _ => {
+                let set = ConfigChange::Set("retention.ms".into(), "99".into());
+                admin.alter_topic("t", &[set]).unwrap();
+            }
+        }
+        test.close().unwrap();
+    }
 }
 
 /// A life with everything in it.
