@@ -2,11 +2,16 @@
 //!
 //! Everything that is shared between threads is built from what is named here, so that the same
 //! code runs on the operating system's primitives and, under `cfg(loom)`, on loom's models.
+//! Locks that are taken inside one another have a [`Rank`], asserted in debug builds.
 //! Locks do not poison: a panic inside a lock surfaces when its thread is joined.
+
+mod rank;
+
+pub use rank::{Rank, ranked_lock, ranked_mutex};
 
 #[cfg(not(loom))]
 mod primitives {
-    pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub use super::rank::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub use std::sync::atomic::{
         AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

@@ -5,7 +5,7 @@
 use super::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Event, Now, TimerKey, TimerQueue};
 use std::collections::VecDeque;
 use std::fmt;
@@ -37,11 +37,11 @@ impl WorkQueue {
         WorkQueue {
             clock,
             health,
-            soon: Mutex::new(VecDeque::new()),
+            soon: ranked_mutex(Rank::Queues, VecDeque::new()),
             soon_bell: Event::new(),
-            flushes: Mutex::new(TimerQueue::new()),
+            flushes: ranked_mutex(Rank::Queues, TimerQueue::new()),
             flush_bell: Event::new(),
-            calls: Mutex::new(Some(VecDeque::new())),
+            calls: ranked_mutex(Rank::Queues, Some(VecDeque::new())),
         }
     }
 
@@ -162,10 +162,15 @@ impl fmt::Debug for WorkQueue {
 }
 
 /// The one timer queue of a broker.
-#[derive(Default)]
 pub(super) struct Timers {
     queue: Mutex<TimerQueue<TimerTask>>,
     pub bell: Event,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers { queue: ranked_mutex(Rank::Queues, TimerQueue::new()), bell: Event::new() }
+    }
 }
 
 impl Timers {

@@ -2,7 +2,7 @@
 //! kept up to a bound and counted beyond it.
 
 use crate::error::{Error, ErrorKind};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -78,8 +78,14 @@ impl BrokerCounters {
 }
 
 /// Where everything inside a broker reports to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HealthLog(Mutex<Health>);
+
+impl Default for HealthLog {
+    fn default() -> HealthLog {
+        HealthLog(ranked_mutex(Rank::Health, Health::default()))
+    }
+}
 
 impl HealthLog {
     /// Keeps the first error that nobody waited for.

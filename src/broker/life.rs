@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{BackgroundWork, LifeGate, Log, LogState, Trust};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
 use crate::topic::TopicId;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,9 +93,9 @@ impl LifeKeeper {
             storage,
             dir: dir.to_owned(),
             ended,
-            state: Mutex::new(state),
+            state: ranked_mutex(Rank::StateFile, state),
             registry,
-            adopted: Mutex::new(None),
+            adopted: ranked_mutex(Rank::Adopted, None),
             incarnation: OnceLock::new(),
             closed: AtomicBool::new(false),
             queue,

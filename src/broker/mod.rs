@@ -5,8 +5,9 @@
 //! 4. one log's locks, in their own order; 5. the state file; 6. the table of topics, settings;
 //! 7. queues, timers, schedules; 8. health.
 //!
-//! The locks of the registry and of the state file are held across the sync of their own file,
-//! and no other lock is held across a sync. Callbacks run under none.
+//! `sync::Rank` asserts this order in debug builds. The locks of the registry and of the state file
+//! are held across the sync of their own file, and no other lock is held across a sync. Callbacks
+//! run under none.
 
 mod adoption;
 mod attach;

@@ -18,7 +18,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Log, LogCounters, LogEnv, LogIdentity, MappedLimit, names::folder_name};
 use crate::storage::{HeldElsewhere, Lock, Storage};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, TimerDriver};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl BrokerInner {
             missing,
         });
         let image = registry.image();
-        let changes = Mutex::new(Deletions::new(storage.clone(), dir));
+        let changes = ranked_mutex(Rank::TopicChanges, Deletions::new(storage.clone(), dir));
         let owner = Owner { env, life, registry, changes, lock: Mutex::new(Some(lock)) };
         let settled = !ended.is_unclean();
         let owner = Some(owner);

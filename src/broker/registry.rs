@@ -8,7 +8,7 @@ use super::codec::{Decoder, Encoder};
 use super::journal::{Contents, Journal, JournalKind};
 use crate::error::Result;
 use crate::storage::Storage;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
 use crate::topic::{TopicId, check_topic_name};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,7 +103,7 @@ impl Registry {
             RegistryFound::Image(image) => image.clone(),
             RegistryFound::Missing | RegistryFound::Damaged(_) => RegistryImage::default(),
         };
-        Ok((Registry(Mutex::new(Held { journal, image })), found))
+        Ok((Registry(ranked_mutex(Rank::Registry, Held { journal, image })), found))
     }
 
     /// Makes changes durable, all or none, with one sync; then they are part of the image.

@@ -7,7 +7,7 @@ use super::partition::Partition;
 use super::registry::TopicEntry;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock};
 use crate::time::Event;
 use crate::topic::{TopicId, TopicPartition, check_topic_name, is_internal};
 use std::collections::BTreeMap;
@@ -40,7 +40,10 @@ impl Topic {
             adopted: entry.adopted,
             deleted: AtomicBool::new(false),
             config: RwLock::new(config),
-            slots: RwLock::new(vec![None; usize::try_from(entry.partitions).unwrap_or(0)]),
+            slots: ranked_lock(
+                Rank::TopicSlots,
+                vec![None; usize::try_from(entry.partitions).unwrap_or(0)],
+            ),
             opener,
         }
     }
@@ -154,11 +157,21 @@ impl Topic {
 }
 
 /// All topics by name, and who wants to hear of changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TopicTable {
     topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
     version: AtomicU64,
     watchers: Mutex<Vec<Arc<Event>>>,
+}
+
+impl Default for TopicTable {
+    fn default() -> TopicTable {
+        TopicTable {
+            topics: ranked_lock(Rank::Topics, BTreeMap::new()),
+            version: AtomicU64::new(0),
+            watchers: Mutex::default(),
+        }
+    }
 }
 
 impl TopicTable {

@@ -4,7 +4,8 @@
 //! it, and appears at the first append. Appends and everything that waits for them lie under one
 //! lock, `writer`; reads take none. Slow work (opening, sealing, retention, closing) is one at a
 //! time under `upkeep`, and no lock that an appender needs is held across a sync.
-//! Order of locks: upkeep, writer, segments, a segment's home.
+//! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, writer, segments, a
+//! segment's home.
 
 mod active;
 mod adoption;
@@ -83,7 +84,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meter::PartitionMeter;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, RwLock, Weak};
+use crate::sync::{
+    Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock, ranked_mutex,
+};
 use crate::time::Event;
 
 /// No open transaction.
@@ -187,28 +190,31 @@ impl Log {
                 unstable: Border::new(unstable.unwrap_or(STABLE)),
             },
             commit: GroupCommit::new(state.recovery_point),
-            writer: Mutex::new(Writer {
-                active: None,
-                next_offset: state.log_end_offset,
-                leader_epoch: -1,
-                rules: Rules::new(&config),
-                config,
-                watchers: WatchList::default(),
-                dirty: false,
-                refusal: None,
-                names: UnsyncedNames::default(),
-                last_position: None,
-                last_batch: state.last_batch,
-                epochs: EpochChain::from_starts(&state.epochs),
-                open_transactions: state.open_transactions.clone(),
-                transactional: state.transactional,
-            }),
-            segments: RwLock::new(VecDeque::new()),
-            upkeep: Mutex::new(Upkeep::new(state, trust)),
+            writer: ranked_mutex(
+                Rank::LogWriter,
+                Writer {
+                    active: None,
+                    next_offset: state.log_end_offset,
+                    leader_epoch: -1,
+                    rules: Rules::new(&config),
+                    config,
+                    watchers: WatchList::default(),
+                    dirty: false,
+                    refusal: None,
+                    names: UnsyncedNames::default(),
+                    last_position: None,
+                    last_batch: state.last_batch,
+                    epochs: EpochChain::from_starts(&state.epochs),
+                    open_transactions: state.open_transactions.clone(),
+                    transactional: state.transactional,
+                },
+            ),
+            segments: ranked_lock(Rank::LogSegments, VecDeque::new()),
+            upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
             growing: Mutex::new(()),
             damage: OnceLock::new(),
             unrepaired: AtomicBool::new(false),
-            synced: Mutex::new(None),
+            synced: ranked_mutex(Rank::LogSynced, None),
         })
     }
 

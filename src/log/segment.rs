@@ -13,7 +13,7 @@ use super::summary::SegmentIndexes;
 use super::transactions::AbortedTransaction;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{File, Region, Storage};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
 
 /// No ticket of the LRU.
 const NO_TICKET: u64 = u64::MAX;
@@ -129,21 +129,24 @@ impl Segment {
             own_from: AtomicU64::new(state.size_bytes),
             proven: AtomicU64::new(0),
             ticket: AtomicU64::new(NO_TICKET),
-            home: Mutex::new(Home {
-                stage,
-                extent: Extent::of(state),
-                file: None,
-                appends: false,
-                indexes: None,
-                prefix: None,
-                proofs: Proofs {
-                    index: state.index,
-                    time_index: state.time_index,
-                    transaction_index: state.transaction_index,
+            home: ranked_mutex(
+                Rank::SegmentHome,
+                Home {
+                    stage,
+                    extent: Extent::of(state),
+                    file: None,
+                    appends: false,
+                    indexes: None,
+                    prefix: None,
+                    proofs: Proofs {
+                        index: state.index,
+                        time_index: state.time_index,
+                        transaction_index: state.transaction_index,
+                    },
+                    aborted: Arc::default(),
+                    synced: stage == Stage::Sealed,
                 },
-                aborted: Arc::default(),
-                synced: stage == Stage::Sealed,
-            }),
+            ),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::group::{
     SyncRequest, TopicShape,
 };
 use crate::log::Log;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Rank, ranked_mutex};
 use crate::time::{Event, Now, TimerKey};
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use load::Loading;
@@ -47,12 +47,15 @@ struct Held {
 impl GroupState {
     pub fn new(config: GroupConfig, settled: bool) -> GroupState {
         GroupState {
-            held: Mutex::new(Held {
-                coordinator: GroupCoordinator::new(config),
-                loading: Loading::default(),
-                store: Store::default(),
-                timer: None,
-            }),
+            held: ranked_mutex(
+                Rank::Groups,
+                Held {
+                    coordinator: GroupCoordinator::new(config),
+                    loading: Loading::default(),
+                    store: Store::default(),
+                    timer: None,
+                },
+            ),
             watchers: Mutex::new(BTreeMap::new()),
             settled: AtomicBool::new(settled),
         }

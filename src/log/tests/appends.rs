@@ -54,8 +54,9 @@ fn segments_roll_by_size_and_none_exceeds_its_size() {
         assert!(log.segment_count().unwrap() > 8);
         let found = read_all(&log, 0);
         assert_eq!(found.len(), 200);
+        let extents = log.last_extent();
         for segment in log.segments.read().iter() {
-            let size = log.last_extent().of(segment).size_bytes;
+            let size = extents.of(segment).size_bytes;
             assert!(size <= 4000 && size > 3500 || segment.stage() == segment::Stage::Active);
         }
         let batch = log.read(&mut Cursor::new(150), 1, IsolationLevel::ReadUncommitted).unwrap();

@@ -1,0 +1,297 @@
+//! The order of locks, asserted in builds with debug assertions: a thread that holds a lock may
+//! only take locks of a higher rank. A lock without a rank is not checked. In other builds a rank
+//! is forgotten at once, and the locks are parking_lot's own.
+
+/// Ranks, outermost first. `broker/mod.rs` and `log/mod.rs` say why they stand in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// The coordinator of the groups.
+    Groups,
+    /// Changes of topics, one at a time.
+    TopicChanges,
+    /// The partitions of one topic.
+    TopicSlots,
+    /// Slow work on one log.
+    LogUpkeep,
+    /// What the last sync of a log covered.
+    LogSynced,
+    /// Appends to one log.
+    LogWriter,
+    /// The list of a log's segments.
+    LogSegments,
+    /// Where one segment lives.
+    SegmentHome,
+    /// The state file.
+    StateFile,
+    /// What adoption found.
+    Adopted,
+    /// The registry of topics.
+    Registry,
+    /// The table of topics.
+    Topics,
+    /// Queues and timers.
+    Queues,
+    /// What went wrong.
+    Health,
+}
+
+#[cfg(all(debug_assertions, not(loom)))]
+pub use checked::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+#[cfg(all(debug_assertions, not(loom)))]
+mod checked {
+    use super::Rank;
+    use std::cell::RefCell;
+    use std::fmt;
+    use std::ops::{Deref, DerefMut};
+
+    thread_local! {
+        /// The ranks that this thread holds.
+        static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// A rank while it is held.
+    #[derive(Debug)]
+    struct Hold(Option<Rank>);
+
+    impl Hold {
+        /// Checks before the lock is waited for, so that a test fails where it might hang.
+        #[track_caller]
+        fn take(rank: Option<Rank>) -> Hold {
+            let Some(rank) = rank else { return Hold(None) };
+            // A thread that is ending holds nothing that anybody could check.
+            let checked = HELD.try_with(|held| {
+                let mut held = held.borrow_mut();
+                let innermost = held.iter().max().copied();
+                let allowed = innermost.is_none_or(|innermost| innermost < rank);
+                if allowed {
+                    held.push(rank);
+                }
+                (allowed, innermost)
+            });
+            match checked {
+                Ok((true, _)) => Hold(Some(rank)),
+                Ok((false, innermost)) => {
+                    panic!("locks out of order: {rank:?} is taken while {innermost:?} is held")
+                }
+                Err(_) => Hold(None),
+            }
+        }
+    }
+
+    impl Drop for Hold {
+        fn drop(&mut self) {
+            let Some(rank) = self.0 else { return };
+            // See `take`.
+            let _thread_is_ending = HELD.try_with(|held| {
+                let mut held = held.borrow_mut();
+                if let Some(at) = held.iter().rposition(|known| *known == rank) {
+                    held.remove(at);
+                }
+            });
+        }
+    }
+
+    /// parking_lot's mutex with a rank.
+    #[derive(Default)]
+    pub struct Mutex<T> {
+        rank: Option<Rank>,
+        lock: parking_lot::Mutex<T>,
+    }
+
+    /// Holds the lock, then its rank.
+    pub struct MutexGuard<'a, T> {
+        guard: parking_lot::MutexGuard<'a, T>,
+        _hold: Hold,
+    }
+
+    impl<T> Mutex<T> {
+        pub const fn new(value: T) -> Mutex<T> {
+            Mutex { rank: None, lock: parking_lot::Mutex::new(value) }
+        }
+
+        pub const fn ranked(rank: Rank, value: T) -> Mutex<T> {
+            Mutex { rank: Some(rank), lock: parking_lot::Mutex::new(value) }
+        }
+
+        #[track_caller]
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            let hold = Hold::take(self.rank);
+            MutexGuard { guard: self.lock.lock(), _hold: hold }
+        }
+    }
+
+    /// parking_lot's read-write lock with a rank.
+    #[derive(Default)]
+    pub struct RwLock<T> {
+        rank: Option<Rank>,
+        lock: parking_lot::RwLock<T>,
+    }
+
+    /// Holds the lock for reading, then its rank.
+    pub struct RwLockReadGuard<'a, T> {
+        guard: parking_lot::RwLockReadGuard<'a, T>,
+        _hold: Hold,
+    }
+
+    /// Holds the lock for writing, then its rank.
+    pub struct RwLockWriteGuard<'a, T> {
+        guard: parking_lot::RwLockWriteGuard<'a, T>,
+        _hold: Hold,
+    }
+
+    impl<T> RwLock<T> {
+        pub const fn new(value: T) -> RwLock<T> {
+            RwLock { rank: None, lock: parking_lot::RwLock::new(value) }
+        }
+
+        pub const fn ranked(rank: Rank, value: T) -> RwLock<T> {
+            RwLock { rank: Some(rank), lock: parking_lot::RwLock::new(value) }
+        }
+
+        #[track_caller]
+        pub fn read(&self) -> RwLockReadGuard<'_, T> {
+            let hold = Hold::take(self.rank);
+            RwLockReadGuard { guard: self.lock.read(), _hold: hold }
+        }
+
+        #[track_caller]
+        pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+            let hold = Hold::take(self.rank);
+            RwLockWriteGuard { guard: self.lock.write(), _hold: hold }
+        }
+    }
+
+    /// parking_lot's condition variable for the mutex above. Who waits keeps its rank: it takes no
+    /// lock meanwhile.
+    #[derive(Debug, Default)]
+    pub struct Condvar(parking_lot::Condvar);
+
+    impl Condvar {
+        pub const fn new() -> Condvar {
+            Condvar(parking_lot::Condvar::new())
+        }
+
+        pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            self.0.wait(&mut guard.guard);
+        }
+
+        pub fn notify_all(&self) -> usize {
+            self.0.notify_all()
+        }
+
+        pub fn notify_one(&self) -> bool {
+            self.0.notify_one()
+        }
+    }
+
+    macro_rules! guards {
+        ($($guard:ident: $($mutable:ident)?;)*) => {$(
+            impl<T> Deref for $guard<'_, T> {
+                type Target = T;
+
+                fn deref(&self) -> &T {
+                    &self.guard
+                }
+            }
+
+            $(impl<T> DerefMut for $guard<'_, T> {
+                fn deref_mut(&mut self) -> &$mutable T {
+                    &mut self.guard
+                }
+            })?
+
+            impl<T: fmt::Debug> fmt::Debug for $guard<'_, T> {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    (**self).fmt(f)
+                }
+            }
+        )*};
+    }
+
+    guards! {
+        MutexGuard: mut;
+        RwLockReadGuard: ;
+        RwLockWriteGuard: mut;
+    }
+
+    impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.lock.fmt(f)
+        }
+    }
+
+    impl<T: fmt::Debug> fmt::Debug for RwLock<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.lock.fmt(f)
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn locks_in_their_order_and_locks_without_a_rank_are_taken() {
+            let outer = Mutex::ranked(Rank::Groups, 1);
+            let inner = RwLock::ranked(Rank::Topics, 2);
+            let plain = Mutex::new(3);
+            for _ in 0..2 {
+                let (a, b) = (outer.lock(), inner.read());
+                let c = plain.lock();
+                // Given up in any order.
+                drop(a);
+                assert_eq!((*b, *c), (2, 3));
+            }
+            assert_eq!(*inner.write() + *plain.lock(), 5);
+            assert_eq!(*outer.lock(), 1);
+        }
+
+        #[test]
+        #[should_panic(expected = "Groups is taken while Some(Topics) is held")]
+        fn a_lock_that_ought_to_be_outside_is_refused_inside() {
+            let (outer, inner) =
+                (Mutex::ranked(Rank::Groups, ()), RwLock::ranked(Rank::Topics, ()));
+            let _inner = inner.read();
+            drop(outer.lock());
+        }
+
+        #[test]
+        #[should_panic(expected = "LogWriter is taken while Some(LogWriter) is held")]
+        fn two_locks_of_one_rank_are_refused() {
+            let (one, two) =
+                (Mutex::ranked(Rank::LogWriter, ()), Mutex::ranked(Rank::LogWriter, ()));
+            let _one = one.lock();
+            drop(two.lock());
+        }
+    }
+}
+
+/// Locks that forget their rank.
+#[cfg(all(not(debug_assertions), not(loom)))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+#[cfg(loom)]
+use super::{Mutex, RwLock};
+
+/// A mutex with a rank.
+pub fn ranked_mutex<T>(rank: Rank, value: T) -> Mutex<T> {
+    #[cfg(all(debug_assertions, not(loom)))]
+    return Mutex::ranked(rank, value);
+    #[cfg(any(not(debug_assertions), loom))]
+    {
+        let _forgotten = rank;
+        Mutex::new(value)
+    }
+}
+
+/// A read-write lock with a rank.
+pub fn ranked_lock<T>(rank: Rank, value: T) -> RwLock<T> {
+    #[cfg(all(debug_assertions, not(loom)))]
+    return RwLock::ranked(rank, value);
+    #[cfg(any(not(debug_assertions), loom))]
+    {
+        let _forgotten = rank;
+        RwLock::new(value)
+    }
+}
