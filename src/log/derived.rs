@@ -68,8 +68,16 @@ pub(crate) fn rebuild_indexes(
 ) -> Result<SegmentIndexes> {
     let mut summary = SegmentSummary::new(segment.base_offset, interval_bytes);
     let mut transactions = TransactionTracker::default();
+    let mut expected = Some(segment.base_offset).filter(|_| segment.by_us);
+    let mut sound = true;
     walk_markers(storage, log_path, segment.size_bytes, |batch| {
-        summary.observe(batch, &mut transactions);
+        // Where offsets are dense, one that is not the next is damage (rule R3), and an entry
+        // for it would lead readers to it by an offset that is not its own.
+        sound &= expected.is_none_or(|expected| batch.header.base_offset == expected);
+        if sound {
+            summary.observe(batch, &mut transactions);
+            expected = expected.map(|_| batch.header.next_offset());
+        }
     })?;
     summary.finish();
     Ok(summary.indexes)

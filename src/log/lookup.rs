@@ -23,6 +23,14 @@ pub(super) struct LastExtent {
     last: Option<(Arc<Segment>, Extent)>,
 }
 
+/// Where to begin to look for a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hint {
+    pub position: usize,
+    /// The last offset of the batch there, where an index says it.
+    pub last_offset: Option<i64>,
+}
+
 impl LastExtent {
     pub fn end(&self) -> i64 {
         self.end
@@ -61,18 +69,24 @@ impl Log {
     }
 
     /// A position at or before the batch that holds `offset`.
-    pub(super) fn position_hint(&self, segment: &Arc<Segment>, offset: i64) -> Result<usize> {
+    pub(super) fn position_hint(&self, segment: &Arc<Segment>, offset: i64) -> Result<Hint> {
         match u32::try_from(offset - segment.base_offset) {
             Ok(relative) if relative > 0 => self.position_of(segment, relative),
-            _ => Ok(0),
+            _ => Ok(Hint::default()),
         }
     }
 
-    fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<usize> {
-        let lookup = |indexes: &SegmentIndexes| indexes.offsets.lookup(relative) as usize;
+    fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<Hint> {
+        let lookup = |indexes: &SegmentIndexes| match indexes.offsets.floor(relative) {
+            Some(entry) => Hint {
+                position: entry.position as usize,
+                last_offset: Some(segment.base_offset + i64::from(entry.relative_offset)),
+            },
+            None => Hint::default(),
+        };
         match self.writers_indexes(segment, lookup) {
-            Some(0) => Ok(lookup(&*self.prefix_of(segment)?)),
-            Some(position) => Ok(position),
+            Some(Hint { position: 0, .. }) => Ok(lookup(&*self.prefix_of(segment)?)),
+            Some(hint) => Ok(hint),
             None => Ok(lookup(&*self.indexes_of(segment)?)),
         }
     }
@@ -162,7 +176,7 @@ impl Log {
         };
         let floor = u32::try_from(start - segment.base_offset).unwrap_or(0);
         let relative = self.offset_hint(&segment, timestamp)?.max(floor);
-        let hint = self.position_of(&segment, relative)?;
+        let hint = self.position_of(&segment, relative)?.position;
         let view = self.view(&segment)?;
         let found = self.find_record(
             &view,
@@ -191,7 +205,7 @@ impl Log {
         }
         let Some((segment, extent)) = best else { return Ok(None) };
         let (timestamp, last_offset) = (extent.max_timestamp, extent.max_timestamp_offset);
-        let hint = self.position_hint(&segment, last_offset)?;
+        let hint = self.position_hint(&segment, last_offset)?.position;
         let view = self.view(&segment)?;
         let found = self.find_record(
             &view,

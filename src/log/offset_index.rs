@@ -99,11 +99,17 @@ impl OffsetIndex {
         ascends
     }
 
+    /// The greatest entry not above `relative_offset`: the batch there is at or before the one
+    /// that holds it.
+    pub fn floor(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        let after = self.entries.partition_point(|entry| entry.relative_offset <= relative_offset);
+        after.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
+    }
+
     /// The position of a batch at or before the one that holds `relative_offset`: that of the
     /// greatest entry not above it, or 0.
     pub fn lookup(&self, relative_offset: u32) -> u32 {
-        let after = self.entries.partition_point(|entry| entry.relative_offset <= relative_offset);
-        after.checked_sub(1).and_then(|at| self.entries.get(at)).map_or(0, |entry| entry.position)
+        self.floor(relative_offset).map_or(0, |entry| entry.position)
     }
 
     /// The greatest position of an entry that is not above `position`, or 0: a batch begins there.

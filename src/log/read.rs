@@ -6,6 +6,7 @@
 use super::Log;
 use super::close::DELETED;
 use super::cursor::{Chunk, Cursor, Place, Window};
+use super::lookup::Hint;
 use super::segment::{Segment, SegmentView};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +31,10 @@ impl Log {
         isolation: IsolationLevel,
     ) -> Result<Chunk> {
         let borders = self.known()?;
+        if cursor.place.is_none() && cursor.offset < borders.end.load() {
+            // The files may contradict what is known: then the log ends at its damage.
+            self.opened()?;
+        }
         let end = borders.end.load();
         let upto = match isolation {
             IsolationLevel::ReadUncommitted => end,
@@ -45,7 +50,7 @@ impl Log {
             None => self.locate(wanted).map_err(|error| error.offset(wanted))?,
         };
         loop {
-            let taken = self.take(&mut place, max_bytes, upto);
+            let taken = self.take(&mut place, max_bytes, wanted, upto);
             if let Some(chunk) = taken.map_err(|error| error.offset(wanted))? {
                 cursor.offset = chunk.next_offset();
                 cursor.place = Some(place);
@@ -101,8 +106,15 @@ impl Log {
         Ok(Chunk::empty(cursor.offset))
     }
 
-    /// Batches from `place` on, below `upto`; `None` if the view has none.
-    fn take(&self, place: &mut Place, max_bytes: usize, upto: i64) -> Result<Option<Chunk>> {
+    /// Batches from `place` on, which is where `wanted` is, below `upto`; `None` if the view has
+    /// none.
+    fn take(
+        &self,
+        place: &mut Place,
+        max_bytes: usize,
+        wanted: i64,
+        upto: i64,
+    ) -> Result<Option<Chunk>> {
         let from = place.position;
         let bytes = place.view.bytes_from(from);
         if bytes.is_empty() {
@@ -114,6 +126,8 @@ impl Log {
         let mut taken = 0;
         let mut next_offset = None;
         let mut warmth = 0;
+        // Offsets are no part of the checksum (rule R3).
+        let dense = place.view.segment().by_us;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
                 let at = from + taken;
@@ -129,7 +143,13 @@ impl Log {
                 Err(fault) => return Err(self.damaged(place, fault)),
             };
             let size = batch.bytes().len();
-            let next = batch.header().next_offset();
+            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
+            if dense && !follows(base, next, next_offset, wanted) {
+                match next_offset {
+                    Some(_) => break,
+                    None => return Err(self.misplaced(place, base, wanted)),
+                }
+            }
             if next > upto || (taken > 0 && taken + size > max_bytes) {
                 break;
             }
@@ -211,22 +231,35 @@ impl Log {
         Ok(view)
     }
 
-    /// The first batch from `position` on whose last offset is not below `offset`.
-    fn walk_to(
-        &self,
-        view: &SegmentView,
-        mut position: usize,
-        offset: i64,
-    ) -> Result<Option<usize>> {
+    /// The first batch from `hint` on whose last offset is not below `offset`.
+    fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<usize>> {
         let limit = view.limit();
+        let mut position = hint.position;
+        // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
+        // damaged one gets there, and nobody else's offset leads to it.
+        let mut expected = None;
+        let mut hinted = hint.last_offset;
+        if view.segment().by_us && position == 0 {
+            expected = Some(view.segment().base_offset);
+        }
         while position < limit {
             let bytes = view.region().read(position..limit);
-            let batch = RecordBatch::parse(bytes)
-                .map_err(|fault| self.damaged(&Place { view: view.clone(), position }, fault))?;
-            if batch.header().last_offset() >= offset {
+            let place = || Place { view: view.clone(), position };
+            let batch = RecordBatch::parse(bytes).map_err(|fault| self.damaged(&place(), fault))?;
+            let base = batch.header().base_offset;
+            let delta = i64::from(batch.header().last_offset_delta);
+            if let Some(hinted) = hinted.take().filter(|_| view.segment().by_us) {
+                expected = expected.or(hinted.checked_sub(delta));
+            }
+            let own = expected.unwrap_or(base);
+            if own.saturating_add(delta).max(own) >= offset {
+                if own != base {
+                    return Err(self.misplaced(&place(), base, own));
+                }
                 return Ok(Some(position));
             }
             position += batch.bytes().len();
+            expected = expected.map(|own| own.saturating_add(delta).saturating_add(1));
         }
         Ok(None)
     }
@@ -238,6 +271,28 @@ impl Log {
         let error =
             fault.into_error().path(place.view.segment().path()).position(place.position as u64);
         self.at_home(error)
+    }
+
+    /// The error of a batch that is not at its own place.
+    #[cold]
+    fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
+        self.env.counters.corrupt_batches.one();
+        let message = format!("a batch with the base offset {found}, where {expected} should be");
+        let error = Error::new(ErrorKind::CorruptRecord, message)
+            .path(place.view.segment().path())
+            .position(place.position as u64);
+        self.at_home(error)
+    }
+}
+
+/// Whether a batch from `base` up to `next` comes behind one that ends at `before`, or, as the
+/// first one that is read, holds `wanted` or ends there: a reader that has taken its last record
+/// still stands on it.
+#[inline]
+fn follows(base: i64, next: i64, before: Option<i64>, wanted: i64) -> bool {
+    match before {
+        Some(before) => base == before,
+        None => base <= wanted && next >= wanted,
     }
 }
 

@@ -5,6 +5,7 @@ mod crashes;
 mod durability;
 mod faults;
 mod lives;
+mod misplaced;
 mod retention;
 mod rolls;
 mod speed;

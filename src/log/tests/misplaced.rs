@@ -1,0 +1,105 @@
+//! Batches that are not at their own place, which no checksum tells, and files that contradict
+//! what is recorded of them.
+
+use super::*;
+use crate::log::finding::FindingKind;
+use crate::log::names::{FileKind, file_name};
+
+const BATCHES: i64 = 12;
+
+/// A closed log of batches of one size, and that size.
+fn closed(bench: &mut Bench) -> (LogState, u64) {
+    bench.config.index_interval_bytes = 300;
+    let log = bench.new_log();
+    for _ in 0..BATCHES {
+        bench.append(&log, &[b'v'; 50]);
+    }
+    let state = log.close().unwrap();
+    let size = state.segments[0].size_bytes / BATCHES as u64;
+    (state, size)
+}
+
+fn log_file(bench: &Bench, base_offset: i64) -> Arc<dyn crate::storage::File> {
+    let path = bench.identity().dir.join(file_name(base_offset, FileKind::Log));
+    bench.storage.open_cold(&path).unwrap()
+}
+
+fn first_at(log: &Log, offset: i64) -> Result<i64> {
+    let chunk = log.read(&mut Cursor::new(offset), 1, IsolationLevel::ReadUncommitted)?;
+    Ok(RecordBatch::parse(chunk.bytes()).unwrap().header().base_offset)
+}
+
+#[test]
+fn a_batch_with_another_base_offset_is_damage_at_its_own_offset_alone() {
+    let bench = &mut Bench::heap();
+    let (state, size) = closed(bench);
+    let file = log_file(bench, 0);
+    for damaged in 0..BATCHES - 1 {
+        let at = damaged as u64 * size;
+        for wrong in [0, damaged - 1, damaged + 1, damaged + 3, 40, i64::MAX - 1, -9] {
+            if wrong == damaged {
+                continue;
+            }
+            file.write_at(at, &wrong.to_be_bytes()).unwrap();
+            let log = bench.open(state.clone(), Trust::Clean);
+            for offset in 0..BATCHES {
+                let what = format!("batch {damaged} says {wrong}, read at {offset}");
+                match first_at(&log, offset) {
+                    Ok(found) => assert!(found == offset && offset != damaged, "{what}: {found}"),
+                    Err(error) => {
+                        assert_eq!(offset, damaged, "{what}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{what}");
+                        assert_eq!(error.byte_position(), Some(at), "{what}");
+                        assert_eq!(error.at_offset(), Some(damaged), "{what}");
+                    }
+                }
+            }
+            let mut cursor = Cursor::new(0);
+            while cursor.offset() < damaged {
+                log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
+            }
+            assert_eq!(cursor.offset(), damaged, "all before it is read, and nothing behind it");
+        }
+        file.write_at(at, &damaged.to_be_bytes()).unwrap();
+    }
+    assert_eq!(read_all(&bench.open(state, Trust::Clean), 0).len() as i64, BATCHES);
+}
+
+#[test]
+fn the_first_read_of_a_contradicted_log_tells_its_damage() {
+    let bench = &mut Bench::heap();
+    let (state, size) = closed(bench);
+    let file = log_file(bench, 0);
+    file.write_at(0, &vec![0; size as usize]).unwrap();
+    file.write_at(state.segments[0].size_bytes, &[0; 100]).unwrap();
+    let log = bench.open(state, Trust::Clean);
+    assert_eq!(log.log_end_offset().unwrap(), BATCHES, "as it is recorded");
+    let error = first_at(&log, 0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CorruptRecord);
+    assert_eq!(log.log_end_offset().unwrap(), 0, "as it is found");
+}
+
+#[test]
+fn a_sealed_file_that_has_grown_contradicts_the_state() {
+    for trust in [Trust::Clean, Trust::SameBoot, Trust::OtherBoot] {
+        let bench = &mut Bench::heap();
+        bench.config.segment_bytes = 400;
+        let log = bench.new_log();
+        for _ in 0..BATCHES {
+            bench.append(&log, &[b'v'; 50]);
+        }
+        bench.run_work();
+        log.flush().unwrap();
+        let state = log.state().unwrap();
+        assert!(state.segments[0].sealed);
+        let len = state.segments[0].size_bytes;
+        log_file(bench, 0).write_at(len, &[7; 30]).unwrap();
+        let log = bench.open(state, trust);
+        assert_eq!(first_at(&log, 0).unwrap(), 0);
+        let kinds: Vec<_> = log.opening().0.iter().map(|finding| finding.kind).collect();
+        assert!(kinds.contains(&FindingKind::StateContradicted), "{trust:?}: {kinds:?}");
+        let first = log.segments.read()[0].extent();
+        assert_eq!(first.size_bytes, len, "{trust:?}: the garbage is none of it");
+        assert_eq!(log.log_end_offset().unwrap(), first.next_offset, "{trust:?}");
+    }
+}
