@@ -1,6 +1,6 @@
 //! Models of what threads do to a log, run by loom through every interleaving it can bound.
 //!
-//! `RUSTFLAGS='--cfg loom' cargo test --release --lib loom`
+//! `RUSTFLAGS='--cfg loom' cargo test --release --lib --features planted-bugs loom`
 
 use super::border::Border;
 use super::group_commit::GroupCommit;
@@ -12,10 +12,12 @@ use super::{
 use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{RecordBatch, RecordInput};
+use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 use crate::storage::{Heap, Storage};
 use crate::sync::{Arc, AtomicI64, Mutex, Ordering, thread};
 use crate::time::{Clock, Event};
 use crate::topic::TopicId;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 fn model(body: impl Fn() + Send + Sync + 'static) {
@@ -240,10 +242,13 @@ impl LifeGate for OpenGate {
 }
 
 fn log(segment_bytes: u64) -> Arc<Log> {
-    let storage = Heap::new();
+    log_on(Arc::new(Heap::new()), segment_bytes)
+}
+
+fn log_on(storage: Arc<dyn Storage>, segment_bytes: u64) -> Arc<Log> {
     storage.create_dir(Path::new("/logs")).unwrap();
     let env = LogEnv {
-        storage: Arc::new(storage),
+        storage,
         gate: Arc::new(OpenGate),
         counters: Arc::default(),
         mapped: MappedLimit::default(),
@@ -314,4 +319,114 @@ fn loom_a_reader_crosses_a_roll() {
         read();
         assert_eq!((cursor.offset(), log.segment_count().unwrap()), (2, 2));
     });
+}
+
+fn wakes_whoever_watches() {
+    // A model that fails unwinds, and what would be dropped then cannot be.
+    let log = ManuallyDrop::new(log(4096));
+    append(&log).unwrap();
+    let writer = spawn({
+        let log = Arc::clone(&log);
+        move || append(&log).unwrap()
+    });
+    let event = Arc::new(Event::new());
+    let clock = Clock::system();
+    while !log.watch(&event, 1, IsolationLevel::ReadUncommitted).unwrap() {
+        assert!(clock.park(&event, None), "only a ring ends the wait");
+    }
+    writer.join().unwrap();
+    drop(ManuallyDrop::into_inner(log));
+}
+
+/// Whoever watches a log while another thread appends to it is woken, or does not wait.
+#[test]
+fn loom_a_log_wakes_whoever_watches_it() {
+    model(wakes_whoever_watches);
+}
+
+fn gives_what_lies_below_its_end() {
+    let log = ManuallyDrop::new(log(4096));
+    append(&log).unwrap();
+    let writer = spawn({
+        let log = Arc::clone(&log);
+        move || append(&log).unwrap()
+    });
+    let end = log.log_end_offset().unwrap();
+    let mut cursor = Cursor::new(0);
+    while cursor.offset() < end {
+        // No more than one batch at a time.
+        let chunk = log.read(&mut cursor, 1, IsolationLevel::ReadUncommitted).unwrap();
+        assert!(!chunk.is_empty(), "nothing below the end {end}");
+        RecordBatch::parse(chunk.bytes()).unwrap().check_crc().unwrap();
+    }
+    writer.join().unwrap();
+    drop(ManuallyDrop::into_inner(log));
+}
+
+/// A reader beside an append finds every batch below the end that it saw, whole.
+#[test]
+fn loom_a_log_gives_what_lies_below_its_end() {
+    model(gives_what_lies_below_its_end);
+}
+
+/// Two threads append and wait for their syncs; then the disk has their batches.
+fn answers_when_the_disk_has_it() {
+    let sim = Sim::new();
+    let log = ManuallyDrop::new(log_on(Arc::new(sim.clone()), 1024));
+    append(&log).unwrap();
+    sim.sync_dir(Path::new("/")).unwrap();
+    log.flush().unwrap();
+    let size = log.size_bytes().unwrap() as usize;
+    let durably = {
+        let (log, sim) = (Arc::clone(&log), sim.clone());
+        move || {
+            let offset = append(&log).unwrap();
+            log.make_durable(offset + 1).unwrap();
+            let found = sim.power_cut(&PowerCut::new(0, Pages::None, Entries::None));
+            let path = Path::new("/logs/t-0/00000000000000000000.log");
+            let bytes = found.read_file(path, 1 << 10).unwrap();
+            let batch = &bytes[offset as usize * size..];
+            assert!(batch.starts_with(&offset.to_be_bytes()), "answered before its sync");
+            assert_ne!(batch[8..12], [0; 4], "answered before its sync");
+        }
+    };
+    let other = spawn(durably.clone());
+    durably();
+    other.join().unwrap();
+    drop(durably);
+    drop(ManuallyDrop::into_inner(log));
+}
+
+/// Whoever is told that a batch is durable finds it on the disk after a power cut.
+#[test]
+fn loom_a_log_answers_when_the_disk_has_it() {
+    model(answers_when_the_disk_has_it);
+}
+
+/// The models above are tested: each notices the bug that it is there for.
+#[cfg(feature = "planted-bugs")]
+mod planted_bugs {
+    use super::*;
+    use crate::storage::planted::{Planted, enable};
+
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn loom_a_lost_wake_up_is_noticed() {
+        let _bug = enable(Planted::LostWakeUp);
+        model(wakes_whoever_watches);
+    }
+
+    #[test]
+    #[should_panic(expected = "nothing below the end")]
+    fn loom_an_end_before_its_bytes_is_noticed() {
+        let _bug = enable(Planted::PublishBeforeWrite);
+        model(gives_what_lies_below_its_end);
+    }
+
+    #[test]
+    #[should_panic(expected = "answered before its sync")]
+    fn loom_a_recovery_point_before_its_sync_is_noticed() {
+        let _bug = enable(Planted::RecoveryPointBeforeSync);
+        model(answers_when_the_disk_has_it);
+    }
 }
