@@ -211,7 +211,7 @@ impl Walk<'_> {
         let mut walked = Walked::nothing(self.position);
         let mut plain = PlainRun::default();
         let mut runs = Vec::new();
-        let trusted = chunk.is_own();
+        let trusted = chunk.is_sound();
         while walked.records < self.records_max && walked.bytes < bytes.len() {
             if trusted && self.partial.is_none() {
                 let from = walked.bytes;

@@ -221,46 +221,58 @@ impl Reader {
     fn take(&mut self, records_max: usize) -> Result<ConsumerRecords> {
         let mut records = ConsumerRecords::default();
         self.pass_over_deleted()?;
-        while records.is_empty() {
-            let reading = Reading {
-                partition: &self.name,
-                log: &self.partition,
-                isolation: self.isolation,
-                records_max,
-                bytes_max: READ_BYTES_MAX,
-                may_open_segment: true,
-            };
-            let partial = self.partial.take();
-            let walked = reading.go_on(
-                self.position,
-                &mut self.cursor,
-                partial,
-                &mut self.hint,
-                &mut records,
-            );
-            let walked = match walked {
+        let mut bytes_left = READ_BYTES_MAX;
+        while records.count() < records_max && bytes_left > 0 {
+            match self.go_on(records_max, bytes_left, &mut records) {
+                Ok(0) => break,
+                Ok(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
+                // It comes again when there is nothing before it.
+                Err(_) if !records.is_empty() => break,
                 // They were deleted just now.
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
-                    match self.pass_over_deleted()? {
-                        true => continue,
-                        false => return Err(error),
+                    if !self.pass_over_deleted()? {
+                        return Err(error);
                     }
                 }
-                walked => walked?,
-            };
-            let Some(walked) = walked else { break };
-            self.partial = walked.partial;
-            self.position = walked.position;
-            if walked.records > 0 {
-                records.set_next(&self.name, walked.position);
-            } else if let Some(fault) = walked.fault {
-                let error: Error = fault.into();
-                return Err(error
-                    .partition(self.name.topic(), self.name.partition())
-                    .offset(walked.position));
+                Err(error) => return Err(error),
             }
         }
         Ok(records)
+    }
+
+    /// Reads once. Returns how many bytes were passed, at least 1 where the position moved.
+    fn go_on(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        records: &mut ConsumerRecords,
+    ) -> Result<usize> {
+        let reading = Reading {
+            partition: &self.name,
+            log: &self.partition,
+            isolation: self.isolation,
+            records_max: records_max - records.count(),
+            bytes_max,
+            may_open_segment: true,
+        };
+        let partial = self.partial.take();
+        let (position, cursor) = (self.position, &mut self.cursor);
+        let walked = reading.go_on(position, cursor, partial, &mut self.hint, records)?;
+        let Some(walked) = walked else { return Ok(0) };
+        self.partial = walked.partial;
+        self.position = walked.position;
+        if walked.records > 0 {
+            records.set_next(&self.name, walked.position);
+        }
+        match walked.fault {
+            Some(fault) => {
+                let error: Error = fault.into();
+                Err(error
+                    .partition(self.name.topic(), self.name.partition())
+                    .offset(walked.position))
+            }
+            None => Ok(walked.bytes.max(1)),
+        }
     }
 }
 

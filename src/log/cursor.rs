@@ -82,7 +82,7 @@ pub(crate) struct Chunk {
     held: Held,
     range: Range<usize>,
     next_offset: i64,
-    own: bool,
+    sound: bool,
 }
 
 /// What keeps the bytes of a chunk.
@@ -94,15 +94,15 @@ enum Held {
 }
 
 impl Chunk {
-    /// `own`: this process appended all of it.
-    pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, own: bool) -> Chunk {
-        Chunk { held: Held::Mapped(region), range, next_offset, own }
+    /// `sound`: the records of all batches are well-formed.
+    pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, sound: bool) -> Chunk {
+        Chunk { held: Held::Mapped(region), range, next_offset, sound }
     }
 
     /// Batches that were read from a file of somebody else's.
     pub(super) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
         let range = 0..bytes.len();
-        Chunk { held: Held::Read(bytes), range, next_offset, own: false }
+        Chunk { held: Held::Read(bytes), range, next_offset, sound: false }
     }
 
     /// What a log without a record answers to a reader at its only offset, 0.
@@ -119,7 +119,7 @@ impl Chunk {
 
     /// Nothing to be read at `offset`.
     pub(super) fn empty(offset: i64) -> Chunk {
-        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, own: false }
+        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, sound: false }
     }
 
     /// The batches. Their checksums were right.
@@ -142,11 +142,11 @@ impl Chunk {
         matches!(self.held, Held::Mapped(_)) && self.range.start == 0
     }
 
-    /// Whether this process appended all of it, so that the records inside the batches are
-    /// well-formed too. Of others only the checksums are known.
+    /// Whether the records inside the batches are known to be well-formed, where they are not
+    /// compressed. Otherwise only the checksums are known.
     #[inline]
-    pub fn is_own(&self) -> bool {
-        self.own
+    pub fn is_sound(&self) -> bool {
+        self.sound
     }
 
     /// Whether there is no batch.
@@ -172,11 +172,11 @@ impl Chunk {
     }
 }
 
-/// Everything from a cursor on in one segment, that this process appended and nobody has looked
-/// at: whoever walks over it finds where batches end.
+/// Everything from a cursor on in one segment that is known to be sound, as it lies: whoever walks
+/// over it finds where batches end.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// From the batch with the cursor's offset to the last one that was published.
+    /// From the batch with the cursor's offset to the last one that is published and sound.
     pub chunk: Chunk,
     /// Batches that do not end below it are not to be read.
     pub upto: i64,

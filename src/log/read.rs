@@ -1,7 +1,7 @@
 //! Reading: whole batches from a cursor on, borrowed from the mapping.
 //!
-//! A sequential read loads two borders and walks batch headers. Checksums are verified once for
-//! each part of a segment per open; what this process appended counts as verified.
+//! A sequential read loads two borders and walks batch headers. Checksums and records are verified
+//! once for each part of a segment per open; what this process appended counts as verified.
 
 use super::Log;
 use super::close::DELETED;
@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, RecordBatch};
 use crate::sync::Arc;
 use std::hint::black_box;
+
+/// From here on it pays to ask for all pages at once: a fault brings 64 KiB.
+const PREFETCH_BYTES_MIN: usize = 128 << 10;
 
 impl Log {
     /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
@@ -69,24 +72,30 @@ impl Log {
     }
 
     /// What [`Log::read`] would read, without a walk over its headers, where the cursor is in the
-    /// middle of what this process appended. `None` where that is not so: `read` has the answer.
+    /// middle of what is known to be sound. `None` where that is not so: `read` has the answer.
     /// The cursor stays where it is.
+    ///
+    /// # Errors
+    /// Those of opening the log.
     pub fn window(&self, cursor: &Cursor, isolation: IsolationLevel) -> Result<Option<Window>> {
         let Some(place) = &cursor.place else { return Ok(None) };
         let borders = self.known()?;
         let end = borders.end.load();
+        let (from, segment) = (place.position, place.view.segment());
         let upto = match isolation {
             IsolationLevel::ReadUncommitted => end,
+            // What is not own may have transactions: a walk looks them up as far as its window
+            // goes, so a chunk is better.
+            IsolationLevel::ReadCommitted if !segment.is_own(from) => return Ok(None),
             IsolationLevel::ReadCommitted => borders.stable(end),
         };
         let start = borders.start.load();
-        let (from, limit) = (place.position, place.view.limit());
+        let limit = place.view.limit().min(segment.sound_end(from));
         let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
-        if !readable || !place.view.segment().is_own(from) {
-            return Ok(None);
-        }
-        let chunk = Chunk::new(place.view.region().clone(), from..limit, upto, true);
-        Ok(Some(Window { chunk, upto }))
+        Ok(readable.then(|| {
+            let region = place.view.region().clone();
+            Window { chunk: Chunk::new(region, from..limit, upto, true), upto }
+        }))
     }
 
     /// The answer where the cursor does not lie between the start and the reader's end.
@@ -120,9 +129,13 @@ impl Log {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // Proven ranges end where batches end, so that a first batch which is larger than what
-        // was asked for is covered too.
-        let proven = place.view.segment().is_proven(from, from + bytes.len().min(max_bytes));
+        let segment = place.view.segment();
+        let sound_end = segment.sound_end(from);
+        let ahead = bytes.len().min(max_bytes);
+        if sound_end == from && ahead >= PREFETCH_BYTES_MIN {
+            place.view.region().prefetch(from..from + ahead);
+        }
+        let mut sound = true;
         let mut taken = 0;
         let mut next_offset = None;
         let mut warmth = 0;
@@ -130,9 +143,7 @@ impl Log {
         let dense = place.view.segment().by_us;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
-                let at = from + taken;
-                let size = batch.bytes().len();
-                if !proven && !place.view.segment().is_proven(at, at + size) {
+                if from + taken + batch.bytes().len() > sound_end {
                     batch.check_crc()?;
                 }
                 Ok(batch)
@@ -153,19 +164,29 @@ impl Log {
             if next > upto || (taken > 0 && taken + size > max_bytes) {
                 break;
             }
-            warmth ^= touch_ahead(rest, size);
+            if from + taken + size > sound_end && !batch.has_sound_records() {
+                // It comes alone, so that what is around it is sound.
+                if taken == 0 {
+                    sound = false;
+                    taken = size;
+                    next_offset = Some(next);
+                }
+                break;
+            }
+            if from + taken + size <= sound_end {
+                warmth ^= touch_ahead(rest, size);
+            }
             taken += size;
             next_offset = Some(next);
         }
         black_box(warmth);
         let Some(next_offset) = next_offset else { return Ok(None) };
-        if !proven {
-            place.view.segment().prove(from, from + taken);
+        if sound && from + taken > sound_end {
+            segment.prove(from, from + taken);
         }
-        place.position += taken;
         let region = place.view.region().clone();
-        let own = place.view.segment().is_own(from);
-        Ok(Some(Chunk::new(region, from..from + taken, next_offset, own)))
+        place.position += taken;
+        Ok(Some(Chunk::new(region, from..from + taken, next_offset, sound)))
     }
 
     /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a

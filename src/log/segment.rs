@@ -27,7 +27,7 @@ pub(crate) struct Segment {
     path: PathBuf,
     /// Positions from here on were written by this process, or recovery checked them.
     own_from: AtomicU64,
-    /// The range of positions below `own_from` whose checksums were found right: begin and end,
+    /// The range of positions below `own_from` whose batches were found sound: begin and end,
     /// 32 bits each.
     proven: AtomicU64,
     ticket: AtomicU64,
@@ -351,22 +351,27 @@ impl Segment {
         from as u64 >= self.own_from.load(Ordering::Relaxed)
     }
 
-    /// Whether the checksums of all batches in these positions are known to be right.
+    /// The end of the batches from this position on that are known to be sound: this process
+    /// appended them, or found their checksums right and their records well-formed. `from` itself
+    /// if nothing is known.
     #[inline]
-    pub fn is_proven(&self, from: usize, to: usize) -> bool {
-        let (from, to) = (from as u64, to as u64);
+    pub fn sound_end(&self, from: usize) -> usize {
         // Relaxed: the bytes themselves come with the published border. Whoever reads a stale
         // value checks once more.
-        if from >= self.own_from.load(Ordering::Relaxed) {
-            return true;
+        let own_from = self.own_from.load(Ordering::Relaxed);
+        if from as u64 >= own_from {
+            return usize::MAX;
         }
         let proven = self.proven.load(Ordering::Relaxed);
         let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
-        let to = to.min(self.own_from.load(Ordering::Relaxed));
-        begin <= from && to <= end && end != 0
+        match begin <= from as u64 && end > from as u64 {
+            true if end >= own_from => usize::MAX,
+            true => usize::try_from(end).unwrap_or(from),
+            false => from,
+        }
     }
 
-    /// Notes that the checksums of all batches in these positions are right.
+    /// Notes that all batches in these positions are sound.
     pub fn prove(&self, from: usize, to: usize) {
         let (from, to) = (from as u64, to as u64);
         let merge = |proven: u64| {
@@ -446,26 +451,29 @@ mod tests {
     #[test]
     fn proven_ranges_grow_where_they_touch() {
         let segment = segment(1000);
-        assert!(!segment.is_proven(0, 100));
+        assert_eq!(segment.sound_end(0), 0);
         segment.prove(100, 200);
-        assert!(segment.is_proven(100, 200) && segment.is_proven(120, 180));
-        assert!(!segment.is_proven(0, 150) && !segment.is_proven(150, 201));
+        assert_eq!([100, 120, 199].map(|from| segment.sound_end(from)), [200; 3]);
+        assert_eq!([0, 99, 200].map(|from| segment.sound_end(from)), [0, 99, 200]);
         segment.prove(200, 300);
         segment.prove(0, 100);
-        assert!(segment.is_proven(0, 300));
+        assert_eq!(segment.sound_end(0), 300);
         segment.prove(900, 950);
-        assert!(segment.is_proven(0, 300), "the longer range stays");
+        assert_eq!(segment.sound_end(0), 300, "the longer range stays");
+        assert_eq!(segment.sound_end(900), 900);
         segment.prove(500, 900);
-        assert!(segment.is_proven(500, 900) && !segment.is_proven(0, 300));
+        assert_eq!((segment.sound_end(500), segment.sound_end(0)), (900, 0));
     }
 
     #[test]
-    fn own_appends_are_proven_and_the_rest_is_not_by_them() {
+    fn own_appends_are_sound_and_the_rest_is_not_by_them() {
         let segment = segment(1000);
-        assert!(segment.is_proven(1000, 5000));
-        assert!(!segment.is_proven(999, 5000));
-        segment.prove(0, 1000);
-        assert!(segment.is_proven(10, 5000));
+        assert_eq!(segment.sound_end(1000), usize::MAX);
+        assert_eq!(segment.sound_end(999), 999);
+        segment.prove(0, 990);
+        assert_eq!(segment.sound_end(10), 990);
+        segment.prove(990, 1000);
+        assert_eq!(segment.sound_end(10), usize::MAX, "what was found goes on in what is own");
     }
 
     #[test]

@@ -359,6 +359,16 @@ impl<'a> RecordBatch<'a> {
         }
     }
 
+    /// Whether the records can be decoded one after the other, with rising offsets that the header
+    /// covers, and fill the batch. Compressed ones and control records are not looked at.
+    pub(crate) fn has_sound_records(&self) -> bool {
+        if !self.header.is_plain() {
+            return true;
+        }
+        self.header.records_count >= 0
+            && Records::new(&self.header, self.payload).are_sound(self.header.last_offset())
+    }
+
     /// Iterates over the records. Records that are not compressed are borrowed from the batch and
     /// `scratch` stays as it is; compressed ones are decompressed into `scratch`, which grows to
     /// at most [`decompressed_limit`](codec::decompressed_limit) of the stored size.

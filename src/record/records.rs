@@ -79,6 +79,19 @@ impl<'a> Records<'a> {
         self.remaining as usize
     }
 
+    /// Whether all can be decoded, offsets rise from the base offset up to `last_offset` at most,
+    /// and no bytes are left.
+    pub(super) fn are_sound(mut self, last_offset: i64) -> bool {
+        let mut last = self.base_offset.saturating_sub(1);
+        while self.remaining > 0 {
+            match self.decode() {
+                Ok(record) if record.offset > last => last = record.offset,
+                _ => return false,
+            }
+        }
+        self.rest.is_empty() && last <= last_offset
+    }
+
     #[cold]
     fn fail(&mut self, fault: BatchFault) -> Option<Result<Record<'a>, BatchFault>> {
         self.rest = &[];

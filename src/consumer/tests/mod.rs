@@ -2,6 +2,7 @@
 //! crate writes (gaps, transactions, damage), and what goes wrong while they are used.
 
 mod gaps;
+mod malformed;
 mod members;
 mod reads;
 mod threads;
