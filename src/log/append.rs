@@ -8,7 +8,8 @@ use super::active::Incoming;
 use super::{BackgroundWork, Log, Writer};
 use crate::error::Result;
 use crate::record::{
-    BatchBuilder, BatchHeader, Codec, RecordInput, Stamp, encode_single, single_batch_size,
+    BatchBuilder, BatchHeader, Codec, Measured, RecordInput, Stamp, encode_many, encode_single,
+    single_batch_size,
 };
 use crate::storage::planted::{Planted, planted};
 use crate::sync::MutexGuard;
@@ -153,7 +154,44 @@ impl Log {
         let rules = self.writer.lock().rules;
         let (codec, level) = rules.recompress(codec).unwrap_or((codec, level));
         rules.check_records(records, options.now_ms).map_err(|error| self.at_home(error))?;
-        self.append_packed(records, codec, level, options)
+        match codec {
+            Codec::None => self.append_plain(records, options),
+            _ => self.append_packed(records, codec, level, options),
+        }
+    }
+
+    /// Appends records that were checked as one batch, encoded in place.
+    fn append_plain(
+        &self,
+        records: &[RecordInput<'_>],
+        options: AppendOptions,
+    ) -> Result<Appended> {
+        let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
+        let delta = measured.last_offset_delta;
+        let mut after = After::default();
+        let mut writer = self.writer.lock();
+        writer.rules.check_size(measured.size).map_err(|error| self.at_home(error))?;
+        let log_append_time = writer.rules.log_append_time;
+        let mut incoming = Incoming {
+            size: measured.size,
+            last_offset: writer.next_offset + i64::from(delta),
+            max_timestamp: if log_append_time { options.now_ms } else { measured.max_timestamp },
+        };
+        if !writer.fits(incoming) {
+            writer = self.make_room(writer, &mut incoming, delta, options.now_ms, &mut after)?;
+        }
+        let base_offset = incoming.last_offset - i64::from(delta);
+        let mut stamp = Stamp::plain(base_offset, writer.leader_epoch);
+        if log_append_time {
+            stamp = stamp.log_append_time(options.now_ms);
+        }
+        if let Some(active) = &mut writer.active {
+            if planted(Planted::PublishBeforeWrite) {
+                self.borders.end.publish(incoming.last_offset + 1);
+            }
+            encode_many(&mut active.sink(), records, &measured, &stamp);
+        }
+        Ok(self.publish(writer, incoming, base_offset, after))
     }
 
     /// What the topic refuses a record for, apart from its size: a batch that was refused as a

@@ -25,7 +25,7 @@ enum Sent {
 #[derive(Default)]
 struct Routes {
     groups: Vec<Group>,
-    /// Groups by the address of their lane.
+    /// Groups by the address of their lane, once there are two.
     known: HashMap<usize, usize>,
     /// The group of the record before.
     last: usize,
@@ -47,11 +47,7 @@ enum Places {
 impl Routes {
     fn add(&mut self, lane: &Arc<Lane>, place: usize) {
         if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.lane, lane)) {
-            self.last = *self.known.entry(Arc::as_ptr(lane).addr()).or_insert_with(|| {
-                let places = Places::Run(place..place);
-                self.groups.push(Group { lane: lane.clone(), places });
-                self.groups.len() - 1
-            });
+            self.last = self.group_of(lane, place);
         }
         let Some(group) = self.groups.get_mut(self.last) else { return };
         match &mut group.places {
@@ -61,6 +57,24 @@ impl Routes {
             }
             Places::Scattered(places) => places.push(place),
         }
+    }
+
+    /// The group of a lane, a new one where there is none. Most calls are about one lane.
+    fn group_of(&mut self, lane: &Arc<Lane>, place: usize) -> usize {
+        let address = |lane: &Arc<Lane>| Arc::as_ptr(lane).addr();
+        if let [only] = self.groups.as_slice() {
+            self.known.insert(address(&only.lane), 0);
+        }
+        let next = self.groups.len();
+        let found = match next {
+            0 => 0,
+            _ => *self.known.entry(address(lane)).or_insert(next),
+        };
+        if found == next {
+            let places = Places::Run(place..place);
+            self.groups.push(Group { lane: lane.clone(), places });
+        }
+        found
     }
 
     /// Brings the futures of the groups, and those of refused records, into the records' order.

@@ -5,7 +5,8 @@ use std::fmt;
 use super::batch::{BATCH_OVERHEAD, DELETE_HORIZON_BIT};
 use super::codec::{Codec, Compressor, decompressed_limit};
 use super::encode::{
-    BATCH_SIZE_MAX, Extent, RecordInput, Stamp, body_size, put_record, seal, zigzag_len,
+    BATCH_SIZE_MAX, Extent, RecordInput, Stamp, body_size, negative_timestamp, put_record, seal,
+    zigzag_len,
 };
 use super::varint;
 use crate::error::{Error, ErrorKind, Result};
@@ -107,10 +108,7 @@ impl BatchBuilder {
             ));
         }
         if record.timestamp < -1 {
-            return Err(Error::new(
-                ErrorKind::InvalidTimestamp,
-                format!("timestamp {} is negative; -1 stands for none", record.timestamp),
-            ));
+            return Err(negative_timestamp(record.timestamp));
         }
         let base_timestamp = match (self.count, self.delete_horizon_ms) {
             (_, Some(horizon)) => horizon,

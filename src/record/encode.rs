@@ -9,8 +9,9 @@ use super::batch::{
 use super::codec::Codec;
 use super::control::{ControlType, MARKER_BATCH_SIZE};
 use super::crc::crc32c;
-use super::pack::put_single;
+use super::pack::{put_many, put_single};
 use super::varint;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where a batch is encoded to. The log implements it over its region.
 pub trait Sink {
@@ -200,6 +201,76 @@ pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Sta
     };
     let mut header = stamp.header(size, Codec::None, extent);
     header.crc = put_single(sink, record, body, &header);
+    sink.put(0, &header.encode());
+}
+
+/// What records come to as one batch that is not compressed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// The size of the batch in bytes.
+    pub size: usize,
+    /// The offset of the last record behind that of the first.
+    pub last_offset_delta: i32,
+    /// The largest timestamp.
+    pub max_timestamp: i64,
+    base_timestamp: i64,
+    count: i32,
+}
+
+impl Measured {
+    /// Measures `records`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::IllegalState`] without records; [`ErrorKind::InvalidTimestamp`] below -1;
+    /// [`ErrorKind::RecordTooLarge`] for more than the length field of a batch holds, or more
+    /// records than it counts.
+    pub fn of(records: &[RecordInput<'_>]) -> Result<Measured> {
+        let Some(first) = records.first() else {
+            return Err(Error::new(ErrorKind::IllegalState, "a batch needs a record"));
+        };
+        let mut size = BATCH_OVERHEAD;
+        let mut max_timestamp = -1;
+        for (offset_delta, record) in (0..).zip(records) {
+            if record.timestamp < -1 {
+                return Err(negative_timestamp(record.timestamp));
+            }
+            max_timestamp = max_timestamp.max(record.timestamp);
+            let timestamp_delta = record.timestamp.wrapping_sub(first.timestamp);
+            let body = body_size(record, offset_delta, timestamp_delta);
+            size = size.saturating_add(varint::len_u64(zigzag_len(body))).saturating_add(body);
+        }
+        let count = i32::try_from(records.len()).ok().filter(|_| size <= BATCH_SIZE_MAX);
+        let Some(count) = count else {
+            let message = format!("a batch of {size} bytes exceeds 2 GiB");
+            return Err(Error::new(ErrorKind::RecordTooLarge, message));
+        };
+        let last_offset_delta = count - 1;
+        let base_timestamp = first.timestamp;
+        Ok(Measured { size, last_offset_delta, max_timestamp, base_timestamp, count })
+    }
+}
+
+#[cold]
+pub(super) fn negative_timestamp(timestamp: i64) -> Error {
+    let message = format!("timestamp {timestamp} is negative; -1 stands for none");
+    Error::new(ErrorKind::InvalidTimestamp, message)
+}
+
+/// Encodes `records` as one batch without compression. `measured` is of these very records.
+pub(crate) fn encode_many(
+    sink: &mut impl Sink,
+    records: &[RecordInput<'_>],
+    measured: &Measured,
+    stamp: &Stamp,
+) {
+    let extent = Extent {
+        last_offset_delta: measured.last_offset_delta,
+        base_timestamp: measured.base_timestamp,
+        max_timestamp: measured.max_timestamp,
+        records_count: measured.count,
+    };
+    let mut header = stamp.header(measured.size, Codec::None, extent);
+    header.crc = put_many(sink, records, &header);
     sink.put(0, &header.encode());
 }
 

@@ -9,14 +9,16 @@
 
 use super::batch::{BATCH_OVERHEAD, BatchHeader, CRC_FROM};
 use super::crc::{crc32c, crc32c_append, crc32c_append_few};
-use super::encode::{RecordInput, Sink, zigzag_len};
+use super::encode::{RecordInput, Sink, body_size, zigzag_len};
 use super::varint;
 
 /// The checksummed part of a header, a key, and a field of [`STAGED_FIELD_MAX`].
 const SIZE: usize = 320;
 /// From this length on it costs less to checksum and store a field where it is (10 ns for the
 /// calls) than to copy it first.
-const STAGED_FIELD_MAX: usize = 160;
+const STAGED_FIELD_MAX: usize = SIZE / 2;
+/// The buffer of batches of many records: what is gathered is checksummed in one piece.
+const MANY_SIZE: usize = 4096;
 /// Short fields are written as whole words, so this much has to be free behind the last one.
 const WORD: usize = 8;
 /// Where the payload begins in the buffer: behind the checksummed part of the header.
@@ -70,22 +72,44 @@ pub(super) fn put_single(
     crc32c_append(crc, staged.bytes())
 }
 
+/// Stores the payload of a batch of `records` and returns the checksum of the batch.
+pub(super) fn put_many(
+    sink: &mut impl Sink,
+    records: &[RecordInput<'_>],
+    header: &BatchHeader,
+) -> u32 {
+    let mut buffer = Buffer([0; MANY_SIZE]);
+    let staged = Staged::behind(&mut buffer, header);
+    let mut scattered = Scattered { sink, staged, at: 0, crc: 0 };
+    for (offset_delta, record) in (0..).zip(records) {
+        let timestamp_delta = record.timestamp.wrapping_sub(header.base_timestamp);
+        scattered.room(3 * WORD);
+        scattered.staged.length(body_size(record, offset_delta, timestamp_delta));
+        scattered.staged.push(0, 1);
+        scattered.integer(varint::zigzag_64(timestamp_delta));
+        scattered.integer(u64::from(varint::zigzag_32(offset_delta)));
+        scattered.fields(record);
+    }
+    scattered.flush();
+    scattered.crc
+}
+
 /// Aligned, so that the checksum reads the header in the words in which it was written, and need
 /// not wait for the stores.
 #[repr(align(64))]
-struct Buffer([u8; SIZE]);
+struct Buffer<const N: usize>([u8; N]);
 
 /// What is gathered. Every field is checked to fit before it comes here; one that does not is
 /// left out, which the checksum of the batch shows.
-struct Staged<'b> {
-    buffer: &'b mut Buffer,
+struct Staged<'b, const N: usize> {
+    buffer: &'b mut Buffer<N>,
     len: usize,
 }
 
-impl<'b> Staged<'b> {
+impl<'b, const N: usize> Staged<'b, N> {
     /// Begins with the part of `header` that is under the checksum.
     #[inline(always)]
-    fn behind(buffer: &'b mut Buffer, header: &BatchHeader) -> Staged<'b> {
+    fn behind(buffer: &'b mut Buffer<N>, header: &BatchHeader) -> Staged<'b, N> {
         let (words, _) = buffer.0.as_chunks_mut::<WORD>();
         for (to, from) in words.iter_mut().zip(header.checked_words()) {
             *to = from.to_be_bytes();
@@ -111,13 +135,18 @@ impl<'b> Staged<'b> {
     /// Adds a length as a zigzag integer.
     #[inline(always)]
     fn length(&mut self, length: usize) {
-        let value = zigzag_len(length);
+        self.integer(zigzag_len(length));
+    }
+
+    /// Adds an integer of at most 56 bits.
+    #[inline(always)]
+    fn integer(&mut self, value: u64) {
         if value < 0x80 {
             self.push(value, 1);
         } else if value < 0x4000 {
             self.push(value & 0x7f | 0x80 | (value >> 7) << 8, 2);
         } else {
-            let (bytes, len) = long_length(value);
+            let (bytes, len) = long_integer(value);
             self.push(bytes, len);
         }
     }
@@ -152,24 +181,34 @@ impl<'b> Staged<'b> {
     }
 }
 
-fn long_length(value: u64) -> (u64, usize) {
+fn long_integer(value: u64) -> (u64, usize) {
     let mut bytes = [0; WORD];
     let len = varint::write_u64(&mut bytes, value);
     (u64::from_le_bytes(bytes), len)
 }
 
-/// A record with a long key or many headers: whatever does not fit the buffer goes around it.
-struct Scattered<'s, 'b, S> {
+/// Records that the buffer need not hold: it is stored whenever it is full, and long fields go
+/// around it.
+struct Scattered<'s, 'b, S, const N: usize> {
     sink: &'s mut S,
-    staged: Staged<'b>,
+    staged: Staged<'b, N>,
     /// How much of the batch is stored; 0 as long as the buffer holds the header.
     at: usize,
     crc: u32,
 }
 
-impl<S: Sink> Scattered<'_, '_, S> {
+impl<S: Sink, const N: usize> Scattered<'_, '_, S, N> {
+    /// The only record of a batch.
     #[cold]
     fn put(mut self, record: &RecordInput<'_>) -> u32 {
+        self.fields(record);
+        self.flush();
+        self.crc
+    }
+
+    /// Key, value and headers.
+    #[inline]
+    fn fields(&mut self, record: &RecordInput<'_>) {
         self.nullable(record.key);
         self.nullable(record.value);
         self.length(record.headers.len());
@@ -177,36 +216,51 @@ impl<S: Sink> Scattered<'_, '_, S> {
             self.nullable(Some(header.name.as_bytes()));
             self.nullable(header.value);
         }
-        self.flush();
-        self.crc
     }
 
-    fn length(&mut self, length: usize) {
-        if self.staged.len + WORD > SIZE {
+    /// Makes room for `bytes`.
+    #[inline]
+    fn room(&mut self, bytes: usize) {
+        if self.staged.len + bytes > N {
             self.flush();
         }
+    }
+
+    #[inline]
+    fn length(&mut self, length: usize) {
+        self.room(WORD);
         self.staged.length(length);
     }
 
+    /// Any integer, of up to ten bytes.
+    #[inline]
+    fn integer(&mut self, value: u64) {
+        if value < 1 << 56 {
+            self.room(WORD);
+            return self.staged.integer(value);
+        }
+        let mut bytes = [0; varint::MAX_LEN_64];
+        let len = varint::write_u64(&mut bytes, value);
+        self.room(len);
+        self.staged.copy(bytes.get(..len).unwrap_or_default());
+    }
+
+    #[inline]
     fn nullable(&mut self, field: Option<&[u8]>) {
         let Some(bytes) = field else {
-            if self.staged.len + WORD > SIZE {
-                self.flush();
-            }
+            self.room(WORD);
             self.staged.push(1, 1);
             return;
         };
         self.length(bytes.len());
-        if bytes.len() > STAGED_FIELD_MAX {
+        if bytes.len() > N / 2 {
             self.flush();
             self.crc = crc32c_append(self.crc, bytes);
             self.sink.put(self.at, bytes);
             self.at += bytes.len();
             return;
         }
-        if self.staged.len + bytes.len() > SIZE {
-            self.flush();
-        }
+        self.room(bytes.len());
         self.staged.copy(bytes);
     }
 

@@ -482,3 +482,49 @@ fn the_header_of_a_single_record_comes_last_and_no_byte_twice() {
         }
     }
 }
+
+/// What encodes many records in place gives the builder's bytes.
+fn assert_in_place_as_built(records: &[OwnedRecord], stamp: &Stamp) {
+    let headers: Vec<_> = records.iter().map(OwnedRecord::header_inputs).collect();
+    let inputs: Vec<_> = records.iter().zip(&headers).map(|(r, h)| input(r, h)).collect();
+    let measured = Measured::of(&inputs).unwrap();
+    let mut bytes = Vec::new();
+    encode_many(&mut bytes, &inputs, &measured, stamp);
+    let built = build(Codec::None, records, stamp);
+    assert_eq!(measured.size, built.len());
+    assert_eq!(bytes, built);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn many_records_in_place_are_what_the_builder_makes(
+        records in proptest::collection::vec(any_record(), 1..40), stamp in any_stamp(),
+    ) {
+        assert_in_place_as_built(&records, &stamp);
+    }
+}
+
+#[test]
+fn fields_around_the_size_of_the_buffer_are_encoded_in_place_too() {
+    let sizes = (0..12).chain(2020..2060).chain(4030..4110).chain([9000]);
+    for size in sizes {
+        let one = |size: usize| OwnedRecord {
+            timestamp: i64::MAX - size as i64,
+            key: Some(vec![size as u8; size / 3]),
+            value: Some(vec![7; size]),
+            ..OwnedRecord::default()
+        };
+        let negative = OwnedRecord { timestamp: -1, ..one(5) };
+        assert_in_place_as_built(&[negative, one(size), one(1), one(size)], &Stamp::plain(7, 1));
+    }
+}
+
+#[test]
+fn what_no_batch_can_be_is_refused_before_a_byte_is_written() {
+    use crate::error::ErrorKind;
+    let kind = |records: &[RecordInput<'_>]| Measured::of(records).unwrap_err().kind();
+    assert_eq!(kind(&[]), ErrorKind::IllegalState);
+    assert_eq!(kind(&[record(1), record(-2)]), ErrorKind::InvalidTimestamp);
+}
