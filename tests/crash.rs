@@ -5,6 +5,14 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "crash/corruptions.rs"]
+mod corruptions;
+#[path = "crash/epochs.rs"]
+mod epochs;
+#[path = "crash/exhaustive.rs"]
+mod exhaustive;
+#[path = "crash/full_disk.rs"]
+mod full_disk;
 #[path = "crash/history.rs"]
 mod history;
 #[path = "crash/images.rs"]
@@ -18,6 +26,10 @@ mod planted;
 mod scale;
 #[path = "crash/sites.rs"]
 mod sites;
+#[path = "crash/stock.rs"]
+mod stock;
+#[path = "crash/sweep.rs"]
+mod sweep;
 #[path = "crash/workload.rs"]
 mod workload;
 
