@@ -33,7 +33,7 @@ fn prepare(sim: &Sim) -> World {
 }
 
 /// A workload: its name, whether it begins on what a power cut left, and its calls.
-const WORKLOADS: [(&str, bool, &[Op]); 5] = [
+pub const WORKLOADS: [(&str, bool, &[Op]); 5] = [
     ("append", false, &[APPEND, DURABLE, APPEND, Op::Flush, DURABLE]),
     ("roll", false, &[BIG, BIG, DURABLE, BIG, Op::Tick { ms: 1100 }, Op::Flush, APPEND]),
     ("commit", false, &[COMMIT, APPEND, COMMIT, Op::Flush, COMMIT, Op::Close]),
@@ -56,7 +56,7 @@ const WORKLOADS: [(&str, bool, &[Op]); 5] = [
 ];
 
 /// The disk that a workload begins on, and what is known of it.
-fn begin(recovering: bool) -> Verdict<(Sim, World)> {
+pub fn begin(recovering: bool) -> Verdict<(Sim, World)> {
     let sim = Sim::new();
     let history = History::new(prepare(&sim));
     let (image, crash) = match recovering {
@@ -85,7 +85,7 @@ fn may_be_there(error: &Error) -> bool {
 
 /// Runs the calls on a storage that fails as `rule` says. What was refused is struck from what
 /// may be there, unless the error says that it may be.
-fn live(fault: &Fault, history: &mut History, ops: &[Op]) -> Verdict<Vec<Error>> {
+pub fn live(fault: &Fault, history: &mut History, ops: &[Op]) -> Verdict<Vec<Error>> {
     let mut errors: Vec<Error> = Vec::new();
     let storage: Arc<dyn Storage> = Arc::new(fault.clone());
     let life = match Life::begin(storage, &mut history.world) {
@@ -119,7 +119,7 @@ fn live(fault: &Fault, history: &mut History, ops: &[Op]) -> Verdict<Vec<Error>>
 }
 
 /// One site: the workload with its `nth` call failing, then power off and on again.
-fn site(
+pub fn site(
     (sim, world): &(Sim, World),
     ops: &[Op],
     nth: u64,
