@@ -7,6 +7,8 @@
 
 #[path = "crash/corruptions.rs"]
 mod corruptions;
+#[path = "crash/damage.rs"]
+mod damage;
 #[path = "crash/epochs.rs"]
 mod epochs;
 #[path = "crash/exhaustive.rs"]

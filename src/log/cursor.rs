@@ -22,6 +22,9 @@ pub(crate) struct Cursor {
 pub(super) struct Place {
     pub view: SegmentView,
     pub position: usize,
+    /// The base offset of the batch there, where it follows from what lies before; unknown also
+    /// where a batch was looked at already.
+    pub expected: Option<i64>,
 }
 
 /// Where an attached log goes on reading: base offset of the segment, position in it.
@@ -29,6 +32,12 @@ pub(super) struct Place {
 pub(super) struct Spot {
     pub segment: i64,
     pub position: u64,
+}
+
+impl Place {
+    pub fn at(view: &SegmentView, position: usize) -> Place {
+        Place { view: view.clone(), position, expected: None }
+    }
 }
 
 impl Cursor {
@@ -48,6 +57,7 @@ impl Cursor {
         self.offset = offset;
         if let Some(place) = &mut self.place {
             place.position += bytes;
+            place.expected = None;
         }
     }
 
@@ -57,6 +67,8 @@ impl Cursor {
         self.offset = offset;
         if let Some(place) = &mut self.place {
             place.position = place.position.saturating_sub(bytes);
+            // What is given back was found to be at its place.
+            place.expected = place.expected.filter(|_| bytes == 0);
         }
         if let Some(spot) = &mut self.spot {
             spot.position = spot.position.saturating_sub(bytes as u64);

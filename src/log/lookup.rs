@@ -242,7 +242,7 @@ impl Log {
                 Ok((_, Some(record))) => return Ok(Some(record)),
                 Ok((size, None)) => position += size,
                 Err(fault) => {
-                    return Err(self.damaged(&Place { view: view.clone(), position }, fault));
+                    return Err(self.damaged(&Place::at(view, position), fault));
                 }
             }
         }

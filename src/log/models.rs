@@ -384,7 +384,7 @@ fn answers_when_the_disk_has_it() {
             log.make_durable(offset + 1).unwrap();
             let found = sim.power_cut(&PowerCut::new(0, Pages::None, Entries::None));
             let path = Path::new("/logs/t-0/00000000000000000000.log");
-            let bytes = found.read_file(path, 1 << 10).unwrap();
+            let bytes = found.read_file(path, 1 << 16).unwrap();
             let batch = &bytes[offset as usize * size..];
             assert!(batch.starts_with(&offset.to_be_bytes()), "answered before its sync");
             assert_ne!(batch[8..12], [0; 4], "answered before its sync");

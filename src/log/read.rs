@@ -11,6 +11,7 @@ use super::segment::{Segment, SegmentView};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, RecordBatch};
+use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 use std::hint::black_box;
 
@@ -140,7 +141,7 @@ impl Log {
         let mut next_offset = None;
         let mut warmth = 0;
         // Offsets are no part of the checksum (rule R3).
-        let dense = place.view.segment().by_us;
+        let dense = is_dense(&place.view);
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
                 if from + taken + batch.bytes().len() > sound_end {
@@ -155,10 +156,13 @@ impl Log {
             };
             let size = batch.bytes().len();
             let (base, next) = (batch.header().base_offset, batch.header().next_offset());
-            if dense && !follows(base, next, next_offset, wanted) {
+            let expected = next_offset.or(place.expected);
+            if dense && !follows(base, next, expected, wanted) {
                 match next_offset {
                     Some(_) => break,
-                    None => return Err(self.misplaced(place, base, wanted)),
+                    None => {
+                        return Err(self.misplaced(place, base, expected.unwrap_or(wanted)));
+                    }
                 }
             }
             if next > upto || (taken > 0 && taken + size > max_bytes) {
@@ -186,6 +190,7 @@ impl Log {
         }
         let region = place.view.region().clone();
         place.position += taken;
+        place.expected = Some(next_offset);
         Ok(Some(Chunk::new(region, from..from + taken, next_offset, sound)))
     }
 
@@ -211,14 +216,14 @@ impl Log {
         while let Some(candidate) = segment {
             let view = self.view(&candidate)?;
             let from = self.position_hint(&candidate, offset)?;
-            if let Some(position) = self.walk_to(&view, from, offset)? {
-                return Ok(Place { view, position });
+            if let Some(place) = self.walk_to(&view, from, offset)? {
+                return Ok(place);
             }
             segment = self.segment_behind(&candidate);
             if segment.is_none() {
                 // The end: the reader waits here for the next batch.
                 let position = view.limit();
-                return Ok(Place { view, position });
+                return Ok(Place::at(&view, position));
             }
         }
         if let Some(refusal) = self.refusal().filter(|r| r.kind() == DELETED) {
@@ -253,23 +258,24 @@ impl Log {
     }
 
     /// The first batch from `hint` on whose last offset is not below `offset`.
-    fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<usize>> {
+    fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
         let limit = view.limit();
         let mut position = hint.position;
         // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
         // damaged one gets there, and nobody else's offset leads to it.
         let mut expected = None;
         let mut hinted = hint.last_offset;
-        if view.segment().by_us && position == 0 {
+        let dense = is_dense(view);
+        if dense && position == 0 {
             expected = Some(view.segment().base_offset);
         }
         while position < limit {
             let bytes = view.region().read(position..limit);
-            let place = || Place { view: view.clone(), position };
+            let place = || Place::at(view, position);
             let batch = RecordBatch::parse(bytes).map_err(|fault| self.damaged(&place(), fault))?;
             let base = batch.header().base_offset;
             let delta = i64::from(batch.header().last_offset_delta);
-            if let Some(hinted) = hinted.take().filter(|_| view.segment().by_us) {
+            if let Some(hinted) = hinted.take().filter(|_| dense) {
                 expected = expected.or(hinted.checked_sub(delta));
             }
             let own = expected.unwrap_or(base);
@@ -277,7 +283,7 @@ impl Log {
                 if own != base {
                     return Err(self.misplaced(&place(), base, own));
                 }
-                return Ok(Some(position));
+                return Ok(Some(Place { expected: Some(own), ..place() }));
             }
             position += batch.bytes().len();
             expected = expected.map(|own| own.saturating_add(delta).saturating_add(1));
@@ -306,13 +312,18 @@ impl Log {
     }
 }
 
-/// Whether a batch from `base` up to `next` comes behind one that ends at `before`, or, as the
-/// first one that is read, holds `wanted` or ends there: a reader that has taken its last record
-/// still stands on it.
+/// Whether each batch of the segment begins where the one before it ends.
 #[inline]
-fn follows(base: i64, next: i64, before: Option<i64>, wanted: i64) -> bool {
-    match before {
-        Some(before) => base == before,
+fn is_dense(view: &SegmentView) -> bool {
+    view.segment().by_us && !planted(Planted::CrcWithoutBaseOffset)
+}
+
+/// Whether a batch from `base` up to `next` is where `expected` should be, or, where that is not
+/// known, holds `wanted` or ends there: a reader that has taken its last record still stands on it.
+#[inline]
+fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
+    match expected {
+        Some(expected) => base == expected,
         None => base <= wanted && next >= wanted,
     }
 }

@@ -29,7 +29,7 @@ pub enum Planted {
     SparseFile,
     /// The lock file is opened but not locked.
     LockNotHeld,
-    /// Recovery believes the base offset, which the checksum does not cover.
+    /// Recovery and reads believe the base offset, which the checksum does not cover.
     CrcWithoutBaseOffset,
     /// The log end offset after recovery is one too far.
     OffByOneInLeo,

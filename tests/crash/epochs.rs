@@ -4,7 +4,7 @@
 //! Fault: kills and power cuts of several lives in a row. What must hold: every batch of a life
 //! has a higher epoch than every batch that was in the page cache when an earlier life ended.
 
-use crate::corruptions::batches;
+use crate::damage::batches;
 use crate::history::{Verdict, told};
 use crate::scale;
 use crate::stock::files;

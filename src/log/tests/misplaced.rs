@@ -65,6 +65,31 @@ fn a_batch_with_another_base_offset_is_damage_at_its_own_offset_alone() {
     assert_eq!(read_all(&bench.open(state, Trust::Clean), 0).len() as i64, BATCHES);
 }
 
+/// A batch of several records that is moved back by one would hold the reader's offset too.
+#[test]
+fn a_batch_that_overlaps_the_one_before_is_not_read() {
+    let bench = &mut Bench::heap();
+    let log = bench.new_log();
+    for base in [0, 3] {
+        let record = |_| RecordInput { timestamp: 5, key: None, value: Some(b"v"), headers: &[] };
+        let records: Vec<_> = (0..3).map(record).collect();
+        let options = bench.options();
+        let appended = log.append_records(&records, crate::record::Codec::None, None, options);
+        assert_eq!(appended.unwrap().base_offset, base);
+    }
+    let state = log.close().unwrap();
+    let at = state.segments[0].size_bytes / 2;
+    log_file(bench, 0).write_at(at, &2_i64.to_be_bytes()).unwrap();
+    // So that it is not the last recorded batch that tells.
+    let state = LogState { last_batch: None, ..state };
+    let log = bench.open(state, Trust::Clean);
+    let mut cursor = Cursor::new(0);
+    let isolation = IsolationLevel::ReadUncommitted;
+    assert_eq!(log.read(&mut cursor, 1, isolation).unwrap().next_offset(), 3);
+    let error = log.read(&mut cursor, 1, isolation).unwrap_err();
+    assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
+}
+
 #[test]
 fn the_first_read_of_a_contradicted_log_tells_its_damage() {
     let bench = &mut Bench::heap();
