@@ -104,13 +104,6 @@ fn idle_partitions_take_little_memory() {
     idle(&broker);
     let created = resident("RssAnon").unwrap().saturating_sub(before) / count as usize;
     assert!(created <= IDLE_BYTES_MAX, "{created} bytes for a partition that was created");
-    broker.close().unwrap();
-    drop(broker);
-    let Some(before) = resident("RssAnon") else { return };
-    let broker = options().open(dir.path()).unwrap();
-    idle(&broker);
-    let opened = resident("RssAnon").unwrap().saturating_sub(before) / count as usize;
-    assert!(opened <= IDLE_BYTES_MAX, "{opened} bytes for a partition that was opened");
 }
 
 /// Bytes of a row of the process's status: `VmRSS` is all that is resident, file pages included,

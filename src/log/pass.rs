@@ -12,7 +12,7 @@ use super::remembered::RememberedAborts;
 use super::repair::{Repairs, Step};
 use super::scan::{
     BatchCursor, FoundBatch, Invalid, Rules, SCAN_WINDOW_BYTES, Stop, WALK_WINDOW_BYTES,
-    continuation,
+    continuation, is_zero,
 };
 use super::state::{LastBatch, SegmentState};
 use super::summary::SegmentSummary;
@@ -285,7 +285,11 @@ impl<'a> Pass<'a> {
         if file.len <= end.position {
             return Ok(0);
         }
-        let lost = self.bytes_behind(file, end.position)?;
+        let lost = match end.stop {
+            // The reading has looked as far as this would.
+            Stop::Zeros => 0,
+            _ => self.bytes_behind(file, end.position)?,
+        };
         if lost == 0 {
             let message = "zeros behind the last batch, as a kill leaves them";
             self.note(FindingKind::UncutTail, file, end.position, message);
@@ -312,7 +316,9 @@ impl<'a> Pass<'a> {
                 break;
             }
             let chunk = buffer.get(..read).unwrap_or_default();
-            if let Some(found) = chunk.iter().rposition(|&byte| byte != 0) {
+            if !is_zero(chunk)
+                && let Some(found) = chunk.iter().rposition(|&byte| byte != 0)
+            {
                 last = at + found as u64 + 1;
             }
             at += read as u64;
