@@ -194,6 +194,8 @@ impl Journal {
             return Err(error.clone());
         }
         assert!(!self.replace, "a file that is missing or torn is replaced, not appended to");
+        // A frame that only the page cache has must not be torn with a whole one behind it.
+        self.confirm()?;
         let bytes = frame(self.generation, self.next_sequence, payload)?;
         let file = self.writable()?;
         if let Err(error) = file.write_at(self.len, &bytes) {
@@ -202,7 +204,6 @@ impl Journal {
             return Err(Error::io(error, "cannot append", &self.path));
         }
         file.sync_data().map_err(|e| self.fail(e))?;
-        self.confirm_name(true)?;
         self.len += bytes.len() as u64;
         self.next_sequence = self.next_sequence.wrapping_add(1);
         Ok(())
@@ -508,6 +509,44 @@ mod tests {
                 Contents::Missing => panic!("{cut}"),
             }
         }
+    }
+
+    /// A kill leaves a frame in the page cache; the next process appends behind it; the power goes.
+    #[test]
+    #[cfg(feature = "testing")]
+    fn a_frame_that_a_kill_left_is_durable_before_the_next_one_is_written() {
+        use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
+        let load = |sim: &Sim| {
+            Journal::load(Arc::new(sim.clone()), PATH.into(), JournalKind::Registry).unwrap()
+        };
+        let sim = Sim::new();
+        sim.create_dir(Path::new("/d")).unwrap();
+        load(&sim).0.append(b"one", || b"one".to_vec()).unwrap();
+        sim.record();
+        let long = [7; 900];
+        load(&sim).0.append(&long, || unreachable!()).unwrap();
+        let mut replay = sim.replay();
+        while !replay.next_step().unwrap().starts_with("write 912") {
+            replay.advance();
+        }
+        replay.advance();
+        let killed = replay.kill();
+        let (mut journal, contents) = load(&killed);
+        let Contents::Frames(found) = contents else { panic!("{contents:?}") };
+        assert_eq!(found.len(), 2);
+        killed.record();
+        journal.append(b"three", || unreachable!()).unwrap();
+        let all = [b"one".to_vec(), long.to_vec(), b"three".to_vec()];
+        let mut replay = killed.replay();
+        while replay.advance() {
+            for seed in 0..50 {
+                let cut = PowerCut::new(seed, Pages::Versions, Entries::None);
+                let (_, contents) = load(&replay.power_cut(&cut));
+                let Contents::Frames(found) = contents else { panic!("{contents:?}") };
+                assert!(all.starts_with(&found), "{} frames", found.len());
+            }
+        }
+        assert_eq!(load(&killed).1, Contents::Frames(all.to_vec()));
     }
 
     #[test]

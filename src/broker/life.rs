@@ -234,10 +234,9 @@ impl LifeKeeper {
         let found = adopted.clone().unwrap_or_default();
         let incarnation = self.next_incarnation(&state.image, &found);
         let life = Life { incarnation, boot_id: self.boot_to_record() };
-        if self.ended != Ended::Clean {
-            // Records are of no use without their topic.
-            self.registry.confirm()?;
-        }
+        // Records are of no use without their topic. Also after a clean stop: topics may have been
+        // made since, by a process that was killed before it appended anything.
+        self.registry.confirm()?;
         if adopted.is_some() {
             // The topics first: partitions are recorded by their topics' ids.
             self.registry.settle()?;
