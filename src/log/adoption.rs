@@ -67,6 +67,9 @@ fn read_all(
         let later = files.get(number + 1..).unwrap_or_default();
         let base = file.name.offset;
         if base < pass.log_end() {
+            if pass.skip_unused(std::slice::from_ref(file))?.is_empty() {
+                continue;
+            }
             let message =
                 format!("the file begins below offset {}, where the log ends", pass.log_end());
             pass.corrupt(file, 0, &message);

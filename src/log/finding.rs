@@ -37,7 +37,7 @@ pub enum FindingKind {
     MissingSegment,
     /// An index, a snapshot or a checkpoint that does not hold and is rebuilt or ignored.
     DerivedFile,
-    /// Files of a compaction or a deletion that did not finish.
+    /// Files of a compaction, a deletion or a roll that did not finish.
     HalfDone,
     /// The files are not as the state file says: the partition is read as a foreign one.
     StateContradicted,

@@ -345,6 +345,25 @@ impl<'a> Pass<'a> {
         self.repairs.sync_folder(&self.folder.path);
     }
 
+    /// Passes over files that a failed roll made and never used: the log went on in the file
+    /// before, beyond where they begin. They are removed before the first append.
+    pub fn skip_unused<'f>(
+        &mut self,
+        mut files: &'f [&'f FolderFile],
+    ) -> Result<&'f [&'f FolderFile]> {
+        while let Some((file, later)) = files.split_first() {
+            if file.name.offset >= self.log_end() || self.bytes_behind(file, 0)? > 0 {
+                break;
+            }
+            self.note(FindingKind::HalfDone, file, 0, "a segment that was made and never used");
+            self.repairs.push(Step::Remove(file.settled_path()));
+            self.remove_derived(file.name.offset);
+            files = later;
+        }
+        self.repairs.sync_folder(&self.folder.path);
+        Ok(files)
+    }
+
     /// Removes the index files that are there for the segment at `offset`.
     pub fn remove_derived(&mut self, offset: i64) {
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {

@@ -258,6 +258,7 @@ fn read_tail(
     if let Some((file, segment)) = plan.border {
         let rows = aborted.of(pass, segment, file)?;
         let end = pass.read_segment(file, Begin::Border(*segment, rows))?;
+        rest = pass.skip_unused(rest)?;
         if !continues(pass, &end, file, rest, trust)? {
             return Ok(Ok(()));
         }
@@ -275,6 +276,7 @@ fn read_tail(
             return Ok(Ok(()));
         }
         let end = pass.read_segment(file, Begin::FirstByte { by_us: true })?;
+        let later = pass.skip_unused(later)?;
         if !continues(pass, &end, file, later, trust)? {
             return Ok(Ok(()));
         }

@@ -169,14 +169,17 @@ impl Log {
     fn open_empty_segment(&self, config: &LogConfig, now_ms: i64) -> Result<()> {
         let mut writer = self.writer.lock();
         let end = writer.next_offset;
-        let active = self
-            .create_segment(config, end, FIRST_STEP_BYTES, now_ms)
-            .map_err(|error| self.at_home(error))?;
-        if writer.retire().is_none()
-            && let Some(last) = self.segments.read().back()
-        {
-            last.set_stage(super::segment::Stage::Retired);
+        let made = self.create_segment(config, end, FIRST_STEP_BYTES, now_ms);
+        // Also where a new file is there and could not be used: no record may go into the old one
+        // behind the place where the new one begins.
+        if made.is_ok() || !self.take_back(end) {
+            if writer.retire().is_none()
+                && let Some(last) = self.segments.read().back()
+            {
+                last.set_stage(super::segment::Stage::Retired);
+            }
         }
+        let active = made.map_err(|error| self.at_home(error))?;
         self.install(&mut writer, active);
         Ok(())
     }

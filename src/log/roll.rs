@@ -143,7 +143,7 @@ impl Log {
     }
 
     /// Removes the file of a segment that could not be made; whether it is gone for certain.
-    fn take_back(&self, base_offset: i64) -> bool {
+    pub(super) fn take_back(&self, base_offset: i64) -> bool {
         let path = self.id.dir.join(file_name(base_offset, FileKind::Log));
         match self.env.storage.remove(&path) {
             Ok(()) => true,

@@ -203,3 +203,60 @@ fn a_smaller_step_is_taken_where_a_whole_one_does_not_fit() {
     let prepared = log.writer.lock().active.as_ref().unwrap().prepared();
     assert_eq!(prepared, 20 << 10, "one page more, not a step");
 }
+
+/// The removal of a file that a failed roll made need not have reached the disk.
+#[test]
+fn a_segment_that_was_never_used_is_passed_over_and_removed() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot, Trust::Foreign] {
+        let mut bench = Bench::heap();
+        bench.config.segment_bytes = 400;
+        let log = bench.new_log();
+        for _ in 0..5 {
+            bench.append(&log, b"v");
+        }
+        drop(log);
+        let unused = bench.identity().dir.join("00000000000000000003.log");
+        let file = bench.storage.create_cold(&unused).unwrap();
+        file.write_at(0, &[0; 4096]).unwrap();
+        for _ in 0..2 {
+            let log = bench.open(LogState::default(), trust);
+            assert_eq!(read_all(&log, 0).len(), 5, "{trust:?}");
+            assert!(bench.storage.exists(&unused).unwrap(), "opening only reads");
+        }
+        let log = bench.open(LogState::default(), trust);
+        bench.append(&log, b"v");
+        assert!(log.damage.get().is_none());
+        assert!(!bench.storage.exists(&unused).unwrap());
+        drop(log);
+        let log = bench.open(LogState::default(), Trust::SameBoot);
+        assert_eq!(read_all(&log, 0).len(), 6, "{trust:?}");
+    }
+}
+
+/// Retention of a whole log rolls to an empty segment first: if that fails, the old one goes on, or
+/// takes no more where the file of the new one stays.
+#[test]
+fn a_retention_whose_roll_fails_leaves_a_log_that_can_be_read() {
+    for stays in [false, true] {
+        let heap = Heap::new();
+        heap.create_dir(Path::new("/logs")).unwrap();
+        let (fault, mut bench) = faulty(Arc::new(heap), Path::new("/logs"));
+        bench.config.retention_ms = 1000;
+        let log = bench.new_log();
+        for _ in 0..3 {
+            bench.append(&log, b"v");
+        }
+        bench.clock.advance(std::time::Duration::from_secs(10));
+        let new = "00000000000000000003.log";
+        fault.fail(Rule::nth(0, Failure::Io).of(&[Call::Region]).on(new));
+        if stays {
+            fault.fail(Rule::nth(0, Failure::Io).of(&[Call::Remove]).on(new));
+        }
+        let error = log.retention_step(bench.clock.now()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        bench.append(&log, b"goes on");
+        drop(log);
+        let log = bench.open(LogState::default(), Trust::SameBoot);
+        assert_eq!(read_all(&log, 0).len(), 4, "the new file stays: {stays}");
+    }
+}
