@@ -208,3 +208,38 @@ fn a_commit_that_cannot_be_stored_changes_nothing() {
     commit(&broker, &member("", -1), 2).unwrap();
     assert_eq!(committed(&broker), [2]);
 }
+
+/// The offsets topic is damaged, and an offset has to be set back, which cannot be stored.
+#[test]
+fn damage_of_the_offsets_topic_does_not_keep_anybody_from_other_topics() {
+    use std::path::Path;
+    let clock = VirtualClock::stepping();
+    let sim = Sim::new();
+    let broker = open(Arc::new(sim.clone()), &clock);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    append(&broker, 4);
+    for offset in [2, 3, 4] {
+        commit(&broker, &member("", -1), offset).unwrap();
+    }
+    let killed = sim.kill();
+    drop(broker);
+    let file = |folder: &str| format!("/data/{folder}/00000000000000000000.log");
+    killed.remove(Path::new(&file("t-0"))).unwrap();
+    let place = TopicPartition::new(OFFSETS_TOPIC, partition_for("g", 50));
+    let log = file(&place.to_string());
+    // The format byte of the second batch.
+    let flip = |bytes: &mut Vec<u8>| {
+        let first = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
+        bytes[12 + first + 16] ^= 64;
+    };
+    killed.damage(Path::new(&log), flip).unwrap();
+
+    let broker = open(Arc::new(killed), &clock);
+    append(&broker, 1);
+    assert_eq!(committed(&broker), [0]);
+    let health = broker.health();
+    let (failed, error) = health.failed_partitions().next().unwrap();
+    assert_eq!(failed, &place, "{error}");
+    assert!(health.warnings().any(|warning| warning.contains("is not stored")));
+    assert!(commit(&broker, &member("", -1), 1).is_err());
+}

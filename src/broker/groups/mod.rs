@@ -458,15 +458,11 @@ impl Shared {
             let mut gone = self.owner()?.registry.deleted();
             gone.retain(|(_, live)| !live);
             for (topic, _) in &gone {
-                for append in held.coordinator.topic_deleted(&topic.name).appends {
-                    let (log, upto) = self.append_group(&mut held, append, now)?;
-                    syncs.push((log, upto));
-                }
+                let appends = held.coordinator.topic_deleted(&topic.name).appends;
+                self.settle_appends(&mut held, appends, now, &mut syncs)?;
             }
-            for append in held.coordinator.owed() {
-                let (log, upto) = self.append_group(&mut held, append, now)?;
-                syncs.push((log, upto));
-            }
+            let owed = held.coordinator.owed();
+            self.settle_appends(&mut held, owed, now, &mut syncs)?;
             for (log, upto) in syncs {
                 // Under the lock: nobody may append anything, anywhere, before it is durable.
                 log.make_durable(upto)?;

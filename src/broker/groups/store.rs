@@ -2,13 +2,13 @@
 
 use super::{Held, Sync};
 use crate::broker::inner::Shared;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::group::{Append, Encoded};
 use crate::log::{AppendOptions, Log};
 use crate::record::{Codec, RecordInput};
 use crate::sync::Arc;
 use crate::time::Now;
-use crate::topic::OFFSETS_TOPIC;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 
 /// Buffers that are used again.
 #[derive(Debug, Default)]
@@ -62,6 +62,32 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Stores records before anybody may append anything. A damaged partition takes none: that ends
+    /// the use of its groups, not that of all topics.
+    ///
+    /// # Errors
+    /// All others of an append.
+    pub(super) fn settle_appends(
+        &self,
+        held: &mut Held,
+        appends: Vec<Append>,
+        now: Now,
+        syncs: &mut Vec<Sync>,
+    ) -> Result<()> {
+        for append in appends {
+            let (group, number) = (append.group.clone(), append.partition);
+            match self.append_group(held, append, now) {
+                Ok(sync) => syncs.push(sync),
+                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                    self.health.warn(format!("a record of group {group} is not stored: {error}"));
+                    self.health.partition(TopicPartition::new(OFFSETS_TOPIC, number), error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn append_records(
