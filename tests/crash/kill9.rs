@@ -282,9 +282,23 @@ fn check_group(broker: &Broker, acked: &mut Acked, life: &str) {
     let mut member = broker.consumer(group).unwrap();
     member.subscribe(&TOPICS).unwrap();
     let started = Instant::now();
-    member.poll(Duration::from_secs(5)).unwrap();
-    let owned = member.assignment().unwrap().len() as i32;
+    // Short waits, since there may be no record left to wait for.
+    let mut owned = 0;
+    while owned == 0 && started.elapsed() < Duration::from_secs(5) {
+        member.poll(Duration::from_millis(1)).unwrap();
+        owned = member.assignment().unwrap().len() as i32;
+    }
     assert_eq!(owned, 2 * PARTITIONS, "H-G2 {life}: after {:?}", started.elapsed());
+}
+
+/// A directory in memory for three of four: a kill leaves files there as it leaves them in the page
+/// cache, and syncs cost nothing. The others are on the disk, where a kill may strike in a sync.
+fn home(seed: u64) -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if !seed.is_multiple_of(4) && memory.is_dir() {
+        return tempfile::tempdir_in(memory).unwrap();
+    }
+    tempfile::tempdir().unwrap()
 }
 
 #[test]
@@ -301,7 +315,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let (mut done, mut records, mut commits) = (0, 0, 0);
     let mut seed = first;
     while done < kills {
-        let temp = tempfile::tempdir().unwrap();
+        let temp = home(seed);
         let mut acked = Acked::default();
         for life in 0..LIVES.min(kills - done) {
             let acks = live_and_die(temp.path(), seed * 1000 + life);
