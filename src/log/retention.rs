@@ -172,12 +172,11 @@ impl Log {
         let made = self.create_segment(config, end, FIRST_STEP_BYTES, now_ms);
         // Also where a new file is there and could not be used: no record may go into the old one
         // behind the place where the new one begins.
-        if made.is_ok() || !self.take_back(end) {
-            if writer.retire().is_none()
-                && let Some(last) = self.segments.read().back()
-            {
-                last.set_stage(super::segment::Stage::Retired);
-            }
+        if (made.is_ok() || !self.take_back(end))
+            && writer.retire().is_none()
+            && let Some(last) = self.segments.read().back()
+        {
+            last.set_stage(super::segment::Stage::Retired);
         }
         let active = made.map_err(|error| self.at_home(error))?;
         self.install(&mut writer, active);
