@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use topiclite::storage::sim::Random;
 use topiclite::{
-    Broker, BrokerOptions, ConsumerConfig, ErrorKind, OffsetReset, ProducerConfig, ProducerRecord,
-    ReadFrom, TopicConfig,
+    Broker, BrokerOptions, ConsumerConfig, ErrorKind, IsolationLevel, OffsetReset, OffsetSpec,
+    ProducerConfig, ProducerRecord, ReadFrom, TopicConfig,
 };
 
 const ROLE: &str = "TOPICLITE_KILL9_DIR";
@@ -211,6 +211,12 @@ fn live_and_die(dir: &Path, seed: u64) -> Vec<u8> {
     acks
 }
 
+fn earliest(broker: &Broker, topic: &str, partition: i32) -> i64 {
+    let isolation = IsolationLevel::ReadUncommitted;
+    let listed = broker.admin().list_offsets(topic, partition, OffsetSpec::Earliest, isolation);
+    listed.unwrap().offset().unwrap()
+}
+
 fn check(dir: &Path, acked: &mut Acked, life: &str) {
     let broker = open(dir).unwrap();
     let topics = broker.admin().list_topics().unwrap();
@@ -233,6 +239,12 @@ fn check(dir: &Path, acked: &mut Acked, life: &str) {
                     break;
                 }
                 for record in &records {
+                    // Retention runs here, too: what it has just removed is passed over.
+                    if record.offset() != next && topic == &"trimmed" {
+                        let start = earliest(&broker, topic, partition);
+                        assert!(next < record.offset() && record.offset() <= start, "H-O1 {life}");
+                        next = record.offset();
+                    }
                     assert_eq!(record.offset(), next, "H-O1 {life}: {topic}-{partition}");
                     let expected = value(number, partition, next);
                     assert_eq!(record.value(), Some(&*expected), "H-D1 {life}: {topic} at {next}");
