@@ -62,6 +62,12 @@ pub fn payload(size: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Bytes that a record of [`append`] or [`append_batches`] takes in the log, at least.
+pub fn batch_bytes(size: usize, batched: bool) -> usize {
+    // Lengths, deltas, attributes and the key; a header of 61 bytes for each batch.
+    size + 17 + if batched { 0 } else { 61 }
+}
+
 pub fn records_a_round(size: usize) -> usize {
     ROUND_BYTES / size
 }
