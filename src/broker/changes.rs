@@ -171,7 +171,7 @@ impl Shared {
         }
         drop(deletions);
         self.health.forget(name);
-        if let Err(error) = owner.life.record(Vec::new(), &[topic.id()]) {
+        if let Err(error) = owner.life.record(&[], &[topic.id()]) {
             self.health.error(error);
         }
         self.topics.changed();
@@ -268,7 +268,7 @@ impl Shared {
         // failed to record it.
         if moved > owner.life.recorded_start(&key_of(log)) {
             owner.life.enter()?;
-            owner.life.record(vec![(key_of(log), log.state()?)], &[])?;
+            owner.life.record(&[log], &[])?;
         }
         Ok(moved)
     }

@@ -59,7 +59,8 @@ pub(super) struct Adopted {
 
 /// The gate through which every first change of a life goes.
 ///
-/// Its locks, outermost first: the state file, what was adopted, the registry's own.
+/// Its locks, outermost first: the turn of recording, the state file, what was adopted, the
+/// registry's own.
 #[derive(Debug)]
 pub(super) struct LifeKeeper {
     storage: Arc<dyn Storage>,
@@ -68,6 +69,8 @@ pub(super) struct LifeKeeper {
     ended: Ended,
     epoch_max: i32,
     left_unmarked: bool,
+    /// Held from the look at a log until what was seen is written.
+    recording: Mutex<()>,
     state: Mutex<StateFile>,
     registry: Arc<Registry>,
     /// What adoption found; written with the beginning of the life.
@@ -93,6 +96,7 @@ impl LifeKeeper {
             storage,
             dir: dir.to_owned(),
             ended,
+            recording: Mutex::new(()),
             state: ranked_mutex(Rank::StateFile, state),
             registry,
             adopted: ranked_mutex(Rank::Adopted, None),
@@ -131,14 +135,23 @@ impl LifeKeeper {
         (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
     }
 
-    /// Records what is known of partitions, and which topics are gone. Writes nothing before the
-    /// first append of this life.
+    /// Records what is known of logs that are opened, and which topics are gone. Writes nothing
+    /// before the first append of this life.
     ///
     /// # Errors
     /// Those of the state file.
-    pub fn record(&self, states: Vec<(PartitionKey, LogState)>, gone: &[TopicId]) -> Result<()> {
+    pub fn record(&self, logs: &[&Log], gone: &[TopicId]) -> Result<()> {
         if self.incarnation().is_none() {
             return Ok(());
+        }
+        // Else what was seen earlier could be written later: a start that was moved and recorded
+        // meanwhile would go back, and segments that were removed would be missed.
+        let _turn = self.recording.lock();
+        let mut states = Vec::with_capacity(logs.len());
+        // Opening takes a lock that may be held by who waits for this turn. What was not opened
+        // has nothing to tell.
+        for log in logs.iter().filter(|log| log.is_opened()) {
+            states.push((key_of(log), log.state()?));
         }
         self.state.lock().record(states, gone)
     }
@@ -288,7 +301,7 @@ impl LifeGate for LifeKeeper {
     }
 
     fn record(&self, log: &Log) -> Result<()> {
-        LifeKeeper::record(self, vec![(key_of(log), log.state()?)], &[])
+        LifeKeeper::record(self, &[log], &[])
     }
 
     fn work(&self, work: BackgroundWork) {

@@ -6,7 +6,7 @@ use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::storage::faults::{Call, Failure, Rule};
 use crate::storage::{Fault, Heap, Storage};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::VirtualClock;
 use crate::{Broker, BrokerOptions, ErrorKind, TopicConfig};
 use std::collections::BTreeMap;
@@ -293,4 +293,32 @@ fn a_deletion_that_could_not_be_recorded_is_recorded_by_the_next_one() {
     let broker = open(&storage);
     let partition = broker.inner().topic("t").unwrap().partition(0).unwrap();
     assert_eq!(partition.log_start_offset().unwrap(), 2);
+}
+
+/// The flusher records what it saw of a log beside a deletion that records the start it moved.
+#[test]
+fn a_start_that_was_recorded_does_not_go_back() {
+    let storage = heap();
+    let broker = open(&storage);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    append(&broker, "t", 0, "a");
+    let shared = broker.inner();
+    let log = shared.topic("t").unwrap().partition(0).unwrap().log().unwrap().clone();
+    let (key, life) = (super::steps::key_of(&log), &shared.owner.as_ref().unwrap().life);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                log.flush().unwrap();
+                life.record(&[&log], &[]).unwrap();
+            }
+        });
+        for before in 1..300 {
+            append(&broker, "t", 0, "b");
+            broker.admin().delete_records("t", 0, before).unwrap();
+            append(&broker, "t", 0, "c");
+            assert!(life.recorded_start(&key) >= before);
+        }
+        done.store(true, Ordering::Release);
+    });
 }

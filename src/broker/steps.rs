@@ -90,8 +90,8 @@ impl Shared {
 
     fn record(&self, logs: &[Arc<Log>]) {
         let Some(owner) = &self.owner else { return };
-        let states = logs.iter().filter_map(|log| Some((key_of(log), log.state().ok()?))).collect();
-        if let Err(error) = owner.life.record(states, &[]) {
+        let logs: Vec<&Log> = logs.iter().map(|log| &**log).collect();
+        if let Err(error) = owner.life.record(&logs, &[]) {
             self.health.background(None, error);
         }
     }

@@ -18,6 +18,12 @@ pub(super) struct Synced {
 }
 
 impl Log {
+    /// Whether the folder was opened in this life.
+    pub fn is_opened(&self) -> bool {
+        // Acquire: pairs with the Release at the end of opening.
+        self.borders.opened.load(Ordering::Acquire)
+    }
+
     /// What the state file is to keep: the log as of the last sync of this life, or as it is
     /// where there was none.
     ///
