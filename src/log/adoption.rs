@@ -40,6 +40,7 @@ pub(super) fn open(
     pass.repairs = repairs;
     pass.findings = findings;
     pass.report.foreign = true;
+    pass.known_last = state.last_batch;
     pass.progress = Some(progress);
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();

@@ -36,6 +36,8 @@ pub(super) struct Pass<'a> {
     pub recorded_epochs: EpochChain,
     pub segments: Vec<OpenedSegment>,
     pub last_batch: Option<LastBatch>,
+    /// The last batch of those that were known before.
+    pub known_last: Option<LastBatch>,
     pub recovery_point: i64,
     pub findings: Vec<Finding>,
     pub repairs: Repairs,
@@ -74,6 +76,7 @@ impl<'a> Pass<'a> {
             recorded_epochs: EpochChain::default(),
             segments: Vec::new(),
             last_batch: None,
+            known_last: None,
             recovery_point: 0,
             findings: Vec::new(),
             repairs: Repairs::default(),
@@ -127,7 +130,8 @@ impl<'a> Pass<'a> {
                 Ok(batch) => batch,
                 Err(stop) => break stop,
             };
-            if let Some(invalid) = self.unrecorded_epoch(&batch) {
+            let moved = self.moved(base_offset, &batch);
+            if let Some(invalid) = moved.or_else(|| self.unrecorded_epoch(&batch)) {
                 break Stop::Invalid(invalid);
             }
             remembered.observe(&batch.header);
@@ -172,6 +176,15 @@ impl<'a> Pass<'a> {
         self.epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
         self.report.batches += 1;
         self.report.records += u64::try_from(batch.header.records_count).unwrap_or(0);
+    }
+
+    /// Whether this is the last batch that was known, and its base offset, which the checksum does
+    /// not cover, is another one.
+    fn moved(&self, segment: i64, batch: &FoundBatch) -> Option<Invalid> {
+        let (last, header) = (self.known_last?, &batch.header);
+        let same = (last.segment, last.position, last.crc) == (segment, batch.position, header.crc);
+        (same && last.base_offset != header.base_offset)
+            .then_some(Invalid::Offset { found: header.base_offset, expected: last.base_offset })
     }
 
     /// Whether the state knows that another epoch wrote this batch's offset (rule R3).

@@ -90,6 +90,26 @@ fn a_batch_that_overlaps_the_one_before_is_not_read() {
     assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
 }
 
+/// The last batch is looked at by the opening: the log is taken for another program's then, whose
+/// offsets may leave some out.
+#[test]
+fn the_last_batch_with_another_base_offset_is_damage_too() {
+    let bench = &mut Bench::heap();
+    let (state, size) = closed(bench);
+    let file = log_file(bench, 0);
+    let last = BATCHES - 1;
+    for wrong in [0, last - 1, last + 1, last + 128, 1 << 30, i64::MAX - 1, -9] {
+        file.write_at(last as u64 * size, &wrong.to_be_bytes()).unwrap();
+        for trust in [Trust::Clean, Trust::SameBoot] {
+            let log = bench.open(state.clone(), trust);
+            assert_eq!(first_at(&log, last - 1).unwrap(), last - 1);
+            let error = first_at(&log, last).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{trust:?}, {wrong}: {error}");
+            assert_eq!(log.log_end_offset().unwrap(), last, "{trust:?}, {wrong}");
+        }
+    }
+}
+
 #[test]
 fn the_first_read_of_a_contradicted_log_tells_its_damage() {
     let bench = &mut Bench::heap();
