@@ -24,6 +24,7 @@ fn values(records: &ConsumerRecords) -> Vec<String> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "gzip"), ignore = "needs the feature gzip")]
 fn a_compressed_batch_is_cut_by_max_poll_records_and_gone_on_with() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let world = World::new();

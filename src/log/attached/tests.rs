@@ -303,7 +303,8 @@ fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
         heap.create_cold(&path).unwrap().write_at(0, bytes).unwrap();
     };
     for (times, emptied, compressed, gap, ends) in shapes {
-        let codec = if *compressed { Codec::Lz4 } else { Codec::None };
+        let lz4 = *compressed && cfg!(feature = "lz4");
+        let codec = if lz4 { Codec::Lz4 } else { Codec::None };
         let mut builder = BatchBuilder::new(codec, None).unwrap();
         for &timestamp in times {
             let value = [7; 500];

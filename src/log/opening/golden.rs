@@ -417,6 +417,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
+#[cfg_attr(not(feature = "codecs"), ignore = "needs the codecs")]
 fn attaching_shows_what_kafka_showed() {
     let mut found = Vec::new();
     let mut told = Vec::new();
@@ -439,6 +440,7 @@ fn attaching_shows_what_kafka_showed() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "codecs"), ignore = "needs the codecs")]
 fn an_adopted_directory_opens_again_without_being_read() {
     let mut found = Vec::new();
     for case in cases().iter().map(|path| Case::read(path)) {
