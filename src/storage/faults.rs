@@ -30,6 +30,26 @@ calls! {
     SyncDir Lock DiskFree Region Len ReadAt WriteAt Allocate SetLen SyncData Prefault
 }
 
+impl Call {
+    /// Those that change something on the disk. Taking a lock may make its file, and is
+    /// left out.
+    pub const CHANGES: &'static [Call] = &[
+        Call::Create,
+        Call::CreateCold,
+        Call::OpenCold,
+        Call::OpenAppend,
+        Call::CreateDir,
+        Call::RemoveDir,
+        Call::Rename,
+        Call::Remove,
+        Call::SyncDir,
+        Call::WriteAt,
+        Call::Allocate,
+        Call::SetLen,
+        Call::SyncData,
+    ];
+}
+
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

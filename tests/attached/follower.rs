@@ -13,23 +13,6 @@ use topiclite::{
     OffsetReset, OffsetSpec, ReadFrom, TopicPartition,
 };
 
-/// Every call that changes something on the disk.
-const CHANGES: [Call; 13] = [
-    Call::Create,
-    Call::CreateCold,
-    Call::OpenCold,
-    Call::OpenAppend,
-    Call::CreateDir,
-    Call::RemoveDir,
-    Call::Rename,
-    Call::Remove,
-    Call::SyncDir,
-    Call::WriteAt,
-    Call::Allocate,
-    Call::SetLen,
-    Call::SyncData,
-];
-
 /// A broker that is attached, a consumer of it that goes on and on, and what was seen so far.
 pub struct Follower {
     broker: Broker,
@@ -47,7 +30,7 @@ pub struct Follower {
 impl Follower {
     pub fn attach(dir: &Path) -> Follower {
         let disk = Fault::new(Arc::new(Fs::new()));
-        for call in CHANGES {
+        for &call in Call::CHANGES {
             disk.fail(Rule::nth(0, Failure::Io).of(&[call]).sticky());
         }
         let options = BrokerOptions::new().storage(Arc::new(disk.clone()));
@@ -190,7 +173,7 @@ impl Follower {
     /// No call was made that could change a byte or a name.
     pub fn changed_nothing(&self) {
         let made: Vec<_> =
-            self.disk.seen().into_iter().filter(|(call, _)| CHANGES.contains(call)).collect();
+            self.disk.seen().into_iter().filter(|(call, _)| Call::CHANGES.contains(call)).collect();
         assert!(made.is_empty(), "{made:?}");
         assert_eq!(self.disk.calls_of(Call::Lock), 0);
         assert!(self.broker.health().is_ok(), "{:?}", self.broker.health());

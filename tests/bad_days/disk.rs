@@ -134,22 +134,7 @@ fn a_disk_that_is_full_at_any_call_loses_nothing() {
 fn a_read_only_directory_is_refused_by_open_and_read_by_attach() {
     let sim = closed(10);
     let fault = Fault::new(Arc::new(sim.clone()));
-    let writing = [
-        Call::Create,
-        Call::CreateCold,
-        Call::OpenCold,
-        Call::OpenAppend,
-        Call::CreateDir,
-        Call::RemoveDir,
-        Call::Rename,
-        Call::Remove,
-        Call::Lock,
-        Call::WriteAt,
-        Call::Allocate,
-        Call::SetLen,
-        Call::SyncData,
-        Call::SyncDir,
-    ];
+    let writing = [Call::CHANGES, &[Call::Lock]].concat();
     fault.fail(Rule::nth(0, Failure::Io).of(&writing).sticky());
     let error = try_open(&fault).unwrap_err();
     told(&error, ErrorKind::Io, &["/data/.lock", "lock"]);
