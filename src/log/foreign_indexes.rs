@@ -7,11 +7,10 @@ use super::checkpoint::read_file;
 use super::derived::walk_markers;
 use super::finding::{Finding, FindingKind};
 use super::names::{FileKind, file_name};
-use super::offset_index::{self, IndexFault, OffsetIndex};
+use super::offset_index::{self, IndexFault, OffsetEntry, OffsetIndex};
 use super::opening::OpenedSegment;
 use super::scan::FoundBatch;
-use super::state::SegmentState;
-use super::time_index::{self, TimeIndex};
+use super::time_index::{self, TimeEntry, TimeIndex};
 use super::transaction_index;
 use super::transactions::{AbortedTransaction, TransactionTracker};
 use crate::error::Result;
@@ -33,13 +32,22 @@ const NOT_LISTED: IndexFault = IndexFault("an aborted transaction of this segmen
 /// [`crate::ErrorKind::Io`].
 pub(super) fn check(storage: &dyn Storage, segment: &OpenedSegment) -> Result<Vec<Finding>> {
     let files = Files { storage, segment };
+    let state = &segment.state;
+    let last = u32::try_from(state.next_offset - 1 - state.base_offset).unwrap_or(0);
     let mut faults = Vec::new();
     let mut told = |kind, fault| faults.push((kind, fault));
-    let offsets = files.parse(FileKind::OffsetIndex, &mut told)?;
-    let times = files.parse(FileKind::TimeIndex, &mut told)?;
-    let aborted = files.parse(FileKind::TransactionIndex, &mut told)?;
-    let mut comparison = Comparison::of(&segment.state, offsets, times, aborted);
-    walk_markers(storage, &segment.path, segment.state.size_bytes, |batch| {
+    let offsets = files.parse(FileKind::OffsetIndex, &mut told, |bytes| {
+        let entries = without_zeros(bytes, offset_index::ENTRY_SIZE);
+        OffsetIndex::parse(entries, state.size_bytes, last)
+    })?;
+    let times = files.parse(FileKind::TimeIndex, &mut told, |bytes| {
+        TimeIndex::parse(without_zeros(bytes, time_index::ENTRY_SIZE), last, i64::MAX)
+    })?;
+    let rows = files.parse(FileKind::TransactionIndex, &mut told, |bytes| {
+        transaction_index::parse(bytes, state.base_offset, state.next_offset)
+    })?;
+    let mut comparison = Comparison::of(state.base_offset, offsets, times, rows);
+    walk_markers(storage, &segment.path, state.size_bytes, |batch| {
         comparison.observe(batch, &mut told);
     })?;
     comparison.finish(&mut told);
@@ -55,13 +63,6 @@ pub(super) fn check(storage: &dyn Storage, segment: &OpenedSegment) -> Result<Ve
     Ok(findings)
 }
 
-/// The entries of one file.
-enum Entries {
-    Offsets(OffsetIndex),
-    Times(TimeIndex),
-    Aborted(Vec<AbortedTransaction>),
-}
-
 struct Files<'a> {
     storage: &'a dyn Storage,
     segment: &'a OpenedSegment,
@@ -73,37 +74,24 @@ impl Files<'_> {
     }
 
     /// `None` where the file is absent or no index, which is told.
-    fn parse(
+    fn parse<T>(
         &self,
         kind: FileKind,
         told: &mut impl FnMut(FileKind, IndexFault),
-    ) -> Result<Option<Entries>> {
-        let state = &self.segment.state;
-        let Some(bytes) = read_file(self.storage, &self.path(kind), INDEX_SIZE_MAX)? else {
+        parse: impl FnOnce(&[u8]) -> Result<T, IndexFault>,
+    ) -> Result<Option<T>> {
+        let bytes = match read_file(self.storage, &self.path(kind), INDEX_SIZE_MAX)? {
+            Some(bytes) => bytes,
             // Kafka leaves a transaction index only where there was something to list.
-            return Ok(match kind {
-                FileKind::TransactionIndex => Some(Entries::Aborted(Vec::new())),
-                _ if state.size_bytes == 0 => None,
-                _ => {
+            None if kind == FileKind::TransactionIndex => Vec::new(),
+            None => {
+                if self.segment.state.size_bytes > 0 {
                     told(kind, IndexFault("it is missing"));
-                    None
                 }
-            });
-        };
-        let last = u32::try_from(state.next_offset - 1 - state.base_offset).unwrap_or(0);
-        let parsed = match kind {
-            FileKind::OffsetIndex => {
-                let entries = without_zeros(&bytes, offset_index::ENTRY_SIZE);
-                OffsetIndex::parse(entries, state.size_bytes, last).map(Entries::Offsets)
+                return Ok(None);
             }
-            FileKind::TimeIndex => {
-                let entries = without_zeros(&bytes, time_index::ENTRY_SIZE);
-                TimeIndex::parse(entries, last, i64::MAX).map(Entries::Times)
-            }
-            _ => transaction_index::parse(&bytes, state.base_offset, state.next_offset)
-                .map(Entries::Aborted),
         };
-        Ok(parsed.map_err(|fault| told(kind, fault)).ok())
+        Ok(parse(&bytes).map_err(|fault| told(kind, fault)).ok())
     }
 }
 
@@ -127,37 +115,22 @@ struct Comparison {
 
 impl Comparison {
     fn of(
-        state: &SegmentState,
-        offsets: Option<Entries>,
-        times: Option<Entries>,
-        aborted: Option<Entries>,
+        base_offset: i64,
+        offsets: Option<OffsetIndex>,
+        times: Option<TimeIndex>,
+        rows: Option<Vec<AbortedTransaction>>,
     ) -> Comparison {
-        let base_offset = state.base_offset;
         let absolute = |relative: u32| base_offset + i64::from(relative);
-        let offsets = match offsets {
-            Some(Entries::Offsets(index)) => index
-                .entries()
-                .iter()
-                .rev()
-                .map(|entry| (entry.position.into(), absolute(entry.relative_offset)))
-                .collect(),
-            _ => Vec::new(),
-        };
-        let times = match times {
-            Some(Entries::Times(index)) => index
-                .entries()
-                .iter()
-                .rev()
-                .map(|entry| (absolute(entry.relative_offset), entry.timestamp))
-                .collect(),
-            _ => Vec::new(),
-        };
-        let rows = match aborted {
-            Some(Entries::Aborted(rows)) => Some(rows),
-            _ => None,
-        };
-        let tracker = TransactionTracker::default();
-        Comparison { offsets, times, rows, max_timestamp: -1, tracker }
+        let (offsets, times) = (offsets.unwrap_or_default(), times.unwrap_or_default());
+        let place = |entry: &OffsetEntry| (entry.position.into(), absolute(entry.relative_offset));
+        let time = |entry: &TimeEntry| (absolute(entry.relative_offset), entry.timestamp);
+        Comparison {
+            offsets: offsets.entries().iter().rev().map(place).collect(),
+            times: times.entries().iter().rev().map(time).collect(),
+            rows,
+            max_timestamp: -1,
+            tracker: TransactionTracker::default(),
+        }
     }
 
     fn observe(&mut self, batch: &FoundBatch, told: &mut impl FnMut(FileKind, IndexFault)) {
