@@ -19,6 +19,7 @@ pub(super) struct Synced {
 
 impl Log {
     /// Whether the folder was opened in this life.
+    #[inline]
     pub fn is_opened(&self) -> bool {
         // Acquire: pairs with the Release at the end of opening.
         self.borders.opened.load(Ordering::Acquire)
@@ -30,9 +31,9 @@ impl Log {
     /// # Errors
     /// None at present; opening the folder is not part of it.
     pub fn state(&self) -> Result<LogState> {
-        if !self.borders.opened.load(Ordering::Acquire) {
+        if !self.is_opened() {
             let upkeep = self.upkeep.lock();
-            if !self.borders.opened.load(Ordering::Acquire) {
+            if !self.is_opened() {
                 return Ok(upkeep.state.clone());
             }
         }
@@ -88,7 +89,7 @@ impl Log {
         if upkeep.closed {
             return Err(self.closed());
         }
-        let opened = self.borders.opened.load(Ordering::Acquire);
+        let opened = self.is_opened();
         let settled = matches!(upkeep.trust, Trust::New | Trust::Clean);
         let outcome = if !opened && settled {
             Ok(upkeep.state.clone())

@@ -349,8 +349,7 @@ impl Log {
     /// The borders, once the segments are listed.
     #[inline]
     fn opened(&self) -> Result<&Borders> {
-        // Acquire: pairs with the Release at the end of opening.
-        if !self.borders.opened.load(Ordering::Acquire) {
+        if !self.is_opened() {
             self.open()?;
         }
         Ok(&self.borders)

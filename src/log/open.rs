@@ -90,7 +90,7 @@ impl Log {
     }
 
     fn open_with(&self, upkeep: &mut Upkeep, mut options: OpenOptions<'_>) -> Result<()> {
-        if self.borders.opened.load(Ordering::Acquire) {
+        if self.is_opened() {
             return Ok(());
         }
         if upkeep.closed {

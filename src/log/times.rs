@@ -123,8 +123,10 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
         search(segment, position, from, upto, &mut best, true)?;
         // Else the records of that header are gone or below `from`; what a later segment has as
         // late is no answer while there may be one here.
-        let behind = (times.max_timestamp, times.next_offset);
-        if best.is_none_or(|best| best.timestamp < behind.0 || best.offset >= behind.1) {
+        let may_be_better = |best: TimedOffset| {
+            best.timestamp < times.max_timestamp || best.offset >= times.next_offset
+        };
+        if best.is_none_or(may_be_better) {
             search(segment, 0, from, upto, &mut best, false)?;
         }
     }
