@@ -125,11 +125,6 @@ mod primitives {
             self.0.notify_all();
             0
         }
-
-        pub fn notify_one(&self) -> bool {
-            self.0.notify_one();
-            true
-        }
     }
 
     pub mod thread {

@@ -179,10 +179,6 @@ mod checked {
         pub fn notify_all(&self) -> usize {
             self.0.notify_all()
         }
-
-        pub fn notify_one(&self) -> bool {
-            self.0.notify_one()
-        }
     }
 
     macro_rules! guards {
