@@ -9,6 +9,7 @@ use crate::log::Chunk;
 use crate::record::{
     BatchHeader, Header, Headers, OwnedRecord, Record, RecordBatch, Records, TimestampType,
 };
+use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -249,6 +250,7 @@ impl<'a> Iterator for RecordsIter<'a> {
                 continue;
             };
             self.left -= 1;
+            fetch_ahead(self.records.rest(), record.encoded_size());
             let run = self.run?;
             return Some(ConsumerRecord { record, run, timestamp_type: self.timestamp_type });
         }

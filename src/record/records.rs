@@ -67,6 +67,11 @@ impl<'a> Records<'a> {
     pub(crate) const EMPTY: Records<'static> =
         Records { rest: &[], remaining: 0, base_offset: 0, base_timestamp: 0, append_time: None };
 
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Bytes of the payload that were not decoded.
     #[inline]
     pub(crate) fn bytes_left(&self) -> usize {

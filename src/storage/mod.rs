@@ -23,7 +23,7 @@ pub mod sim;
 pub use faults::Fault;
 pub use fs::Fs;
 pub use heap::Heap;
-pub use region::{Region, RegionWriter};
+pub use region::{Region, RegionWriter, fetch_ahead};
 #[cfg(any(test, feature = "testing"))]
 pub use sim::Sim;
 
