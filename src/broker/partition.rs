@@ -6,7 +6,7 @@ use super::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Window};
+use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Wanted, Window};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -125,9 +125,14 @@ impl Partition {
     ///
     /// # Errors
     /// Those of [`Log::window`].
-    pub fn window(&self, cursor: &Cursor, isolation: IsolationLevel) -> Result<Option<Window>> {
+    pub fn window(
+        &self,
+        cursor: &Cursor,
+        isolation: IsolationLevel,
+        wanted: Wanted,
+    ) -> Result<Option<Window>> {
         match self {
-            Partition::Live(log) => log.window(cursor, isolation),
+            Partition::Live(log) => log.window(cursor, isolation, wanted),
             Partition::Attached(_) | Partition::Missing(_) => Ok(None),
         }
     }

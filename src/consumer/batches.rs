@@ -9,7 +9,7 @@ use super::records::{Body, ConsumerRecords, Run, Skip};
 use crate::broker::Partition;
 use crate::config::IsolationLevel;
 use crate::error::Result;
-use crate::log::{AbortedTransaction, Chunk, Cursor};
+use crate::log::{AbortedTransaction, Chunk, Cursor, Plain, Wanted};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
 use crate::topic::TopicPartition;
 use bytes::Bytes;
@@ -154,7 +154,8 @@ impl Reading<'_> {
             upto,
             aborted: filter(upto),
         };
-        if let Some(window) = self.log.window(cursor, self.isolation)? {
+        let at_once = Wanted { records_max: self.records_max, bytes_max: self.bytes_max };
+        if let Some(window) = self.log.window(cursor, self.isolation, at_once)? {
             if window.chunk.opens_segment() && refused {
                 return Ok(None);
             }
@@ -212,6 +213,9 @@ impl Walk<'_> {
         let mut plain = PlainRun::default();
         let mut runs = Vec::new();
         let trusted = chunk.is_sound();
+        if trusted && self.partial.is_none() {
+            self.take_plain(chunk, &mut walked, &mut plain);
+        }
         while walked.records < self.records_max && walked.bytes < bytes.len() {
             if trusted && self.partial.is_none() {
                 let from = walked.bytes;
@@ -296,6 +300,19 @@ impl Walk<'_> {
             out.push(piece.into_run(self.partition, chunk));
         }
         Ok(walked)
+    }
+
+    /// Takes what the log knows to be plain, if all of it is wanted.
+    fn take_plain(&self, chunk: &Chunk, walked: &mut Walked, run: &mut PlainRun) {
+        let Plain { bytes, records, next_offset } = chunk.plain();
+        if bytes > 0
+            && bytes <= self.bytes_max
+            && records <= self.records_max
+            && next_offset <= self.upto
+        {
+            *run = PlainRun { to: bytes, count: records, ..PlainRun::default() };
+            (walked.bytes, walked.records, walked.position) = (bytes, records, next_offset);
+        }
     }
 
     /// Takes batches for as long as their headers say all there is to know: this loop runs once

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::plain::Plain;
 use super::segment::SegmentView;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Region;
@@ -95,6 +96,7 @@ pub(crate) struct Chunk {
     range: Range<usize>,
     next_offset: i64,
     sound: bool,
+    plain: Plain,
 }
 
 /// What keeps the bytes of a chunk.
@@ -108,13 +110,20 @@ enum Held {
 impl Chunk {
     /// `sound`: the records of all batches are well-formed.
     pub(super) fn new(region: Region, range: Range<usize>, next_offset: i64, sound: bool) -> Chunk {
-        Chunk { held: Held::Mapped(region), range, next_offset, sound }
+        let plain = Plain::default();
+        Chunk { held: Held::Mapped(region), range, next_offset, sound, plain }
+    }
+
+    /// The same, of which this much is known to be plain.
+    pub(super) fn with_plain(self, plain: Option<Plain>) -> Chunk {
+        Chunk { plain: plain.unwrap_or_default(), ..self }
     }
 
     /// Batches that were read from a file of somebody else's.
     pub(super) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
         let range = 0..bytes.len();
-        Chunk { held: Held::Read(bytes), range, next_offset, sound: false }
+        let plain = Plain::default();
+        Chunk { held: Held::Read(bytes), range, next_offset, sound: false, plain }
     }
 
     /// What a log without a record answers to a reader at its only offset, 0.
@@ -131,7 +140,8 @@ impl Chunk {
 
     /// Nothing to be read at `offset`.
     pub(super) fn empty(offset: i64) -> Chunk {
-        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, sound: false }
+        let plain = Plain::default();
+        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, sound: false, plain }
     }
 
     /// The batches. Their checksums were right.
@@ -159,6 +169,11 @@ impl Chunk {
     #[inline]
     pub fn is_sound(&self) -> bool {
         self.sound
+    }
+
+    /// The batches at its beginning that may be taken as they are; none where that is not known.
+    pub fn plain(&self) -> Plain {
+        self.plain
     }
 
     /// Whether there is no batch.

@@ -8,6 +8,7 @@
 use super::Log;
 use super::cursor::Place;
 use super::derived::load_indexes;
+use super::offset_index::OffsetEntry;
 use super::segment::{Extent, Segment, SegmentView};
 use super::state::SegmentState;
 use super::summary::SegmentIndexes;
@@ -29,6 +30,13 @@ pub(super) struct Hint {
     pub position: usize,
     /// The last offset of the batch there, where an index says it.
     pub last_offset: Option<i64>,
+}
+
+/// The last offset, relative to its segment, and the position that a lookup may lead to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    pub relative_offset: u32,
+    pub position: u32,
 }
 
 impl LastExtent {
@@ -88,6 +96,23 @@ impl Log {
             Some(Hint { position: 0, .. }) => Ok(lookup(&*self.prefix_of(segment)?)),
             Some(hint) => Ok(hint),
             None => Ok(lookup(&*self.indexes_of(segment)?)),
+        }
+    }
+
+    /// The last entry of the segment's index within reach, as far as that is in memory, or in
+    /// files that are vouched for. `None` also while somebody appends.
+    pub(super) fn entry_within(&self, segment: &Arc<Segment>, reach: Reach) -> Option<OffsetEntry> {
+        let within = |indexes: &SegmentIndexes| {
+            indexes.offsets.within(reach.relative_offset, reach.position)
+        };
+        let writer = self.writer.try_lock()?;
+        let active = writer.active.as_ref().filter(|a| Arc::ptr_eq(&a.segment, segment));
+        let entry = active.map(|active| within(active.indexes()));
+        drop(writer);
+        match entry {
+            Some(Some(entry)) => Some(entry),
+            Some(None) => within(&*self.prefix_of(segment).ok()?),
+            None => within(&*self.indexes_of(segment).ok()?),
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! [`Log`] is made without touching the disk; its folder is opened at the first use that needs
 //! it, and appears at the first append. Appends and everything that waits for them lie under one
-//! lock, `writer`; reads take none. Slow work (opening, sealing, retention, closing) is one at a
-//! time under `upkeep`, and no lock that an appender needs is held across a sync.
+//! lock, `writer`; reads take none, but for a look at its index now and then, if it is free.
+//! Slow work (opening, sealing, retention, closing) is one at a time under `upkeep`, and no lock
+//! that an appender needs is held across a sync.
 //! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, writer, segments, a
 //! segment's home.
 
@@ -36,6 +37,7 @@ mod open;
 pub(crate) mod opening;
 pub(crate) mod partition_metadata;
 mod pass;
+mod plain;
 mod prepare;
 mod probed;
 mod read;
@@ -63,6 +65,7 @@ pub(crate) use cursor::{Chunk, Cursor, Window};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
 pub(crate) use mapped::MappedLimit;
+pub(crate) use plain::{Plain, Wanted};
 pub(crate) use state::{LogState, Trust};
 pub(crate) use transactions::AbortedTransaction;
 pub use verify::PlannedRepair;

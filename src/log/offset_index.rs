@@ -106,6 +106,16 @@ impl OffsetIndex {
         after.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
     }
 
+    /// The greatest entry whose batch ends at or before `relative_offset` and begins at or before
+    /// `position`.
+    pub fn within(&self, relative_offset: u32, position: u32) -> Option<OffsetEntry> {
+        let inside = |entry: &OffsetEntry| {
+            entry.relative_offset <= relative_offset && entry.position <= position
+        };
+        let after = self.entries.partition_point(inside);
+        after.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
+    }
+
     /// The position of a batch at or before the one that holds `relative_offset`: that of the
     /// greatest entry not above it, or 0.
     pub fn lookup(&self, relative_offset: u32) -> u32 {

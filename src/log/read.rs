@@ -7,10 +7,12 @@ use super::Log;
 use super::close::DELETED;
 use super::cursor::{Chunk, Cursor, Place, Window};
 use super::lookup::Hint;
+use super::plain::{Plain, Wanted};
 use super::segment::{Segment, SegmentView};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{BatchFault, RecordBatch};
+use crate::record::{BatchFault, BatchHeader, RecordBatch};
+use crate::storage::fetch_ahead;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 use std::hint::black_box;
@@ -78,7 +80,12 @@ impl Log {
     ///
     /// # Errors
     /// Those of opening the log.
-    pub fn window(&self, cursor: &Cursor, isolation: IsolationLevel) -> Result<Option<Window>> {
+    pub fn window(
+        &self,
+        cursor: &Cursor,
+        isolation: IsolationLevel,
+        wanted: Wanted,
+    ) -> Result<Option<Window>> {
         let Some(place) = &cursor.place else { return Ok(None) };
         let borders = self.known()?;
         let end = borders.end.load();
@@ -95,7 +102,8 @@ impl Log {
         let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
         Ok(readable.then(|| {
             let region = place.view.region().clone();
-            Window { chunk: Chunk::new(region, from..limit, upto, true), upto }
+            let plain = self.plain_ahead(place, cursor.offset, limit, upto, wanted);
+            Window { chunk: Chunk::new(region, from..limit, upto, true).with_plain(plain), upto }
         }))
     }
 
@@ -136,62 +144,64 @@ impl Log {
         if sound_end == from && ahead >= PREFETCH_BYTES_MIN {
             place.view.region().prefetch(from..from + ahead);
         }
-        let mut sound = true;
-        let mut taken = 0;
-        let mut next_offset = None;
+        let mut taken = Taken { sound: true, plain: true, ..Taken::default() };
         let mut warmth = 0;
         // Offsets are no part of the checksum (rule R3).
         let dense = is_dense(&place.view);
-        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = bytes.get(taken.bytes..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
-                if from + taken + batch.bytes().len() > sound_end {
+                if from + taken.bytes + batch.bytes().len() > sound_end {
+                    fetch_ahead(rest, batch.bytes().len());
                     batch.check_crc()?;
                 }
                 Ok(batch)
             });
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(_) if taken > 0 => break,
+                Err(_) if taken.bytes > 0 => break,
                 Err(fault) => return Err(self.damaged(place, fault)),
             };
             let size = batch.bytes().len();
             let (base, next) = (batch.header().base_offset, batch.header().next_offset());
-            let expected = next_offset.or(place.expected);
+            let expected = taken.next_offset.or(place.expected);
             if dense && !follows(base, next, expected, wanted) {
-                match next_offset {
+                match taken.next_offset {
                     Some(_) => break,
                     None => {
                         return Err(self.misplaced(place, base, expected.unwrap_or(wanted)));
                     }
                 }
             }
-            if next > upto || (taken > 0 && taken + size > max_bytes) {
+            if next > upto || (taken.bytes > 0 && taken.bytes + size > max_bytes) {
                 break;
             }
-            if from + taken + size > sound_end && !batch.has_sound_records() {
+            let is_new = from + taken.bytes + size > sound_end;
+            if is_new && !batch.has_sound_records() {
                 // It comes alone, so that what is around it is sound.
-                if taken == 0 {
-                    sound = false;
-                    taken = size;
-                    next_offset = Some(next);
+                if taken.bytes == 0 {
+                    taken.sound = false;
+                    taken.add(batch.header(), wanted);
                 }
                 break;
             }
-            if from + taken + size <= sound_end {
+            if !is_new {
                 warmth ^= touch_ahead(rest, size);
+            } else if !batch.header().is_simple() {
+                segment.note_mixed(from + taken.bytes + size);
             }
-            taken += size;
-            next_offset = Some(next);
+            taken.add(batch.header(), wanted);
         }
         black_box(warmth);
-        let Some(next_offset) = next_offset else { return Ok(None) };
-        if sound && from + taken > sound_end {
-            segment.prove(from, from + taken);
+        let Some(next_offset) = taken.next_offset else { return Ok(None) };
+        let upto = from + taken.bytes;
+        if taken.sound && upto > sound_end {
+            segment.prove(from, upto);
         }
         let region = place.view.region().clone();
-        place.position += taken;
+        place.position = upto;
         place.expected = Some(next_offset);
-        Ok(Some(Chunk::new(region, from..from + taken, next_offset, sound)))
+        let chunk = Chunk::new(region, from..upto, next_offset, taken.sound);
+        Ok(Some(chunk.with_plain(taken.plain(next_offset))))
     }
 
     /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a
@@ -309,6 +319,34 @@ impl Log {
             .path(place.view.segment().path())
             .position(place.position as u64);
         self.at_home(error)
+    }
+}
+
+/// What a walk has taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    records: usize,
+    /// Behind the last batch, if there is one.
+    next_offset: Option<i64>,
+    /// The records of all batches are well-formed.
+    sound: bool,
+    /// All batches are plain, and begin at the wanted offset or behind it.
+    plain: bool,
+}
+
+impl Taken {
+    #[inline]
+    fn add(&mut self, header: &BatchHeader, wanted: i64) {
+        self.bytes += header.size();
+        self.records += usize::try_from(header.records_count).unwrap_or(0);
+        self.next_offset = Some(header.next_offset());
+        self.plain &= header.is_simple() && header.base_offset >= wanted;
+    }
+
+    fn plain(&self, next_offset: i64) -> Option<Plain> {
+        let plain = Plain { bytes: self.bytes, records: self.records, next_offset };
+        (self.plain && self.sound).then_some(plain)
     }
 }
 

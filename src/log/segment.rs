@@ -30,6 +30,8 @@ pub(crate) struct Segment {
     /// The range of positions below `own_from` whose batches were found sound: begin and end,
     /// 32 bits each.
     proven: AtomicU64,
+    /// Where the last batch ends that is sound and not plain; see [`super::plain`].
+    mixed_end: AtomicU64,
     ticket: AtomicU64,
     home: Mutex<Home>,
 }
@@ -128,6 +130,7 @@ impl Segment {
             path,
             own_from: AtomicU64::new(state.size_bytes),
             proven: AtomicU64::new(0),
+            mixed_end: AtomicU64::new(0),
             ticket: AtomicU64::new(NO_TICKET),
             home: ranked_mutex(
                 Rank::SegmentHome,
@@ -357,12 +360,12 @@ impl Segment {
     #[inline]
     pub fn sound_end(&self, from: usize) -> usize {
         // Relaxed: the bytes themselves come with the published border. Whoever reads a stale
-        // value checks once more.
+        // value checks once more. Acquire: `mixed_end` comes with the proof.
         let own_from = self.own_from.load(Ordering::Relaxed);
         if from as u64 >= own_from {
             return usize::MAX;
         }
-        let proven = self.proven.load(Ordering::Relaxed);
+        let proven = self.proven.load(Ordering::Acquire);
         let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
         match begin <= from as u64 && end > from as u64 {
             true if end >= own_from => usize::MAX,
@@ -387,10 +390,23 @@ impl Segment {
             (end <= u64::from(u32::MAX)).then_some(begin << 32 | end)
         };
         // An outcome that is lost to another thread only means one more check.
-        let proven = self.proven.load(Ordering::Relaxed);
+        let proven = self.proven.load(Ordering::Acquire);
         if let Some(next) = merge(proven) {
-            self.proven.store(next, Ordering::Relaxed);
+            self.proven.store(next, Ordering::Release);
         }
+    }
+
+    /// Notes a batch that is not plain and ends at `end`, before its bytes are published or
+    /// proven.
+    pub fn note_mixed(&self, end: usize) {
+        // Relaxed: it is seen by whoever sees the border, or the proof, that comes after it.
+        self.mixed_end.fetch_max(end as u64, Ordering::Relaxed);
+    }
+
+    /// Whether batches that are not plain may lie behind `from`, among those that are sound.
+    #[inline]
+    pub fn is_mixed(&self, from: usize) -> bool {
+        self.mixed_end.load(Ordering::Relaxed) > from as u64
     }
 
     pub(super) fn swap_ticket(&self, ticket: u64) -> Option<u64> {

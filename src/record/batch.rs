@@ -227,6 +227,12 @@ impl BatchHeader {
         self.attributes & (CODEC_MASK | CONTROL_BIT) == 0
     }
 
+    /// There is nothing but records to return: plain, dense, and of no transaction.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.is_plain() && !self.is_transactional() && self.is_dense() && self.records_count > 0
+    }
+
     /// No offset is missing between the first record and the last.
     #[inline]
     pub(crate) fn is_dense(&self) -> bool {

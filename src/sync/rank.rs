@@ -119,6 +119,12 @@ mod checked {
             let hold = Hold::take(self.rank);
             MutexGuard { guard: self.lock.lock(), _hold: hold }
         }
+
+        #[track_caller]
+        pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            let hold = Hold::take(self.rank);
+            self.lock.try_lock().map(|guard| MutexGuard { guard, _hold: hold })
+        }
     }
 
     /// parking_lot's read-write lock with a rank.

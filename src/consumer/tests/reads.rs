@@ -224,3 +224,34 @@ fn a_consumer_of_an_attached_broker_reads_and_commits_nothing() {
     let refused = subscriber.poll(Duration::ZERO).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
 }
+
+/// Long enough that most of it is taken by what the index says.
+#[test]
+fn a_long_log_of_small_records_is_read_whole_whatever_a_poll_takes() {
+    const RECORDS: i64 = 4000;
+    let world = World::new();
+    let owner = world.open();
+    owner.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let producer = owner.producer(ProducerConfig::default()).unwrap();
+    for offset in 0..RECORDS {
+        let value = offset.to_string();
+        producer.send(ProducerRecord::new("t").value(&value)).unwrap().wait().unwrap();
+    }
+    let read = |broker: &Broker, most: usize| {
+        let mut consumer = assigned(broker, &[("max.poll.records", &most.to_string())]);
+        let mut all = Vec::new();
+        while all.len() < RECORDS as usize {
+            let records = consumer.poll(Duration::ZERO).unwrap();
+            assert!((1..=most).contains(&records.count()));
+            assert_eq!(records.iter().count(), records.count());
+            all.extend(values(&records));
+            assert_eq!(consumer.position(&t0()).unwrap(), all.len() as i64);
+        }
+        let expected: Vec<_> = (0..RECORDS).map(|offset| offset.to_string()).collect();
+        assert_eq!(all, expected, "by {most}");
+    };
+    [7, 500, 777, 5000].into_iter().for_each(|most| read(&owner, most));
+    owner.close().unwrap();
+    let broker = world.open();
+    [500, 777, 500].into_iter().for_each(|most| read(&broker, most));
+}

@@ -6,6 +6,7 @@ mod durability;
 mod faults;
 mod lives;
 mod misplaced;
+mod plain;
 mod retention;
 mod rolls;
 mod speed;
