@@ -160,7 +160,8 @@ impl Reading<'_> {
                 return Ok(None);
             }
             let walked = walk(window.upto).over(&window.chunk, out)?;
-            cursor.advance(walked.bytes, walked.position);
+            let whole = walked.position > position && walked.partial.is_none();
+            cursor.advance(walked.bytes, walked.position, whole);
             return Ok(walked.is_something(position).then_some(walked));
         }
         let wanted = self.records_max.saturating_mul(hint.0).max(READ_BYTES_MIN);

@@ -53,12 +53,14 @@ impl Cursor {
     }
 
     /// Moves over the first `bytes` of a [`Window`]: whole batches, up to the one that has the
-    /// record at `offset`, or the first one behind it.
-    pub fn advance(&mut self, bytes: usize, offset: i64) {
+    /// record at `offset`, or the first one behind it. `whole`: that is where a batch ended.
+    pub fn advance(&mut self, bytes: usize, offset: i64, whole: bool) {
         self.offset = offset;
         if let Some(place) = &mut self.place {
             place.position += bytes;
-            place.expected = None;
+            if bytes > 0 {
+                place.expected = whole.then_some(offset);
+            }
         }
     }
 

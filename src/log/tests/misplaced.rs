@@ -90,6 +90,37 @@ fn a_batch_that_overlaps_the_one_before_is_not_read() {
     assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
 }
 
+/// Where what was proven ends, the batch behind it is checked against the ones before, though a
+/// reader got there without a walk.
+#[test]
+fn a_batch_behind_a_window_is_held_against_its_end() {
+    let bench = &mut Bench::heap();
+    let log = bench.new_log();
+    for _ in 0..3 {
+        let record = RecordInput { timestamp: 5, key: None, value: Some(b"v"), headers: &[] };
+        let codec = crate::record::Codec::None;
+        log.append_records(&[record; 3], codec, None, bench.options()).unwrap();
+    }
+    let state = log.close().unwrap();
+    let at = state.segments[0].size_bytes / 3 * 2;
+    // Moved back by one: it would hold the reader's offset.
+    log_file(bench, 0).write_at(at, &5_i64.to_be_bytes()).unwrap();
+    let log = bench.open(LogState { last_batch: None, ..state }, Trust::Clean);
+    let isolation = IsolationLevel::ReadUncommitted;
+    let (mut first, mut second) = (Cursor::new(0), Cursor::new(0));
+    for next_offset in [3, 6] {
+        assert_eq!(log.read(&mut first, 1, isolation).unwrap().next_offset(), next_offset);
+    }
+    assert_eq!(log.read(&mut second, 1, isolation).unwrap().next_offset(), 3);
+    let wanted = Wanted { records_max: 9, bytes_max: 1 << 20 };
+    let window = log.window(&second, isolation, wanted).unwrap().unwrap();
+    let bytes = window.chunk.bytes().len();
+    assert_eq!(bytes as u64, at / 2, "one batch is proven there");
+    second.advance(bytes, 6, true);
+    let error = log.read(&mut second, 1, isolation).unwrap_err();
+    assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
+}
+
 /// The last batch is looked at by the opening: the log is taken for another program's then, whose
 /// offsets may leave some out.
 #[test]
