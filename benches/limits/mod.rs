@@ -197,6 +197,16 @@ pub fn one_pass(path: &Path, bytes: usize, records: usize) -> f64 {
     cpu_per_unit(records, pass)
 }
 
+/// One pass of CRC-32C over the bytes of a file through a mapping of its own; nanoseconds.
+pub fn crc_pass(path: &Path, bytes: usize) -> f64 {
+    per_unit(1, || {
+        let file = File::open(path).unwrap();
+        // SAFETY: the file is idle while the bench reads it, and keeps its length.
+        let map = unsafe { MmapOptions::new().len(bytes).map(&file).unwrap() };
+        black_box(crc_fast::crc32_iscsi(&map));
+    })
+}
+
 /// How many fdatasync calls a second one thread gets after a small store into written extents;
 /// nanoseconds per call.
 pub fn bare_fdatasync(dir: &Path, calls: usize) -> f64 {
