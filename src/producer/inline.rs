@@ -36,6 +36,8 @@ struct Routes {
 struct Group {
     lane: Arc<Lane>,
     places: Places,
+    /// What they take inside batches, at most.
+    size_max: usize,
 }
 
 /// The places of a group's records among all, ascending.
@@ -45,11 +47,13 @@ enum Places {
 }
 
 impl Routes {
-    fn add(&mut self, lane: &Arc<Lane>, place: usize) {
+    /// `size_max`: what the record takes inside a batch, at most.
+    fn add(&mut self, lane: &Arc<Lane>, place: usize, size_max: usize) {
         if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.lane, lane)) {
             self.last = self.group_of(lane, place);
         }
         let Some(group) = self.groups.get_mut(self.last) else { return };
+        group.size_max = group.size_max.saturating_add(size_max);
         match &mut group.places {
             Places::Run(run) if run.end == place => run.end += 1,
             Places::Run(run) => {
@@ -72,7 +76,7 @@ impl Routes {
         };
         if found == next {
             let places = Places::Run(place..place);
-            self.groups.push(Group { lane: lane.clone(), places });
+            self.groups.push(Group { lane: lane.clone(), places, size_max: 0 });
         }
         found
     }
@@ -347,7 +351,8 @@ impl Inner {
         if sticky {
             self.count_sticky(topic, size, false);
         }
-        routes.add(lane, place);
+        // Its own batch would have a header of its own.
+        routes.add(lane, place, size - BATCH_OVERHEAD);
         Ok(())
     }
 
@@ -383,8 +388,11 @@ impl Inner {
         if !self.settings.linger.is_zero() {
             return self.linger_group(&group.lane, rest, futures);
         }
+        let limit = self.settings.batch_size;
+        let is_one = BATCH_OVERHEAD.saturating_add(group.size_max) <= limit;
         while !rest.is_empty() {
-            let (batch, behind) = rest.split_at(batch_len(rest, self.settings.batch_size));
+            let count = if is_one { rest.len() } else { batch_len(rest, limit) };
+            let (batch, behind) = rest.split_at(count);
             rest = behind;
             let stored = self.store(&group.lane, batch, now_ms);
             if let Some(upto) = stored.sync {

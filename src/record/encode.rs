@@ -281,7 +281,7 @@ pub(super) const fn zigzag_len(len: usize) -> u64 {
 }
 
 /// The size of a record behind its length field.
-#[inline]
+#[inline(always)]
 pub(super) fn body_size(
     record: &RecordInput<'_>,
     offset_delta: i32,
@@ -289,8 +289,13 @@ pub(super) fn body_size(
 ) -> usize {
     let mut size = 1 + varint::len_i64(timestamp_delta) + varint::len_i32(offset_delta);
     size += nullable_size(record.key) + nullable_size(record.value);
-    size += varint::len_u64(zigzag_len(record.headers.len()));
-    for header in record.headers {
+    if record.headers.is_empty() { size + 1 } else { size + headers_size(record.headers) }
+}
+
+#[inline(never)]
+fn headers_size(headers: &[HeaderInput<'_>]) -> usize {
+    let mut size = varint::len_u64(zigzag_len(headers.len()));
+    for header in headers {
         size += varint::len_u64(zigzag_len(header.name.len())) + header.name.len();
         size += nullable_size(header.value);
     }
