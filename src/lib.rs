@@ -50,11 +50,8 @@
 //! The default features pull in no C source and no network. `gzip`, `snappy`, `lz4`, `zstd` (or
 //! `codecs`) add Kafka's codecs, `cli` the command line, `testing` what tests need, `full` all.
 
-#[allow(dead_code)] // Used as the calls behind it are added.
 mod admin;
-#[allow(dead_code, unused_imports)] // Used as the handles above it are added.
 mod broker;
-#[allow(dead_code)] // Used as the modules above it are added.
 mod config;
 mod consumer;
 mod error;
@@ -66,7 +63,6 @@ mod producer;
 pub mod record;
 #[doc(hidden)]
 pub mod storage;
-#[allow(missing_docs, dead_code, unused_imports)]
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 /// Something that is about to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code)] // Read by whoever listens.
 pub(crate) enum Point<'a> {
     /// A producer's batch goes into a partition.
     Append { topic: &'a str, partition: i32 },
@@ -62,8 +61,8 @@ impl fmt::Display for PutOut {
 /// The broker's own topics are left out: commits and rebalances say what is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "some happen in tests only"))]
 #[allow(missing_docs)] // The names are Kafka's; what is not plain is said.
-#[allow(dead_code)] // Read by whoever listens.
 pub enum Event {
     TopicCreated {
         topic: Arc<str>,

@@ -11,7 +11,7 @@ pub use rank::{Rank, ranked_lock, ranked_mutex};
 
 #[cfg(not(loom))]
 mod primitives {
-    pub use super::rank::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub use super::rank::{Condvar, Mutex, MutexGuard, RwLock};
     pub use std::sync::atomic::{
         AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
     };

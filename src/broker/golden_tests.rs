@@ -1,7 +1,7 @@
 //! Directories that a real Kafka wrote, adopted: borders, topics and groups as the manifests say.
 //! Runs where `TOPICLITE_GOLDEN` names folders of such directories, separated by colons.
 
-use crate::{Broker, ErrorKind};
+use crate::{Broker, ErrorKind, IsolationLevel};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ fn differences(broker: &Broker, manifest: &Value) -> Vec<String> {
         let found = [
             partition.log_start_offset().unwrap(),
             partition.log_end_offset().unwrap(),
-            partition.last_stable_offset().unwrap(),
+            partition.end_for(IsolationLevel::ReadCommitted).unwrap(),
         ];
         let wanted = ["log_start_offset", "log_end_offset", "last_stable_offset"]
             .map(|border| int(&expected[border]));

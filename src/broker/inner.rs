@@ -259,11 +259,6 @@ impl Shared {
         }
     }
 
-    /// Where errors that nobody waits for, and warnings, are reported.
-    pub fn health_log(&self) -> &Arc<HealthLog> {
-        &self.health
-    }
-
     /// What adoption found, if this open adopted the directory.
     pub fn adoption(&self) -> Option<&AdoptionReport> {
         self.adoption.get()
@@ -307,11 +302,6 @@ impl BrokerInner {
         let threads = Threads::start(&shared)?;
         let groups = Groups::new(shared.clone());
         Ok(Arc::new(BrokerInner { shared, groups, threads }))
-    }
-
-    /// The shared part, for what must not keep the broker open.
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// Ends as the death of the process does: nothing is written, nothing is claimed, and whoever

@@ -180,11 +180,6 @@ impl Journal {
         self.replace = true;
     }
 
-    /// The path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Appends one frame to a file that [`Journal::replaces`] says can take it, and syncs it.
     ///
     /// # Errors

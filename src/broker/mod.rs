@@ -59,11 +59,10 @@ mod threads;
 mod topics;
 
 pub use adoption::{AdoptionProgress, AdoptionReport};
-pub(crate) use background::{FlushTask, TimerTask};
 pub(crate) use groups::Groups;
 pub use handles::Broker;
 pub use health::Health;
-pub(crate) use inner::{BrokerInner, Shared};
+pub(crate) use inner::BrokerInner;
 pub use new_topic::NewTopic;
 pub use options::BrokerOptions;
 pub(crate) use partition::Partition;

@@ -80,18 +80,6 @@ impl Partition {
         }
     }
 
-    /// The border that read_committed readers stop at.
-    ///
-    /// # Errors
-    /// Those of opening the partition.
-    pub fn last_stable_offset(&self) -> Result<i64> {
-        match self {
-            Partition::Live(log) => log.last_stable_offset(),
-            Partition::Attached(found) => found.log.last_stable_offset(),
-            Partition::Missing(_) => Ok(0),
-        }
-    }
-
     /// The end as a reader of this isolation sees it.
     ///
     /// # Errors
@@ -178,30 +166,6 @@ impl Partition {
                 Ok(found.map(|found| (found.timestamp, found.offset)))
             }
             Partition::Missing(_) => Ok(None),
-        }
-    }
-
-    /// How many bytes of batches there are.
-    ///
-    /// # Errors
-    /// Those of opening the partition.
-    pub fn size_bytes(&self) -> Result<u64> {
-        match self {
-            Partition::Live(log) => log.size_bytes(),
-            Partition::Attached(found) => found.log.size_bytes(),
-            Partition::Missing(_) => Ok(0),
-        }
-    }
-
-    /// How many segments there are.
-    ///
-    /// # Errors
-    /// Those of opening the partition.
-    pub fn segment_count(&self) -> Result<usize> {
-        match self {
-            Partition::Live(log) => log.segment_count(),
-            Partition::Attached(found) => found.log.segment_count(),
-            Partition::Missing(_) => Ok(0),
         }
     }
 

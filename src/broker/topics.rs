@@ -9,7 +9,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock};
 use crate::time::Event;
-use crate::topic::{TopicId, TopicPartition, check_topic_name, is_internal};
+use crate::topic::{TopicId, check_topic_name, is_internal};
 use std::collections::BTreeMap;
 
 /// Makes the log, or the reader, of a partition.
@@ -240,9 +240,4 @@ impl TopicTable {
             event.ring();
         }
     }
-}
-
-/// Names a partition of a topic.
-pub(super) fn name_of(topic: &Topic, partition: i32) -> TopicPartition {
-    TopicPartition::new(topic.name.clone(), partition)
 }

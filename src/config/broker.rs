@@ -1,11 +1,11 @@
 //! Settings of a broker: what applies to every topic and group, and what its own tasks obey.
 
+use super::Durability;
 use super::broker_kept::KEPT;
 use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
 use super::property::{Kind, Properties, Property, Schema, int_from, long_from};
 use super::topic::{LZ4_LEVELS, POLICIES, TIMESTAMP_TYPES, TOPIC_CODECS, ZSTD_LEVELS, gzip_level};
-use super::{Durability, LogConfig, TopicConfig};
 use crate::error::{ErrorKind, Result};
 use std::time::Duration;
 
@@ -179,7 +179,6 @@ impl BrokerConfig {
 }
 
 /// The values in effect.
-#[allow(dead_code)] // The seam of what is not built: transactions, expiry of offsets.
 impl BrokerConfig {
     pub(crate) fn default_partitions(&self) -> i32 {
         self.count(NUM_PARTITIONS)
@@ -206,14 +205,17 @@ impl BrokerConfig {
         self.0.bytes(OFFSET_METADATA_MAX)
     }
 
+    #[allow(dead_code, reason = "the seam of the expiry of offsets")]
     pub(crate) fn offsets_retention(&self) -> Duration {
         self.0.millis(OFFSETS_RETENTION_MINUTES).saturating_mul(60_000)
     }
 
+    #[expect(dead_code, reason = "the seam of the expiry of offsets")]
     pub(crate) fn offsets_retention_check_interval(&self) -> Duration {
         self.0.millis(OFFSETS_RETENTION_CHECK_MS)
     }
 
+    #[expect(dead_code, reason = "the seam of transactions")]
     pub(crate) fn transactions_topic_partitions(&self) -> i32 {
         self.count(TRANSACTIONS_PARTITIONS)
     }
@@ -248,11 +250,6 @@ impl BrokerConfig {
 
     pub(crate) fn initial_task_delay(&self) -> Duration {
         self.0.millis(INITIAL_TASK_DELAY_MS)
-    }
-
-    /// The settings of a topic without overrides.
-    pub(crate) fn log_defaults(&self) -> LogConfig {
-        LogConfig::effective(self, &TopicConfig::default())
     }
 
     fn count(&self, key: &str) -> i32 {

@@ -268,7 +268,6 @@ pub(crate) struct ConsumerSettings {
     pub isolation_level: IsolationLevel,
     pub auto_create_topics: bool,
     pub api_timeout: Duration,
-    pub request_timeout: Duration,
     pub retry_backoff: Duration,
     pub leave_on_close: bool,
 }
@@ -322,7 +321,6 @@ impl ConsumerSettings {
             },
             auto_create_topics: p.flag(AUTO_CREATE_TOPICS),
             api_timeout: p.millis(DEFAULT_API_TIMEOUT_MS),
-            request_timeout: p.millis(REQUEST_TIMEOUT_MS),
             retry_backoff: p.millis(RETRY_BACKOFF_MS),
             leave_on_close: p.flag(LEAVE_ON_CLOSE),
         })

@@ -246,10 +246,6 @@ impl Properties {
         Properties { schema, values: BTreeMap::new() }
     }
 
-    pub fn schema(&self) -> &'static Schema {
-        self.schema
-    }
-
     /// Sets one property by name.
     ///
     /// # Errors
@@ -324,10 +320,6 @@ impl Properties {
 
     pub fn flag(&self, key: &str) -> bool {
         self.text(key) == Some("true")
-    }
-
-    pub fn decimal(&self, key: &str) -> f64 {
-        self.text(key).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
     pub fn list(&self, key: &str) -> impl Iterator<Item = &str> {

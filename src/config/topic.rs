@@ -219,10 +219,6 @@ impl TopicConfig {
         Ok(())
     }
 
-    pub(super) fn properties(&self) -> &Properties {
-        &self.0
-    }
-
     /// What the offsets topic is made with.
     pub(crate) fn of_offsets_topic(broker: &BrokerConfig) -> TopicConfig {
         TopicConfig::default()

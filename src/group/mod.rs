@@ -31,7 +31,7 @@ mod wire;
 pub use arbitrary::replay_arbitrary;
 pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 pub(crate) use events::{GroupEvent, GroupEventKind, Removal};
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(crate) use hash::partition_for;
 #[cfg(any(test, fuzzing))]
 pub(crate) use replay::RecordPosition;

@@ -14,6 +14,7 @@ use crate::record::{
 
 impl AppendOptions {
     /// The same for a batch that this process's builder made.
+    #[allow(dead_code, reason = "the seam of idempotent producers and imports")]
     pub fn proven(self) -> AppendOptions {
         AppendOptions { proven: true, ..self }
     }
@@ -28,6 +29,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; also `CorruptRecord` for bytes that are not one whole batch, and
     /// `UnsupportedCompressionType`.
+    #[allow(dead_code, reason = "the seam of idempotent producers, transactions and imports")]
     pub fn append_batch(&self, batch: &mut [u8], options: AppendOptions) -> Result<Appended> {
         let rules = self.writer.lock().rules;
         let checked = rules.check_batch(batch, options).map_err(|error| self.at_home(error))?;

@@ -21,7 +21,6 @@ pub(crate) mod derived;
 mod env;
 pub(crate) mod epochs;
 pub(crate) mod finding;
-#[allow(dead_code)] // The seam of idempotent producers, transactions and imports.
 mod finished;
 mod flush;
 pub(crate) mod folder;
@@ -323,6 +322,7 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
+    #[cfg(test)]
     pub fn size_bytes(&self) -> Result<u64> {
         self.opened()?;
         let extents = self.last_extent();
@@ -334,6 +334,7 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
+    #[cfg(test)]
     pub fn segment_count(&self) -> Result<usize> {
         self.opened()?;
         Ok(self.segments.read().len())

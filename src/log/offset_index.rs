@@ -37,7 +37,7 @@ impl std::fmt::Display for IndexFault {
 
 impl OffsetIndex {
     /// An index without an entry.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub fn new() -> OffsetIndex {
         OffsetIndex::default()
     }
@@ -123,7 +123,7 @@ impl OffsetIndex {
     }
 
     /// The greatest position of an entry that is not above `position`, or 0: a batch begins there.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub fn floor_position(&self, position: u32) -> u32 {
         let after = self.entries.partition_point(|entry| entry.position <= position);
         after.checked_sub(1).and_then(|at| self.entries.get(at)).map_or(0, |entry| entry.position)
@@ -140,7 +140,7 @@ impl OffsetIndex {
     }
 
     /// Forgets every entry that points at or above `position`.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub fn truncate(&mut self, position: u64) {
         let keep = self.entries.partition_point(|entry| u64::from(entry.position) < position);
         self.entries.truncate(keep);

@@ -31,7 +31,7 @@ pub(crate) struct TimeEntry {
 
 impl TimeIndex {
     /// An index without an entry.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub fn new() -> TimeIndex {
         TimeIndex::default()
     }
@@ -119,7 +119,7 @@ impl TimeIndex {
     }
 
     /// Forgets every entry of a batch whose last offset is at or above `relative_offset`.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub fn truncate(&mut self, relative_offset: u32) {
         let keep = self.entries.partition_point(|entry| entry.relative_offset < relative_offset);
         self.entries.truncate(keep);

@@ -36,7 +36,7 @@ pub enum Rank {
 }
 
 #[cfg(all(debug_assertions, not(loom)))]
-pub use checked::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use checked::{Condvar, Mutex, MutexGuard, RwLock};
 
 #[cfg(all(debug_assertions, not(loom)))]
 mod checked {
@@ -271,7 +271,7 @@ mod checked {
 
 /// Locks that forget their rank.
 #[cfg(all(not(debug_assertions), not(loom)))]
-pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 #[cfg(loom)]
 use super::{Mutex, RwLock};

@@ -134,14 +134,6 @@ impl Groups {
         self.0.leave_group(group, leaving)
     }
 
-    /// The ids of a group's members.
-    ///
-    /// # Errors
-    /// Those of loading the groups.
-    pub fn member_ids(&self, group: &str) -> Result<Vec<Arc<str>>> {
-        self.0.touch_groups(|groups, _| groups.member_ids(group))
-    }
-
     /// OffsetCommit, one outcome a partition.
     ///
     /// # Durability

@@ -272,7 +272,7 @@ fn a_batch_larger_than_asked_for_is_given_whole_and_the_isolation_bounds_the_res
     assert_eq!(chunk.bytes().len(), batch(0, &[1; 5000], &Stamp::plain(0, 0)).len());
     assert_eq!(chunk.share(0..3), bytes[..3]);
     assert!(log.read(&mut cursor, 10, ReadCommitted).unwrap().is_empty());
-    assert_eq!(log.last_stable_offset().unwrap(), 1);
+    assert_eq!(log.end_for(ReadCommitted).unwrap(), 1);
     assert_eq!(log.read(&mut cursor, 10, ReadUncommitted).unwrap().next_offset(), 2);
 }
 

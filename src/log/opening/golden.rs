@@ -238,7 +238,7 @@ fn compare(log: &AttachedLog, expected: &Value, differ: &mut Differences<'_>) {
     let number = |name: &str| expected[name].as_i64().unwrap();
     differ.same("log start", log.log_start_offset().unwrap(), number("log_start_offset"));
     differ.same("log end", log.log_end_offset().unwrap(), number("log_end_offset"));
-    differ.same("stable", log.last_stable_offset().unwrap(), number("last_stable_offset"));
+    differ.same("stable", log.end_for(ReadCommitted).unwrap(), number("last_stable_offset"));
     let (rows, error) = consume(log, ReadUncommitted);
     differ.same("read error", error.map(|e| e.to_string()), None);
     compare_rows(&rows, &expected["records_uncommitted"], "records", differ);
@@ -388,7 +388,7 @@ fn compare_prefix(
         Value::Array(offsets) => offsets.iter().map(|o| o.as_i64().unwrap()).collect(),
         _ => whole.iter().map(|row| row.0).collect(),
     };
-    let stable = log.last_stable_offset().unwrap();
+    let stable = log.end_for(ReadCommitted).unwrap();
     let offsets: Vec<i64> = offsets.into_iter().filter(|o| *o < stable).collect();
     differ.same("committed", committed.iter().map(|r| r.0).collect::<Vec<_>>(), offsets);
     let shown: Vec<String> = findings.iter().map(ToString::to_string).collect();
