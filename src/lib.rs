@@ -90,7 +90,10 @@ pub use error::{Error, ErrorKind, Result};
 #[doc(hidden)]
 pub use group::replay_arbitrary;
 #[doc(hidden)]
-pub use group::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
+pub use group::{
+    CurrentValue, GroupRecord, GroupValue, MemberValue, ModernKey, ModernMemberValue, ModernValue,
+    OffsetValue, TopicShare,
+};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use log::fuzzing as log_fuzzing;

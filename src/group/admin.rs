@@ -169,9 +169,9 @@ impl Group {
         let modern = self.modern.as_ref();
         let members = modern.iter().flat_map(|modern| &modern.members).map(|(id, member)| {
             let mut assignment = Vec::new();
-            for (topic, partitions) in &member.assigned {
-                if let Some(name) = names(topic) {
-                    let partitions = partitions.iter();
+            for share in &member.assigned {
+                if let Some(name) = names(&share.topic) {
+                    let partitions = share.partitions.iter();
                     assignment.extend(partitions.map(|&p| TopicPartition::new(name.clone(), p)));
                 }
             }

@@ -17,6 +17,8 @@ mod join;
 mod liveness;
 mod members;
 mod modern;
+#[allow(missing_docs)] // Not part of the documented API.
+mod modern_schema;
 mod offsets;
 pub(crate) mod protocol;
 mod replay;
@@ -33,6 +35,7 @@ pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
 pub(crate) use events::{GroupEvent, GroupEventKind, Removal};
 #[cfg(all(test, not(loom)))]
 pub(crate) use hash::partition_for;
+pub use modern_schema::{CurrentValue, ModernMemberValue, ModernValue, TopicShare};
 #[cfg(any(test, fuzzing))]
 pub(crate) use replay::RecordPosition;
 pub(crate) use request::*;

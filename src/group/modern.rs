@@ -2,19 +2,13 @@
 //! listed and described, their offsets are served, and their records can be deleted. Nobody joins
 //! them. A value that cannot be read counts as one without content.
 
+use super::modern_schema::{
+    CURRENT, CurrentValue, GROUP, MEMBER, ModernMemberValue, ModernValue, TARGET, TARGET_OF_MEMBER,
+    TopicShare,
+};
 use super::schema::{GroupRecord, ModernKey};
-use super::wire::{Reader, Wire, WireFault, shared};
-use crate::topic::TopicId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-const GROUP: i16 = 3;
-const MEMBER: i16 = 5;
-const TARGET: i16 = 6;
-const CURRENT: i16 = 8;
-
-/// Assigned partitions by topic id.
-pub(super) type AssignedById = Vec<(TopicId, Vec<i32>)>;
 
 #[derive(Debug, Default)]
 pub(super) struct ModernGroup {
@@ -34,7 +28,17 @@ pub(super) struct ModernMember {
     epoch: i32,
     /// 0 is stable.
     state: i8,
-    pub(super) assigned: AssignedById,
+    pub(super) assigned: Vec<TopicShare>,
+}
+
+impl ModernMember {
+    /// Takes over what the member says of itself.
+    fn introduce(&mut self, value: ModernMemberValue) {
+        self.group_instance_id = value.group_instance_id;
+        self.client_id = value.client_id;
+        self.client_host = value.client_host;
+        self.assignor = value.assignor;
+    }
 }
 
 impl ModernGroup {
@@ -44,35 +48,34 @@ impl ModernGroup {
             None => self.keys.remove(key),
         };
         let member = key.part.clone().unwrap_or_default();
-        match (key.kind, value) {
-            (GROUP, Some(value)) => self.epoch = read_epoch(value).unwrap_or(0),
-            (TARGET, Some(value)) => self.assignment_epoch = read_epoch(value).unwrap_or(0),
-            (MEMBER, Some(value)) => {
-                let read = read_member(value).unwrap_or_default();
-                let current = self.members.entry(member).or_default();
-                *current = ModernMember {
-                    epoch: current.epoch,
-                    state: current.state,
-                    assigned: std::mem::take(&mut current.assigned),
-                    ..read
-                };
+        let read = value.map(|value| ModernValue::read(key.kind, value));
+        match (key.kind, read) {
+            (GROUP, Some(Some(ModernValue::Group { epoch, .. }))) => self.epoch = epoch,
+            (GROUP, Some(_)) => self.epoch = 0,
+            (TARGET, Some(Some(ModernValue::Target { epoch, .. }))) => {
+                self.assignment_epoch = epoch;
+            }
+            (TARGET, Some(_)) => self.assignment_epoch = 0,
+            (MEMBER, Some(Some(ModernValue::Member(value)))) => {
+                self.members.entry(member).or_default().introduce(value);
+            }
+            (MEMBER, Some(_)) => {
+                let nothing = ModernMemberValue::default();
+                self.members.entry(member).or_default().introduce(nothing);
             }
             (MEMBER, None) => {
                 self.members.remove(&member);
             }
-            (CURRENT, Some(value)) => {
-                if let (Some(member), Ok((epoch, state, assigned))) =
-                    (self.members.get_mut(&member), read_current(value))
-                {
-                    (member.epoch, member.state, member.assigned) = (epoch, state, assigned);
-                }
-            }
-            (CURRENT, None) => {
-                if let Some(member) = self.members.get_mut(&member) {
-                    (member.epoch, member.state, member.assigned) = (0, 0, Vec::new());
-                }
-            }
+            (CURRENT, Some(Some(ModernValue::Current(value)))) => self.owns(&member, value),
+            (CURRENT, None) => self.owns(&member, CurrentValue::default()),
             _ => {}
+        }
+    }
+
+    fn owns(&mut self, member: &str, value: CurrentValue) {
+        if let Some(member) = self.members.get_mut(member) {
+            (member.epoch, member.state, member.assigned) =
+                (value.epoch, value.state, value.assigned);
         }
     }
 
@@ -106,54 +109,8 @@ impl ModernGroup {
     /// What deletes every stored record, members first, the group itself last.
     pub(super) fn tombstones(&self) -> Vec<GroupRecord> {
         let mut keys: Vec<&ModernKey> = self.keys.keys().collect();
-        let order = [CURRENT, 7, MEMBER, 16, TARGET, 4, GROUP];
+        let order = [CURRENT, TARGET_OF_MEMBER, MEMBER, 16, TARGET, 4, GROUP];
         keys.sort_by_key(|key| order.iter().position(|kind| *kind == key.kind));
         keys.into_iter().map(|key| GroupRecord::Modern { key: key.clone(), value: None }).collect()
     }
-}
-
-fn read_version<'a>(value: &'a [u8]) -> Wire<Reader<'a>> {
-    let mut reader = Reader::new(value);
-    match reader.int16()? {
-        0 => Ok(reader),
-        version => Err(WireFault::UnknownVersion(version)),
-    }
-}
-
-fn read_epoch(value: &[u8]) -> Wire<i32> {
-    read_version(value)?.int32()
-}
-
-fn read_member(value: &[u8]) -> Wire<ModernMember> {
-    let mut reader = read_version(value)?;
-    let group_instance_id = reader.nullable_compact_string()?.map(shared);
-    reader.nullable_compact_string()?; // the rack
-    let client_id = shared(reader.compact_string()?);
-    let client_host = shared(reader.compact_string()?);
-    for _ in 0..reader.compact_count(1)? {
-        reader.compact_string()?; // a topic it subscribes to
-    }
-    reader.nullable_compact_string()?; // the expression it subscribes by
-    reader.int32()?; // its rebalance timeout
-    let assignor = reader.nullable_compact_string()?.map(shared);
-    Ok(ModernMember { group_instance_id, client_id, client_host, assignor, ..Default::default() })
-}
-
-fn read_current(value: &[u8]) -> Wire<(i32, i8, AssignedById)> {
-    let mut reader = read_version(value)?;
-    let epoch = reader.int32()?;
-    reader.int32()?; // the epoch before
-    let state = reader.int8()?;
-    let mut assigned = Vec::new();
-    for _ in 0..reader.compact_count(18)? {
-        let topic = TopicId(reader.uuid()?);
-        let count = reader.compact_count(4)?;
-        let mut partitions = Vec::with_capacity(count);
-        for _ in 0..count {
-            partitions.push(reader.int32()?);
-        }
-        reader.skip_tagged()?;
-        assigned.push((topic, partitions));
-    }
-    Ok((epoch, state, assigned))
 }

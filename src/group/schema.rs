@@ -104,16 +104,8 @@ impl GroupRecord {
                 group: shared(reader.string()?),
                 value: value.map(GroupValue::decode).transpose()?,
             }),
-            kind @ (3 | 4 | 6) => Ok(GroupRecord::Modern {
-                key: ModernKey { kind, group: shared(reader.string()?), part: None },
-                value: value.map(Arc::from),
-            }),
-            kind @ (5 | 7 | 8 | 16) => Ok(GroupRecord::Modern {
-                key: ModernKey {
-                    kind,
-                    group: shared(reader.string()?),
-                    part: Some(shared(reader.string()?)),
-                },
+            3..=8 | 16 => Ok(GroupRecord::Modern {
+                key: ModernKey::decode(key)?,
                 value: value.map(Arc::from),
             }),
             kind => Ok(GroupRecord::Unknown(kind)),
@@ -163,6 +155,27 @@ impl GroupRecord {
             _ => return false,
         }
         true
+    }
+}
+
+impl ModernKey {
+    /// Reads a key of one of its kinds, or of those of share groups and streams groups (10 to 15,
+    /// 17 to 23), which are laid out alike; `None` for others.
+    pub fn read(key: &[u8]) -> Option<ModernKey> {
+        ModernKey::decode(key).ok()
+    }
+
+    fn decode(key: &[u8]) -> Wire<ModernKey> {
+        let mut reader = Reader::new(key);
+        let kind = reader.int16()?;
+        let has_part = match kind {
+            3 | 4 | 6 | 11 | 12 | 15 | 17 | 20 | 23 => false,
+            5 | 7 | 8 | 10 | 13 | 14 | 16 | 19 | 21 | 22 => true,
+            kind => return Err(WireFault::UnknownVersion(kind)),
+        };
+        let group = shared(reader.string()?);
+        let part = has_part.then(|| reader.string().map(shared)).transpose()?;
+        Ok(ModernKey { kind, group, part })
     }
 }
 

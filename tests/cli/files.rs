@@ -123,6 +123,68 @@ fn dump_decodes_the_offsets_topic_and_control_records() {
     assert!(markers > 0);
 }
 
+/// A record in the words of Kafka's dump tool: the number of its key's type, and its value.
+fn kafka_record(line: &str) -> Option<(i64, Value)> {
+    let (_, rest) = line.split_once(" key: ")?;
+    let (key, payload) = rest.split_once(" payload: ")?;
+    let key: Value = serde_json::from_str(key).ok()?;
+    let kind = key["type"].as_str()?.parse().ok()?;
+    if payload == "<DELETE>" {
+        return Some((kind, Value::Null));
+    }
+    let payload: Value = serde_json::from_str(payload).ok()?;
+    Some((kind, payload["data"].clone()))
+}
+
+#[test]
+fn dump_decodes_the_groups_of_the_newer_protocol_as_kafka_does() {
+    let shell = Shell::new();
+    let case = "groups-consumer-protocol";
+    let mut kinds = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(golden(case).join("data")).unwrap() {
+        let folder = entry.unwrap().path();
+        let folder_name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        if !folder_name.starts_with("__consumer_offsets-") {
+            continue;
+        }
+        for log in logs(&folder) {
+            let name = format!("{folder_name}/{}", Path::new(&log).file_name().unwrap().display());
+            let rows = shell.json(&["dump", "--offsets", &log]);
+            let ours = rows.iter().filter(|row| row.get("payload").is_some());
+            let kafka = kafka_dump(case, &name);
+            let kafka = kafka.iter().filter(|line| line.contains(" payload: "));
+            let (ours, kafka): (Vec<_>, Vec<_>) = (ours.collect(), kafka.collect());
+            assert_eq!(ours.len(), kafka.len(), "{name}");
+            for (ours, line) in ours.into_iter().zip(kafka) {
+                let (kind, expected) = kafka_record(line).unwrap();
+                *kinds
+                    .entry((kind, ours["key"]["type"].as_str().unwrap().to_owned()))
+                    .or_insert(0) += 1;
+                match &expected {
+                    Value::Object(fields) => {
+                        let same = |(field, value)| &ours["payload"][field] == value;
+                        assert!(fields.iter().all(same), "{line}: {}", ours["payload"]);
+                    }
+                    _ => assert!(ours["payload"].is_null(), "{line}: {}", ours["payload"]),
+                }
+            }
+        }
+    }
+    let kinds: Vec<_> = kinds.keys().map(|(kind, name)| (*kind, name.as_str())).collect();
+    assert_eq!(
+        kinds,
+        [
+            (1, "offset"),
+            (3, "consumer-group-metadata"),
+            (4, "consumer-group-partition-metadata"),
+            (5, "consumer-group-member-metadata"),
+            (6, "consumer-group-target-assignment-metadata"),
+            (7, "consumer-group-target-assignment-member"),
+            (8, "consumer-group-current-member-assignment"),
+        ]
+    );
+}
+
 #[test]
 fn verify_is_quiet_about_what_kafka_closed_and_about_zeros_after_a_kill() {
     for (case, note) in [("plain", None), ("preallocated-kill", Some("uncut-tail"))] {

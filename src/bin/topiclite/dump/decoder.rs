@@ -3,6 +3,7 @@
 use crate::record_json::bytes_value;
 use serde_json::{Map, Value, json};
 use topiclite::{GroupRecord, GroupValue, MemberValue, OffsetValue};
+use topiclite::{ModernKey, ModernMemberValue, ModernValue, TopicShare};
 
 /// Key and value as objects; what is not understood is shown as it is.
 pub fn offsets_record(key: Option<&[u8]>, value: Option<&[u8]>) -> (Value, Value) {
@@ -18,19 +19,14 @@ pub fn offsets_record(key: Option<&[u8]>, value: Option<&[u8]>) -> (Value, Value
             (json!({"type": "group", "data": {"group": &*group}}), value)
         }
         Some(GroupRecord::Modern { key, value }) => {
-            let kind = match key.kind {
-                3 => "consumer-group-metadata",
-                4 => "consumer-group-partition-metadata",
-                5 => "consumer-group-member-metadata",
-                6 => "consumer-group-target-assignment-metadata",
-                7 => "consumer-group-target-assignment-member",
-                8 => "consumer-group-current-member-assignment",
-                _ => "consumer-group-regular-expression",
-            };
-            let data = json!({"group": &*key.group, "part": key.part.as_deref()});
-            (json!({"type": kind, "data": data}), raw(value.as_deref()))
+            let read = value.as_deref().and_then(|value| ModernValue::read(key.kind, value));
+            let value = read.map_or_else(|| raw(value.as_deref()), |value| modern(&value));
+            (modern_key(&key), value)
         }
-        Some(GroupRecord::Unknown(kind)) => (json!({"type": kind}), raw(value)),
+        Some(GroupRecord::Unknown(kind)) => {
+            let read = key.and_then(ModernKey::read);
+            (read.map_or_else(|| json!({"type": kind}), |key| modern_key(&key)), raw(value))
+        }
         None => (raw(key), raw(value)),
     }
 }
@@ -67,6 +63,77 @@ fn member(member: &MemberValue) -> Value {
         "subscription": raw(Some(&member.subscription)),
         "assignment": raw(Some(&member.assignment)),
     })
+}
+
+/// The key of a group of a newer kind. The names are those of Kafka's coordinator.
+fn modern_key(key: &ModernKey) -> Value {
+    let kind = match key.kind {
+        3 => "consumer-group-metadata",
+        4 => "consumer-group-partition-metadata",
+        5 => "consumer-group-member-metadata",
+        6 => "consumer-group-target-assignment-metadata",
+        7 => "consumer-group-target-assignment-member",
+        8 => "consumer-group-current-member-assignment",
+        10 => "share-group-member-metadata",
+        11 => "share-group-metadata",
+        12 => "share-group-target-assignment-metadata",
+        13 => "share-group-target-assignment-member",
+        14 => "share-group-current-member-assignment",
+        15 => "share-group-state-partition-metadata",
+        16 => "consumer-group-regular-expression",
+        17 => "streams-group-metadata",
+        19 => "streams-group-member-metadata",
+        20 => "streams-group-target-assignment-metadata",
+        21 => "streams-group-target-assignment-member",
+        22 => "streams-group-current-member-assignment",
+        _ => "streams-group-topology",
+    };
+    json!({"type": kind, "data": {"group": &*key.group, "part": key.part.as_deref()}})
+}
+
+fn modern(value: &ModernValue) -> Value {
+    match value {
+        ModernValue::Group { epoch, metadata_hash } => {
+            json!({"epoch": epoch, "metadataHash": metadata_hash})
+        }
+        ModernValue::Member(member) => modern_member(member),
+        ModernValue::Target { epoch, timestamp } => {
+            json!({"assignmentEpoch": epoch, "assignmentTimestamp": timestamp})
+        }
+        ModernValue::TargetOfMember(shares) => json!({"topicPartitions": topic_shares(shares)}),
+        ModernValue::Current(current) => json!({
+            "memberEpoch": current.epoch,
+            "previousMemberEpoch": current.previous_epoch,
+            "state": current.state,
+            "assignedPartitions": topic_shares(&current.assigned),
+            "partitionsPendingRevocation": topic_shares(&current.revoking),
+        }),
+    }
+}
+
+fn modern_member(member: &ModernMemberValue) -> Value {
+    json!({
+        "instanceId": member.group_instance_id.as_deref(),
+        "rackId": member.rack_id.as_deref(),
+        "clientId": &*member.client_id,
+        "clientHost": &*member.client_host,
+        "subscribedTopicNames": member.topics.iter().map(|topic| &**topic).collect::<Vec<_>>(),
+        "subscribedTopicRegex": member.pattern.as_deref(),
+        "rebalanceTimeoutMs": member.rebalance_timeout_ms,
+        "serverAssignor": member.assignor.as_deref(),
+        "classicMemberMetadata": raw(member.classic.as_deref()),
+    })
+}
+
+fn topic_shares(shares: &[TopicShare]) -> Vec<Value> {
+    let share = |share: &TopicShare| {
+        let mut shown = json!({"topicId": share.topic.to_string(), "partitions": share.partitions});
+        if let Some(epochs) = &share.epochs {
+            shown["assignmentEpochs"] = json!(epochs);
+        }
+        shown
+    };
+    shares.iter().map(share).collect()
 }
 
 /// Bytes that have no words here, under `base64` where they are no text.
