@@ -231,7 +231,8 @@ impl Shared {
     pub(super) fn release(&self) {
         self.timers.clear();
         if let Some(owner) = &self.owner {
-            drop(owner.lock.lock().take());
+            let held = owner.lock.lock().take();
+            drop(held); // Outside of our own lock.
         }
     }
 

@@ -96,7 +96,7 @@ impl LifeKeeper {
             storage,
             dir: dir.to_owned(),
             ended,
-            recording: Mutex::new(()),
+            recording: ranked_mutex(Rank::Recording, ()),
             state: ranked_mutex(Rank::StateFile, state),
             registry,
             adopted: ranked_mutex(Rank::Adopted, None),

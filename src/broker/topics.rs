@@ -122,11 +122,12 @@ impl Topic {
 
     /// What the registry keeps of it.
     pub(super) fn entry(&self) -> TopicEntry {
+        let partitions = self.partition_count();
         let config = self.config.read();
         TopicEntry {
             name: self.name.clone(),
             id: self.id,
-            partitions: self.partition_count(),
+            partitions,
             adopted: self.adopted,
             config: config.entries().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         }

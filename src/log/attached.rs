@@ -25,7 +25,7 @@ use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, Mutex, OnceLock, Rank, ranked_mutex};
 use crate::topic::{TopicId, TopicPartition};
 
 /// How often the folder is listed again because a file vanished, before it is an error.
@@ -96,7 +96,8 @@ impl AttachedLog {
     ) -> AttachedLog {
         let start = StartingPoint { state, trust, log_start_checkpoint, recovery_checkpoint };
         let topic_id = OnceLock::new();
-        AttachedLog { storage, folder, partition, start, seen: Mutex::new(None), topic_id }
+        let seen = ranked_mutex(Rank::AttachedLog, None);
+        AttachedLog { storage, folder, partition, start, seen, topic_id }
     }
 
     /// The first offset that can be read.

@@ -5,8 +5,8 @@
 //! lock, `writer`; reads take none, but for a look at its index now and then, if it is free.
 //! Slow work (opening, sealing, retention, closing) is one at a time under `upkeep`, and no lock
 //! that an appender needs is held across a sync.
-//! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, writer, segments, a
-//! segment's home.
+//! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, growth ahead of the writer,
+//! writer, segments, a segment's home.
 
 mod active;
 mod adoption;
@@ -213,7 +213,7 @@ impl Log {
             ),
             segments: ranked_lock(Rank::LogSegments, VecDeque::new()),
             upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
-            growing: Mutex::new(()),
+            growing: ranked_mutex(Rank::LogGrowing, ()),
             damage: OnceLock::new(),
             unrepaired: AtomicBool::new(false),
             synced: ranked_mutex(Rank::LogSynced, None),

@@ -9,7 +9,7 @@ use super::record::{DeliveryError, RecordMetadata, size_in_batch, size_upper_bou
 use crate::error::{Error, ErrorKind};
 use crate::log::Log;
 use crate::record::{BATCH_OVERHEAD, HeaderInput, OwnedHeader, OwnedRecord, RecordInput};
-use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Lane {
             topic,
             partition,
             log,
-            state: Mutex::new(LaneState::default()),
+            state: ranked_mutex(Rank::ProducerLane, LaneState::default()),
             unsynced: AtomicI64::new(0),
         }
     }

@@ -10,13 +10,18 @@ use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
 use crate::time::{Event, Now, TimerKey, TimerQueue};
 use std::time::Duration;
 
 /// What lingers, over all partitions.
-#[derive(Default)]
 pub(super) struct Lingering(Mutex<State>);
+
+impl Default for Lingering {
+    fn default() -> Lingering {
+        Lingering(ranked_mutex(Rank::Lingering, State::default()))
+    }
+}
 
 #[derive(Default)]
 struct State {

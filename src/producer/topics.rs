@@ -8,7 +8,9 @@ use super::batch::Lane;
 use super::partitioner::Sticky;
 use crate::broker::{BrokerInner, Topic};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicU64, Mutex, OnceLock, Ordering, RwLock};
+use crate::sync::{
+    Arc, AtomicU64, Mutex, OnceLock, Ordering, Rank, RwLock, ranked_lock, ranked_mutex,
+};
 use crate::topic::{TopicId, is_internal};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
@@ -101,12 +103,17 @@ impl TopicEntry {
 }
 
 /// Every lane that the producer opened, so that a partition has one whichever entry leads to it.
-#[derive(Default)]
 pub(super) struct Lanes(Mutex<BTreeMap<(TopicId, i32), OpenLane>>);
 
 struct OpenLane {
     topic: Arc<Topic>,
     lane: Arc<Lane>,
+}
+
+impl Default for Lanes {
+    fn default() -> Lanes {
+        Lanes(ranked_mutex(Rank::ProducerLanes, BTreeMap::new()))
+    }
 }
 
 impl Lanes {
@@ -140,7 +147,7 @@ impl Default for TopicCache {
     fn default() -> Self {
         TopicCache {
             slots: [const { OnceLock::new() }; SLOTS],
-            others: RwLock::new(HashMap::new()),
+            others: ranked_lock(Rank::ProducerTopics, HashMap::new()),
         }
     }
 }

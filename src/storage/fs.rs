@@ -13,7 +13,10 @@ mod tests;
 use super::planted::{Planted, planted};
 use super::region::{Counted, Region};
 use super::{DirEntry, Lock, Mode, Storage, invalid, read_only, to_usize};
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, Weak};
+use crate::sync::{
+    Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock,
+    ranked_mutex,
+};
 use descriptors::{Descriptor, Descriptors, Identity};
 use memmap2::MmapOptions;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -80,7 +83,7 @@ impl Fs {
                 mappings: Arc::default(),
                 descriptors: Descriptors::new(descriptors_max),
                 open: Mutex::default(),
-                names: RwLock::default(),
+                names: ranked_lock(Rank::FileNames, ()),
             }),
         }
     }
@@ -108,7 +111,7 @@ impl Fs {
             mode,
             key: self.shared.descriptors.admit(file),
             region: OnceLock::new(),
-            border: Mutex::new(()),
+            border: ranked_mutex(Rank::FileLength, ()),
             removed: AtomicBool::new(false),
         });
         let mut open = self.shared.open.lock();

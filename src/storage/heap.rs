@@ -6,7 +6,7 @@ use super::region::Region;
 use super::{
     DirEntry, File, HeldElsewhere, Lock, Mode, Storage, busy, invalid, read_only, to_usize,
 };
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, Mutex, OnceLock, Rank, ranked_mutex};
 use crate::time::Clock;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -68,7 +68,7 @@ impl Heap {
         Heap {
             shared: Arc::new(Shared {
                 clock,
-                tree: Mutex::new(Tree::new()),
+                tree: ranked_mutex(Rank::FileNames, Tree::new()),
                 locks: Arc::new(Mutex::new(BTreeSet::new())),
             }),
         }
@@ -88,7 +88,8 @@ impl Heap {
 
     fn add(&self, path: &Path, body: Body) -> io::Result<Arc<Content>> {
         let modified_ms = self.now_ms();
-        let content = Arc::new(Content { state: Mutex::new(State { body, modified_ms }) });
+        let content =
+            Arc::new(Content { state: ranked_mutex(Rank::FileBytes, State { body, modified_ms }) });
         let mut tree = self.shared.tree.lock();
         let edit = tree.plan_link(path)?;
         let ino = tree.next_ino();

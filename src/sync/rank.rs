@@ -1,6 +1,7 @@
 //! The order of locks, asserted in builds with debug assertions: a thread that holds a lock may
-//! only take locks of a higher rank. A lock without a rank is not checked. In other builds a rank
-//! is forgotten at once, and the locks are parking_lot's own.
+//! only take locks of a higher rank. A lock that is given no rank is a leaf: nothing is taken
+//! inside, but by the simulated disk. In other builds a rank is forgotten at once, and the locks
+//! are parking_lot's own.
 
 /// Ranks, outermost first. `broker/mod.rs` and `log/mod.rs` say why they stand in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,18 +10,30 @@ pub enum Rank {
     Groups,
     /// Changes of topics, one at a time.
     TopicChanges,
+    /// The topics that one producer knows.
+    ProducerTopics,
+    /// The lanes of one producer.
+    ProducerLanes,
     /// The partitions of one topic.
     TopicSlots,
+    /// One partition as a producer sees it.
+    ProducerLane,
     /// Slow work on one log.
     LogUpkeep,
+    /// The turn of writing down what logs have come to.
+    Recording,
     /// What the last sync of a log covered.
     LogSynced,
+    /// The growth of a log's active file ahead of its writer.
+    LogGrowing,
     /// Appends to one log.
     LogWriter,
     /// The list of a log's segments.
     LogSegments,
     /// Where one segment lives.
     SegmentHome,
+    /// What an attached reader knows of one log.
+    AttachedLog,
     /// The state file.
     StateFile,
     /// What adoption found.
@@ -29,10 +42,27 @@ pub enum Rank {
     Registry,
     /// The table of topics.
     Topics,
+    /// What lingers in one producer.
+    Lingering,
     /// Queues and timers.
     Queues,
     /// What went wrong.
     Health,
+    /// The length of one file.
+    FileLength,
+    /// The names of a storage's files.
+    FileNames,
+    /// The bytes of one file in memory.
+    FileBytes,
+    /// Every lock that is not named here.
+    #[cfg_attr(
+        any(not(debug_assertions), loom),
+        expect(dead_code, reason = "given where ranks are kept")
+    )]
+    Leaf,
+    /// The simulated disk, which is told of each write into a mapping.
+    #[cfg(any(test, feature = "testing"))]
+    Simulation,
 }
 
 #[cfg(all(debug_assertions, not(loom)))]
@@ -50,15 +80,14 @@ mod checked {
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// A rank while it is held.
+    /// A rank while it is held; `None` in a thread that is ending.
     #[derive(Debug)]
     struct Hold(Option<Rank>);
 
     impl Hold {
         /// Checks before the lock is waited for, so that a test fails where it might hang.
         #[track_caller]
-        fn take(rank: Option<Rank>) -> Hold {
-            let Some(rank) = rank else { return Hold(None) };
+        fn take(rank: Rank) -> Hold {
             // A thread that is ending holds nothing that anybody could check.
             let checked = HELD.try_with(|held| {
                 let mut held = held.borrow_mut();
@@ -93,9 +122,8 @@ mod checked {
     }
 
     /// parking_lot's mutex with a rank.
-    #[derive(Default)]
     pub struct Mutex<T> {
-        rank: Option<Rank>,
+        rank: Rank,
         lock: parking_lot::Mutex<T>,
     }
 
@@ -107,11 +135,11 @@ mod checked {
 
     impl<T> Mutex<T> {
         pub const fn new(value: T) -> Mutex<T> {
-            Mutex { rank: None, lock: parking_lot::Mutex::new(value) }
+            Mutex { rank: Rank::Leaf, lock: parking_lot::Mutex::new(value) }
         }
 
         pub const fn ranked(rank: Rank, value: T) -> Mutex<T> {
-            Mutex { rank: Some(rank), lock: parking_lot::Mutex::new(value) }
+            Mutex { rank, lock: parking_lot::Mutex::new(value) }
         }
 
         #[track_caller]
@@ -128,9 +156,8 @@ mod checked {
     }
 
     /// parking_lot's read-write lock with a rank.
-    #[derive(Default)]
     pub struct RwLock<T> {
-        rank: Option<Rank>,
+        rank: Rank,
         lock: parking_lot::RwLock<T>,
     }
 
@@ -148,11 +175,11 @@ mod checked {
 
     impl<T> RwLock<T> {
         pub const fn new(value: T) -> RwLock<T> {
-            RwLock { rank: None, lock: parking_lot::RwLock::new(value) }
+            RwLock { rank: Rank::Leaf, lock: parking_lot::RwLock::new(value) }
         }
 
         pub const fn ranked(rank: Rank, value: T) -> RwLock<T> {
-            RwLock { rank: Some(rank), lock: parking_lot::RwLock::new(value) }
+            RwLock { rank, lock: parking_lot::RwLock::new(value) }
         }
 
         #[track_caller]
@@ -217,6 +244,18 @@ mod checked {
         RwLockWriteGuard: mut;
     }
 
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Mutex<T> {
+            Mutex::new(T::default())
+        }
+    }
+
+    impl<T: Default> Default for RwLock<T> {
+        fn default() -> RwLock<T> {
+            RwLock::new(T::default())
+        }
+    }
+
     impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             self.lock.fmt(f)
@@ -234,7 +273,7 @@ mod checked {
         use super::*;
 
         #[test]
-        fn locks_in_their_order_and_locks_without_a_rank_are_taken() {
+        fn locks_are_taken_in_their_order_and_one_without_a_rank_last() {
             let outer = Mutex::ranked(Rank::Groups, 1);
             let inner = RwLock::ranked(Rank::Topics, 2);
             let plain = Mutex::new(3);
@@ -265,6 +304,14 @@ mod checked {
                 (Mutex::ranked(Rank::LogWriter, ()), Mutex::ranked(Rank::LogWriter, ()));
             let _one = one.lock();
             drop(two.lock());
+        }
+
+        #[test]
+        #[should_panic(expected = "Health is taken while Some(Leaf) is held")]
+        fn nothing_is_taken_inside_a_lock_without_a_rank() {
+            let (outer, inner) = (RwLock::new(()), Mutex::ranked(Rank::Health, ()));
+            let _outer = outer.read();
+            drop(inner.lock());
         }
     }
 }

@@ -185,7 +185,9 @@ mod tests {
         }
 
         fn run_due(&self, now: Now) {
-            while let Some((_, n)) = self.queue.lock().pop_due(now.mono) {
+            loop {
+                let due = self.queue.lock().pop_due(now.mono);
+                let Some((_, n)) = due else { return };
                 self.ran.lock().push((now.mono, n));
                 if n == self.ring_at {
                     self.event.ring();

@@ -49,7 +49,8 @@ impl LifeGate for TestGate {
             return Err(Error::new(ErrorKind::StorageFull, "refused by the test"));
         }
         let step = self.disk.get().map_or(0, Sim::steps);
-        self.recorded.lock().push((step, log.state()?));
+        let state = log.state()?;
+        self.recorded.lock().push((step, state));
         Ok(())
     }
 

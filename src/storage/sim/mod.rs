@@ -22,7 +22,7 @@ use super::names::{Edit, Ino, Node};
 use super::planted::{Planted, planted};
 use super::region::{Region, Trace};
 use super::{DirEntry, File, Lock, Mode, Storage, invalid, read_only, to_usize};
-use crate::sync::{Arc, Mutex, OnceLock};
+use crate::sync::{Arc, Mutex, OnceLock, Rank, ranked_mutex};
 use crate::time::{Clock, VirtualClock};
 use disk::{Disk, FileState, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ impl Sim {
                 boot,
                 capacity_bytes,
                 locks,
-                state: Mutex::new(state),
+                state: ranked_mutex(Rank::Simulation, state),
             }),
         }
     }
