@@ -229,16 +229,16 @@ impl AttachedLog {
         })
     }
 
-    /// The record with the largest timestamp below `upto`.
+    /// The record with the largest timestamp of all, also below the log start offset, if its
+    /// offset is below `upto`.
     ///
     /// # Errors
     /// `Io`, `CorruptRecord`.
     pub fn max_timestamp(&self, upto: i64) -> Result<Option<TimedOffset>> {
         self.with(|log, seen| {
             log.look_further(seen)?;
-            let from = seen.log_start_offset;
-            let segments = log.timed(seen);
-            times::max_timestamp(&segments, from, upto)
+            let latest = times::max_timestamp(&log.timed(seen))?;
+            Ok(latest.filter(|latest| latest.offset < upto))
         })
     }
 

@@ -92,16 +92,13 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
     Ok(None)
 }
 
-/// The record with the largest timestamp of those with an offset in `from..upto`; of several, the
-/// one with the lowest offset. Records without a timestamp do not count.
+/// The record with the largest timestamp; of several, the one with the lowest offset. Records
+/// without a timestamp do not count. As in Kafka, records below the log start offset do, while
+/// their segment is there.
 ///
 /// # Errors
 /// As [`offset_for_time`].
-pub(crate) fn max_timestamp<S: TimedSegment>(
-    segments: &[S],
-    from: i64,
-    upto: i64,
-) -> Result<Option<TimedOffset>> {
+pub(crate) fn max_timestamp<S: TimedSegment>(segments: &[S]) -> Result<Option<TimedOffset>> {
     let mut by_time: Vec<(&S, SegmentTimes)> =
         segments.iter().map(|segment| (segment, segment.times())).collect();
     // Stable: of segments with the same largest timestamp the first one comes first.
@@ -112,22 +109,21 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
         if times.max_timestamp < least {
             break;
         }
-        let outside = times.next_offset <= from || times.base_offset >= upto;
-        if outside || times.max_timestamp < 0 {
-            continue;
+        if times.max_timestamp < 0 {
+            break;
         }
         // Usually the first header that has the segment's largest timestamp has the record, too.
         let indexes = segment.indexes()?;
         let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
         let position = u64::from(indexes.offsets.lookup(at));
-        search(segment, position, from, upto, &mut best, true)?;
-        // Else the records of that header are gone or below `from`; what a later segment has as
-        // late is no answer while there may be one here.
+        search(segment, position, &mut best, true)?;
+        // Else the records of that header are gone; what a later segment has as late is no answer
+        // while there may be one here.
         let may_be_better = |best: TimedOffset| {
             best.timestamp < times.max_timestamp || best.offset >= times.next_offset
         };
         if best.is_none_or(may_be_better) {
-            search(segment, 0, from, upto, &mut best, false)?;
+            search(segment, 0, &mut best, false)?;
         }
     }
     Ok(best)
@@ -138,16 +134,11 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
 fn search<S: TimedSegment>(
     segment: &S,
     position: u64,
-    from: i64,
-    upto: i64,
     best: &mut Option<TimedOffset>,
     only_first: bool,
 ) -> Result<()> {
     let top = segment.times().max_timestamp;
     segment.walk(position, &mut |header, bytes| {
-        if header.base_offset >= upto {
-            return Ok(false);
-        }
         let is_top = header.max_timestamp == top;
         let promising = match best {
             None => header.max_timestamp >= 0,
@@ -156,9 +147,9 @@ fn search<S: TimedSegment>(
                     || (header.max_timestamp == best.timestamp && header.base_offset < best.offset)
             }
         };
-        if promising && header.last_offset() >= from && (is_top || !only_first) {
+        if promising && (is_top || !only_first) {
             bytes(&mut |batch| {
-                if let Some(found) = latest(&batch, from, upto)?
+                if let Some(found) = latest(&batch)?
                     && best.is_none_or(|best| {
                         (found.timestamp, best.offset) > (best.timestamp, found.offset)
                     })
@@ -193,21 +184,14 @@ pub(crate) fn first_at_or_after(
     Ok(None)
 }
 
-/// The first record with the batch's largest timestamp, of those with an offset in `from..upto`.
-fn latest(
-    batch: &RecordBatch<'_>,
-    from: i64,
-    upto: i64,
-) -> Result<Option<TimedOffset>, BatchFault> {
+/// The first record with the batch's largest timestamp.
+fn latest(batch: &RecordBatch<'_>) -> Result<Option<TimedOffset>, BatchFault> {
     let mut scratch = Vec::new();
     let mut best: Option<TimedOffset> = None;
     for record in batch.records(&mut scratch)? {
         let record = record?;
         let (offset, timestamp) = (record.offset(), record.timestamp());
-        if timestamp >= 0
-            && (from..upto).contains(&offset)
-            && best.is_none_or(|best| timestamp > best.timestamp)
-        {
+        if timestamp >= 0 && best.is_none_or(|best| timestamp > best.timestamp) {
             best = Some(TimedOffset { offset, timestamp });
         }
     }

@@ -292,7 +292,7 @@ fn reading_ends_where_compaction_left_nothing_before_the_end() {
 /// emptied it, the codec, how far the next batch is away, and whether a file ends behind it.
 type Shape = (Vec<i64>, bool, bool, i64, bool);
 
-/// A log of such batches, and its records as offset and time.
+/// A log of such batches that begins at `start`, and all their records as offset and time.
 fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
     let heap = Heap::new();
     heap.create_dir(Path::new("/t-0")).unwrap();
@@ -325,7 +325,6 @@ fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
         }
     }
     put(base, &bytes);
-    records.retain(|record| record.0 >= start);
     let log = AttachedLog::new(
         Arc::new(heap),
         PathBuf::from("/t-0"),
@@ -337,12 +336,23 @@ fn shaped(shapes: &[Shape], start: i64) -> (AttachedLog, Vec<(i64, i64)>) {
     (log, records)
 }
 
-/// The latest record of the first segment is below the start, the one of the second is taken by
-/// compaction, and what is left is as late in both.
+/// The latest record of the first segment is below the start, where Kafka finds it, too.
+#[test]
+fn the_latest_record_may_be_below_the_start() {
+    let (log, _) = shaped(&[(vec![28, 5], false, false, 0, false)], 2);
+    assert_eq!(log.log_start_offset().unwrap(), 2);
+    assert_eq!(log.offset_for_time(0, 2).unwrap(), None);
+    let found = log.max_timestamp(2).unwrap().unwrap();
+    assert_eq!((found.offset, found.timestamp), (0, 28));
+    assert_eq!(log.max_timestamp(0).unwrap(), None, "above the border");
+}
+
+/// The latest record of the second segment is taken by compaction, and what is left is as late in
+/// both.
 #[test]
 fn the_latest_record_is_the_first_of_several_also_over_segments() {
     let shapes = [
-        (vec![28], false, false, 0, false),
+        (vec![27], false, false, 0, false),
         (vec![0, 28], false, false, 0, true),
         (vec![29], true, false, 0, false),
         (vec![28], false, false, 0, false),
@@ -369,14 +379,15 @@ proptest! {
         let (log, records) = shaped(&shapes, start);
         let end = log.log_end_offset().unwrap();
         for upto in [upto, end] {
-            let seen = || records.iter().filter(|record| record.0 < upto);
+            let seen = || records.iter().filter(|record| (start..upto).contains(&record.0));
             for time in -2..31 {
                 let linear = seen().find(|record| record.1 >= time).copied();
                 let ours = log.offset_for_time(time, upto).unwrap();
                 prop_assert_eq!(ours.map(|t| (t.offset, t.timestamp)), linear, "time {}", time);
             }
-            let latest = seen().map(|record| record.1).max().filter(|time| *time >= 0);
-            let linear = seen().find(|record| Some(record.1) == latest).copied();
+            let latest = records.iter().map(|record| record.1).max().filter(|time| *time >= 0);
+            let linear = records.iter().find(|record| Some(record.1) == latest).copied();
+            let linear = linear.filter(|record| record.0 < upto);
             let ours = log.max_timestamp(upto).unwrap();
             prop_assert_eq!(ours.map(|t| (t.offset, t.timestamp)), linear, "latest");
         }
