@@ -346,7 +346,7 @@ impl AttachedLog {
         let failed = |error| Error::io(error, "reading", &segment.path);
         let len = file.len().map_err(failed)?;
         rules.segment = segment.summary.base_offset;
-        rules.exact = segment.recorded.by_us;
+        rules.written_by_us(segment.recorded.by_us);
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
         cursor.zeros_max_bytes = 0;
         // A stop of any kind is the end for now: the owner may be writing there.

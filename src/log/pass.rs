@@ -117,7 +117,7 @@ impl<'a> Pass<'a> {
             false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions),
         };
         self.rules.segment = base_offset;
-        self.rules.exact = by_us;
+        self.rules.written_by_us(by_us);
         self.rules.next_offset = self.rules.next_offset.max(summary.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
         let mut cursor = BatchCursor::new(&*open, file.len, window);

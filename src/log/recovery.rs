@@ -92,6 +92,7 @@ pub(super) fn open(
         next_offset: plan.expected,
         exact: true,
         epoch: 0,
+        epochs_fall: false,
         // A partition that another program wrote to may have higher epochs than our lives.
         epoch_max: options.epoch_max.max(pass.recorded_epochs.latest().unwrap_or(0)),
         crc: trust != Trust::SameBoot || options.beside_owner,

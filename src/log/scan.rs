@@ -110,8 +110,10 @@ pub(crate) struct Rules {
     pub next_offset: i64,
     /// The base offset must be `next_offset`; otherwise it may be higher (compaction).
     pub exact: bool,
-    /// The leader epoch of the batch before.
+    /// The highest leader epoch of the batches before.
     pub epoch: i32,
+    /// A lower epoch may follow: a partition moved into a new cluster of Kafka has such batches.
+    pub epochs_fall: bool,
     /// The highest leader epoch that was ever taken.
     pub epoch_max: i32,
     /// Whether the CRC of every batch is computed.
@@ -121,7 +123,21 @@ pub(crate) struct Rules {
 impl Rules {
     /// For what another program wrote: offsets may leave gaps, any epoch may stand there.
     pub fn foreign(segment: i64, next_offset: i64, crc: bool) -> Rules {
-        Rules { segment, next_offset, exact: false, epoch: -1, epoch_max: i32::MAX, crc }
+        Rules {
+            segment,
+            next_offset,
+            exact: false,
+            epoch: -1,
+            epochs_fall: true,
+            epoch_max: i32::MAX,
+            crc,
+        }
+    }
+
+    /// Goes on with batches that we wrote, or that another program did.
+    pub fn written_by_us(&mut self, by_us: bool) {
+        self.exact = by_us;
+        self.epochs_fall = !by_us;
     }
 
     /// Checks what a header says against what comes before it.
@@ -144,12 +160,10 @@ impl Rules {
         }
         // -1 stands in batches that were copied from a log without epochs.
         let unknown = header.leader_epoch == -1 && !self.exact;
-        if !unknown && !(self.epoch.max(0)..=self.epoch_max).contains(&header.leader_epoch) {
-            return Err(Invalid::Epoch {
-                found: header.leader_epoch,
-                lowest: self.epoch.max(0),
-                highest: self.epoch_max,
-            });
+        let lowest = if self.epochs_fall { 0 } else { self.epoch.max(0) };
+        if !unknown && !(lowest..=self.epoch_max).contains(&header.leader_epoch) {
+            let (found, highest) = (header.leader_epoch, self.epoch_max);
+            return Err(Invalid::Epoch { found, lowest, highest });
         }
         Ok(())
     }

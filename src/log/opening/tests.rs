@@ -227,6 +227,19 @@ fn offsets_of_our_own_are_dense_and_epochs_never_fall_or_rise_beyond_the_last_li
     assert_eq!(opened.log_end_offset, 8, "the border is above what the state lets be read");
 }
 
+/// Kafka's own files moved into a new cluster of Kafka's, which wrote on in them.
+#[test]
+fn epochs_of_another_program_may_fall() {
+    let stamped = |offset, epoch| batch_at(offset, b"v", 1, &Stamp::plain(offset, epoch));
+    let shelf = Shelf::new();
+    shelf.put_log(0, &[run(0..5, LEN), stamped(5, 6), stamped(6, 2)].concat());
+    shelf.put_log(7, &[stamped(7, 2), stamped(8, 1)].concat());
+    let opened = shelf.open(&LogState::default(), Trust::Foreign);
+    assert_eq!(shelf.offsets(&opened), (0..9).collect::<Vec<_>>());
+    assert!(opened.read_only.is_none());
+    assert_eq!((kinds(&opened), opened.epochs.latest()), (vec![], Some(6)));
+}
+
 #[test]
 fn an_epoch_other_than_the_recorded_one_ends_the_log() {
     let (shelf, mut state) = shelf();
