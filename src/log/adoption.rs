@@ -84,6 +84,9 @@ fn read_all(
             pass.corrupt(last, position, &message);
             return Ok(());
         }
+        if number > 0 {
+            tell_hole(pass, base);
+        }
         let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
         let why = end.stop.to_string();
         match &end.stop {
@@ -119,6 +122,10 @@ fn read_all(
             _ => return end_tail(pass, file, &end, later, recovery_checkpoint),
         }
     }
+    // The log ends behind a whole batch.
+    if let Some(message) = lost_below(pass, recovery_checkpoint) {
+        tell_missing(pass, message);
+    }
     // An empty last segment is named by the log end, also where compaction took what was before.
     Ok(())
 }
@@ -151,8 +158,7 @@ fn end_tail(
     recovery_checkpoint: Option<i64>,
 ) -> Result<()> {
     let lost = pass.tell_tail(file, end)?;
-    if let Some(point) = recovery_checkpoint.filter(|point| *point > pass.log_end()) {
-        let message = format!("records up to offset {point} were synced, and are lost");
+    if let Some(message) = lost_below(pass, recovery_checkpoint) {
         pass.note(FindingKind::TornTail, file, end.position, &message);
     }
     for file in later.iter().rev() {
@@ -174,16 +180,31 @@ fn end_tail(
     Ok(())
 }
 
-/// Index files without a `.log` file: left over, and not to be taken for those of a new segment.
-fn remove_orphans(pass: &mut Pass<'_>) {
-    for file in &pass.folder.files {
+/// Index files without a `.log` file.
+fn orphans(folder: &Folder) -> impl Iterator<Item = &FolderFile> {
+    folder.files.iter().filter(|file| {
         let index = matches!(
             file.name.kind,
             FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex
         );
-        if index && pass.folder.file(file.name.offset, FileKind::Log).is_none() {
-            pass.repairs.push(Step::Remove(file.settled_path()));
-        }
+        index && folder.file(file.name.offset, FileKind::Log).is_none()
+    })
+}
+
+/// They are left over, and not to be taken for those of a new segment.
+fn remove_orphans(pass: &mut Pass<'_>) {
+    for file in orphans(pass.folder) {
+        pass.repairs.push(Step::Remove(file.settled_path()));
+    }
+}
+
+/// Compaction leaves offsets that no file holds, but no index of a segment that began at them.
+fn tell_hole(pass: &mut Pass<'_>, next_base: i64) {
+    let (folder, end) = (pass.folder, pass.log_end());
+    let mut left = orphans(folder).filter(|file| (end..next_base).contains(&file.name.offset));
+    if let Some(file) = left.next() {
+        let message = format!("an index of a segment that is not there, before offset {next_base}");
+        pass.note(FindingKind::MissingSegment, file, 0, &message);
     }
 }
 
@@ -202,6 +223,12 @@ fn drop_snapshots(pass: &mut Pass<'_>) {
     pass.repairs.sync_folder(&pass.folder.path);
 }
 
+/// What to say where the log ends below what the other program had synced.
+fn lost_below(pass: &Pass<'_>, recovery_checkpoint: Option<i64>) -> Option<String> {
+    let point = recovery_checkpoint.filter(|point| *point > pass.log_end())?;
+    Some(format!("records up to offset {point} were synced, and are lost"))
+}
+
 /// Records that were synced are gone, with the files that held them.
 fn lost(pass: &mut Pass<'_>, message: String) {
     let partition = &pass.folder.partition;
@@ -209,6 +236,11 @@ fn lost(pass: &mut Pass<'_>, message: String) {
         .partition(partition.topic(), partition.partition())
         .offset(pass.log_end())
         .path(&pass.folder.path);
+    tell_missing(pass, message);
+    pass.read_only = Some(error);
+}
+
+fn tell_missing(pass: &mut Pass<'_>, message: String) {
     pass.findings.push(Finding {
         kind: FindingKind::MissingSegment,
         path: pass.folder.path.clone(),
@@ -216,7 +248,6 @@ fn lost(pass: &mut Pass<'_>, message: String) {
         offset: Some(pass.log_end()),
         message,
     });
-    pass.read_only = Some(error);
 }
 
 /// Decides where appends go, and what is written before the first one.

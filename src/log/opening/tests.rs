@@ -440,6 +440,32 @@ fn segments_of_another_program_that_a_power_cut_changed_are_read_as_they_were_ad
     assert_eq!(longer.0, [7, 9, 11, 41, 45, 46, 47, 48, 49]);
 }
 
+/// A log that ends behind a whole batch, or whose last file is gone, shows no damage itself.
+#[test]
+fn a_foreign_log_that_ends_below_what_was_synced_is_told() {
+    let (shelf, _) = shelf();
+    for (point, told) in [(30, vec![]), (31, vec![MissingSegment])] {
+        let options = OpenOptions { recovery_checkpoint: Some(point), ..OpenOptions::default() };
+        let opened = shelf.open_with(&LogState::default(), Trust::Foreign, options);
+        assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (30, true));
+        assert_eq!(kinds(&opened), told);
+    }
+}
+
+/// Kafka warns of the index and reads on behind the hole.
+#[test]
+fn a_foreign_segment_of_which_only_the_index_is_left_is_told() {
+    let (shelf, _) = shelf();
+    shelf.put("00000000000000000003.index", b"of a segment that compaction merged");
+    assert_eq!(kinds(&shelf.adopt()), []);
+    shelf.put_log(40, &run(40..45, LEN));
+    assert_eq!(kinds(&shelf.adopt()), [], "a hole that compaction may have left");
+    shelf.put("00000000000000000030.index", b"of a segment that is gone");
+    let opened = shelf.adopt();
+    assert_eq!((kinds(&opened), opened.read_only.is_none()), (vec![MissingSegment], true));
+    assert_eq!((opened.log_end_offset, opened.findings[0].offset), (45, Some(30)));
+}
+
 #[test]
 fn a_foreign_tail_is_set_aside_before_it_is_cut() {
     let (shelf, _) = shelf();
