@@ -121,7 +121,8 @@ fn recorded_scenarios_replay_with_the_same_outcomes() {
     let mut failures = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     let mut roots = judge::folders("scenarios", "TOPICLITE_SCENARIOS");
-    // Drawn at random and recorded on the same Kafka; what chance or time decides was left out.
+    // Drawn at random or written for corners, and recorded on the same Kafka; what chance or time
+    // decides was left out.
     roots.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded"));
     for root in roots {
         for (path, node) in scenarios(&root) {
