@@ -168,6 +168,11 @@ fn a_file_is_opened_again_for_appending(storage: &dyn Storage, dir: &Path) {
     assert_eq!(storage.read_file(&path, 100).unwrap(), b"old new\0");
     let shorter = storage.open_append(&path, 1).unwrap();
     assert_eq!(shorter.region().unwrap().prepared(), 8, "at least its length is mapped");
+    storage.create_cold(&dir.join("empty")).unwrap();
+    let empty = storage.open_append(&dir.join("empty"), 0).unwrap();
+    assert_eq!(empty.region().unwrap().prepared(), 0);
+    empty.set_len(0).unwrap();
+    empty.sync_data().unwrap();
 }
 
 fn a_cold_file_is_written_by_position(storage: &dyn Storage, dir: &Path) {

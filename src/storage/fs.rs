@@ -201,7 +201,10 @@ impl Storage for Fs {
         let len = to_usize(raw.metadata()?.len())?;
         let map_bytes = to_usize(map_bytes)?.max(len);
         let file = self.file(path, raw, Mode::Append)?;
-        let region = self.map(&file, map_bytes, len)?;
+        let region = match map_bytes {
+            0 => Region::empty(),
+            _ => self.map(&file, map_bytes, len)?,
+        };
         file.region.get_or_init(|| region);
         self.shared.descriptors.close(file.key);
         Ok(file)

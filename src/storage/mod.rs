@@ -79,7 +79,8 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// `NotFound`, `IsADirectory`, and those of the operating system.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
-    /// Opens a file to go on appending: maps `map_bytes`, or its length where that is more.
+    /// Opens a file to go on appending: maps `map_bytes`, or its length where that is more, and
+    /// nothing where both are 0.
     /// All bytes of the file count as prepared and none as published: recovery decides, with
     /// [`RegionWriter::publish`], how many of them readers may see. A file has one such handle at
     /// a time: two mappings know nothing of each other's borders, so that bytes which readers of

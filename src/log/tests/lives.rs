@@ -145,6 +145,34 @@ fn a_foreign_partition_is_read_whole_and_appended_to_in_a_new_segment() {
     });
 }
 
+/// Compaction leaves files without a byte. The life that took the partition over appends nothing
+/// to it, so that a later one seals its segments.
+#[test]
+fn an_empty_foreign_segment_is_sealed_by_a_later_life() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 3000;
+        let log = bench.new_log();
+        for i in 0..80 {
+            bench.append_at(&log, &[b'v'; 50], START_MS + i);
+        }
+        log.close().unwrap();
+        drop(log);
+        bench.storage.create_cold(&bench.identity().dir.join("00000000000000000000.log")).unwrap();
+        let log = bench.open(LogState::default(), Trust::Foreign);
+        let left = read_all(&log, 0).len();
+        assert!((1..80).contains(&left));
+        let state = log.close().unwrap();
+        drop(log);
+        let log = bench.open(state, Trust::Clean);
+        bench.gate.epoch.store(3, Ordering::SeqCst);
+        assert_eq!(bench.append(&log, b"ours").base_offset, 80);
+        bench.run_work();
+        assert_eq!(read_all(&log, 0).len(), left + 1);
+        let state = log.close().unwrap();
+        assert!(state.segments.iter().rev().skip(1).all(|segment| segment.sealed));
+    });
+}
+
 #[test]
 fn a_closed_life_without_an_append_leaves_a_cut_tail_behind_a_kill() {
     Bench::both(|bench| {
