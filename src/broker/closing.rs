@@ -59,15 +59,20 @@ impl Shared {
         outcome
     }
 
-    /// Ends the life of the directory, unless it has none that has to be ended.
+    /// Ends the life of the directory, unless it has none that has to be ended. `settled` is what
+    /// became of [`Shared::settle_groups`].
     ///
     /// # Errors
     /// The first one. Whatever happens, every log refuses everything afterwards; a clean stop is
     /// claimed only when all of them were closed.
-    pub(super) fn close_directory(&self) -> Result<()> {
+    pub(super) fn close_directory(&self, settled: Result<()>) -> Result<()> {
         let Some(owner) = &self.owner else { return Ok(()) };
         self.queue.run_calls();
         self.finish_deletions(owner)?;
+        if let Err(error) = settled {
+            owner.life.shut();
+            return Err(error);
+        }
         if owner.life.incarnation().is_none() {
             match owner.life.ended() {
                 // Nothing was appended and nothing is to be repaired.

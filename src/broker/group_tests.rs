@@ -110,6 +110,34 @@ fn members_of_a_dead_process_are_gone_and_their_commits_are_not() {
     }
 }
 
+/// The end of the partition that keeps the group.
+fn stored(broker: &Broker) -> i64 {
+    let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
+    topic.partition(partition_for("g", 50)).unwrap().log_end_offset().unwrap()
+}
+
+#[test]
+fn a_look_at_what_a_kill_left_writes_no_record() {
+    let storage: Arc<dyn Storage> = Arc::new(Heap::new());
+    let clock = VirtualClock::stepping();
+    let broker = open(storage.clone(), &clock);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    append(&broker, 5);
+    let (id, generation) = join(&broker);
+    commit(&broker, &member(&id, generation), 3).unwrap();
+    let before = stored(&broker);
+    drop(broker);
+    let broker = open(storage, &clock);
+    let mut reader = broker.reader("t", 0, crate::ReadFrom::Beginning).unwrap();
+    assert_eq!(reader.read(Duration::ZERO).unwrap().count(), 5);
+    assert_eq!(broker.admin().describe_group("g").unwrap().state(), "Empty");
+    assert_eq!(stored(&broker), before);
+    append(&broker, 1);
+    assert_eq!(stored(&broker), before, "nothing but the group depends on it");
+    commit(&broker, &member("", -1), 4).unwrap();
+    assert_eq!(stored(&broker), before + 2, "that it is empty, and the offset");
+}
+
 #[test]
 fn a_silent_member_is_put_out_by_the_timer_of_the_broker() {
     let clock = VirtualClock::stepping();
@@ -120,15 +148,11 @@ fn a_silent_member_is_put_out_by_the_timer_of_the_broker() {
         .groups()
         .unwrap()
         .stop_beating("g", broker.admin().describe_group("g").unwrap().members()[0].member_id());
-    let stored = || {
-        let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
-        topic.partition(partition_for("g", 50)).unwrap().log_end_offset().unwrap()
-    };
-    let before = stored();
+    let before = stored(&broker);
     clock.advance(Duration::from_secs(9));
-    assert_eq!(stored(), before);
+    assert_eq!(stored(&broker), before);
     clock.advance(Duration::from_secs(2));
-    assert_eq!(stored(), before + 1, "the group's end is stored without anybody asking");
+    assert_eq!(stored(&broker), before + 1, "the group's end is stored without anybody asking");
     assert_eq!(broker.admin().describe_group("g").unwrap().state(), "Empty");
 }
 
@@ -169,6 +193,29 @@ fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
         "a group must not skip what took the place of what is lost"
     );
     assert_eq!(broker.health().counter("clamped_offsets"), 0);
+}
+
+/// Fault: the same, and then a life that is closed without a look at any topic. What must hold: the
+/// clean stop that it claims does not hide what the cut left.
+#[test]
+fn a_life_that_does_nothing_leaves_no_commit_beyond_its_log() {
+    let clock = VirtualClock::stepping();
+    let sim = Sim::new();
+    let broker = open(Arc::new(sim.clone()), &clock);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    append(&broker, 4);
+    broker.flush().unwrap();
+    append(&broker, 6);
+    commit(&broker, &member("", -1), 9).unwrap();
+    let offsets = broker.inner().topic(OFFSETS_TOPIC).unwrap();
+    offsets.partition(partition_for("g", 50)).unwrap().log().unwrap().flush().unwrap();
+    let sim = sim.power_cut(&PowerCut::new(1, Pages::None, Entries::None));
+    drop(broker);
+
+    open(Arc::new(sim.clone()), &clock).close().unwrap();
+    let broker = open(Arc::new(sim), &clock);
+    append(&broker, 8);
+    assert_eq!(committed(&broker), [4]);
 }
 
 /// Fault: the power goes right after a commit was answered. What must hold: where the broker's

@@ -349,13 +349,18 @@ impl BrokerInner {
     /// # Errors
     /// The first error of the close, else the first one that nobody waited for.
     pub fn close(&self) -> Result<()> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // What a crash left beyond the end of its log is not to look like a clean stop's.
+        let settled = self.shared.settle_groups();
         if self.shared.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.threads.stop(&self.shared);
         // Whoever waits for a sync gets its answer.
         self.shared.queue.end_calls();
-        let outcome = self.shared.close_directory();
+        let outcome = self.shared.close_directory(settled);
         self.shared.release();
         outcome?;
         self.shared.health.first_error().map_or(Ok(()), Err)

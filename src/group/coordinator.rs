@@ -232,16 +232,17 @@ impl GroupCoordinator {
         group.pending.insert(member, PendingMember { timer: Some(timer) });
     }
 
-    /// The records that are owed: of groups that became empty without a record of it, and of
-    /// offsets that were clamped. To be stored with the first append of a life, or whenever the
-    /// caller likes.
+    /// The records of offsets that were clamped, to be stored before the first append of a life,
+    /// with what else their groups owe. That a group became empty without a record of it does not
+    /// make one necessary: nothing but the group depends on it.
     pub(crate) fn owed(&self) -> Vec<Append> {
         let partitions = self.config.offsets_topic_partitions;
         let mut appends = Vec::new();
         for group in self.groups.values() {
-            let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
-            records.extend(group.offsets.owed_records(&group.id));
-            if !records.is_empty() {
+            let offsets = group.offsets.owed_records(&group.id);
+            if !offsets.is_empty() {
+                let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
+                records.extend(offsets);
                 appends.push(Append {
                     group: group.id.clone(),
                     partition: partition_for(&group.id, partitions),
