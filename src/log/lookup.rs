@@ -32,6 +32,13 @@ pub(super) struct Hint {
     pub last_offset: Option<i64>,
 }
 
+/// Which of the batches that are wanted a search looks into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Batches {
+    First,
+    All,
+}
+
 /// The last offset, relative to its segment, and the position that a lookup may lead to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
@@ -208,12 +215,14 @@ impl Log {
             hint,
             |batch| batch.header().max_timestamp >= timestamp,
             |offset, time| time >= timestamp && offset >= start,
+            Batches::All,
         )?;
         Ok(found.filter(|(offset, _)| *offset < upto))
     }
 
-    /// The largest timestamp and the offset of the first record that has it, if that lies below
-    /// `upto`. Records below the log start count while their segment is there.
+    /// The largest timestamp that any header has, and the offset of the first record that has it,
+    /// if that lies below `upto`; none where the first batch with such a header has lost it to
+    /// compaction. Records below the log start count while their segment is there.
     ///
     /// # Errors
     /// Those of [`Log::read`].
@@ -235,19 +244,21 @@ impl Log {
         let found = self.find_record(
             &view,
             hint,
-            |batch| batch.header().last_offset() >= last_offset,
+            |batch| batch.header().max_timestamp == timestamp,
             |_, time| time == timestamp,
+            Batches::First,
         )?;
         Ok(found.filter(|(offset, _)| *offset < upto).map(|(offset, time)| (time, offset)))
     }
 
-    /// The first record from `position` on, in a batch and of a kind that are wanted.
+    /// The first record from `position` on that is wanted, in a batch that is.
     fn find_record(
         &self,
         view: &SegmentView,
         mut position: usize,
         batch_wanted: impl Fn(&RecordBatch<'_>) -> bool,
         wanted: impl Fn(i64, i64) -> bool,
+        batches: Batches,
     ) -> Result<Option<(i64, i64)>> {
         let limit = view.limit();
         let mut scratch = Vec::new();
@@ -256,16 +267,18 @@ impl Log {
             let found = RecordBatch::parse(bytes).and_then(|batch| {
                 let size = batch.bytes().len();
                 if !batch_wanted(&batch) {
-                    return Ok((size, None));
+                    return Ok((size, None, false));
                 }
                 if view.segment().sound_end(position) < position + size {
                     batch.check_crc()?;
                 }
-                Ok((size, first_record(&batch, &mut scratch, &wanted)?))
+                let found = first_record(&batch, &mut scratch, &wanted)?;
+                Ok((size, found, batches == Batches::First))
             });
             match found {
-                Ok((_, Some(record))) => return Ok(Some(record)),
-                Ok((size, None)) => position += size,
+                Ok((_, Some(record), _)) => return Ok(Some(record)),
+                Ok((_, None, true)) => return Ok(None),
+                Ok((size, None, false)) => position += size,
                 Err(fault) => {
                     return Err(self.damaged(&Place::at(view, position), fault));
                 }

@@ -1,8 +1,9 @@
 //! From timestamps to offsets, over any segments whose batches can be walked.
 //!
-//! Answers come from records alone: neither a file's modification time nor what a header claims
-//! for records that compaction took is an answer. Timestamps need not ascend, so "the first" means
-//! the lowest offset. The time index only says where a search may begin.
+//! Timestamps need not ascend, so "the first" means the lowest offset. The time index only says
+//! where a search may begin. Answers are Kafka's, odd ones included: segments are chosen by what
+//! the headers of their batches say, of which one alone is looked into, and compaction leaves
+//! headers whose records are gone. What Kafka takes from a file's modification time is not here.
 
 use super::summary::{SegmentIndexes, relative};
 use crate::error::Result;
@@ -50,7 +51,8 @@ pub(crate) struct TimedOffset {
     pub timestamp: i64,
 }
 
-/// The record with the lowest offset in `from..upto` whose timestamp is at or after `timestamp`.
+/// The record with the lowest offset in `from..upto` whose timestamp is at or after `timestamp`, in
+/// the first segment that has a header which reaches it.
 ///
 /// # Errors
 /// Those of reading; [`crate::ErrorKind::CorruptRecord`] for records that cannot be read.
@@ -60,107 +62,63 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
     from: i64,
     upto: i64,
 ) -> Result<Option<TimedOffset>> {
-    for segment in segments {
-        let times = segment.times();
-        if times.next_offset <= from || times.max_timestamp < timestamp {
-            continue;
+    let reaches = |times: SegmentTimes| {
+        times.next_offset > times.base_offset && times.max_timestamp >= timestamp
+    };
+    let Some(segment) = segments.iter().find(|segment| reaches(segment.times())) else {
+        return Ok(None);
+    };
+    let times = segment.times();
+    let indexes = segment.indexes()?;
+    let late_enough = indexes.times.lookup(timestamp);
+    let from_relative = relative(from.max(times.base_offset), times.base_offset).unwrap_or(0);
+    let position = indexes.offsets.lookup(late_enough.max(from_relative));
+    let mut found = None;
+    segment.walk(u64::from(position), &mut |header, bytes| {
+        if header.base_offset >= upto {
+            return Ok(false);
         }
-        if times.base_offset >= upto {
-            break;
+        if header.max_timestamp >= timestamp && header.last_offset() >= from {
+            bytes(&mut |batch| {
+                found = first_at_or_after(&batch, timestamp, from, upto)?;
+                Ok(())
+            })?;
         }
-        let indexes = segment.indexes()?;
-        let late_enough = indexes.times.lookup(timestamp);
-        let from_relative = relative(from.max(times.base_offset), times.base_offset).unwrap_or(0);
-        let position = indexes.offsets.lookup(late_enough.max(from_relative));
-        let mut found = None;
-        segment.walk(u64::from(position), &mut |header, bytes| {
-            if header.base_offset >= upto {
-                return Ok(false);
-            }
-            if header.max_timestamp >= timestamp && header.last_offset() >= from {
-                bytes(&mut |batch| {
-                    found = first_at_or_after(&batch, timestamp, from, upto)?;
-                    Ok(())
-                })?;
-            }
-            Ok(found.is_none())
-        })?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
+        Ok(found.is_none())
+    })?;
+    Ok(found)
 }
 
-/// The record with the largest timestamp; of several, the one with the lowest offset. Records
-/// without a timestamp do not count. As in Kafka, records below the log start offset do, while
-/// their segment is there.
+/// The first record with the largest timestamp that any header has; none where the first batch
+/// with such a header has no such record. Records below the log start offset count while their
+/// segment is there.
 ///
 /// # Errors
 /// As [`offset_for_time`].
 pub(crate) fn max_timestamp<S: TimedSegment>(segments: &[S]) -> Result<Option<TimedOffset>> {
-    let mut by_time: Vec<(&S, SegmentTimes)> =
-        segments.iter().map(|segment| (segment, segment.times())).collect();
-    // Stable: of segments with the same largest timestamp the first one comes first.
-    by_time.sort_by_key(|(_, times)| std::cmp::Reverse(times.max_timestamp));
-    let mut best: Option<TimedOffset> = None;
-    for (segment, times) in by_time {
-        let least = best.map_or(0, |best| best.timestamp);
-        if times.max_timestamp < least {
-            break;
-        }
-        if times.max_timestamp < 0 {
-            break;
-        }
-        // Usually the first header that has the segment's largest timestamp has the record, too.
-        let indexes = segment.indexes()?;
-        let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
-        let position = u64::from(indexes.offsets.lookup(at));
-        search(segment, position, &mut best, true)?;
-        // Else the records of that header are gone; what a later segment has as late is no answer
-        // while there may be one here.
-        let may_be_better = |best: TimedOffset| {
-            best.timestamp < times.max_timestamp || best.offset >= times.next_offset
-        };
-        if best.is_none_or(may_be_better) {
-            search(segment, 0, &mut best, false)?;
+    let mut latest: Option<(&S, SegmentTimes)> = None;
+    for segment in segments {
+        let times = segment.times();
+        let least = latest.map_or(-1, |(_, latest)| latest.max_timestamp);
+        if times.max_timestamp > least {
+            latest = Some((segment, times));
         }
     }
-    Ok(best)
-}
-
-/// Improves `best` by the batches from `position` on; `only_first` stops at the first batch with
-/// the segment's largest timestamp.
-fn search<S: TimedSegment>(
-    segment: &S,
-    position: u64,
-    best: &mut Option<TimedOffset>,
-    only_first: bool,
-) -> Result<()> {
-    let top = segment.times().max_timestamp;
+    let Some((segment, times)) = latest else { return Ok(None) };
+    let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
+    let position = u64::from(segment.indexes()?.offsets.lookup(at));
+    let mut found = None;
     segment.walk(position, &mut |header, bytes| {
-        let is_top = header.max_timestamp == top;
-        let promising = match best {
-            None => header.max_timestamp >= 0,
-            Some(best) => {
-                header.max_timestamp > best.timestamp
-                    || (header.max_timestamp == best.timestamp && header.base_offset < best.offset)
-            }
-        };
-        if promising && (is_top || !only_first) {
-            bytes(&mut |batch| {
-                if let Some(found) = latest(&batch)?
-                    && best.is_none_or(|best| {
-                        (found.timestamp, best.offset) > (best.timestamp, found.offset)
-                    })
-                {
-                    *best = Some(found);
-                }
-                Ok(())
-            })?;
+        if header.max_timestamp != times.max_timestamp {
+            return Ok(true);
         }
-        Ok(!(only_first && is_top))
-    })
+        bytes(&mut |batch| {
+            found = first_at_or_after(&batch, times.max_timestamp, 0, i64::MAX)?;
+            Ok(())
+        })?;
+        Ok(false)
+    })?;
+    Ok(found.filter(|found| found.timestamp == times.max_timestamp))
 }
 
 /// The first record of a batch at or after `timestamp` with an offset in `from..upto`.
@@ -182,18 +140,4 @@ pub(crate) fn first_at_or_after(
         }
     }
     Ok(None)
-}
-
-/// The first record with the batch's largest timestamp.
-fn latest(batch: &RecordBatch<'_>) -> Result<Option<TimedOffset>, BatchFault> {
-    let mut scratch = Vec::new();
-    let mut best: Option<TimedOffset> = None;
-    for record in batch.records(&mut scratch)? {
-        let record = record?;
-        let (offset, timestamp) = (record.offset(), record.timestamp());
-        if timestamp >= 0 && best.is_none_or(|best| timestamp > best.timestamp) {
-            best = Some(TimedOffset { offset, timestamp });
-        }
-    }
-    Ok(best)
 }
