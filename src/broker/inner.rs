@@ -107,7 +107,6 @@ impl Shared {
     /// [`ErrorKind::UnknownTopicOrPartition`] when none has, [`ErrorKind::Closed`].
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
-        self.settle_groups()?;
         if self.attached.is_none() {
             return self.topics.get(name);
         }
@@ -116,6 +115,16 @@ impl Shared {
             self.refresh(true)?;
             self.topics.get(name)
         })
+    }
+
+    /// As [`Shared::topic_or_create`], for whoever is going to append to it.
+    ///
+    /// # Errors
+    /// Also those of [`Shared::settle_groups`].
+    pub fn topic_to_append(&self, name: &str) -> Result<Arc<Topic>> {
+        self.check_open()?;
+        self.settle_groups()?;
+        self.topic_or_create(name)
     }
 
     /// The topic of that name, made with the broker's defaults where `auto.create.topics.enable`

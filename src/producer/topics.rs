@@ -218,7 +218,7 @@ impl TopicCache {
         }
         // Before the topic is looked at, so that a change in between is seen by the next look-up.
         let version = broker.metadata_version();
-        let topic = broker.topic_or_create(name).map_err(missing_topic)?;
+        let topic = broker.topic_to_append(name).map_err(missing_topic)?;
         // Creating it raised the version: what was read before is at worst looked at once more.
         let entry = Arc::new(TopicEntry::new(topic, version));
         let first = first_slot(name);
