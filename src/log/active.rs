@@ -223,6 +223,7 @@ impl Active {
         ) {
             *to = from;
         }
+        self.region.fetch_ahead(self.position, batch.len());
         self.region.write(self.position + STAMP_BYTES, rest);
         self.region.write(self.position, &stamp);
     }
@@ -311,6 +312,7 @@ pub(crate) struct RegionSink<'a> {
 impl Sink for RegionSink<'_> {
     #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.region.fetch_ahead(self.at + at, bytes.len());
         self.region.write(self.at + at, bytes);
     }
 }

@@ -457,6 +457,19 @@ unsafe impl Send for RegionWriter {}
 unsafe impl Sync for RegionWriter {}
 
 impl RegionWriter {
+    /// Asks the processor for the memory that is written some way behind `at`, `len` bytes of it,
+    /// and waits for nothing. Pages that another thread prepared are in its processor's cache:
+    /// without this, a writer waits for every line.
+    #[inline]
+    pub fn fetch_ahead(&self, at: usize, len: usize) {
+        let from = self.base.cast_const().wrapping_add(at.saturating_add(FETCH_AHEAD));
+        let mut line = 0;
+        while line < len.min(WRITE_MAX) {
+            fetch(from.wrapping_add(line), Use::Write);
+            line += LINE;
+        }
+    }
+
     /// Writes `bytes` at `at`: above the published border, below the prepared one.
     ///
     /// # Panics
@@ -583,14 +596,16 @@ fn outside(what: &str, range: &Range<usize>, low: usize, high: usize) -> ! {
     panic!("{what} of {range:?}, outside {low}..{high}");
 }
 
-/// How far ahead of a walk its lines of memory are asked for: a trip to memory takes about as long
-/// as passing so much.
+/// How far ahead of a walk, or of a writer, lines of memory are asked for: a trip to memory takes
+/// about as long as passing so much.
 const FETCH_AHEAD: usize = 4096;
 /// Of what is larger only the beginnings are asked for: a field is read in order, which the
 /// processor sees by itself.
-const FETCH_MAX: usize = 256;
+const READ_MAX: usize = 256;
 /// How many of the large ones ahead.
 const LARGE_AHEAD: usize = 4;
+/// The most that is asked for at one write.
+const WRITE_MAX: usize = 8192;
 /// Bytes of a line of memory.
 const LINE: usize = 64;
 
@@ -601,28 +616,38 @@ const LINE: usize = 64;
 /// a reader waits for memory at each of them, for twice the time that it takes to read it all.
 #[inline(always)]
 pub fn fetch_ahead(rest: &[u8], passed: usize) {
-    if passed > FETCH_MAX {
-        return fetch_line(rest, passed.saturating_mul(LARGE_AHEAD));
+    if passed > READ_MAX {
+        let ahead = passed.saturating_mul(LARGE_AHEAD);
+        return fetch(rest.as_ptr().wrapping_add(ahead), Use::Read);
     }
     let mut at = 0;
     while at < passed {
-        fetch_line(rest, FETCH_AHEAD + at);
+        fetch(rest.as_ptr().wrapping_add(FETCH_AHEAD + at), Use::Read);
         at += LINE;
     }
 }
 
-/// Asks for the line that is `ahead` bytes behind the beginning of `rest`, be there one or not.
+/// What a line of memory is asked for.
+enum Use {
+    Read,
+    Write,
+}
+
+/// Asks for the line at this address, be there one or not.
 #[inline(always)]
-fn fetch_line(rest: &[u8], ahead: usize) {
+fn fetch(line: *const u8, wanted: Use) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing into the program and does not fault, whatever the address;
-    // its instruction, SSE, is part of x86_64.
+    // its instructions are part of x86_64, or do nothing where they are not known.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(rest.as_ptr().wrapping_add(ahead).cast());
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        match wanted {
+            Use::Read => _mm_prefetch::<_MM_HINT_T0>(line.cast()),
+            Use::Write => _mm_prefetch::<_MM_HINT_ET0>(line.cast()),
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (rest, ahead);
+    let _ = (line, wanted);
 }
 
 #[cfg(test)]
