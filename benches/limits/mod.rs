@@ -122,6 +122,27 @@ fn bare_append(map: &mut [u8], value: &[u8], records: usize, published: &AtomicU
     }
 }
 
+/// Bare copies of `bytes` each onto pages of a fallocated file in `dir`, which another thread made
+/// ready `gap` before: what memory that nobody used meanwhile costs; CPU time in nanoseconds per
+/// copy.
+pub fn stores_on_prepared_pages(dir: &Path, bytes: usize, copies: usize, gap: Duration) -> f64 {
+    let (file, mut map) = map_new(&dir.join("prepared"), bytes * copies, true);
+    std::thread::scope(|scope| {
+        let map = &map;
+        scope.spawn(|| map.advise(memmap2::Advice::PopulateWrite).unwrap());
+    });
+    wait(gap);
+    let frame = vec![7; bytes];
+    let time = cpu_per_unit(copies, || {
+        for to in map.chunks_exact_mut(bytes) {
+            to.copy_from_slice(black_box(&frame));
+        }
+    });
+    drop((file, map));
+    std::fs::remove_file(dir.join("prepared")).unwrap();
+    time
+}
+
 /// One Kafka batch of one record a call, with its CRC, an uncontended lock and one release store,
 /// on pages that were touched before; nanoseconds per record. The key has 8 bytes.
 pub fn format_floor_on_touched_pages(value: &[u8], records: usize) -> f64 {
