@@ -2,7 +2,7 @@
 //!
 //! Everything that is shared between threads is built from what is named here, so that the same
 //! code runs on the operating system's primitives and, under `cfg(loom)`, on loom's models.
-//! Locks that others are taken inside of have a [`Rank`], asserted in debug builds.
+//! Locks that others are taken inside of have a [`Rank`], asserted in tests.
 //! Locks do not poison: a panic inside a lock surfaces when its thread is joined.
 
 mod rank;

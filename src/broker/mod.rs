@@ -6,7 +6,7 @@
 //! 4. one log's locks, in their own order; 5. the state file; 6. the table of topics;
 //! 7. queues, timers, schedules; 8. health; 9. the storage's own; 10. all others, the leaves.
 //!
-//! `sync::Rank` asserts this order in debug builds. The locks of the registry and of the state file
+//! `sync::Rank` asserts this order in tests. The locks of the registry and of the state file
 //! are held across the sync of their own file, and no other lock is held across a sync. Callbacks
 //! run under none.
 

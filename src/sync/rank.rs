@@ -1,7 +1,7 @@
-//! The order of locks, asserted in builds with debug assertions: a thread that holds a lock may
-//! only take locks of a higher rank. A lock that is given no rank is a leaf: nothing is taken
-//! inside, but by the simulated disk. In other builds a rank is forgotten at once, and the locks
-//! are parking_lot's own.
+//! The order of locks, asserted in tests that are built with debug assertions, ours and those with
+//! the feature `testing`: a thread that holds a lock may only take locks of a higher rank. A lock
+//! that is given no rank is a leaf: nothing is taken inside, but by the simulated disk. In other
+//! builds a rank is forgotten at once, and the locks are parking_lot's own.
 
 /// Ranks, outermost first. `broker/mod.rs` and `log/mod.rs` say why they stand in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ pub enum Rank {
     FileBytes,
     /// Every lock that is not named here.
     #[cfg_attr(
-        any(not(debug_assertions), loom),
+        not(all(debug_assertions, any(test, feature = "testing"), not(loom))),
         expect(dead_code, reason = "given where ranks are kept")
     )]
     Leaf,
@@ -65,10 +65,10 @@ pub enum Rank {
     Simulation,
 }
 
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, any(test, feature = "testing"), not(loom)))]
 pub use checked::{Condvar, Mutex, MutexGuard, RwLock};
 
-#[cfg(all(debug_assertions, not(loom)))]
+#[cfg(all(debug_assertions, any(test, feature = "testing"), not(loom)))]
 mod checked {
     use super::Rank;
     use std::cell::RefCell;
@@ -317,7 +317,7 @@ mod checked {
 }
 
 /// Locks that forget their rank.
-#[cfg(all(not(debug_assertions), not(loom)))]
+#[cfg(all(not(all(debug_assertions, any(test, feature = "testing"), not(loom))), not(loom)))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 #[cfg(loom)]
@@ -325,9 +325,9 @@ use super::{Mutex, RwLock};
 
 /// A mutex with a rank.
 pub fn ranked_mutex<T>(rank: Rank, value: T) -> Mutex<T> {
-    #[cfg(all(debug_assertions, not(loom)))]
+    #[cfg(all(debug_assertions, any(test, feature = "testing"), not(loom)))]
     return Mutex::ranked(rank, value);
-    #[cfg(any(not(debug_assertions), loom))]
+    #[cfg(not(all(debug_assertions, any(test, feature = "testing"), not(loom))))]
     {
         let _forgotten = rank;
         Mutex::new(value)
@@ -336,9 +336,9 @@ pub fn ranked_mutex<T>(rank: Rank, value: T) -> Mutex<T> {
 
 /// A read-write lock with a rank.
 pub fn ranked_lock<T>(rank: Rank, value: T) -> RwLock<T> {
-    #[cfg(all(debug_assertions, not(loom)))]
+    #[cfg(all(debug_assertions, any(test, feature = "testing"), not(loom)))]
     return RwLock::ranked(rank, value);
-    #[cfg(any(not(debug_assertions), loom))]
+    #[cfg(not(all(debug_assertions, any(test, feature = "testing"), not(loom))))]
     {
         let _forgotten = rank;
         RwLock::new(value)
