@@ -32,10 +32,7 @@ fn main() {
             let broker = workload::open(&dir);
             workload::create(&broker, 1);
             let producer = workload::producer(&broker);
-            match batched {
-                true => workload::append_batches(&producer, &value, records),
-                false => workload::append(&producer, &value, records),
-            }
+            workload::fill(&producer, &value, records, batched);
             drop(producer);
             let what = format!("consume, {shape}, {name}, own / one pass");
             held_against(&what, 1.5, || again(&broker, records), pass);

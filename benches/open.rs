@@ -60,10 +60,7 @@ fn after_a_power_cut() {
         let broker = workload::open(&dir);
         workload::create(&broker, 1);
         let producer = workload::producer(&broker);
-        match batched {
-            true => workload::append_batches(&producer, &value, records),
-            false => workload::append(&producer, &value, records),
-        }
+        workload::fill(&producer, &value, records, batched);
         let end = workload::end_offset(&broker, 0);
         drop((producer, broker));
         another_boot(&dir.path().join("broker").join("topiclite.state"));

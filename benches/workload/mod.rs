@@ -72,6 +72,14 @@ pub fn records_a_round(size: usize) -> usize {
     ROUND_BYTES / size
 }
 
+/// Sends `records` in batches of 100, or one a call.
+pub fn fill(producer: &Producer, value: &[u8], records: usize, batched: bool) {
+    match batched {
+        true => append_batches(producer, value, records),
+        false => append(producer, value, records),
+    }
+}
+
 /// One record a call, each waited for.
 pub fn append(producer: &Producer, value: &[u8], records: usize) {
     for n in 0..records as u64 {

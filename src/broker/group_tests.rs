@@ -156,14 +156,13 @@ fn a_silent_member_is_put_out_by_the_timer_of_the_broker() {
     assert_eq!(broker.admin().describe_group("g").unwrap().state(), "Empty");
 }
 
-/// Fault: the power goes after a commit reached the disk and before the records that it is about
-/// did. Path: the log of the topic is not flushed, that of the group is. What must hold: the
-/// commit is set back to the end of the log, before anything is appended there, and for good.
-#[test]
-fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
-    let clock = VirtualClock::stepping();
+const NOTHING_UNSYNCED: PowerCut = PowerCut::new(1, Pages::None, Entries::None);
+
+/// What a power cut leaves of a topic with 4 flushed records and 6 others, and of a commit of the
+/// ninth that reached the disk.
+fn cut_behind_a_commit(clock: &VirtualClock) -> Sim {
     let sim = Sim::new();
-    let broker = open(Arc::new(sim.clone()), &clock);
+    let broker = open(Arc::new(sim.clone()), clock);
     broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
     append(&broker, 4);
     broker.flush().unwrap();
@@ -171,10 +170,16 @@ fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
     commit(&broker, &member("", -1), 9).unwrap();
     let offsets = broker.inner().topic(OFFSETS_TOPIC).unwrap();
     offsets.partition(partition_for("g", 50)).unwrap().log().unwrap().flush().unwrap();
-    let nothing_unsynced = PowerCut::new(1, Pages::None, Entries::None);
-    let sim = sim.power_cut(&nothing_unsynced);
-    drop(broker);
+    sim.power_cut(&NOTHING_UNSYNCED)
+}
 
+/// Fault: the power goes after a commit reached the disk and before the records that it is about
+/// did. Path: the log of the topic is not flushed, that of the group is. What must hold: the
+/// commit is set back to the end of the log, before anything is appended there, and for good.
+#[test]
+fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
+    let clock = VirtualClock::stepping();
+    let sim = cut_behind_a_commit(&clock);
     let broker = open(Arc::new(sim.clone()), &clock);
     let before = stored(&broker);
     assert_eq!((committed(&broker), stored(&broker)), (vec![4], before), "a look writes nothing");
@@ -183,7 +188,7 @@ fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
     assert_eq!(broker.health().counter("clamped_offsets"), 1);
     assert!(broker.health().warnings().any(|warning| warning.contains("set back")));
     broker.inner().topic("t").unwrap().partition(0).unwrap().log().unwrap().flush().unwrap();
-    let sim = sim.power_cut(&nothing_unsynced);
+    let sim = sim.power_cut(&NOTHING_UNSYNCED);
     drop(broker);
 
     let broker = open(Arc::new(sim), &clock);
@@ -202,18 +207,7 @@ fn a_commit_beyond_the_end_of_a_log_that_lost_records_is_set_back_for_good() {
 #[test]
 fn a_life_that_does_nothing_leaves_no_commit_beyond_its_log() {
     let clock = VirtualClock::stepping();
-    let sim = Sim::new();
-    let broker = open(Arc::new(sim.clone()), &clock);
-    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
-    append(&broker, 4);
-    broker.flush().unwrap();
-    append(&broker, 6);
-    commit(&broker, &member("", -1), 9).unwrap();
-    let offsets = broker.inner().topic(OFFSETS_TOPIC).unwrap();
-    offsets.partition(partition_for("g", 50)).unwrap().log().unwrap().flush().unwrap();
-    let sim = sim.power_cut(&PowerCut::new(1, Pages::None, Entries::None));
-    drop(broker);
-
+    let sim = cut_behind_a_commit(&clock);
     open(Arc::new(sim.clone()), &clock).close().unwrap();
     let broker = open(Arc::new(sim), &clock);
     append(&broker, 8);

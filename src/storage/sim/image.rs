@@ -65,7 +65,7 @@ pub struct PowerCut {
 
 impl PowerCut {
     /// A cut of the given kind.
-    pub fn new(seed: u64, pages: Pages, entries: Entries) -> PowerCut {
+    pub const fn new(seed: u64, pages: Pages, entries: Entries) -> PowerCut {
         PowerCut { seed, pages, entries }
     }
 
