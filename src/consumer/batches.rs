@@ -11,6 +11,7 @@ use crate::config::IsolationLevel;
 use crate::error::Result;
 use crate::log::{AbortedTransaction, Chunk, Cursor, Plain, Wanted};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
+use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
 use bytes::Bytes;
 
@@ -323,7 +324,6 @@ impl Walk<'_> {
         let (mut at, mut position) = (walked.bytes, walked.position);
         let mut left = self.records_max - walked.records;
         let filtered = self.aborted.is_some();
-        let mut touched = 0;
         while let Some(rest) = bytes.get(at..) {
             let Ok(header) = BatchHeader::parse(rest) else { break };
             let Some(batch) = rest.get(..header.size()) else { break };
@@ -337,7 +337,7 @@ impl Walk<'_> {
             if !is_simple || count == 0 || count > left || (at > 0 && end > self.bytes_max) {
                 break;
             }
-            touched ^= touch(bytes, at, end);
+            fetch_ahead(rest, batch.len());
             position = header.next_offset();
             left -= count;
             at = end;
@@ -345,29 +345,11 @@ impl Walk<'_> {
                 break;
             }
         }
-        std::hint::black_box(touched);
         let count = self.records_max - walked.records - left;
         (walked.bytes, walked.position) = (at, position);
         walked.records += count;
         count
     }
-}
-
-/// For batches of this many bytes the walk also looks at every line of memory, some way ahead. A
-/// header says where the next one is, so a cold segment costs a trip to memory for each; lines in
-/// a sequence are fetched together, and the application reads them next. Smaller batches lie dense
-/// enough without it, larger ones are rare enough.
-const TOUCHED: std::ops::RangeInclusive<usize> = 257..=8192;
-/// How far ahead: a page.
-const TOUCH_AHEAD: usize = 4096;
-
-#[inline]
-fn touch(bytes: &[u8], at: usize, end: usize) -> u8 {
-    if !TOUCHED.contains(&(end - at)) {
-        return 0;
-    }
-    let ahead = bytes.get(at + TOUCH_AHEAD..end + TOUCH_AHEAD).unwrap_or_default();
-    ahead.chunks(64).fold(0, |sum, line| sum ^ line.first().copied().unwrap_or(0))
 }
 
 /// The decompressed records, where they are compressed, and where to begin.
@@ -451,7 +433,7 @@ fn take_checked(
     let mut records = Records::resume(header, payload, part.records, part.bytes);
     let place = |records: &Records<'_>, count: usize| Skip {
         records: count,
-        bytes: payload.len() - records.bytes_left(),
+        bytes: payload.len() - records.rest().len(),
     };
     let mut taken = Taken { skip: part, count: 0, position, end: None, fault: None };
     let mut seen = part.records;

@@ -15,7 +15,6 @@ use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::storage::fetch_ahead;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
-use std::hint::black_box;
 
 /// From here on it pays to ask for all pages at once: a fault brings 64 KiB.
 const PREFETCH_BYTES_MIN: usize = 128 << 10;
@@ -145,13 +144,12 @@ impl Log {
             place.view.region().prefetch(from..from + ahead);
         }
         let mut taken = Taken { sound: true, plain: true, ..Taken::default() };
-        let mut warmth = 0;
         // Offsets are no part of the checksum (rule R3).
         let dense = is_dense(&place.view);
         while let Some(rest) = bytes.get(taken.bytes..).filter(|rest| !rest.is_empty()) {
             let batch = RecordBatch::parse(rest).and_then(|batch| {
+                fetch_ahead(rest, batch.bytes().len());
                 if from + taken.bytes + batch.bytes().len() > sound_end {
-                    fetch_ahead(rest, batch.bytes().len());
                     batch.check_crc()?;
                 }
                 Ok(batch)
@@ -184,14 +182,11 @@ impl Log {
                 }
                 break;
             }
-            if !is_new {
-                warmth ^= touch_ahead(rest, size);
-            } else if !batch.header().is_simple() {
+            if is_new && !batch.header().is_simple() {
                 segment.note_mixed(from + taken.bytes + size);
             }
             taken.add(batch.header(), wanted);
         }
-        black_box(warmth);
         let Some(next_offset) = taken.next_offset else { return Ok(None) };
         let upto = from + taken.bytes;
         if taken.sound && upto > sound_end {
@@ -364,22 +359,4 @@ fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
         Some(expected) => base == expected,
         None => base <= wanted && next >= wanted,
     }
-}
-
-/// Loads what would be the header of a batch some batches ahead, if all were of one size.
-///
-/// Where each header lies is known from the one before: without this, a walk over batches of 1 KiB
-/// waits for memory at every step, which took twice as long as reading all their bytes in a row.
-#[inline]
-fn touch_ahead(rest: &[u8], size: usize) -> u8 {
-    /// Below it, the processor's own prefetching keeps up.
-    const SIZE_MIN: usize = 256;
-    const BATCHES_AHEAD: usize = 8;
-    if size < SIZE_MIN {
-        return 0;
-    }
-    let at = size.saturating_mul(BATCHES_AHEAD);
-    let field = |field: usize| rest.get(at.saturating_add(field)).copied().unwrap_or(0);
-    // The length and the last offset delta may lie in two cache lines.
-    field(8) ^ field(26)
 }

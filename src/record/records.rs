@@ -67,15 +67,10 @@ impl<'a> Records<'a> {
     pub(crate) const EMPTY: Records<'static> =
         Records { rest: &[], remaining: 0, base_offset: 0, base_timestamp: 0, append_time: None };
 
+    /// The part of the payload that was not decoded.
     #[inline]
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
-    }
-
-    /// Bytes of the payload that were not decoded.
-    #[inline]
-    pub(crate) fn bytes_left(&self) -> usize {
-        self.rest.len()
     }
 
     /// How many records the header says are left. The bytes may hold fewer.

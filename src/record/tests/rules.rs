@@ -397,7 +397,7 @@ fn an_iteration_goes_on_where_another_stopped() {
         let mut scratch = Vec::new();
         let mut whole = batch.records(&mut scratch).unwrap();
         for taken in 0..=sample().len() {
-            let at = batch.payload().len() - whole.bytes_left();
+            let at = batch.payload().len() - whole.rest().len();
             let resumed = Records::resume(batch.header(), batch.payload(), taken, at);
             let left = |records: Records<'_>| -> Vec<(i64, OwnedRecord)> {
                 records.map(Result::unwrap).map(|r| (r.offset(), OwnedRecord::from(&r))).collect()
