@@ -102,8 +102,7 @@ impl OffsetIndex {
     /// The greatest entry not above `relative_offset`: the batch there is at or before the one
     /// that holds it.
     pub fn floor(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        let after = self.entries.partition_point(|entry| entry.relative_offset <= relative_offset);
-        after.checked_sub(1).and_then(|at| self.entries.get(at)).copied()
+        self.within(relative_offset, u32::MAX)
     }
 
     /// The greatest entry whose batch ends at or before `relative_offset` and begins at or before
