@@ -8,10 +8,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;
+mod scenario;
 
+use scenario::{NodeProperties, Scenario, Verdict};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use topiclite::testing::scenario::{NodeProperties, Scenario, Verdict};
 
 /// Features of the log, the producers and the groups that are not there yet.
 const FEATURES_NOT_BUILT: &[&str] = &["A6", "B4", "B5", "C12", "C14"];

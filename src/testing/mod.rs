@@ -14,8 +14,6 @@
 //!   [`TestBroker::crash`] with a [`Crash`].
 //! - What happened: [`TestBroker::journal`].
 //!
-//! [`scenario`] replays scenarios that were recorded on a real Kafka.
-//!
 //! # Examples
 //! A commit whose answer is lost was made all the same, so nothing is read twice:
 //! ```
@@ -53,7 +51,6 @@
 mod broker;
 mod fault;
 mod journal;
-pub mod scenario;
 #[cfg(test)]
 mod tests;
 mod watch;

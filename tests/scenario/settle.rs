@@ -6,11 +6,11 @@
 
 use super::values::{show_error, show_partitions};
 use super::world::World;
-use crate::TopicPartition;
-use crate::error::Result;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use topiclite::Result;
+use topiclite::TopicPartition;
 
 /// How much time passes between two rounds.
 const ROUND: Duration = Duration::from_millis(70);

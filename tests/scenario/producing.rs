@@ -3,11 +3,11 @@
 use super::script::text_of;
 use super::values::{bytes_of, show_error, timestamp_of};
 use super::world::{World, millis, not_built, number, number32, text};
-use crate::config::ProducerConfig;
-use crate::error::{Error, Result};
-use crate::{DeliveryError, Producer, ProducerRecord, RecordMetadata, SendFuture};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
+use topiclite::ProducerConfig;
+use topiclite::{DeliveryError, Producer, ProducerRecord, RecordMetadata, SendFuture};
+use topiclite::{Error, Result};
 
 /// A producer and what is left of it after `close` or `kill`.
 pub(super) struct ProducerActor {

@@ -3,12 +3,12 @@
 use super::script::text_of;
 use super::values::{show_bytes, show_map, show_partitions, show_record};
 use super::world::{World, not_built, number, number32, text, topic_config};
-use crate::config::ConsumerConfig;
-use crate::error::Result;
-use crate::{IsolationLevel, NewTopic, OffsetReset, OffsetSpec, TopicPartition};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use topiclite::ConsumerConfig;
+use topiclite::Result;
+use topiclite::{IsolationLevel, NewTopic, OffsetReset, OffsetSpec, TopicPartition};
 
 type Seen = Result<Map<String, Value>>;
 
@@ -77,12 +77,14 @@ impl World {
         for (key, value) in step.get("config").and_then(Value::as_object).into_iter().flatten() {
             let value = (!value.is_null()).then(|| text_of(value));
             changes.push(match (doing, value) {
-                ("append_config", Some(value)) => crate::ConfigChange::Append(key.clone(), value),
-                ("subtract_config", Some(value)) => {
-                    crate::ConfigChange::Subtract(key.clone(), value)
+                ("append_config", Some(value)) => {
+                    topiclite::ConfigChange::Append(key.clone(), value)
                 }
-                (_, Some(value)) => crate::ConfigChange::Set(key.clone(), value),
-                (_, None) => crate::ConfigChange::Delete(key.clone()),
+                ("subtract_config", Some(value)) => {
+                    topiclite::ConfigChange::Subtract(key.clone(), value)
+                }
+                (_, Some(value)) => topiclite::ConfigChange::Set(key.clone(), value),
+                (_, None) => topiclite::ConfigChange::Delete(key.clone()),
             });
         }
         self.broker.admin().alter_topic(topic, &changes)?;
@@ -229,7 +231,7 @@ impl World {
 }
 
 /// The headers of a record, owned.
-pub(super) fn headers_of(record: &crate::ConsumerRecord<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+pub(super) fn headers_of(record: &topiclite::ConsumerRecord<'_>) -> Vec<(String, Option<Vec<u8>>)> {
     record
         .headers()
         .iter()

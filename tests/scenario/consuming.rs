@@ -6,14 +6,15 @@ use super::script::text_of;
 use super::settle::sorted;
 use super::values::{partitions_of, show_record};
 use super::world::{World, millis, not_built, number, text};
-use crate::config::ConsumerConfig;
-use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicI32, Mutex};
-use crate::time::{Now, TimerDriver};
-use crate::{Consumer, TopicPartition, WakeupHandle};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicI32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use topiclite::ConsumerConfig;
+use topiclite::time::{Now, TimerDriver};
+use topiclite::{Consumer, TopicPartition, WakeupHandle};
+use topiclite::{Error, ErrorKind, Result};
 
 /// A consumer and what the interpreter remembers of it.
 pub(super) struct ConsumerActor {
@@ -200,11 +201,11 @@ struct Alarm {
 
 impl TimerDriver for Alarm {
     fn next_deadline(&self) -> Option<Duration> {
-        *self.deadline.lock()
+        *self.deadline.lock().unwrap()
     }
 
     fn run_due(&self, now: Now) {
-        let mut deadline = self.deadline.lock();
+        let mut deadline = self.deadline.lock().unwrap();
         if deadline.is_some_and(|deadline| deadline <= now.mono) {
             *deadline = None;
             self.handle.wakeup();

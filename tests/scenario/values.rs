@@ -1,11 +1,11 @@
 //! Text forms of bytes, partitions, records and errors.
 
-use crate::error::{Error, ErrorKind};
-use crate::topic::TopicPartition;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use topiclite::TopicPartition;
+use topiclite::{Error, ErrorKind};
 
 /// Values above this many bytes are shown by their size.
 const SHOWN_BYTES_MAX: usize = 200;

@@ -5,13 +5,13 @@ use super::events::Events;
 use super::producing::ProducerActor;
 use super::script::{NodeProperties, Scenario, text_of};
 use super::values::show_error;
-use crate::config::{BrokerConfig, TopicConfig};
-use crate::error::{Error, ErrorKind, Result};
-use crate::time::{Now, VirtualClock};
-use crate::{Broker, BrokerOptions};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use topiclite::time::{Now, VirtualClock};
+use topiclite::{Broker, BrokerOptions};
+use topiclite::{BrokerConfig, TopicConfig};
+use topiclite::{Error, ErrorKind, Result};
 
 /// Steps that tell no events: what was called meanwhile is told by the next step that does.
 const QUIET: &[&str] = &[

@@ -1,8 +1,8 @@
 //! The scenario file and the node's properties, as read.
 
-use crate::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
+use topiclite::{Error, ErrorKind, Result};
 
 /// One scenario, parsed.
 #[derive(Debug, Clone)]

@@ -6,16 +6,17 @@ use super::values::{
     Thrown, partition_of, partitions_of, show_bytes, show_error, show_map, show_partitions,
 };
 use super::world::{not_built, number, text};
-use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicI32, Ordering};
-use crate::time::VirtualClock;
-use crate::{
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+use topiclite::time::VirtualClock;
+use topiclite::{
     Consumer, ConsumerContext, GroupMetadata, ListenerError, OffsetAndMetadata, OffsetAndTimestamp,
     RebalanceListener, TopicPartition, WakeupHandle,
 };
-use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use topiclite::{Error, ErrorKind, Result};
 
 type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 type CommitOutcome = Box<dyn FnOnce(&Offsets, Result<()>) + Send>;
