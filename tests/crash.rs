@@ -55,8 +55,16 @@ fn plant(bugs: &[Planted]) -> Vec<Guard> {
     bugs.iter().map(|bug| topiclite::storage::planted::enable(*bug)).collect()
 }
 
+/// What stands for the planted bugs in a build that has none.
 #[cfg(not(feature = "planted-bugs"))]
-fn planted_here() {}
+struct NoBugs;
 
 #[cfg(not(feature = "planted-bugs"))]
-fn plant((): &()) {}
+fn planted_here() -> NoBugs {
+    NoBugs
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(_: &NoBugs) -> NoBugs {
+    NoBugs
+}

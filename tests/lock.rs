@@ -271,7 +271,7 @@ fn a_java_program_and_this_crate_see_each_others_lock() {
 
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn a_lock_that_is_not_held_is_noticed() {
+fn a_planted_lock_that_is_not_held_is_noticed() {
     use topiclite::storage::planted::{Planted, enable};
     let (_dir, path) = lock_file();
     let bug = enable(Planted::LockNotHeld);

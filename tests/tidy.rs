@@ -289,5 +289,31 @@ fn the_readme_shows_both_commands_and_ci_calls_the_test_command() {
     let script = fs::read_to_string(root().join(".ci/run")).unwrap();
     assert!(readme.contains("cargo run --release --features cli -- demo"));
     assert!(readme.contains("cargo test --features full"));
-    assert!(script.contains("cargo test --features full"));
+    assert!(script.contains("cargo test --features full\n"));
+}
+
+#[test]
+fn planted_bugs_are_for_their_own_suites_and_ci_runs_them() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let naming = |word: &str| manifest.lines().filter(|line| line.contains(word)).count();
+    assert_eq!(naming("\"planted-bugs\""), 0, "no other feature switches the bugs on");
+    let script = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let mut faults = Vec::new();
+    for suite in ["--lib", "--test crash", "--test lock"] {
+        let command = format!("cargo test --features full,planted-bugs {suite} planted\n");
+        if !script.contains(&command) {
+            faults.push(command);
+        }
+    }
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (number, pair) in lines.windows(2).enumerate() {
+            let gated = pair[0] == "#[cfg(feature = \"planted-bugs\")]" && pair[1] == "#[test]";
+            let name = lines.get(number + 2).copied().unwrap_or_default();
+            if gated && !name.contains("planted") {
+                faults.push(format!("{}: {name} does not say planted", short(&path)));
+            }
+        }
+    }
+    report("bugs are planted by suites of their own", faults);
 }

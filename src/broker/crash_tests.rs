@@ -249,7 +249,7 @@ fn an_adopted_partition_with_gaps_survives_power_cuts() {
 /// The suite itself is tested: without the syncs of directories it must find something.
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn a_broker_that_does_not_sync_directories_is_caught() {
+fn a_planted_loss_of_directory_syncs_is_caught() {
     use crate::storage::planted::{Planted, enable};
     let sim = Sim::new();
     sim.record();

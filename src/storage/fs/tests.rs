@@ -24,7 +24,7 @@ fn every_byte_of_a_grown_file_has_a_block() {
 
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn a_sparse_file_would_be_noticed() {
+fn a_planted_sparse_file_is_noticed() {
     let _bug = crate::storage::planted::enable(Planted::SparseFile);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
