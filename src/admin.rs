@@ -161,7 +161,7 @@ impl Admin {
     pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<i64> {
         self.0.delete_records(topic, partition, before).map_err(|error| match error.kind() {
             // The protocol's error, where a consumer has an exception of its own for it.
-            ErrorKind::OffsetOutOfRange => error.named("OFFSET_OUT_OF_RANGE"),
+            ErrorKind::OffsetOutOfRange => error.with_kafka_name("OFFSET_OUT_OF_RANGE"),
             _ => error,
         })
     }
@@ -191,7 +191,7 @@ impl Admin {
             },
             OffsetSpec::Timestamp(time) if time < 0 => {
                 let error = Error::new(ErrorKind::IllegalArgument, "a time is not before 1970");
-                return Err(error.partition(topic, partition));
+                return Err(error.with_partition(topic, partition));
             }
             OffsetSpec::Timestamp(time) => {
                 match found.offset_for_time(time, found.end_for(isolation)?)? {

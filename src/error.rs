@@ -179,7 +179,7 @@ kinds! {
 /// # Examples
 /// ```
 /// use topiclite::{Error, ErrorKind};
-/// let error = Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic("orders");
+/// let error = Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").with_topic("orders");
 /// assert_eq!(error.kind(), ErrorKind::UnknownTopicOrPartition);
 /// assert_eq!(error.to_string(), "unknown topic or partition orders: no such topic");
 /// assert!(error.is_retriable());
@@ -227,7 +227,7 @@ impl Error {
             true => (ErrorKind::StorageFull, "; free space, then call again"),
             false => (ErrorKind::Io, ""),
         };
-        Error::new(kind, format!("{doing}: {error}{advice}")).path(path).source(error)
+        Error::new(kind, format!("{doing}: {error}{advice}")).with_path(path).with_source(error)
     }
 
     /// Whether the operating system refused a call because the disk is full.
@@ -237,56 +237,56 @@ impl Error {
     }
 
     /// Names the topic.
-    pub fn topic(mut self, topic: impl Into<String>) -> Error {
+    pub fn with_topic(mut self, topic: impl Into<String>) -> Error {
         self.0.topic = Some(topic.into());
         self
     }
 
     /// Names the topic and the partition.
-    pub fn partition(mut self, topic: impl Into<String>, partition: i32) -> Error {
+    pub fn with_partition(mut self, topic: impl Into<String>, partition: i32) -> Error {
         self.0.topic = Some(topic.into());
         self.0.partition = Some(partition);
         self
     }
 
     /// Names several partitions, for the errors about invalid offsets.
-    pub fn partitions(mut self, partitions: Vec<(String, i32)>) -> Error {
+    pub fn with_partitions(mut self, partitions: Vec<(String, i32)>) -> Error {
         self.0.partitions = partitions;
         self
     }
 
     /// Names the offset.
-    pub fn offset(mut self, offset: i64) -> Error {
+    pub fn with_offset(mut self, offset: i64) -> Error {
         self.0.offset = Some(offset);
         self
     }
 
     /// Names the file.
-    pub fn path(mut self, path: impl Into<PathBuf>) -> Error {
+    pub fn with_path(mut self, path: impl Into<PathBuf>) -> Error {
         self.0.path = Some(path.into());
         self
     }
 
     /// Names the byte position inside the file.
-    pub fn position(mut self, position: u64) -> Error {
+    pub fn with_position(mut self, position: u64) -> Error {
         self.0.position = Some(position);
         self
     }
 
     /// Keeps the cause.
-    pub fn source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         self.0.source = Some(std::sync::Arc::new(source));
         self
     }
 
     /// Overrides the name that Kafka would give, where it depends on the caller.
-    pub fn named(mut self, kafka_name: &'static str) -> Error {
+    pub fn with_kafka_name(mut self, kafka_name: &'static str) -> Error {
         self.0.kafka_name = Some(kafka_name);
         self
     }
 
     /// Says that the record may have been written although the call failed.
-    pub fn maybe_written(mut self) -> Error {
+    pub fn with_possibly_written(mut self) -> Error {
         self.0.possibly_written = true;
         self
     }
@@ -302,32 +302,32 @@ impl Error {
     }
 
     /// The topic it is about, if it is about one.
-    pub fn topic_name(&self) -> Option<&str> {
+    pub fn topic(&self) -> Option<&str> {
         self.0.topic.as_deref()
     }
 
     /// The partition it is about, if it is about one.
-    pub fn partition_index(&self) -> Option<i32> {
+    pub fn partition(&self) -> Option<i32> {
         self.0.partition
     }
 
     /// The partitions of an error about invalid offsets.
-    pub fn invalid_partitions(&self) -> &[(String, i32)] {
+    pub fn partitions(&self) -> &[(String, i32)] {
         &self.0.partitions
     }
 
     /// The offset it is about, if it is about one.
-    pub fn at_offset(&self) -> Option<i64> {
+    pub fn offset(&self) -> Option<i64> {
         self.0.offset
     }
 
     /// The file it is about, if it is about one.
-    pub fn file(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
     /// The byte position it is about, if it is about one.
-    pub fn byte_position(&self) -> Option<u64> {
+    pub fn position(&self) -> Option<u64> {
         self.0.position
     }
 
@@ -454,10 +454,10 @@ mod tests {
     #[test]
     fn display_names_the_place_and_the_reason() {
         let error = Error::new(ErrorKind::CorruptRecord, "checksum 0x1c2e, expected 0x9f00")
-            .partition("orders", 3)
-            .offset(812)
-            .position(40960)
-            .path("00000000000000000512.log");
+            .with_partition("orders", 3)
+            .with_offset(812)
+            .with_position(40960)
+            .with_path("00000000000000000512.log");
         assert_eq!(
             error.to_string(),
             "corrupt record orders-3 at offset 812 at position 40960 of \

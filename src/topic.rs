@@ -86,7 +86,7 @@ pub fn check_topic_name(name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::new(ErrorKind::InvalidTopic, fault).topic(name))
+    Err(Error::new(ErrorKind::InvalidTopic, fault).with_topic(name))
 }
 
 /// Two names collide when they are equal after each `.` became `_` (Kafka's metric names).

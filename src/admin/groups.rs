@@ -285,9 +285,8 @@ impl GroupOffset {
     /// [`IllegalArgument`](ErrorKind::IllegalArgument) below 0.
     pub fn new(offset: i64) -> Result<GroupOffset> {
         if offset < 0 {
-            return Err(
-                Error::new(ErrorKind::IllegalArgument, "an offset is not negative").offset(offset)
-            );
+            return Err(Error::new(ErrorKind::IllegalArgument, "an offset is not negative")
+                .with_offset(offset));
         }
         let metadata = "".into();
         Ok(GroupOffset { offset, metadata, leader_epoch: None, commit_timestamp: None })

@@ -62,7 +62,7 @@ impl Shared {
         self.check_open()?;
         let name = new.name.as_str();
         check_topic_name(name)?;
-        let fault = |kind, why: String| Err(Error::new(kind, why).topic(name));
+        let fault = |kind, why: String| Err(Error::new(kind, why).with_topic(name));
         match self.topics.get(name) {
             Ok(_) => return fault(ErrorKind::TopicExists, "there is such a topic".to_owned()),
             Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {}
@@ -72,7 +72,7 @@ impl Shared {
             let why = format!("it collides with \"{other}\": '.' and '_' count as equal");
             return fault(ErrorKind::InvalidTopic, why);
         }
-        new.config.check().map_err(|error| error.topic(name))?;
+        new.config.check().map_err(|error| error.with_topic(name))?;
         if !matches!(new.replication_factor, -1 | 1) {
             let why = format!("{} replicas, but one directory is one", new.replication_factor);
             return fault(ErrorKind::InvalidReplicationFactor, why);
@@ -148,7 +148,7 @@ impl Shared {
         let owner = self.owner()?;
         if !self.config.delete_topics() {
             let why = "delete.topic.enable is false";
-            return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).topic(name));
+            return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).with_topic(name));
         }
         // The groups' lock comes before that of changes.
         self.settle_groups()?;
@@ -199,7 +199,7 @@ impl Shared {
                 "the topic has {present} partitions and {partitions} are asked for; a topic only \
                  grows, up to {PARTITIONS_MAX}"
             );
-            return Err(Error::new(ErrorKind::InvalidPartitions, why).topic(name));
+            return Err(Error::new(ErrorKind::InvalidPartitions, why).with_topic(name));
         }
         let entry = TopicEntry { partitions, ..topic.entry() };
         owner.registry.write(&[RegistryEntry::Topic(entry)])?;
@@ -233,8 +233,10 @@ impl Shared {
             }
             _ => Err(error),
         })?;
-        let config =
-            topic.config().changed(&self.config, changes).map_err(|error| error.topic(name))?;
+        let config = topic
+            .config()
+            .changed(&self.config, changes)
+            .map_err(|error| error.with_topic(name))?;
         let entry = TopicEntry { config: entries(&config), ..topic.entry() };
         owner.registry.write(&[RegistryEntry::Topic(entry)])?;
         topic.set_config(config, &self.config);
@@ -260,7 +262,7 @@ impl Shared {
         let found = topic.partition(partition)?;
         if !topic.config().log_config(&self.config).cleanup_delete {
             let why = "cleanup.policy does not contain delete; add it";
-            return Err(Error::new(ErrorKind::PolicyViolation, why).partition(name, partition));
+            return Err(Error::new(ErrorKind::PolicyViolation, why).with_partition(name, partition));
         }
         let log = found.log()?;
         let moved = log.delete_records(before)?;
@@ -276,7 +278,7 @@ impl Shared {
     /// Refuses changes that no topic could take.
     fn refuse(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let changed = TopicConfig::default().changed(&self.config, changes);
-        changed.map(drop).map_err(|error| error.topic(name))
+        changed.map(drop).map_err(|error| error.with_topic(name))
     }
 
     /// A topic to delete.
@@ -286,7 +288,7 @@ impl Shared {
     fn named(&self, name: &str) -> Result<Arc<Topic>> {
         self.topic(name).map_err(|error| match error.kind() {
             ErrorKind::InvalidTopic => {
-                Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic(name)
+                Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").with_topic(name)
             }
             _ => error,
         })
@@ -309,7 +311,7 @@ impl Shared {
     /// [`ErrorKind::InvalidTopic`].
     pub(super) fn refuse_internal(&self, name: &str) -> Result<()> {
         match is_internal(name) {
-            true => Err(Error::new(ErrorKind::InvalidTopic, "an internal topic").topic(name)),
+            true => Err(Error::new(ErrorKind::InvalidTopic, "an internal topic").with_topic(name)),
             false => Ok(()),
         }
     }

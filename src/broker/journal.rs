@@ -251,14 +251,15 @@ impl Journal {
     /// The error of a sync whose outcome decides nothing: the old file stands.
     fn sync_failed(&self, error: std::io::Error) -> Error {
         Error::new(ErrorKind::StorageFailed, format!("cannot sync: {error}"))
-            .path(temporary_path(&self.path))
-            .source(error)
+            .with_path(temporary_path(&self.path))
+            .with_source(error)
     }
 
     fn fail(&mut self, error: std::io::Error) -> Error {
         let message = format!("cannot sync the {}: {error}; open it again", self.kind.name());
-        let error =
-            Error::new(ErrorKind::StorageFailed, message).path(self.path.clone()).source(error);
+        let error = Error::new(ErrorKind::StorageFailed, message)
+            .with_path(self.path.clone())
+            .with_source(error);
         self.failed = Some(error.clone());
         error
     }
@@ -287,7 +288,7 @@ impl Journal {
                 let message =
                     format!("version {version} of the {name} is newer; upgrade this crate");
                 return Err(
-                    Error::new(ErrorKind::UnsupportedFormat, message).path(self.path.clone())
+                    Error::new(ErrorKind::UnsupportedFormat, message).with_path(self.path.clone())
                 );
             }
             Err(Fault::Damage(why)) => return Ok(Contents::Damaged(why.to_owned())),

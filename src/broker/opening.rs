@@ -170,7 +170,7 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     storage.lock(&path).map_err(|error| match HeldElsewhere::of(&error) {
         Some(held) => {
             let message = format!("{held}; stop it, or attach for reading");
-            Error::new(ErrorKind::Locked, message).path(&path).source(error)
+            Error::new(ErrorKind::Locked, message).with_path(&path).with_source(error)
         }
         None => Error::io(error, "cannot take the lock", &path),
     })

@@ -171,7 +171,7 @@ impl Survey {
                 };
                 let error =
                     Error::new(ErrorKind::ReadOnly, why + "; restore it, or delete the topic");
-                Some((number, error.partition(&*entry.name, number)))
+                Some((number, error.with_partition(&*entry.name, number)))
             })
             .collect()
     }

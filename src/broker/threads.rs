@@ -51,7 +51,7 @@ impl Threads {
         if let Err(error) = started {
             threads.stop(shared);
             let message = format!("cannot start a thread: {error}");
-            return Err(Error::new(ErrorKind::Io, message).source(error));
+            return Err(Error::new(ErrorKind::Io, message).with_source(error));
         }
         Ok(threads)
     }

@@ -86,7 +86,7 @@ impl Topic {
     pub fn partition(&self, partition: i32) -> Result<Partition> {
         let unknown = |why: &str| {
             let error = Error::new(ErrorKind::UnknownTopicOrPartition, why);
-            error.partition(&*self.name, partition)
+            error.with_partition(&*self.name, partition)
         };
         if self.is_deleted() {
             return Err(unknown("the topic was deleted"));
@@ -186,7 +186,7 @@ impl TopicTable {
             return Ok(topic.clone());
         }
         check_topic_name(name)?;
-        Err(Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").topic(name))
+        Err(Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").with_topic(name))
     }
 
     /// All topics, in order of name.

@@ -287,14 +287,13 @@ impl ConsumerSettings {
         };
         if auto_commit && group_id.is_none() {
             let fault = "enable.auto.commit cannot be true without a group.id";
-            return Err(
-                Error::new(ErrorKind::InvalidConfig, fault).named("InvalidConfigurationException")
-            );
+            return Err(Error::new(ErrorKind::InvalidConfig, fault)
+                .with_kafka_name("InvalidConfigurationException"));
         }
         if group_id.is_some() && p.whole(HEARTBEAT_INTERVAL_MS) >= p.whole(SESSION_TIMEOUT_MS) {
             let fault = "heartbeat.interval.ms must be below session.timeout.ms";
             return Err(Error::new(ErrorKind::Kafka, "the consumer could not be made")
-                .source(Error::new(ErrorKind::IllegalArgument, fault)));
+                .with_source(Error::new(ErrorKind::IllegalArgument, fault)));
         }
         let built = |name: &str| ASSIGNORS.into_iter().find(|built| *built == name);
         Ok(ConsumerSettings {

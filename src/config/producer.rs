@@ -271,7 +271,7 @@ impl ProducerConfig {
             ),
         );
         let message = format!("the producer cannot be made: {}", cause.message());
-        Err(Error::new(ErrorKind::Kafka, message).source(cause))
+        Err(Error::new(ErrorKind::Kafka, message).with_source(cause))
     }
 }
 

@@ -298,5 +298,5 @@ impl Assignment {
 
 fn not_assigned(partition: &TopicPartition) -> Error {
     Error::new(ErrorKind::IllegalState, "the partition is not assigned to this consumer")
-        .partition(partition.topic(), partition.partition())
+        .with_partition(partition.topic(), partition.partition())
 }

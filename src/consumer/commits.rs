@@ -171,7 +171,7 @@ impl Consumer {
         outcome.map_err(|error| match error.kind() {
             ErrorKind::UnknownTopicOrPartition => {
                 let message = format!("the commit cannot succeed: {error}");
-                Error::new(ErrorKind::Timeout, message).source(error)
+                Error::new(ErrorKind::Timeout, message).with_source(error)
             }
             _ => error,
         })
@@ -188,7 +188,7 @@ impl Consumer {
             false => self.send_commit(&offsets).map_err(|error| match error.is_retriable() {
                 true => {
                     let message = format!("the commit may be repeated: {error}");
-                    Error::new(ErrorKind::RetriableCommitFailed, message).source(error)
+                    Error::new(ErrorKind::RetriableCommitFailed, message).with_source(error)
                 }
                 false => error,
             }),
@@ -294,7 +294,7 @@ impl Consumer {
                 if managed {
                     self.member.put_out(error.kind() == ErrorKind::IllegalGeneration);
                 }
-                commit_failed().source(error)
+                commit_failed().with_source(error)
             }
             _ => error,
         }
@@ -357,8 +357,8 @@ fn check_offsets(offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Resul
         None => Ok(()),
         Some((partition, offset)) => {
             Err(Error::new(ErrorKind::IllegalArgument, "an offset to commit is not negative")
-                .partition(partition.topic(), partition.partition())
-                .offset(offset.offset()))
+                .with_partition(partition.topic(), partition.partition())
+                .with_offset(offset.offset()))
         }
     }
 }

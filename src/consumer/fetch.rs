@@ -350,8 +350,8 @@ impl Slot {
         if let Some(fault) = walked.fault {
             let error: Error = fault.into();
             return Err(error
-                .partition(partition.topic(), partition.partition())
-                .offset(walked.position));
+                .with_partition(partition.topic(), partition.partition())
+                .with_offset(walked.position));
         }
         Ok(match walked.position >= ticket.upto {
             true => Taken::Over,

@@ -363,7 +363,8 @@ impl Failure {
 }
 
 fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Kafka, format!("the rebalance listener failed: {cause}")).source(cause)
+    Error::new(ErrorKind::Kafka, format!("the rebalance listener failed: {cause}"))
+        .with_source(cause)
 }
 
 /// An application's error in the chain of sources.

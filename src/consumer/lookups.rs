@@ -48,7 +48,7 @@ impl Consumer {
                 ErrorKind::IllegalArgument,
                 "a time to look up is not negative",
             )
-            .partition(partition.topic(), partition.partition()));
+            .with_partition(partition.topic(), partition.partition()));
         }
         let isolation = self.settings.isolation_level;
         self.look_up(times.keys(), |partition, log| {
@@ -101,6 +101,6 @@ fn absent(error: Error, partition: &TopicPartition) -> Error {
         return error;
     }
     Error::new(ErrorKind::Timeout, "the partition does not exist")
-        .partition(partition.topic(), partition.partition())
-        .source(error)
+        .with_partition(partition.topic(), partition.partition())
+        .with_source(error)
 }

@@ -364,7 +364,7 @@ impl Consumer {
         self.retire(self.settings.leave_on_close);
         outcome.map_err(|error| {
             Error::new(ErrorKind::Kafka, format!("the consumer did not close cleanly: {error}"))
-                .source(error)
+                .with_source(error)
         })
     }
 

@@ -38,7 +38,7 @@ impl Consumer {
             if !pending || !self.back_off(deadline)? {
                 let fault = "there is no position to start at; seek, or poll until there is one";
                 return Err(Error::new(ErrorKind::Timeout, fault)
-                    .partition(partition.topic(), partition.partition()));
+                    .with_partition(partition.topic(), partition.partition()));
             }
         }
     }
@@ -55,8 +55,8 @@ impl Consumer {
                 ErrorKind::IllegalArgument,
                 "an offset to seek is not negative",
             )
-            .partition(partition.topic(), partition.partition())
-            .offset(offset));
+            .with_partition(partition.topic(), partition.partition())
+            .with_offset(offset));
         }
         self.check_open()?;
         self.assignment.assigned_mut(partition)?.seek(offset);
@@ -147,7 +147,9 @@ impl Consumer {
             match found {
                 Err(error) if error.kind() == ErrorKind::UnstableOffsetCommit => {
                     if !self.back_off(deadline)? {
-                        return Err(Error::new(ErrorKind::Timeout, error.to_string()).source(error));
+                        return Err(
+                            Error::new(ErrorKind::Timeout, error.to_string()).with_source(error)
+                        );
                     }
                 }
                 found => return found,
@@ -233,8 +235,8 @@ impl Consumer {
         if let Some((topic, partition)) = without.first().cloned() {
             let fault = "there is no committed offset and auto.offset.reset is none; seek first";
             return Err(Error::new(ErrorKind::NoOffsetForPartition, fault)
-                .partition(topic, partition)
-                .partitions(without));
+                .with_partition(topic, partition)
+                .with_partitions(without));
         }
         let isolation = self.settings.isolation_level;
         let wall_ms = self.broker.clock().now().wall_ms;
@@ -281,7 +283,7 @@ impl Consumer {
         let wall_ms = self.broker.clock().now().wall_ms;
         let Some(to) = ResetTo::policy(self.settings.offset_reset) else {
             let named = vec![(partition.topic().to_owned(), partition.partition())];
-            return Err(error.partitions(named));
+            return Err(error.with_partitions(named));
         };
         let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(()) };
         slot.reset(to);

@@ -117,8 +117,8 @@ impl Reader {
             ReadFrom::Offset(offset) if offset < 0 => {
                 let fault = "an offset to read from is not negative";
                 return Err(Error::new(ErrorKind::IllegalArgument, fault)
-                    .partition(self.name.topic(), self.name.partition())
-                    .offset(offset));
+                    .with_partition(self.name.topic(), self.name.partition())
+                    .with_offset(offset));
             }
             ReadFrom::Offset(offset) => offset.max(start),
             ReadFrom::Timestamp(time) => {
@@ -268,8 +268,8 @@ impl Reader {
             Some(fault) => {
                 let error: Error = fault.into();
                 Err(error
-                    .partition(self.name.topic(), self.name.partition())
-                    .offset(walked.position))
+                    .with_partition(self.name.topic(), self.name.partition())
+                    .with_offset(walked.position))
             }
             None => Ok(walked.bytes.max(1)),
         }

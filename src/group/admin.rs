@@ -121,7 +121,7 @@ fn not_found(group: &str) -> Error {
 }
 
 fn about(kind: ErrorKind, why: &str, partition: &TopicPartition) -> Error {
-    Error::new(kind, why).partition(partition.topic(), partition.partition())
+    Error::new(kind, why).with_partition(partition.topic(), partition.partition())
 }
 
 fn tombstone(group: &Arc<str>, partition: &TopicPartition) -> GroupRecord {

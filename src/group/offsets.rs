@@ -111,7 +111,7 @@ impl GroupCoordinator {
         if commit.metadata.len() > limit && commit.metadata.encode_utf16().count() > limit {
             let why = format!("commit metadata is longer than offset.metadata.max.bytes = {limit}");
             return Err(Error::new(ErrorKind::OffsetMetadataTooLarge, why)
-                .partition(partition.topic(), partition.partition()));
+                .with_partition(partition.topic(), partition.partition()));
         }
         Ok(shape.id)
     }
@@ -134,7 +134,7 @@ impl GroupCoordinator {
             if require_stable && offsets.is_pending(partition) {
                 let why = "an open transaction holds an offset for it";
                 return Err(Error::new(ErrorKind::UnstableOffsetCommit, why)
-                    .partition(partition.topic(), partition.partition()));
+                    .with_partition(partition.topic(), partition.partition()));
             }
             Ok(offsets.get(partition).map(StoredOffset::committed))
         });
@@ -198,7 +198,7 @@ impl GroupCoordinator {
 
 fn unknown_partition(partition: &TopicPartition, why: &str) -> Error {
     Error::new(ErrorKind::UnknownTopicOrPartition, why)
-        .partition(partition.topic(), partition.partition())
+        .with_partition(partition.topic(), partition.partition())
 }
 
 fn offset_record(

@@ -233,9 +233,9 @@ fn lost_below(pass: &Pass<'_>, recovery_checkpoint: Option<i64>) -> Option<Strin
 fn lost(pass: &mut Pass<'_>, message: String) {
     let partition = &pass.folder.partition;
     let error = Error::new(ErrorKind::CorruptRecord, message.clone())
-        .partition(partition.topic(), partition.partition())
-        .offset(pass.log_end())
-        .path(&pass.folder.path);
+        .with_partition(partition.topic(), partition.partition())
+        .with_offset(pass.log_end())
+        .with_path(&pass.folder.path);
     tell_missing(pass, message);
     pass.read_only = Some(error);
 }

@@ -192,7 +192,7 @@ impl AttachedLog {
                 let message = format!("the log has the offsets {start} to {end}");
                 return Err(log
                     .here(Error::new(ErrorKind::OffsetOutOfRange, message))
-                    .offset(cursor.offset()));
+                    .with_offset(cursor.offset()));
             }
             let upto = seen.end_for(isolation);
             if cursor.offset() >= upto {
@@ -438,8 +438,9 @@ impl AttachedLog {
             let path = segment.path.clone();
             let file = self.file(seen, at)?;
             let wanted = Wanted { position, end: size, max_bytes, upto };
-            let (bytes, next) =
-                wanted.read(&*file).map_err(|error| self.here(error.path(&path)).offset(offset))?;
+            let (bytes, next) = wanted
+                .read(&*file)
+                .map_err(|error| self.here(error.with_path(&path)).with_offset(offset))?;
             let Some(next_offset) = next else {
                 // The next batch lies behind what the reader may see: there is none before it.
                 cursor.spot = Some(Spot { segment: base, position });
@@ -501,7 +502,7 @@ impl AttachedLog {
     }
 
     fn here(&self, error: Error) -> Error {
-        error.partition(self.partition.topic(), self.partition.partition())
+        error.with_partition(self.partition.topic(), self.partition.partition())
     }
 }
 
@@ -565,13 +566,13 @@ impl Wanted {
     /// The bytes of whole batches with right checksums, and the offset behind them.
     fn read(&self, file: &dyn File) -> Result<(Bytes, Option<i64>)> {
         let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("reading: {error}")).source(error)
+            Error::new(ErrorKind::Io, format!("reading: {error}")).with_source(error)
         };
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let mut buffer = vec![0; self.max_bytes.max(BATCH_OVERHEAD).min(left)];
         file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
         let first = BatchHeader::parse(&buffer)
-            .map_err(|fault| fault.into_error().position(self.position))?;
+            .map_err(|fault| fault.into_error().with_position(self.position))?;
         if first.size() > buffer.len() && first.size() <= left {
             buffer.resize(first.size(), 0);
             file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
@@ -585,7 +586,7 @@ impl Wanted {
             let batch = match checked {
                 Ok(batch) => batch,
                 Err(_) if taken > 0 => break,
-                Err(fault) => return Err(fault.into_error().position(self.position)),
+                Err(fault) => return Err(fault.into_error().with_position(self.position)),
             };
             if batch.header().next_offset() > self.upto {
                 break;
@@ -639,7 +640,7 @@ impl TimedSegment for Timed<'_> {
                 let mut bytes = vec![0; header.size()];
                 file.read_exact_at(at, &mut bytes).map_err(failed)?;
                 let placed = |fault: crate::record::BatchFault| {
-                    self.log.here(fault.into_error().path(path).position(at))
+                    self.log.here(fault.into_error().with_path(path).with_position(at))
                 };
                 let batch = RecordBatch::parse(&bytes).map_err(placed)?;
                 batch.check_crc().map_err(placed)?;

@@ -108,7 +108,7 @@ pub(crate) fn read_offsets(
 ) -> Result<BTreeMap<TopicPartition, i64>> {
     match read_text(storage, path)? {
         None => Ok(BTreeMap::new()),
-        Some(text) => parse_offsets(&text).map_err(|error| error.path(path)),
+        Some(text) => parse_offsets(&text).map_err(|error| error.with_path(path)),
     }
 }
 
@@ -153,10 +153,11 @@ pub(super) fn read_file(
     let len = file.len().map_err(failed)?;
     if len > size_max {
         let message = format!("the file has {len} bytes, more than the {size_max} it may have");
-        return Err(Error::new(ErrorKind::Io, message).path(path));
+        return Err(Error::new(ErrorKind::Io, message).with_path(path));
     }
-    let len = usize::try_from(len)
-        .map_err(|_| Error::new(ErrorKind::Io, "the file does not fit into memory").path(path))?;
+    let len = usize::try_from(len).map_err(|_| {
+        Error::new(ErrorKind::Io, "the file does not fit into memory").with_path(path)
+    })?;
     let mut bytes = vec![0; len];
     file.read_exact_at(0, &mut bytes).map_err(failed)?;
     Ok(Some(bytes))

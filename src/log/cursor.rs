@@ -135,7 +135,7 @@ impl Chunk {
     pub fn of_nothing(cursor: &Cursor) -> Result<Chunk> {
         if cursor.offset != 0 {
             let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no record");
-            return Err(error.offset(cursor.offset));
+            return Err(error.with_offset(cursor.offset));
         }
         Ok(Chunk::empty(0))
     }

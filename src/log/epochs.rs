@@ -124,7 +124,7 @@ impl EpochChain {
         let path = folder.join(LEADER_EPOCH_CHECKPOINT);
         match checkpoint::read_text(storage, &path)? {
             None => Ok(EpochChain::default()),
-            Some(text) => EpochChain::parse(&text).map_err(|error| error.path(path)),
+            Some(text) => EpochChain::parse(&text).map_err(|error| error.with_path(path)),
         }
     }
 

@@ -168,10 +168,11 @@ impl Log {
     #[cold]
     pub(super) fn sync_failed(&self, cause: Error) -> Error {
         self.env.counters.sync_failures.one();
-        let path = cause.file().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
+        let path = cause.path().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
         let message = "a sync failed, and what was appended since the last one may be lost: the \
                        partition is read-only until the directory is opened again";
-        let error = Error::new(ErrorKind::StorageFailed, message).path(path).source(cause);
+        let error =
+            Error::new(ErrorKind::StorageFailed, message).with_path(path).with_source(cause);
         let error = self.at_home(error);
         let mut writer = self.writer.lock();
         writer.refusal.get_or_insert(error.clone());

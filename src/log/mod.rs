@@ -361,7 +361,7 @@ impl Log {
 
     /// Names the partition in an error.
     fn at_home(&self, error: Error) -> Error {
-        error.partition(self.id.topic.to_string(), self.id.partition)
+        error.with_partition(self.id.topic.to_string(), self.id.partition)
     }
 
     /// A random number that belongs to one segment of this partition.

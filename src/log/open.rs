@@ -168,7 +168,7 @@ impl Log {
         writer.open_transactions = opened.transactions.open();
         if let Some(damage) = &opened.read_only {
             let message = "the partition is read-only up to its damage; repair the directory";
-            let refusal = Error::new(ErrorKind::ReadOnly, message).source(damage.clone());
+            let refusal = Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone());
             writer.refusal = Some(self.at_home(refusal));
             self.damage.get_or_init(|| damage.clone());
         }

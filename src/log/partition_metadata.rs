@@ -54,7 +54,7 @@ pub(crate) fn read_partition_metadata(
     let Some(text) = checkpoint::read_text(storage, &path)? else {
         return Ok(None);
     };
-    parse_partition_metadata(&text).map(Some).map_err(|error| error.path(path))
+    parse_partition_metadata(&text).map(Some).map_err(|error| error.with_path(path))
 }
 
 /// Writes `partition.metadata` of a partition's folder, durably.

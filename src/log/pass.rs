@@ -269,10 +269,10 @@ impl<'a> Pass<'a> {
         self.note(finding, file, position, message);
         let partition = &self.folder.partition;
         let error = Error::new(kind, message)
-            .partition(partition.topic(), partition.partition())
-            .offset(self.log_end())
-            .path(&file.path)
-            .position(position);
+            .with_partition(partition.topic(), partition.partition())
+            .with_offset(self.log_end())
+            .with_path(&file.path)
+            .with_position(position);
         self.read_only.get_or_insert(error);
     }
 

@@ -52,11 +52,11 @@ impl Log {
         let wanted = cursor.offset;
         let mut place = match cursor.place.take() {
             Some(place) => place,
-            None => self.locate(wanted).map_err(|error| error.offset(wanted))?,
+            None => self.locate(wanted).map_err(|error| error.with_offset(wanted))?,
         };
         loop {
             let taken = self.take(&mut place, max_bytes, wanted, upto);
-            if let Some(chunk) = taken.map_err(|error| error.offset(wanted))? {
+            if let Some(chunk) = taken.map_err(|error| error.with_offset(wanted))? {
                 cursor.offset = chunk.next_offset();
                 cursor.place = Some(place);
                 return Ok(chunk);
@@ -113,7 +113,7 @@ impl Log {
             cursor.place = None;
             let message = format!("the log has the offsets {start} to {end}");
             let error = Error::new(ErrorKind::OffsetOutOfRange, message);
-            return Err(self.at_home(error.offset(cursor.offset)));
+            return Err(self.at_home(error.with_offset(cursor.offset)));
         }
         if cursor.offset == end
             && let Some(damage) = self.damage.get()
@@ -235,7 +235,7 @@ impl Log {
             return Err(refusal);
         }
         let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no segment for it");
-        Err(self.at_home(error.offset(offset)))
+        Err(self.at_home(error.with_offset(offset)))
     }
 
     /// The segment that `offset` belongs to.
@@ -300,8 +300,10 @@ impl Log {
     #[cold]
     pub(super) fn damaged(&self, place: &Place, fault: BatchFault) -> Error {
         self.env.counters.corrupt_batches.one();
-        let error =
-            fault.into_error().path(place.view.segment().path()).position(place.position as u64);
+        let error = fault
+            .into_error()
+            .with_path(place.view.segment().path())
+            .with_position(place.position as u64);
         self.at_home(error)
     }
 
@@ -311,8 +313,8 @@ impl Log {
         self.env.counters.corrupt_batches.one();
         let message = format!("a batch with the base offset {found}, where {expected} should be");
         let error = Error::new(ErrorKind::CorruptRecord, message)
-            .path(place.view.segment().path())
-            .position(place.position as u64);
+            .with_path(place.view.segment().path())
+            .with_position(place.position as u64);
         self.at_home(error)
     }
 }

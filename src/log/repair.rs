@@ -127,7 +127,9 @@ fn take(storage: &dyn Storage, step: &Step, segments: &mut [OpenedSegment]) -> R
 
 /// A failed sync is final (rule R4): a second one that succeeds proves nothing.
 fn sync_failed(error: io::Error, path: &Path) -> Error {
-    Error::new(ErrorKind::StorageFailed, format!("syncing: {error}")).path(path).source(error)
+    Error::new(ErrorKind::StorageFailed, format!("syncing: {error}"))
+        .with_path(path)
+        .with_source(error)
 }
 
 fn cut(storage: &dyn Storage, path: &Path, len: u64, copy: bool) -> Result<()> {
@@ -172,7 +174,7 @@ fn set_aside(
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(Error::new(ErrorKind::Io, "too many copies of earlier cuts; remove some").path(path))
+    Err(Error::new(ErrorKind::Io, "too many copies of earlier cuts; remove some").with_path(path))
 }
 
 fn copy_range(

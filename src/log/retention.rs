@@ -217,7 +217,7 @@ impl Log {
         let before = if before == -1 { end } else { before };
         if before < 0 || before > end {
             let message = format!("records can be deleted up to the high watermark, {end}");
-            let error = Error::new(ErrorKind::OffsetOutOfRange, message).offset(before);
+            let error = Error::new(ErrorKind::OffsetOutOfRange, message).with_offset(before);
             return Err(self.at_home(error));
         }
         let start = self.borders.start.load();

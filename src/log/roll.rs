@@ -212,7 +212,7 @@ impl Log {
         let region =
             file.region().map_err(|e| Error::io(e, "cannot map the segment", &path))?.clone();
         let mut writer = region.writer().ok_or_else(|| {
-            Error::new(ErrorKind::IllegalState, "the segment has a writer already").path(&path)
+            Error::new(ErrorKind::IllegalState, "the segment has a writer already").with_path(&path)
         })?;
         writer.publish(usize::try_from(extent.size_bytes).unwrap_or(usize::MAX));
         let limits = Limits::new(config, self.jitter(segment.base_offset));

@@ -332,8 +332,8 @@ impl Segment {
 
     fn gone(&self) -> Error {
         Error::new(ErrorKind::OffsetOutOfRange, "the segment was deleted")
-            .offset(self.base_offset)
-            .path(&self.path)
+            .with_offset(self.base_offset)
+            .with_path(&self.path)
     }
 
     /// Lets the mapping go with the last reader, unless a writer or the sealing needs it.

@@ -262,7 +262,7 @@ pub(super) fn refused_batch(
         None => innocent(),
         Some(fault) if bad == 1 => fault,
         Some(fault) => {
-            Error::new(ErrorKind::InvalidRecord, fault.message().to_owned()).source(fault)
+            Error::new(ErrorKind::InvalidRecord, fault.message().to_owned()).with_source(fault)
         }
     });
     answers.zip(records).map(|(error, r)| Err(lane.failed(error, owned(r)))).collect()

@@ -150,7 +150,7 @@ impl Completion {
         if let Some(upto) = self.sync.take()
             && let Err(error) = self.lane.log.make_durable(upto)
         {
-            self.fail(error.maybe_written());
+            self.fail(error.with_possibly_written());
         }
         let mut panic = None;
         for (index, callback) in std::mem::take(&mut self.callbacks) {
@@ -181,7 +181,7 @@ impl Drop for Completion {
     fn drop(&mut self) {
         if self.sync.is_some() {
             let message = "the broker ended before the sync that the answer waits for";
-            self.fail(Error::new(ErrorKind::Closed, message).maybe_written());
+            self.fail(Error::new(ErrorKind::Closed, message).with_possibly_written());
         }
         self.flight.finish(std::mem::take(&mut self.outcomes));
     }

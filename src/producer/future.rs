@@ -52,7 +52,7 @@ impl Unsynced {
     fn sync(self) -> Outcome {
         match self.lane.log.make_durable(self.upto()) {
             Ok(()) => Ok(self.metadata),
-            Err(error) => Err(self.lane.failed(error.maybe_written(), self.record)),
+            Err(error) => Err(self.lane.failed(error.with_possibly_written(), self.record)),
         }
     }
 }

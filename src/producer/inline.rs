@@ -232,7 +232,7 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> Result<Outcome> {
-        let partition = error.partition_index().or(record.chosen_partition());
+        let partition = error.partition().or(record.chosen_partition());
         self.undelivered(error, record.topic(), partition, input)
     }
 
@@ -365,7 +365,7 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> DeliveryError {
-        let partition = error.partition_index().or(record.chosen_partition());
+        let partition = error.partition().or(record.chosen_partition());
         DeliveryError::new(error, record.topic(), partition, owned(input))
     }
 

@@ -380,7 +380,7 @@ impl Inner {
         }
         let ms = self.settings.delivery_timeout.as_millis();
         let message = format!("not stored within delivery.timeout.ms={ms}: {}", error.message());
-        Error::new(ErrorKind::Timeout, message).source(error)
+        Error::new(ErrorKind::Timeout, message).with_source(error)
     }
 
     /// Appends records of one partition as one batch, or as several where the topic allows

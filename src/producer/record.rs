@@ -175,7 +175,7 @@ impl<'a> ProducerRecord<'a> {
                 timestamp.unwrap_or_default()
             ),
         };
-        Error::new(ErrorKind::IllegalArgument, message).topic(self.topic)
+        Error::new(ErrorKind::IllegalArgument, message).with_topic(self.topic)
     }
 }
 

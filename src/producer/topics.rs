@@ -98,7 +98,7 @@ impl TopicEntry {
             "the topic has {} partitions, from 0; grow it, or choose another partition",
             self.count
         );
-        Error::new(ErrorKind::Timeout, message).partition(&**self.name(), partition)
+        Error::new(ErrorKind::Timeout, message).with_partition(&**self.name(), partition)
     }
 }
 
@@ -214,7 +214,7 @@ impl TopicCache {
         }
         if is_internal(name) || name == SHARE_STATE_TOPIC {
             let message = "the topic is the broker's own; producers may not write to it";
-            return Err(Error::new(ErrorKind::InvalidTopic, message).topic(name));
+            return Err(Error::new(ErrorKind::InvalidTopic, message).with_topic(name));
         }
         // Before the topic is looked at, so that a change in between is seen by the next look-up.
         let version = broker.metadata_version();
@@ -247,7 +247,7 @@ pub(super) fn missing_topic(error: Error) -> Error {
     if error.kind() != ErrorKind::UnknownTopicOrPartition {
         return error;
     }
-    let name = error.topic_name().unwrap_or_default().to_owned();
+    let name = error.topic().unwrap_or_default().to_owned();
     let message = "there is no such topic; create it, or set auto.create.topics.enable";
-    Error::new(ErrorKind::Timeout, message).topic(name).source(error)
+    Error::new(ErrorKind::Timeout, message).with_topic(name).with_source(error)
 }

@@ -34,7 +34,7 @@ fn flip(sim: &Sim, offset: usize) {
 fn read_only_up_to(broker: &Broker, count: usize) {
     let error = holds_up_to(broker, count);
     told(&error, ErrorKind::CorruptRecord, &["t-0", "/data/t-0"]);
-    assert_eq!(error.at_offset(), Some(count as i64), "{error}");
+    assert_eq!(error.offset(), Some(count as i64), "{error}");
     let refused = send(broker, "t", "no").unwrap_err();
     told(&refused, ErrorKind::ReadOnly, &["t-0", "repair"]);
     assert!(!refused.is_retriable());
@@ -130,7 +130,7 @@ fn a_flipped_bit_below_the_recovery_point_is_found_by_the_read_and_can_be_sought
                 let error = holds_up_to(&broker, offset);
                 told(&error, ErrorKind::CorruptRecord, &["t-0", &file, "position"]);
                 let position = (offset % 4 * BATCH_BYTES) as u64;
-                assert_eq!(error.byte_position(), Some(position), "disk {number}");
+                assert_eq!(error.position(), Some(position), "disk {number}");
                 let from = ReadFrom::Offset(offset as i64 + 1);
                 let mut reader = broker.reader("t", 0, from).unwrap();
                 let next = reader.next(std::time::Duration::ZERO).unwrap().unwrap();

@@ -326,7 +326,7 @@ pub fn case(shelves: &[Shelf], seed: u64, tally: &Tally) -> Verdict<()> {
     };
     let (broker, _) = match open(Arc::new(disk.clone()), shelf.world.lives + 1) {
         Ok(opened) => opened,
-        Err(error) if error.file().is_some() => {
+        Err(error) if error.path().is_some() => {
             tally.refused.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }

@@ -88,9 +88,9 @@ pub(super) fn show_error(error: &Error) -> Value {
     }
     let about_offsets =
         matches!(error.kind(), ErrorKind::NoOffsetForPartition | ErrorKind::OffsetOutOfRange);
-    if about_offsets && !error.invalid_partitions().is_empty() {
+    if about_offsets && !error.partitions().is_empty() {
         let list: Vec<TopicPartition> = error
-            .invalid_partitions()
+            .partitions()
             .iter()
             .map(|(topic, partition)| TopicPartition::new(topic.as_str(), *partition))
             .collect();

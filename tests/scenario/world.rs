@@ -157,7 +157,7 @@ impl World {
 /// A step, a field or a kind that this interpreter does not know.
 pub(super) fn not_built(what: &str) -> Error {
     Error::new(ErrorKind::UnsupportedVersion, format!("the interpreter does not know {what}"))
-        .named("NOT_BUILT")
+        .with_kafka_name("NOT_BUILT")
 }
 
 /// A text field, empty where it is missing.

@@ -85,7 +85,7 @@ fn partitions(broker: &Broker, consume: &Consume) -> Result<Vec<TopicPartition>>
             ErrorKind::UnknownTopicOrPartition,
             format!("the topic has the partitions 0 to {}", count - 1),
         )
-        .partition(topic, p)),
+        .with_partition(topic, p)),
     }
 }
 

@@ -97,7 +97,7 @@ fn show_refusal(output: &Output, topic: &str, partition: i32, error: &Error) -> 
         true => output.object(&json!({
             "topic": topic,
             "partition": partition,
-            "path": error.file().map(|path| path.display().to_string()),
+            "path": error.path().map(|path| path.display().to_string()),
             "action": Value::Null,
             "message": error.to_string(),
         })),

@@ -118,7 +118,7 @@ impl Shared {
             while !bytes.is_empty() {
                 let batch = RecordBatch::parse(bytes).map_err(|fault| fault.into_error())?;
                 self.replay_batch(groups, &batch, partition, scratch)
-                    .map_err(|error| error.partition(OFFSETS_TOPIC, partition))?;
+                    .map_err(|error| error.with_partition(OFFSETS_TOPIC, partition))?;
                 bytes = bytes.get(batch.bytes().len()..).unwrap_or_default();
             }
         }

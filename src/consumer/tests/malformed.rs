@@ -33,9 +33,9 @@ fn read_around(broker: &Broker) -> Vec<Met> {
             Ok(records) => met.extend(offsets(&records).into_iter().map(Met::Record)),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{error}, behind {met:?}");
-                let at = error.at_offset().unwrap();
+                let at = error.offset().unwrap();
                 let again = reader.read(Duration::ZERO).unwrap_err();
-                assert_eq!(again.at_offset(), Some(at), "it comes again");
+                assert_eq!(again.offset(), Some(at), "it comes again");
                 met.push(Met::Fault(at));
                 reader.seek(ReadFrom::Offset(at + 1)).unwrap();
             }

@@ -68,7 +68,7 @@ fn a_compressed_batch_is_cut_by_max_poll_records_and_gone_on_with() {
 
 /// What is there of an error: kind, partition and offset.
 fn place(error: &Error) -> (ErrorKind, Option<&str>, Option<i32>, Option<i64>) {
-    (error.kind(), error.topic_name(), error.partition_index(), error.at_offset())
+    (error.kind(), error.topic(), error.partition(), error.offset())
 }
 
 /// Polls up to the damage at `at`, is refused there as often as it asks, and goes on behind it.

@@ -235,8 +235,8 @@ fn damage_is_an_error_once_all_before_it_was_read_and_goes_when_it_was_none() {
     assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
     for _ in 0..2 {
         let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
-        assert_eq!((error.kind(), error.at_offset()), (ErrorKind::CorruptRecord, Some(1)));
-        assert_eq!(error.byte_position(), Some(size as u64));
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecord, Some(1)));
+        assert_eq!(error.position(), Some(size as u64));
         assert_eq!(log.damage().unwrap().map(|e| e.kind()), Some(ErrorKind::CorruptRecord));
     }
     write(&heap, &whole);
@@ -256,7 +256,7 @@ fn rot_below_the_proven_end_shows_when_it_is_read() {
     assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
     let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CorruptRecord);
-    assert!(error.file().is_some());
+    assert!(error.path().is_some());
     cursor.seek(2);
     assert_eq!(follow(&log, &mut cursor, 1000).len(), 1, "an application can go past it");
 }

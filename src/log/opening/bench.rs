@@ -150,6 +150,6 @@ pub(super) fn kinds(opened: &OpenedPartition) -> Vec<FindingKind> {
 /// The damage that made the partition read-only: kind, offset, position.
 pub(super) fn damage(opened: &OpenedPartition) -> Option<(crate::ErrorKind, i64, u64)> {
     let error = opened.read_only.as_ref()?;
-    assert!(error.file().is_some(), "{error}");
-    Some((error.kind(), error.at_offset().unwrap(), error.byte_position().unwrap_or(0)))
+    assert!(error.path().is_some(), "{error}");
+    Some((error.kind(), error.offset().unwrap(), error.position().unwrap_or(0)))
 }

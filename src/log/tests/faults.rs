@@ -125,7 +125,7 @@ fn damage_is_found_by_the_first_read_and_named() {
         for _ in 0..2 {
             let error = log.read(&mut cursor, 1 << 20, isolation).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::CorruptRecord);
-            assert_eq!((error.file(), error.byte_position()), (Some(&*path), Some(2 * size)));
+            assert_eq!((error.path(), error.position()), (Some(&*path), Some(2 * size)));
         }
         assert_eq!(log.env.counters.corrupt_batches.total(), 2);
         cursor = Cursor::new(3);

@@ -49,8 +49,8 @@ fn a_batch_with_another_base_offset_is_damage_at_its_own_offset_alone() {
                     Err(error) => {
                         assert_eq!(offset, damaged, "{what}: {error}");
                         assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{what}");
-                        assert_eq!(error.byte_position(), Some(at), "{what}");
-                        assert_eq!(error.at_offset(), Some(damaged), "{what}");
+                        assert_eq!(error.position(), Some(at), "{what}");
+                        assert_eq!(error.offset(), Some(damaged), "{what}");
                     }
                 }
             }
@@ -87,7 +87,7 @@ fn a_batch_that_overlaps_the_one_before_is_not_read() {
     let isolation = IsolationLevel::ReadUncommitted;
     assert_eq!(log.read(&mut cursor, 1, isolation).unwrap().next_offset(), 3);
     let error = log.read(&mut cursor, 1, isolation).unwrap_err();
-    assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
+    assert_eq!((error.kind(), error.position()), (ErrorKind::CorruptRecord, Some(at)));
 }
 
 /// Where what was proven ends, the batch behind it is checked against the ones before, though a
@@ -118,7 +118,7 @@ fn a_batch_behind_a_window_is_held_against_its_end() {
     assert_eq!(bytes as u64, at / 2, "one batch is proven there");
     second.advance(bytes, 6, true);
     let error = log.read(&mut second, 1, isolation).unwrap_err();
-    assert_eq!((error.kind(), error.byte_position()), (ErrorKind::CorruptRecord, Some(at)));
+    assert_eq!((error.kind(), error.position()), (ErrorKind::CorruptRecord, Some(at)));
 }
 
 /// The last batch is looked at by the opening: the log is taken for another program's then, whose

@@ -32,7 +32,7 @@ impl Lines {
         let mut lines = Lines { bytes, places, keys: 0 };
         if lines.count() == 0 {
             let message = "the file has no lines to stream";
-            return Err(Error::new(ErrorKind::IllegalArgument, message).path(path));
+            return Err(Error::new(ErrorKind::IllegalArgument, message).with_path(path));
         }
         let distinct: HashSet<&[u8]> = (0..lines.count()).filter_map(|n| lines.key(n)).collect();
         lines.keys = distinct.len();

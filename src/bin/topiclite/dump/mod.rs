@@ -37,7 +37,7 @@ pub fn run(dump: &Dump, output: &Output) -> Result<ExitCode> {
                     ErrorKind::UnsupportedFormat,
                     "dump reads .log, .index, .timeindex, .txnindex and .snapshot files",
                 )
-                .path(path.as_path()));
+                .with_path(path.as_path()));
             }
         };
     }
