@@ -185,7 +185,7 @@ impl Admin {
         let (offset, timestamp) = match spec {
             OffsetSpec::Earliest => (Some(found.log_start_offset()?), None),
             OffsetSpec::Latest => (Some(found.end_for(isolation)?), None),
-            OffsetSpec::MaxTimestamp => match found.max_timestamp(found.end_for(isolation)?)? {
+            OffsetSpec::MaxTimestamp => match found.max_timestamp(isolation)? {
                 Some((timestamp, offset)) => (Some(offset), Some(timestamp)),
                 None => (None, None),
             },
@@ -193,12 +193,10 @@ impl Admin {
                 let error = Error::new(ErrorKind::IllegalArgument, "a time is not before 1970");
                 return Err(error.with_partition(topic, partition));
             }
-            OffsetSpec::Timestamp(time) => {
-                match found.offset_for_time(time, found.end_for(isolation)?)? {
-                    Some((offset, timestamp)) => (Some(offset), Some(timestamp)),
-                    None => (None, None),
-                }
-            }
+            OffsetSpec::Timestamp(time) => match found.offset_for_time(time, isolation)? {
+                Some((offset, timestamp)) => (Some(offset), Some(timestamp)),
+                None => (None, None),
+            },
         };
         Ok(ListedOffset { offset, timestamp })
     }

@@ -347,12 +347,12 @@ impl Opener for Attached {
         let place = TopicPartition::new(topic.name().clone(), partition);
         let (state, trust) = self.state_of(topic, partition);
         let seen = self.seen.lock();
+        let folder = self.dir.join(folder_name(topic.name(), partition));
         if let Some(error) = seen.missing.get(&(topic.name().clone(), partition)) {
-            return Ok(Partition::Missing(error.clone()));
+            return Ok(Partition::Missing(error.clone().with_path(folder)));
         }
         let checkpoints =
             (seen.log_starts.get(&place).copied(), seen.recovery_points.get(&place).copied());
-        let folder = self.dir.join(folder_name(topic.name(), partition));
         let log = AttachedLog::new(self.storage.clone(), folder, place, state, trust, checkpoints);
         let watches = self.watches.clone();
         Ok(Partition::Attached(Arc::new(AttachedPartition { log, watches })))

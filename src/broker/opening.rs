@@ -230,7 +230,8 @@ struct LiveOpener {
 impl Opener for LiveOpener {
     fn open(&self, topic: &Topic, partition: i32) -> Result<Partition> {
         if let Some(error) = self.missing.get(&(topic.id(), partition)) {
-            return Ok(Partition::Missing(error.clone()));
+            let folder = self.dir.join(folder_name(topic.name(), partition));
+            return Ok(Partition::Missing(error.clone().with_path(folder)));
         }
         let id = LogIdentity {
             topic: topic.name().clone(),

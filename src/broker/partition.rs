@@ -17,8 +17,20 @@ pub(crate) enum Partition {
     Live(Arc<Log>),
     /// Of a directory that another process owns.
     Attached(Arc<AttachedPartition>),
-    /// Whose folder is missing: read-only, and nothing is in it.
+    /// Whose folder is missing: nothing can be read of it, or written.
     Missing(Error),
+}
+
+/// What reading a partition without its folder answers.
+fn lost(missing: &Error) -> Error {
+    let mut error = Error::new(ErrorKind::CorruptRecord, missing.message());
+    if let (Some(topic), Some(partition)) = (missing.topic(), missing.partition()) {
+        error = error.with_partition(topic, partition);
+    }
+    if let Some(path) = missing.path() {
+        error = error.with_path(path);
+    }
+    error.with_source(missing.clone())
 }
 
 impl Partition {
@@ -68,6 +80,15 @@ impl Partition {
         }
     }
 
+    /// What is known of damage without another look.
+    pub fn known_damage(&self) -> Option<Error> {
+        match self {
+            Partition::Live(log) => log.known_damage(),
+            Partition::Attached(found) => found.log.known_damage(),
+            Partition::Missing(error) => Some(lost(error)),
+        }
+    }
+
     /// The offset of the next record.
     ///
     /// # Errors
@@ -80,13 +101,33 @@ impl Partition {
         }
     }
 
-    /// The end as a reader of this isolation sees it.
+    /// The end as a reader of this isolation sees it. Where a damaged log ends nobody knows: what
+    /// can be read of it ends at [`Partition::readable_end`].
+    ///
+    /// # Errors
+    /// The damage of a damaged log; those of opening the partition.
+    pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+        match self {
+            Partition::Live(log) => match log.damage()? {
+                Some(damage) => Err(damage),
+                None => log.end_for(isolation),
+            },
+            Partition::Attached(found) => found.log.whole_end_for(isolation),
+            Partition::Missing(error) => Err(lost(error)),
+        }
+    }
+
+    /// How far a reader of this isolation can read: to the end, or to the damage, which the read
+    /// there tells.
     ///
     /// # Errors
     /// Those of opening the partition.
-    pub fn end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+    pub fn readable_end(&self, isolation: IsolationLevel) -> Result<i64> {
         match self {
-            Partition::Live(log) => log.end_for(isolation),
+            Partition::Live(log) => {
+                log.damage()?;
+                log.end_for(isolation)
+            }
             Partition::Attached(found) => found.log.end_for(isolation),
             Partition::Missing(_) => Ok(0),
         }
@@ -105,7 +146,7 @@ impl Partition {
         match self {
             Partition::Live(log) => log.read(cursor, max_bytes, isolation),
             Partition::Attached(found) => found.log.read(cursor, max_bytes, isolation),
-            Partition::Missing(_) => Chunk::of_nothing(cursor),
+            Partition::Missing(error) => Err(lost(error)),
         }
     }
 
@@ -137,28 +178,40 @@ impl Partition {
         }
     }
 
-    /// The first record below `upto` whose timestamp is not before `timestamp`: its offset and
-    /// timestamp.
+    /// The first record that a reader of this isolation sees whose timestamp is not before
+    /// `timestamp`: its offset and timestamp.
     ///
     /// # Errors
-    /// Those of [`Log::offset_for_time`].
-    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
-        match self {
-            Partition::Live(log) => log.offset_for_time(timestamp, upto),
+    /// Those of [`Log::offset_for_time`]; the damage of a damaged log that has no such record
+    /// before it, for there may be one behind.
+    pub fn offset_for_time(
+        &self,
+        timestamp: i64,
+        isolation: IsolationLevel,
+    ) -> Result<Option<(i64, i64)>> {
+        let upto = self.readable_end(isolation)?;
+        let found = match self {
+            Partition::Live(log) => log.offset_for_time(timestamp, upto)?,
             Partition::Attached(found) => {
                 let found = found.log.offset_for_time(timestamp, upto)?;
-                Ok(found.map(|found| (found.offset, found.timestamp)))
+                found.map(|found| (found.offset, found.timestamp))
             }
-            Partition::Missing(_) => Ok(None),
+            Partition::Missing(_) => None,
+        };
+        if found.is_none() {
+            self.end_for(isolation)?;
         }
+        Ok(found)
     }
 
-    /// The largest timestamp below `upto` and the offset of the first record that has it, in this
-    /// order.
+    /// The largest timestamp that a reader of this isolation sees and the offset of the first
+    /// record that has it, in this order.
     ///
     /// # Errors
-    /// Those of [`Log::max_timestamp`].
-    pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
+    /// Those of [`Log::max_timestamp`]; the damage of a damaged log, behind which there may be a
+    /// larger one.
+    pub fn max_timestamp(&self, isolation: IsolationLevel) -> Result<Option<(i64, i64)>> {
+        let upto = self.end_for(isolation)?;
         match self {
             Partition::Live(log) => log.max_timestamp(upto),
             Partition::Attached(found) => {

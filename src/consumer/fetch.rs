@@ -40,6 +40,13 @@ pub(super) struct Fetched {
     pub held_until: Option<Duration>,
 }
 
+impl Fetched {
+    /// Neither records, nor a move.
+    pub fn is_nothing(&self) -> bool {
+        self.records.is_empty() && !self.moved
+    }
+}
+
 /// What came of one pass over the partitions.
 enum Pass {
     /// There is nothing to begin anew.
@@ -58,7 +65,9 @@ struct Budget<'a> {
 
 impl Consumer {
     /// Fetches what the settings allow. An error of one partition is told only when there is
-    /// nothing to return; it comes again then.
+    /// nothing to return. It comes again with the partition's next turn, which is behind those of
+    /// the others, as in Kafka when a broker answers a fetch with an error: nobody starves, and
+    /// nobody is left untold.
     pub(super) fn fetch(&mut self, now: Now) -> Result<Fetched> {
         let mut fetched =
             Fetched { records: ConsumerRecords::new(), moved: false, held_until: None };
@@ -105,7 +114,11 @@ impl Consumer {
                     }
                 }
                 Ok(false) => break,
-                Err(error) if fetched.records.is_empty() && !fetched.moved => return Err(error),
+                Err(error) if fetched.is_nothing() => {
+                    self.fetcher.queue.remove(next);
+                    self.end_fetch(&partition);
+                    return Err(error);
+                }
                 Err(_) => break,
             }
         }
@@ -281,12 +294,12 @@ impl Slot {
             return false;
         };
         let log = &source.partition;
-        let upto = match log.end_for(isolation) {
+        let upto = match log.readable_end(isolation) {
             Ok(end) => {
                 self.known_end = Some(end);
                 let is_in_range = log.log_start_offset().is_ok_and(|start| start <= position)
                     && (position <= end || log.log_end_offset().is_ok_and(|end| position <= end));
-                if is_in_range && position >= end {
+                if is_in_range && position >= end && log.known_damage().is_none() {
                     return false;
                 }
                 end

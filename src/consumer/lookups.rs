@@ -23,7 +23,8 @@ impl Consumer {
     /// the last stable offset, else the high watermark.
     ///
     /// # Errors
-    /// As [`Consumer::beginning_offsets`].
+    /// As [`Consumer::beginning_offsets`]; [`ErrorKind::CorruptRecord`] and
+    /// [`ErrorKind::UnsupportedFormat`] of a damaged partition, whose end nobody knows.
     pub fn end_offsets(
         &mut self,
         partitions: &[TopicPartition],
@@ -36,8 +37,8 @@ impl Consumer {
     /// timestamp (milliseconds since 1970); `None` where no record has.
     ///
     /// # Errors
-    /// [`ErrorKind::IllegalArgument`] for a negative time, else as
-    /// [`Consumer::beginning_offsets`].
+    /// [`ErrorKind::IllegalArgument`] for a negative time; as [`Consumer::end_offsets`] where a
+    /// damaged partition has no such record before its damage.
     pub fn offsets_for_times(
         &mut self,
         times: &BTreeMap<TopicPartition, i64>,
@@ -53,7 +54,7 @@ impl Consumer {
         let isolation = self.settings.isolation_level;
         self.look_up(times.keys(), |partition, log| {
             let time = times.get(partition).copied().unwrap_or(0);
-            let found = log.offset_for_time(time, log.end_for(isolation)?)?;
+            let found = log.offset_for_time(time, isolation)?;
             Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp::new(offset, timestamp)))
         })
     }
@@ -62,10 +63,15 @@ impl Consumer {
     /// without a position, and before the first poll that looked at the partition.
     ///
     /// # Errors
-    /// [`ErrorKind::IllegalState`] when the partition is not assigned.
+    /// [`ErrorKind::IllegalState`] when the partition is not assigned;
+    /// [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`] when it is damaged.
     pub fn current_lag(&self, partition: &TopicPartition) -> Result<Option<i64>> {
         self.check_open()?;
         let slot = self.assignment.assigned(partition)?;
+        if let Some(damage) = slot.source.as_ref().and_then(|found| found.partition.known_damage())
+        {
+            return Err(damage);
+        }
         let lag = slot.valid_position().zip(slot.known_end);
         Ok(lag.map(|(position, end)| end.saturating_sub(position)))
     }

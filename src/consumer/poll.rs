@@ -8,6 +8,7 @@
 use super::Consumer;
 use super::assignment::{Mode, Position};
 use super::fetch::Fetched;
+use super::positions::Filled;
 use super::rebalance::GroupTurn;
 use super::records::ConsumerRecords;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,11 +41,17 @@ impl Consumer {
     /// [`ErrorKind::IllegalState`] without a subscription or an assignment;
     /// [`ErrorKind::Wakeup`]; [`ErrorKind::NoOffsetForPartition`] and
     /// [`ErrorKind::OffsetOutOfRange`] under `auto.offset.reset=none`, naming the partitions;
-    /// [`ErrorKind::CorruptRecord`] with partition and offset, at every poll until it is sought
-    /// past; [`ErrorKind::InvalidTopic`] once for a name that no topic can have;
-    /// [`ErrorKind::InconsistentGroupProtocol`], [`ErrorKind::InvalidSessionTimeout`] and
+    /// [`ErrorKind::CorruptRecord`] with partition and offset until it is sought past, and for good
+    /// at and behind the end of a partition that is read-only up to its damage (or
+    /// [`ErrorKind::UnsupportedFormat`]); [`ErrorKind::InvalidTopic`] once for a name that no topic
+    /// can have; [`ErrorKind::InconsistentGroupProtocol`], [`ErrorKind::InvalidSessionTimeout`] and
     /// [`ErrorKind::GroupMaxSizeReached`] from the group; what the listener failed with (see
-    /// [`RebalanceListener`](super::RebalanceListener)). No record is lost by an error.
+    /// [`RebalanceListener`](super::RebalanceListener)). No record is lost by an error: records
+    /// before it are returned first, no reset policy crosses damage. A partition that failed fails
+    /// again at its next turn, until it is paused or sought past.
+    ///
+    /// Departure: that turn is behind those of the other partitions. With Kafka's client a batch
+    /// that does not check fails every poll.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_open()?;
         if self.assignment.mode == Mode::None {
@@ -98,15 +105,18 @@ impl Consumer {
         self.refresh_sources()?;
         let group = self.group_turn(now)?;
         self.refresh_sources()?;
-        let mut position_pending = false;
+        let mut filled = Filled::default();
         if group == GroupTurn::Settled || !self.member.is_rejoining() {
             if first || !self.settings.auto_commit_interval.is_zero() {
                 self.auto_commit_if_due(now);
             }
-            position_pending = self.fill_positions()?;
+            filled = self.fill_positions()?;
         }
         let fetched = self.fetch(now)?;
-        Ok(Turn { fetched, group, position_pending })
+        if let Some(fault) = filled.fault.filter(|_| fetched.is_nothing()) {
+            return Err(fault);
+        }
+        Ok(Turn { fetched, group, position_pending: filled.pending })
     }
 
     /// Complains of names that no topic can have, once for each look at the metadata; the next
@@ -139,7 +149,7 @@ impl Consumer {
             let beyond = match slot.position {
                 Position::At(position) if held => slot.known_end.unwrap_or(0).max(position),
                 Position::At(position) => position,
-                Position::AwaitReset(_) => log.end_for(isolation)?,
+                Position::AwaitReset(_) => log.readable_end(isolation)?,
                 Position::Unset => continue,
             };
             if slot.stalled_until.is_none() && log.watch(&bell, beyond, isolation)? {

@@ -9,6 +9,15 @@ use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What became of the partitions without a position.
+#[derive(Debug, Default)]
+pub(super) struct Filled {
+    /// A committed offset is held by an open transaction.
+    pub pending: bool,
+    /// Why a reset found no place: the others are read before it is told.
+    pub fault: Option<Error>,
+}
+
 impl Consumer {
     /// The offset of the next record that a poll returns of this partition. Looks it up where
     /// there is none: the committed offset, else by `auto.offset.reset`.
@@ -18,7 +27,8 @@ impl Consumer {
     /// [`ErrorKind::NoOffsetForPartition`] without a commit and with the policy `none`, naming
     /// every such partition; [`ErrorKind::Timeout`] when there is nothing to start at: the
     /// partition does not exist, no record is young enough for the policy, or a transaction holds
-    /// the committed offset; [`ErrorKind::Wakeup`].
+    /// the committed offset; [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`]
+    /// where the policy leads behind damage; [`ErrorKind::Wakeup`].
     ///
     /// Departure: what cannot be found without another call's doing is said at once, where
     /// Kafka's client waits for `default.api.timeout.ms`.
@@ -31,10 +41,13 @@ impl Consumer {
         let deadline = self.api_deadline();
         loop {
             self.refresh_sources()?;
-            let pending = self.fill_positions()?;
+            let pending = self.fill_positions()?.pending;
             if let Some(position) = self.assignment.assigned(partition)?.valid_position() {
                 return Ok(position);
             }
+            // What kept it from being found is told of this partition alone.
+            let (isolation, now) = (self.settings.isolation_level, self.broker.clock().now());
+            self.assignment.assigned_mut(partition)?.resolve_reset(isolation, now.wall_ms)?;
             if !pending || !self.back_off(deadline)? {
                 let fault = "there is no position to start at; seek, or poll until there is one";
                 return Err(Error::new(ErrorKind::Timeout, fault)
@@ -214,13 +227,12 @@ impl Consumer {
         Ok(())
     }
 
-    /// Gives a position to every partition that has none, where one is found. Returns whether
-    /// some committed offset is held by an open transaction.
+    /// Gives a position to every partition that has none, where one is found.
     ///
     /// # Errors
     /// [`ErrorKind::NoOffsetForPartition`] that names all partitions without a commit, where the
     /// policy is to fail.
-    pub(super) fn fill_positions(&mut self) -> Result<bool> {
+    pub(super) fn fill_positions(&mut self) -> Result<Filled> {
         let pending = self.take_committed()?;
         let policy = ResetTo::policy(self.settings.offset_reset);
         let mut without = Vec::new();
@@ -240,10 +252,14 @@ impl Consumer {
         }
         let isolation = self.settings.isolation_level;
         let wall_ms = self.broker.clock().now().wall_ms;
-        for (_, slot) in self.assignment.slots_mut() {
-            slot.resolve_reset(isolation, wall_ms)?;
+        let mut fault = None;
+        for (partition, slot) in self.assignment.slots_mut() {
+            if let Err(error) = slot.resolve_reset(isolation, wall_ms) {
+                let named = error.with_partition(partition.topic(), partition.partition());
+                fault.get_or_insert(named);
+            }
         }
-        Ok(pending)
+        Ok(Filled { pending, fault })
     }
 
     /// Takes the committed offsets of newly assigned partitions.
@@ -329,7 +345,7 @@ impl Slot {
             ResetTo::Since(age) => {
                 let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
                 let since = wall_ms.saturating_sub(age_ms).max(0);
-                log.offset_for_time(since, log.end_for(isolation)?)?.map(|(offset, _)| offset)
+                log.offset_for_time(since, isolation)?.map(|(offset, _)| offset)
             }
         };
         if let Some(offset) = offset {

@@ -107,13 +107,15 @@ impl Reader {
     /// Goes elsewhere.
     ///
     /// # Errors
-    /// [`ErrorKind::IllegalArgument`] for a negative offset; those of looking up a time.
+    /// [`ErrorKind::IllegalArgument`] for a negative offset; those of [`Reader::end_offset`] where
+    /// the place depends on the end; those of looking up a time.
     pub fn seek(&mut self, from: ReadFrom) -> Result<()> {
         let log = &self.partition;
-        let (start, end) = (log.log_start_offset()?, log.end_for(self.isolation)?);
+        let start = log.log_start_offset()?;
+        let end = || log.end_for(self.isolation);
         let position = match from {
             ReadFrom::Beginning => start,
-            ReadFrom::End => end,
+            ReadFrom::End => end()?,
             ReadFrom::Offset(offset) if offset < 0 => {
                 let fault = "an offset to read from is not negative";
                 return Err(Error::new(ErrorKind::IllegalArgument, fault)
@@ -121,11 +123,12 @@ impl Reader {
                     .with_offset(offset));
             }
             ReadFrom::Offset(offset) => offset.max(start),
-            ReadFrom::Timestamp(time) => {
-                log.offset_for_time(time, end)?.map_or(end, |(offset, _)| offset)
-            }
+            ReadFrom::Timestamp(time) => match log.offset_for_time(time, self.isolation)? {
+                Some((offset, _)) => offset,
+                None => end()?,
+            },
             ReadFrom::Last(count) => {
-                end.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)).max(start)
+                end()?.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)).max(start)
             }
         };
         self.position = position;
@@ -142,7 +145,8 @@ impl Reader {
     /// The end of the partition at this moment, as the isolation level sees it.
     ///
     /// # Errors
-    /// Those of opening the log.
+    /// [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`] of a damaged partition,
+    /// whose end nobody knows; those of opening the log.
     pub fn end_offset(&self) -> Result<i64> {
         self.partition.end_for(self.isolation)
     }
@@ -152,7 +156,9 @@ impl Reader {
     /// Records that were deleted before they were read are passed over.
     ///
     /// # Errors
-    /// [`ErrorKind::CorruptRecord`] with the offset, until it is sought past;
+    /// [`ErrorKind::CorruptRecord`] with the offset, every time until it is sought past, and
+    /// everywhere at and behind the end of a partition that is read-only up to its damage
+    /// ([`ErrorKind::UnsupportedFormat`] where an old format is what is wrong);
     /// [`ErrorKind::OffsetOutOfRange`] beyond the end; [`ErrorKind::Wakeup`];
     /// [`ErrorKind::UnknownTopicOrPartition`] once the topic is deleted.
     pub fn read(&mut self, timeout: Duration) -> Result<ConsumerRecords> {

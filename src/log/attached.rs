@@ -138,6 +138,18 @@ impl AttachedLog {
         self.with(|_, seen| Ok(seen.findings.clone()))
     }
 
+    /// The end as a reader of this isolation sees it, of a log that is not damaged: nobody knows
+    /// where a damaged one ends.
+    ///
+    /// # Errors
+    /// The damage; [`ErrorKind::Io`].
+    pub fn whole_end_for(&self, isolation: IsolationLevel) -> Result<i64> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            seen.damage.clone().map_or_else(|| Ok(seen.end_for(isolation)), Err)
+        })
+    }
+
     /// The damage at the log end, if there is any: why reading ends there.
     ///
     /// # Errors
@@ -147,6 +159,11 @@ impl AttachedLog {
             log.look_further(seen)?;
             Ok(seen.damage.clone())
         })
+    }
+
+    /// The damage as of the last look.
+    pub fn known_damage(&self) -> Option<Error> {
+        self.seen.lock().as_ref().and_then(|seen| seen.damage.clone())
     }
 
     /// How many bytes of batches there are.
@@ -176,7 +193,8 @@ impl AttachedLog {
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` where the
-    /// stored bytes are damaged, once everything before was read; `Io`.
+    /// stored bytes are damaged, once everything before was read; a damaged log's damage at its
+    /// end and anywhere behind; `Io`.
     pub fn read(
         &self,
         cursor: &mut Cursor,
@@ -188,18 +206,18 @@ impl AttachedLog {
                 log.look_further(seen)?;
             }
             let (start, end) = (seen.log_start_offset, seen.log_end());
+            let upto = seen.end_for(isolation);
+            if let Some(damage) = seen.damage.as_ref().filter(|_| cursor.offset() >= upto) {
+                return Err(damage.clone());
+            }
             if cursor.offset() < start || cursor.offset() > end {
                 let message = format!("the log has the offsets {start} to {end}");
                 return Err(log
                     .here(Error::new(ErrorKind::OffsetOutOfRange, message))
                     .with_offset(cursor.offset()));
             }
-            let upto = seen.end_for(isolation);
             if cursor.offset() >= upto {
-                return match &seen.damage {
-                    Some(damage) if cursor.offset() == end => Err(damage.clone()),
-                    _ => Ok(Chunk::empty(cursor.offset())),
-                };
+                return Ok(Chunk::empty(cursor.offset()));
             }
             log.read_below(seen, cursor, max_bytes, upto)
         })
@@ -279,7 +297,8 @@ impl AttachedLog {
         };
         let (storage, folder) = (&*self.storage, &self.folder);
         let opened =
-            open_partition(storage, folder, &self.partition, &start.state, start.trust, options)?;
+            open_partition(storage, folder, &self.partition, &start.state, start.trust, options)
+                .map_err(|error| self.here(error))?;
         self.check_identity()?;
         Ok(Seen::new(opened))
     }

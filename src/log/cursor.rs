@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::plain::Plain;
 use super::segment::SegmentView;
-use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Region;
 use std::ops::Range;
 
@@ -126,18 +125,6 @@ impl Chunk {
         let range = 0..bytes.len();
         let plain = Plain::default();
         Chunk { held: Held::Read(bytes), range, next_offset, sound: false, plain }
-    }
-
-    /// What a log without a record answers to a reader at its only offset, 0.
-    ///
-    /// # Errors
-    /// `OffsetOutOfRange` at any other.
-    pub fn of_nothing(cursor: &Cursor) -> Result<Chunk> {
-        if cursor.offset != 0 {
-            let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no record");
-            return Err(error.with_offset(cursor.offset));
-        }
-        Ok(Chunk::empty(0))
     }
 
     /// Nothing to be read at `offset`.

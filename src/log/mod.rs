@@ -107,7 +107,7 @@ pub(crate) struct Log {
     upkeep: Mutex<Upkeep>,
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
-    /// What a read at the end of a damaged log answers.
+    /// What a damaged log answers to a read at its end, or behind it.
     damage: OnceLock<Error>,
     /// Another program's files wait for repairs that the first append makes.
     unrepaired: AtomicBool,
@@ -270,6 +270,20 @@ impl Log {
             IsolationLevel::ReadUncommitted => self.log_end_offset(),
             IsolationLevel::ReadCommitted => self.last_stable_offset(),
         }
+    }
+
+    /// Why the log ends before records that were in it, if it is damaged. Opens the folder.
+    ///
+    /// # Errors
+    /// Those of opening the folder.
+    pub fn damage(&self) -> Result<Option<Error>> {
+        self.opened()?;
+        Ok(self.known_damage())
+    }
+
+    /// The damage, where the folder was opened.
+    pub fn known_damage(&self) -> Option<Error> {
+        self.damage.get().cloned()
     }
 
     /// Registers `event` to be rung by the next append, whatever it appends; a registration is

@@ -15,6 +15,7 @@ use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::storage::fetch_ahead;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
+use std::ops::Range;
 
 /// From here on it pays to ask for all pages at once: a fault brings 64 KiB.
 const PREFETCH_BYTES_MIN: usize = 128 << 10;
@@ -28,18 +29,16 @@ impl Log {
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path,
     /// position and the cursor's offset where the stored bytes are damaged, once everything
-    /// before was read; `Io` when a segment cannot be opened.
+    /// before was read; a damaged log's damage at its end and anywhere behind; `Io` when a segment
+    /// cannot be opened.
     pub fn read(
         &self,
         cursor: &mut Cursor,
         max_bytes: usize,
         isolation: IsolationLevel,
     ) -> Result<Chunk> {
-        let borders = self.known()?;
-        if cursor.place.is_none() && cursor.offset < borders.end.load() {
-            // The files may contradict what is known: then the log ends at its damage.
-            self.opened()?;
-        }
+        // The files may contradict what is known: then the log ends at its damage.
+        let borders = self.opened()?;
         let end = borders.end.load();
         let upto = match isolation {
             IsolationLevel::ReadUncommitted => end,
@@ -47,7 +46,7 @@ impl Log {
         };
         let start = borders.start.load();
         if cursor.offset < start || cursor.offset >= upto {
-            return self.nothing_there(cursor, start, end);
+            return self.nothing_there(cursor, start..upto, end);
         }
         let wanted = cursor.offset;
         let mut place = match cursor.place.take() {
@@ -108,17 +107,17 @@ impl Log {
 
     /// The answer where the cursor does not lie between the start and the reader's end.
     #[cold]
-    fn nothing_there(&self, cursor: &mut Cursor, start: i64, end: i64) -> Result<Chunk> {
+    fn nothing_there(&self, cursor: &mut Cursor, readable: Range<i64>, end: i64) -> Result<Chunk> {
+        if let Some(damage) = self.damage.get().filter(|_| cursor.offset >= readable.end) {
+            // Also where an open transaction holds a reader before the damage, which has its end.
+            return Err(damage.clone());
+        }
+        let start = readable.start;
         if cursor.offset < start || cursor.offset > end {
             cursor.place = None;
             let message = format!("the log has the offsets {start} to {end}");
             let error = Error::new(ErrorKind::OffsetOutOfRange, message);
             return Err(self.at_home(error.with_offset(cursor.offset)));
-        }
-        if cursor.offset == end
-            && let Some(damage) = self.damage.get()
-        {
-            return Err(damage.clone());
         }
         Ok(Chunk::empty(cursor.offset))
     }

@@ -124,6 +124,9 @@ fn a_flipped_bit_below_the_recovery_point_is_found_by_the_read_and_can_be_sought
         for offset in between {
             let sim = disk();
             flip(&sim, offset);
+            if number == 0 {
+                printed_up_to(&sim, offset);
+            }
             let file = segment((offset / 4 * 4) as i64, "log").display().to_string();
             let attached = (number < 3).then(|| attach(&sim));
             for broker in attached.into_iter().chain([open(&sim)]) {
@@ -191,12 +194,14 @@ fn old_message(magic: u8, offset: i64) -> Vec<u8> {
 
 #[test]
 fn an_old_format_is_refused_by_name_and_everything_before_it_is_read() {
+    let _nothing_is_written = look_only();
     for magic in [0, 1] {
         let sim = closed(4);
         for name in ["topiclite.registry", "topiclite.state"] {
             sim.remove(&path(name)).unwrap();
         }
         put(&sim, &segment(4, "log"), &old_message(magic, 4));
+        printed_up_to(&sim, 4);
         let before = snapshot(&sim);
         for broker in [attach(&sim), open(&sim)] {
             let error = holds_up_to(&broker, 4);

@@ -1,12 +1,13 @@
 //! A directory on some storage, and the few calls that the tests make to it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use topiclite::storage::{Sim, Storage};
 use topiclite::time::VirtualClock;
 use topiclite::{
-    Broker, BrokerOptions, ConsumerConfig, Error, ErrorKind, OffsetReset, ProducerConfig,
+    Broker, BrokerOptions, Consumer, ConsumerConfig, Error, ErrorKind, OffsetReset, ProducerConfig,
     ProducerRecord, ReadFrom, Result, TopicConfig, TopicPartition,
 };
 
@@ -107,8 +108,125 @@ pub fn fill(broker: &Broker, numbers: std::ops::Range<usize>) {
 /// The bytes of one batch of [`fill`].
 pub const BATCH_BYTES: usize = 129;
 
-/// The values of partition 0 in order, whose offsets are dense, and what ended the reading.
+/// The values of partition 0 in order, whose offsets are dense, and what ended the reading:
+/// whoever reads is given the same, and told the same every time.
 pub fn read(broker: &Broker, topic: &str) -> (Vec<String>, Option<Error>) {
+    let (values, error) = read_by_reader(broker, topic);
+    let text = |error: &Option<Error>| error.as_ref().map(ToString::to_string);
+    for group in [None, Some("readers")] {
+        let (polled, failed) = read_by_consumer(broker, topic, group);
+        assert_eq!(polled, values, "a consumer, group {group:?}");
+        assert_eq!(text(&failed), text(&error), "a consumer, group {group:?}");
+    }
+    let look_only = LOOK_ONLY.with(Cell::get);
+    if let Some((polled, failed)) = (!look_only).then(|| read_by_member(broker, topic)).flatten() {
+        assert_eq!(polled, values, "a member");
+        assert_eq!(text(&failed), text(&error), "a member");
+    }
+    (values, error)
+}
+
+thread_local! {
+    static LOOK_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, [`read`] does without a member of a group, which writes to the directory.
+pub struct LookOnly(());
+
+pub fn look_only() -> LookOnly {
+    LOOK_ONLY.with(|look_only| look_only.set(true));
+    LookOnly(())
+}
+
+impl Drop for LookOnly {
+    fn drop(&mut self) {
+        LOOK_ONLY.with(|look_only| look_only.set(false));
+    }
+}
+
+/// The values that polls return, and what they fail with in the end, every time.
+fn poll_all(consumer: &mut Consumer) -> (Vec<String>, Option<Error>) {
+    let mut values = Vec::new();
+    let (mut quiet, mut told) = (0, Vec::new());
+    while quiet < 3 && told.len() < 3 {
+        match consumer.poll(Duration::ZERO) {
+            Ok(records) if records.is_empty() => quiet += 1,
+            Ok(records) => {
+                assert!(told.is_empty(), "nothing comes behind an error");
+                quiet = 0;
+                for record in &records {
+                    values.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
+                }
+            }
+            Err(error) => told.push(error),
+        }
+    }
+    assert!(told.is_empty() || told.len() == 3, "an error is told once and then not: {told:?}");
+    let partitions: Vec<_> = consumer.assignment().unwrap().into_iter().collect();
+    if let Some(partition) = partitions.first() {
+        assert_eq!(partitions.len(), 1);
+        let Ok(position) = consumer.position(partition) else {
+            assert!(!told.is_empty(), "what cannot be opened is told");
+            return (values, told.pop());
+        };
+        let lag = consumer.current_lag(partition);
+        match (consumer.end_offsets(&partitions), told.first()) {
+            (Ok(ends), None) => {
+                assert_eq!(ends[partition], position);
+                assert!(matches!(lag, Ok(Some(0) | None)), "{lag:?}");
+            }
+            // Damage that only the read meets does not end the log.
+            (Ok(ends), Some(_)) => assert!(ends[partition] > position),
+            (Err(damage), told) => {
+                assert_eq!(Some(damage.to_string()), told.map(ToString::to_string));
+                let text = |error: Error| error.to_string();
+                let unopened = damage.kind() == ErrorKind::Io;
+                assert!(unopened || lag.map_err(text) == Err(damage.to_string()));
+            }
+        }
+    }
+    (values, told.pop())
+}
+
+fn read_by_consumer(
+    broker: &Broker,
+    topic: &str,
+    group: Option<&str>,
+) -> (Vec<String>, Option<Error>) {
+    let config = group.map_or_else(ConsumerConfig::without_group, ConsumerConfig::new);
+    let config = config.enable_auto_commit(false).auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    let partition = TopicPartition::new(topic, 0);
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
+    consumer.seek_to_beginning(&[]).unwrap();
+    poll_all(&mut consumer)
+}
+
+/// As a subscribed member of a group, where one can be stored.
+fn read_by_member(broker: &Broker, topic: &str) -> Option<(Vec<String>, Option<Error>)> {
+    let config = ConsumerConfig::new("members")
+        .enable_auto_commit(false)
+        .auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    for _ in 0..10 {
+        let polled = consumer.poll(Duration::ZERO);
+        if consumer.assignment().unwrap().is_empty() {
+            match polled {
+                Ok(_) => continue,
+                // A full disk, a failed one, an attached directory: there is no group.
+                Err(_) => return None,
+            }
+        }
+        consumer.seek_to_beginning(&[]).unwrap();
+        let all = poll_all(&mut consumer);
+        consumer.close().ok();
+        return Some(all);
+    }
+    None
+}
+
+fn read_by_reader(broker: &Broker, topic: &str) -> (Vec<String>, Option<Error>) {
     let mut values = Vec::new();
     let mut reader = match broker.reader(topic, 0, ReadFrom::Beginning) {
         Ok(reader) => reader,
@@ -124,7 +242,12 @@ pub fn read(broker: &Broker, topic: &str) -> (Vec<String>, Option<Error>) {
                     values.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
                 }
             }
-            Err(error) => return (values, Some(error)),
+            Err(error) => {
+                let again = [Duration::ZERO, Duration::from_millis(50)];
+                let again = again.map(|timeout| reader.read(timeout).unwrap_err().to_string());
+                assert_eq!(again, [error.to_string(), error.to_string()], "it is told again");
+                return (values, Some(error));
+            }
         }
     }
 }
@@ -196,3 +319,39 @@ pub fn warned(broker: &Broker, parts: &[&str]) -> bool {
     let holds = |text: &str| parts.iter().all(|part| text.contains(part));
     broker.health().warnings().any(holds)
 }
+
+/// That `consume`, with and without a group, prints the records `0..count` of a copy of the
+/// directory, says what ends them, and fails. The copy is on a real disk, which is another boot's.
+#[cfg(feature = "cli")]
+pub fn printed_up_to(sim: &Sim, count: usize) {
+    let home = tempfile::tempdir().unwrap();
+    for (path, bytes) in snapshot(sim) {
+        let to = home.path().join(path.strip_prefix("/").unwrap());
+        match bytes {
+            Some(bytes) => {
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                std::fs::write(to, bytes).unwrap();
+            }
+            None => std::fs::create_dir_all(to).unwrap(),
+        }
+    }
+    let expected: String = (0..count).map(|number| value(number) + "\n").collect();
+    // The owner's close between two of them is a life of the directory.
+    let in_group = ["--group", "printers", "--from", "beginning"].as_slice();
+    for arguments in [[].as_slice(), in_group, &[], in_group, &[]] {
+        let ended = std::process::Command::new(env!("CARGO_BIN_EXE_topiclite"))
+            .arg("--dir")
+            .arg(home.path().join("data"))
+            .args(["consume", "t"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&ended.stdout), expected, "{arguments:?} {said}");
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?} {said}");
+        assert!(said.contains("t-0"), "{arguments:?} {said}");
+    }
+}
+
+#[cfg(not(feature = "cli"))]
+pub fn printed_up_to(_: &Sim, _: usize) {}

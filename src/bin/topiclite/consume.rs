@@ -153,10 +153,11 @@ fn starts(
         }
         From::Time(timestamp) => {
             let times = partitions.iter().map(|tp| (tp.clone(), timestamp)).collect();
-            let mut starts = consumer.end_offsets(partitions)?;
+            let mut starts = BTreeMap::new();
             for (partition, found) in consumer.offsets_for_times(&times)? {
-                if let Some(found) = found {
-                    starts.insert(partition, found.offset());
+                match found {
+                    Some(found) => drop(starts.insert(partition, found.offset())),
+                    None => starts.extend(consumer.end_offsets(&[partition])?),
                 }
             }
             Ok(starts)
@@ -189,7 +190,9 @@ impl RebalanceListener for StartAt {
     }
 }
 
-/// Prints records until the count, or the end as it was at the start, is reached.
+/// Prints records until the count, or the end as it was at the start, is reached. A partition that
+/// fails is read no further, and the others are read before its error is returned; a follower,
+/// whom no end awaits, is told at once.
 fn print_until_done(
     consumer: &mut Consumer,
     partitions: &[TopicPartition],
@@ -197,13 +200,27 @@ fn print_until_done(
     output: &Output,
     mut commit: impl FnMut(&mut Consumer) -> Result<()>,
 ) -> Result<()> {
-    let ends = consumer.end_offsets(partitions)?;
+    let mut ends = ends(consumer, partitions)?;
     let mut left = consume.count.unwrap_or(u64::MAX);
+    let mut failed = None;
     while left > 0 {
         if !consume.follow && reached(consumer, &ends)? {
             break;
         }
-        let records = consumer.poll(POLL)?;
+        let records = match consumer.poll(POLL) {
+            Ok(records) => records,
+            Err(error) => {
+                let partition = error.topic().zip(error.partition());
+                let partition = partition.map(|(topic, number)| TopicPartition::new(topic, number));
+                let one_of =
+                    partition.filter(|partition| !consume.follow && is_of(&error, partition));
+                let Some(partition) = one_of else { return Err(error) };
+                consumer.pause(std::slice::from_ref(&partition))?;
+                ends.remove(&partition);
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
         let last = print(&records, &mut left, &ends, consume, output)?;
         output.flush()?;
         if left == 0 {
@@ -214,7 +231,38 @@ fn print_until_done(
         }
         commit(consumer)?;
     }
-    Ok(())
+    match failed {
+        Some(error) if left > 0 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a failed poll is the failure of this partition's bytes alone.
+fn is_of(error: &Error, partition: &TopicPartition) -> bool {
+    use ErrorKind::{
+        CorruptRecord, Io, RecordTooLarge, UnsupportedCompressionType, UnsupportedFormat,
+    };
+    let of_bytes =
+        [CorruptRecord, Io, RecordTooLarge, UnsupportedCompressionType, UnsupportedFormat];
+    error.topic() == Some(partition.topic()) && of_bytes.contains(&error.kind())
+}
+
+/// The present end of each partition. One that is damaged has none: its poll will tell.
+fn ends(
+    consumer: &mut Consumer,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, i64>> {
+    let mut ends = BTreeMap::new();
+    for partition in partitions {
+        match consumer.end_offsets(std::slice::from_ref(partition)) {
+            Ok(end) => ends.extend(end),
+            Err(error) if is_of(&error, partition) => {
+                ends.insert(partition.clone(), i64::MAX);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ends)
 }
 
 /// Whether every partition is read up to its end. A member that has no partitions yet is not.

@@ -1,7 +1,7 @@
 //! `groups`: which there are, and where each stands.
 
 use crate::args::{Groups, GroupsAction, Options};
-use crate::offsets::borders;
+use crate::offsets::{Borders, borders};
 use crate::output::{Output, or_dash};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -83,14 +83,20 @@ fn print(
     output: &Output,
 ) -> Result<()> {
     let mut table = Vec::new();
+    let mut damaged = None;
     for (partition, row) in rows {
-        let ends = match borders(admin, partition.topic(), partition.partition()) {
-            Ok((start, _, end)) => Some((start, end)),
+        let found = match borders(admin, partition.topic(), partition.partition()) {
+            Ok(found) => Some(found),
             Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => None,
             Err(error) => return Err(error),
         };
+        let start = found.as_ref().map(|found| found.start);
+        let end = found.as_ref().and_then(|found| found.ends).map(|(_, end)| end);
+        if let Some(Borders { damage: Some(damage), .. }) = found {
+            damaged.get_or_insert(damage);
+        }
         let committed = row.committed.as_ref().map(|(offset, _)| *offset);
-        let lag = committed.zip(ends).map(|(committed, (_, end))| end - committed);
+        let lag = committed.zip(end).map(|(committed, end)| end - committed);
         let metadata = row.committed.as_ref().map(|(_, text)| text.clone());
         let (member, client) = row.owner.clone().unzip();
         if output.json {
@@ -99,8 +105,8 @@ fn print(
                 "topic": partition.topic(),
                 "partition": partition.partition(),
                 "committed_offset": committed,
-                "log_start_offset": ends.map(|e| e.0),
-                "log_end_offset": ends.map(|e| e.1),
+                "log_start_offset": start,
+                "log_end_offset": end,
                 "lag": lag,
                 "time_lag_ms": Value::Null,
                 "status": Value::Null,
@@ -114,7 +120,7 @@ fn print(
             partition.topic().to_owned(),
             partition.partition().to_string(),
             or_dash(committed),
-            or_dash(ends.map(|e| e.1)),
+            or_dash(end),
             or_dash(lag),
             "-".to_owned(),
             "-".to_owned(),
@@ -122,8 +128,10 @@ fn print(
             or_dash(client),
         ]);
     }
+    // The rows are complete, and a lag that nobody knows is told.
+    let outcome = damaged.map_or(Ok(()), Err);
     if output.json {
-        return Ok(());
+        return outcome;
     }
     let heading = [
         "GROUP",
@@ -137,5 +145,6 @@ fn print(
         "CONSUMER-ID",
         "CLIENT-ID",
     ];
-    output.table(&heading, table)
+    output.table(&heading, table)?;
+    outcome
 }

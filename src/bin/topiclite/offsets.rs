@@ -1,18 +1,21 @@
 //! `offsets`: the borders of a topic's partitions.
 
 use crate::args::{Offsets, Options};
-use crate::output::Output;
+use crate::output::{Output, or_dash};
 use serde_json::json;
 use std::process::ExitCode;
-use topiclite::{Admin, IsolationLevel, OffsetSpec, Result};
+use topiclite::{Admin, Error, ErrorKind, IsolationLevel, OffsetSpec, Result};
 
 pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Result<ExitCode> {
     let broker = options.attach()?;
     let admin = broker.admin();
     let count = admin.describe_topic(&offsets.topic)?.partition_count();
     let mut rows = Vec::new();
+    let mut damaged = None;
     for partition in 0..count {
-        let (start, stable, end) = borders(&admin, &offsets.topic, partition)?;
+        let Borders { start, ends, damage } = borders(&admin, &offsets.topic, partition)?;
+        damaged = damaged.or(damage);
+        let (stable, end) = ends.unzip();
         if output.json {
             output.object(&json!({
                 "topic": offsets.topic,
@@ -22,26 +25,47 @@ pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Result<Exit
                 "log_end_offset": end,
             }))?;
         }
-        let cells = [i64::from(partition), start, stable, end].map(|n| n.to_string());
-        rows.push([vec![offsets.topic.clone()], cells.to_vec()].concat());
+        rows.push(vec![
+            offsets.topic.clone(),
+            partition.to_string(),
+            start.to_string(),
+            or_dash(stable),
+            or_dash(end),
+        ]);
     }
     if !output.json {
         let heading = ["TOPIC", "PARTITION", "LOG-START", "LAST-STABLE", "LOG-END"];
         output.table(&heading, rows)?;
     }
-    Ok(ExitCode::SUCCESS)
+    damaged.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// Log start, last stable and log end offset.
-pub fn borders(admin: &Admin, topic: &str, partition: i32) -> Result<(i64, i64, i64)> {
+/// What can be told of where a partition begins and ends.
+pub struct Borders {
+    pub start: i64,
+    /// Last stable and log end offset; none where the partition is damaged.
+    pub ends: Option<(i64, i64)>,
+    pub damage: Option<Error>,
+}
+
+/// The borders of one partition.
+pub fn borders(admin: &Admin, topic: &str, partition: i32) -> Result<Borders> {
     let border = |spec, isolation| {
         admin
             .list_offsets(topic, partition, spec, isolation)
             .map(|found| found.offset().unwrap_or(0))
     };
-    Ok((
-        border(OffsetSpec::Earliest, IsolationLevel::ReadUncommitted)?,
-        border(OffsetSpec::Latest, IsolationLevel::ReadCommitted)?,
-        border(OffsetSpec::Latest, IsolationLevel::ReadUncommitted)?,
-    ))
+    let start = border(OffsetSpec::Earliest, IsolationLevel::ReadUncommitted)?;
+    let ends = border(OffsetSpec::Latest, IsolationLevel::ReadCommitted).and_then(|stable| {
+        Ok((stable, border(OffsetSpec::Latest, IsolationLevel::ReadUncommitted)?))
+    });
+    match ends {
+        Ok(ends) => Ok(Borders { start, ends: Some(ends), damage: None }),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat) =>
+        {
+            Ok(Borders { start, ends: None, damage: Some(error) })
+        }
+        Err(error) => Err(error),
+    }
 }

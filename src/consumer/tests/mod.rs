@@ -1,6 +1,7 @@
 //! Consumers and readers over handmade logs and under a stepping clock: what no producer of this
 //! crate writes (gaps, transactions, damage), and what goes wrong while they are used.
 
+mod damaged;
 mod gaps;
 mod malformed;
 mod members;

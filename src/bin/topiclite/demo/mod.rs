@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
-use topiclite::{Broker, Error, ErrorKind, ProducerConfig, Result, TopicConfig};
+use topiclite::{
+    Broker, Error, ErrorKind, IsolationLevel, OffsetSpec, ProducerConfig, Result, TopicConfig,
+};
 use wire::Message;
 
 /// The topic that the lines go through.
@@ -223,9 +225,10 @@ fn lag(broker: &Broker, say: &dyn Fn(String) -> Result<()>) -> Result<()> {
     let admin = broker.admin();
     let mut lag = 0;
     for (partition, committed) in &admin.list_group_offsets(GROUP)? {
-        let (_, _, end) =
-            crate::offsets::borders(&admin, partition.topic(), partition.partition())?;
-        lag += end - committed.offset();
+        let (topic, number) = (partition.topic(), partition.partition());
+        let isolation = IsolationLevel::ReadUncommitted;
+        let end = admin.list_offsets(topic, number, OffsetSpec::Latest, isolation)?;
+        lag += end.offset().unwrap_or(0) - committed.offset();
     }
     say(format!("   lag of the group \"{GROUP}\" over all partitions: {lag}"))
 }
