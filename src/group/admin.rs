@@ -1,12 +1,13 @@
 //! What administrators see and do: list, describe, delete.
 
 use super::coordinator::{GroupCoordinator, Step, Then, refusal};
+use super::modern::ModernGroup;
 use super::protocol::Assignment;
 use super::request::{
     DescribedGroup, DescribedMember, GroupType, ListedGroup, PartitionOutcomes, TopicLookup,
 };
 use super::schema::GroupRecord;
-use super::state::{Group, GroupState};
+use super::state::{ClassicGroup, Group, GroupKind, GroupState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::topic::{TopicId, TopicPartition};
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use std::sync::Arc;
 impl GroupCoordinator {
     /// Every group, by name.
     pub(crate) fn list(&self) -> Vec<ListedGroup> {
-        let listed = self.groups.values().map(|group| match &group.modern {
-            Some(modern) => ListedGroup {
+        let listed = self.groups.values().map(|group| match &group.kind {
+            GroupKind::Consumer(modern) => ListedGroup {
                 group_id: group.id.clone(),
                 group_type: GroupType::Consumer,
                 protocol_type: "consumer".into(),
                 state: modern.state_name(),
                 members: modern.members.len(),
             },
-            None => ListedGroup {
+            GroupKind::Classic(classic) => ListedGroup {
                 group_id: group.id.clone(),
                 group_type: GroupType::Classic,
-                protocol_type: group.protocol_type.clone().unwrap_or_default(),
-                state: group.state.name(),
-                members: group.members.len(),
+                protocol_type: classic.protocol_type.clone().unwrap_or_default(),
+                state: classic.state.name(),
+                members: classic.members.len(),
             },
         });
         listed.collect()
@@ -44,10 +45,9 @@ impl GroupCoordinator {
         names: &dyn Fn(&TopicId) -> Option<Arc<str>>,
     ) -> Result<DescribedGroup> {
         let group = self.groups.get(group).ok_or_else(|| not_found(group))?;
-        Ok(if group.modern.is_some() {
-            group.describe_modern(names)
-        } else {
-            group.describe_classic()
+        Ok(match &group.kind {
+            GroupKind::Classic(classic) => classic.describe(),
+            GroupKind::Consumer(modern) => modern.describe(&group.id, names),
         })
     }
 
@@ -64,9 +64,11 @@ impl GroupCoordinator {
         let partitions = group.offsets.partitions();
         let mut records: Vec<GroupRecord> =
             partitions.iter().map(|partition| tombstone(&group.id, partition)).collect();
-        match &group.modern {
-            Some(modern) => records.extend(modern.tombstones()),
-            None => records.push(GroupRecord::Group { group: group.id.clone(), value: None }),
+        match &group.kind {
+            GroupKind::Consumer(modern) => records.extend(modern.tombstones()),
+            GroupKind::Classic(_) => {
+                records.push(GroupRecord::Group { group: group.id.clone(), value: None })
+            }
         }
         let append = self.append(group.id.clone(), records, Then::Nothing);
         Step { response: Ok(()), appends: vec![append] }
@@ -85,7 +87,7 @@ impl GroupCoordinator {
     ) -> Step<Result<PartitionOutcomes>> {
         let Some(group) = self.groups.get(id) else { return Step::done(Err(not_found(id))) };
         let live = !group.has_no_members();
-        if live && group.modern.is_none() && group.protocol_type.as_deref() != Some("consumer") {
+        if live && !group.is_of_consumers() {
             let why = "it has members that are no consumers";
             return Step::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
         }
@@ -134,12 +136,20 @@ fn tombstone(group: &Arc<str>, partition: &TopicPartition) -> GroupRecord {
 }
 
 impl Group {
-    /// Whether a member subscribes to the topic, or may do so for all that can be read.
-    fn reads(&self, topic: &str) -> bool {
-        self.subscribed.as_ref().is_none_or(|topics| topics.contains(topic))
+    /// Whether its members are consumers, of either protocol.
+    fn is_of_consumers(&self) -> bool {
+        self.classic().is_none_or(|group| group.protocol_type.as_deref() == Some("consumer"))
     }
 
-    fn describe_classic(&self) -> DescribedGroup {
+    /// Whether a member subscribes to the topic, or may do so for all that can be read.
+    fn reads(&self, topic: &str) -> bool {
+        let subscribed = self.classic().and_then(|classic| classic.subscribed.as_ref());
+        subscribed.is_none_or(|topics| topics.contains(topic))
+    }
+}
+
+impl ClassicGroup {
+    fn describe(&self) -> DescribedGroup {
         let protocol = self.protocol.clone().filter(|_| self.state == GroupState::Stable);
         let members = self.members.iter().map(|(id, member)| {
             let mut assignment =
@@ -164,10 +174,15 @@ impl Group {
             members: members.collect(),
         }
     }
+}
 
-    fn describe_modern(&self, names: &dyn Fn(&TopicId) -> Option<Arc<str>>) -> DescribedGroup {
-        let modern = self.modern.as_ref();
-        let members = modern.iter().flat_map(|modern| &modern.members).map(|(id, member)| {
+impl ModernGroup {
+    fn describe(
+        &self,
+        id: &Arc<str>,
+        names: &dyn Fn(&TopicId) -> Option<Arc<str>>,
+    ) -> DescribedGroup {
+        let members = self.members.iter().map(|(id, member)| {
             let mut assignment = Vec::new();
             for share in &member.assigned {
                 if let Some(name) = names(&share.topic) {
@@ -185,12 +200,12 @@ impl Group {
             }
         });
         DescribedGroup {
-            group_id: self.id.clone(),
+            group_id: id.clone(),
             group_type: GroupType::Consumer,
             protocol_type: "consumer".into(),
-            state: modern.map_or("Empty", |modern| modern.state_name()),
-            generation_id: modern.map_or(0, |modern| modern.epoch),
-            protocol: modern.map(|modern| modern.assignor()).unwrap_or_default(),
+            state: self.state_name(),
+            generation_id: self.epoch,
+            protocol: self.assignor(),
             leader_id: None,
             members: members.collect(),
         }

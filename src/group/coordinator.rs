@@ -12,7 +12,7 @@ use super::hash::partition_for;
 use super::replay::RecordPosition;
 use super::request::SyncAnswer;
 use super::schema::GroupRecord;
-use super::state::{Group, GroupState, PendingMember};
+use super::state::{ClassicGroup, Group, PendingMember};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Now, TimerQueue};
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,8 +211,9 @@ impl GroupCoordinator {
         }
         for (record, offset) in append.records.into_iter().zip(base_offset..) {
             if let GroupRecord::Group { value: Some(_), .. } = record {
-                if let Some(group) = self.groups.get_mut(&append.group) {
-                    group.owed = false;
+                let group = self.groups.get_mut(&append.group);
+                if let Some(classic) = group.and_then(Group::classic_mut) {
+                    classic.owed = false;
                 }
             } else {
                 let at = RecordPosition { partition: append.partition, offset, producer_id: None };
@@ -229,7 +230,9 @@ impl GroupCoordinator {
             self.groups.entry(id.clone()).or_insert_with(|| Group::new(id.clone(), now.wall_ms));
         let timer = Timer { group: id, due: Due::Pending(member.clone()) };
         let timer = self.timers.insert(now.mono.saturating_add(session_timeout), timer);
-        group.pending.insert(member, PendingMember { timer: Some(timer) });
+        if let Some(classic) = group.classic_mut() {
+            classic.pending.insert(member, PendingMember { timer: Some(timer) });
+        }
     }
 
     /// The records of offsets that were clamped, to be stored before the first append of a life,
@@ -254,8 +257,13 @@ impl GroupCoordinator {
         appends
     }
 
-    pub(super) fn enter(&mut self, group: &str, now: Now) -> Option<(&mut Group, Context<'_>)> {
-        let group = self.groups.get_mut(group)?;
+    /// A classic group and what it needs of the coordinator; `None` when there is no such group.
+    pub(super) fn enter(
+        &mut self,
+        group: &str,
+        now: Now,
+    ) -> Option<(&mut ClassicGroup, Context<'_>)> {
+        let group = self.groups.get_mut(group)?.classic_mut()?;
         let context = Context {
             timers: &mut self.timers,
             config: &self.config,
@@ -281,14 +289,6 @@ impl GroupCoordinator {
     pub(super) fn append(&self, group: Arc<str>, records: Vec<GroupRecord>, then: Then) -> Append {
         let partition = self.partition_of(&group);
         Append { group, partition, records, then }
-    }
-}
-
-impl Group {
-    /// The record that the log lacks, if it lacks one. A group with members is described by the
-    /// next leader's assignments, which makes it unnecessary.
-    pub(super) fn owed_record(&self) -> Option<GroupRecord> {
-        (self.owed && self.state == GroupState::Empty).then(|| self.present_record())
     }
 }
 

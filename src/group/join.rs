@@ -8,7 +8,8 @@ use super::events::{GroupEventKind, Removal};
 use super::protocol::Subscription;
 use super::request::{JoinAnswer, JoinRequest, Joined, JoinedMember};
 use super::state::{
-    Awaiting, Beat, Group, GroupState, InitialDelay, Member, PendingMember, no_bytes,
+    Awaiting, Beat, ClassicGroup, GroupKind, GroupState, InitialDelay, Member, PendingMember,
+    no_bytes,
 };
 use crate::error::{ErrorKind, Result};
 use crate::time::Now;
@@ -32,13 +33,9 @@ impl GroupCoordinator {
         if let Err(error) = self.check_join(request) {
             return Step::done(Err(error));
         }
-        let classic = self.groups.get(&request.group_id).is_some_and(|g| g.modern.is_none());
-        if !classic {
-            return self.join_new_group(request, now, random);
-        }
         let answer = match self.enter(&request.group_id, now) {
             Some((group, mut context)) => group.join(request, random, &mut context),
-            None => Err(unknown_member(&request.group_id, &request.member_id)),
+            None => return self.join_new_group(request, now, random),
         };
         self.step(answer)
     }
@@ -74,14 +71,14 @@ impl GroupCoordinator {
             return Step::done(Err(unknown_member(group, &request.member_id)));
         }
         let mut records = Vec::new();
-        if let Some(modern) = self.groups.get(group).and_then(|g| g.modern.as_ref()) {
+        if let Some(GroupKind::Consumer(modern)) = self.groups.get(group).map(|g| &g.kind) {
             if !modern.members.is_empty() {
                 let why = "its members use the newer group protocol";
                 return Step::done(Err(refusal(ErrorKind::InconsistentGroupProtocol, group, why)));
             }
             records.extend(modern.tombstones());
         }
-        let created = Group::new(group.clone(), now.wall_ms);
+        let created = ClassicGroup::new(group.clone(), now.wall_ms);
         if !created.supports(request) {
             return Step::done(Err(inconsistent(group)));
         }
@@ -127,7 +124,7 @@ fn inconsistent(group: &str) -> crate::error::Error {
     refusal(ErrorKind::InconsistentGroupProtocol, group, why)
 }
 
-impl Group {
+impl ClassicGroup {
     fn join(
         &mut self,
         request: &JoinRequest,

@@ -6,7 +6,7 @@
 
 use super::coordinator::{Context, Due, GroupCoordinator, Timer};
 use super::events::Removal;
-use super::state::{Beat, Group, GroupState};
+use super::state::{Beat, ClassicGroup, GroupState};
 use crate::time::Now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl GroupCoordinator {
     }
 }
 
-impl Group {
+impl ClassicGroup {
     /// A sign of life.
     pub(super) fn renew(
         &mut self,

@@ -6,7 +6,9 @@ use super::coordinator::{
 use super::events::{GroupEventKind, Removal};
 use super::join::count_protocols;
 use super::request::{LeavingMember, MemberRef};
-use super::state::{Awaiting, Group, GroupState};
+#[cfg(test)]
+use super::state::Group;
+use super::state::{Awaiting, ClassicGroup, GroupState};
 use crate::error::{ErrorKind, Result};
 use crate::time::Now;
 use std::sync::Arc;
@@ -39,11 +41,12 @@ impl GroupCoordinator {
     /// The ids of a group's members.
     #[cfg(test)]
     pub(crate) fn member_ids(&self, group: &str) -> Vec<Arc<str>> {
-        self.groups.get(group).map(|g| g.members.keys().cloned().collect()).unwrap_or_default()
+        let classic = self.groups.get(group).and_then(Group::classic);
+        classic.map(|classic| classic.members.keys().cloned().collect()).unwrap_or_default()
     }
 }
 
-impl Group {
+impl ClassicGroup {
     /// The checks that all requests of a member share, in Kafka's order.
     pub(super) fn validate_member(&self, id: &str, instance: Option<&str>) -> Result<()> {
         if let Some(instance) = instance {

@@ -353,7 +353,8 @@ impl Model {
             for partition in described.members.iter().flat_map(|m| &m.assignment) {
                 assert!(owned.insert(partition.clone()), "{partition} has two owners");
             }
-            let subscribed = self.groups.groups[group].subscribed.clone().unwrap();
+            let subscribed =
+                self.groups.groups[group].classic().unwrap().subscribed.clone().unwrap();
             let all = subscribed
                 .iter()
                 .flat_map(|topic| (0..PARTITIONS).map(|p| TopicPartition::new(topic.clone(), p)));

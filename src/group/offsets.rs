@@ -60,13 +60,15 @@ impl GroupCoordinator {
             return Step::done(Err(error));
         }
         let mut records = Vec::with_capacity(offsets.len());
-        match self.enter(&member.group_id, now) {
-            Some((group, mut context)) => {
+        match self.groups.get(&member.group_id) {
+            Some(group) => {
                 if let Err(error) = group.check_commit(member) {
                     return Step::done(Err(error));
                 }
-                group.renew(&member.member_id, None, &mut context);
                 records.extend(group.owed_record());
+                if let Some((classic, mut context)) = self.enter(&member.group_id, now) {
+                    classic.renew(&member.member_id, None, &mut context);
+                }
             }
             None if member.generation_id >= 0 => {
                 let why = "it does not exist, so it has no generation to commit in";
@@ -227,9 +229,9 @@ impl Group {
         if member.generation_id < 0 && self.has_no_members() {
             return Ok(());
         }
-        if self.modern.is_some() {
+        let Some(classic) = self.classic() else {
             return Err(unknown_member(&self.id, &member.member_id));
-        }
+        };
         let anonymous = member.generation_id < 0
             && member.member_id.is_empty()
             && member.group_instance_id.is_none();
@@ -237,8 +239,8 @@ impl Group {
             let why = "it has members, so only they may commit";
             return Err(refusal(ErrorKind::UnknownMemberId, &self.id, why));
         }
-        self.validate_generation(member)?;
-        if self.state == GroupState::CompletingRebalance {
+        classic.validate_generation(member)?;
+        if classic.state == GroupState::CompletingRebalance {
             return Err(rebalancing(&self.id));
         }
         Ok(())

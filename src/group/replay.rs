@@ -5,8 +5,8 @@ use super::events::Removal;
 use super::modern::ModernGroup;
 use super::offsets::StoredOffset;
 use super::request::Protocol;
-use super::schema::{GroupRecord, GroupValue, MemberValue, OffsetValue};
-use super::state::{Awaiting, Beat, Group, GroupState, Member};
+use super::schema::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
+use super::state::{Awaiting, Beat, ClassicGroup, Group, GroupKind, GroupState, Member};
 use super::wire::WireFault;
 use crate::record::{BatchFault, ControlType, RecordBatch};
 use crate::time::Now;
@@ -82,27 +82,43 @@ impl GroupCoordinator {
                 }
             },
             GroupRecord::Group { group, value } => match value {
-                Some(value) => self.group_or_new(&group).load(&value),
+                Some(value) => self.load(&group, &value),
                 None => self.forget(&group),
             },
-            GroupRecord::Modern { key, value } => {
-                let group = match value {
-                    Some(_) => self.group_or_new(&key.group),
-                    None => match self.groups.get_mut(&key.group) {
-                        Some(group) => group,
-                        None => return,
-                    },
-                };
-                let modern = group.modern.get_or_insert_with(ModernGroup::default);
-                modern.replay(&key, value.as_ref());
-                if modern.is_gone() {
-                    group.modern = None;
-                    if group.offsets.is_empty() && group.state == GroupState::Empty {
-                        self.forget(&key.group);
-                    }
-                }
-            }
+            GroupRecord::Modern { key, value } => self.replay_modern(&key, value.as_ref()),
             GroupRecord::Unknown(_) => {}
+        }
+    }
+
+    /// A record of the newer protocol with content makes its group one of that protocol; the last
+    /// one to go leaves what offsets there are.
+    fn replay_modern(&mut self, key: &ModernKey, value: Option<&Arc<[u8]>>) {
+        if value.is_some() {
+            let group = self
+                .groups
+                .entry(key.group.clone())
+                .or_insert_with_key(|id| Group::new(id.clone(), -1));
+            if let Some(classic) = group.classic_mut() {
+                classic.end(&mut self.timers);
+                group.kind = GroupKind::Consumer(ModernGroup::default());
+            }
+        }
+        let Some(group) = self.groups.get_mut(&key.group) else { return };
+        let GroupKind::Consumer(modern) = &mut group.kind else { return };
+        modern.replay(key, value);
+        if modern.is_gone() {
+            self.forget(&key.group);
+        }
+    }
+
+    /// Takes over what a classic group's record says; offsets stay.
+    fn load(&mut self, id: &Arc<str>, value: &GroupValue) {
+        let group = self.groups.entry(id.clone()).or_insert_with(|| Group::new(id.clone(), -1));
+        if group.classic().is_none() {
+            group.kind = GroupKind::Classic(ClassicGroup::new(id.clone(), -1));
+        }
+        if let Some(classic) = group.classic_mut() {
+            classic.load(value);
         }
     }
 
@@ -142,11 +158,12 @@ impl GroupCoordinator {
     pub(crate) fn begin_life(&mut self, now: Now) {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {
-            let Some((group, mut context)) = self.enter(&id, now) else { continue };
-            if let Some(modern) = &mut group.modern {
+            if let Some(GroupKind::Consumer(modern)) =
+                self.groups.get_mut(&id).map(|group| &mut group.kind)
+            {
                 modern.members.clear();
-                continue;
             }
+            let Some((group, mut context)) = self.enter(&id, now) else { continue };
             let mut gone = Vec::new();
             for (id, member) in &mut group.members {
                 if member.is_static() {
@@ -175,12 +192,9 @@ impl GroupCoordinator {
     /// The group's record is gone; what is left of it are offsets, if there are any.
     fn forget(&mut self, id: &Arc<str>) {
         let Some(mut group) = self.groups.remove(id) else { return };
-        let members = group.members.values().filter_map(|member| member.timer);
-        let pending = group.pending.values().filter_map(|pending| pending.timer);
-        for timer in members.chain(pending).chain(group.phase_timer) {
-            self.timers.cancel(timer);
+        if let Some(classic) = group.classic_mut() {
+            classic.end(&mut self.timers);
         }
-        group.state = GroupState::Dead;
         if !group.offsets.is_empty() {
             let mut simple = Group::new(id.clone(), -1);
             std::mem::swap(&mut simple.offsets, &mut group.offsets);
@@ -189,8 +203,8 @@ impl GroupCoordinator {
     }
 }
 
-impl Group {
-    /// Takes over what a record says; offsets stay.
+impl ClassicGroup {
+    /// Takes over what a record says.
     fn load(&mut self, value: &GroupValue) {
         self.protocol_type = Some(value.protocol_type.clone()).filter(|kind| !kind.is_empty());
         self.generation_id = value.generation_id;

@@ -155,8 +155,28 @@ pub(super) struct InitialDelay {
     pub(super) prolonged: bool,
 }
 
+/// A group: the offsets that were committed in its name, and its members under one protocol.
 #[derive(Debug)]
 pub(super) struct Group {
+    pub(super) id: Arc<str>,
+    pub(super) offsets: Offsets,
+    pub(super) kind: GroupKind,
+}
+
+/// The protocol that a group's members follow. A group without members and without a record of
+/// its own, which only has offsets, is a classic one.
+#[derive(Debug)]
+pub(super) enum GroupKind {
+    /// Members that join in generations and let one of them assign.
+    Classic(ClassicGroup),
+    /// Members of the newer protocol (KIP-848).
+    Consumer(ModernGroup),
+}
+
+/// The members of a classic group, and where they stand.
+#[derive(Debug)]
+pub(super) struct ClassicGroup {
+    /// The group's name.
     pub(super) id: Arc<str>,
     /// `None` until a member has joined.
     pub(super) protocol_type: Option<Arc<str>>,
@@ -181,14 +201,51 @@ pub(super) struct Group {
     pub(super) subscribed: Option<BTreeSet<Arc<str>>>,
     /// A record that describes the group as it is has still to be written.
     pub(super) owed: bool,
-    pub(super) offsets: Offsets,
-    /// Present in a group of the newer protocol.
-    pub(super) modern: Option<ModernGroup>,
 }
 
 impl Group {
+    /// A classic group without members.
     pub(super) fn new(id: Arc<str>, wall_ms: i64) -> Group {
-        Group {
+        let kind = GroupKind::Classic(ClassicGroup::new(id.clone(), wall_ms));
+        Group { id, offsets: Offsets::default(), kind }
+    }
+
+    /// Its members, where they follow the classic protocol.
+    pub(super) fn classic(&self) -> Option<&ClassicGroup> {
+        match &self.kind {
+            GroupKind::Classic(classic) => Some(classic),
+            GroupKind::Consumer(_) => None,
+        }
+    }
+
+    /// As [`Group::classic`], to change them.
+    pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
+        match &mut self.kind {
+            GroupKind::Classic(classic) => Some(classic),
+            GroupKind::Consumer(_) => None,
+        }
+    }
+
+    /// Whether nobody is in it, under either protocol.
+    pub(super) fn has_no_members(&self) -> bool {
+        match &self.kind {
+            GroupKind::Consumer(modern) => modern.members.is_empty(),
+            GroupKind::Classic(classic) => classic.state == GroupState::Empty,
+        }
+    }
+
+    /// The record that the log lacks, if it lacks one. A group with members is described by the
+    /// next leader's assignments, which makes it unnecessary.
+    pub(super) fn owed_record(&self) -> Option<GroupRecord> {
+        let classic = self.classic()?;
+        (classic.owed && classic.state == GroupState::Empty).then(|| classic.present_record())
+    }
+}
+
+impl ClassicGroup {
+    /// One without members.
+    pub(super) fn new(id: Arc<str>, wall_ms: i64) -> ClassicGroup {
+        ClassicGroup {
             id,
             protocol_type: None,
             generation_id: 0,
@@ -206,16 +263,16 @@ impl Group {
             phase_timer: None,
             subscribed: None,
             owed: false,
-            offsets: Offsets::default(),
-            modern: None,
         }
     }
 
-    /// Whether nobody is in it, under either protocol.
-    pub(super) fn has_no_members(&self) -> bool {
-        match &self.modern {
-            Some(modern) => modern.members.is_empty(),
-            None => self.state == GroupState::Empty,
+    /// It is deleted, or gives way to a group of the newer protocol: no timer of it stays.
+    pub(super) fn end(&mut self, timers: &mut TimerQueue<Timer>) {
+        self.state = GroupState::Dead;
+        let members = self.members.values_mut().filter_map(|member| member.timer.take());
+        let pending = self.pending.values_mut().filter_map(|pending| pending.timer.take());
+        for timer in members.chain(pending).chain(self.phase_timer.take()) {
+            timers.cancel(timer);
         }
     }
 

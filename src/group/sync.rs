@@ -6,7 +6,7 @@ use super::coordinator::{
 use super::events::GroupEventKind;
 use super::request::{MemberRef, SyncAnswer, SyncRequest};
 use super::schema::GroupValue;
-use super::state::{Awaiting, Group, GroupState, Member, no_bytes};
+use super::state::{Awaiting, ClassicGroup, GroupState, Member, no_bytes};
 use crate::error::{ErrorKind, Result};
 use crate::time::Now;
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl GroupCoordinator {
     }
 }
 
-impl Group {
+impl ClassicGroup {
     fn check_sync(&self, request: &SyncRequest) -> Result<()> {
         self.validate_generation(&request.member)?;
         let differs =
