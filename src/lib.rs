@@ -55,6 +55,7 @@ mod broker;
 mod config;
 mod consumer;
 mod error;
+mod events;
 mod group;
 mod log;
 mod meter;

@@ -14,12 +14,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &["error", "sync"]),
     ("config", &["error", "time", "sync", "topic", "record"]),
     ("meter", &["sync"]),
-    ("probe", &["error", "time", "sync", "topic"]),
+    ("events", &["error", "sync", "topic"]),
+    ("probe", &["error", "events", "time", "sync", "topic"]),
     ("record", LEAVES),
     ("storage", LEAVES),
-    ("log", &["error", "time", "sync", "topic", "config", "meter", "probe", "record", "storage"]),
-    ("group", &["error", "time", "sync", "topic", "config", "record"]),
-    ("transaction", &["error", "time", "sync", "topic", "config", "record"]),
+    (
+        "log",
+        &[
+            "error", "events", "time", "sync", "topic", "config", "meter", "probe", "record",
+            "storage",
+        ],
+    ),
+    ("group", &["error", "events", "time", "sync", "topic", "config", "record"]),
+    ("transaction", &["error", "events", "time", "sync", "topic", "config", "record"]),
 ];
 /// Folders that nothing below them may name.
 const UPPER: &[&str] = &["broker", "producer", "consumer", "admin", "process", "testing"];

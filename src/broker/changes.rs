@@ -8,8 +8,8 @@ use super::steps::key_of;
 use super::topics::Topic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::log::LifeGate;
-use crate::probe::Event;
 use crate::sync::Arc;
 use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
 

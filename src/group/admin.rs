@@ -1,6 +1,6 @@
 //! What administrators see and do: list, describe, delete.
 
-use super::coordinator::{GroupCoordinator, Step, Then, refusal};
+use super::coordinator::{AfterAppend, CoordinatorResult, GroupCoordinator, refusal};
 use super::modern::ModernGroup;
 use super::protocol::Assignment;
 use super::request::{
@@ -55,11 +55,13 @@ impl GroupCoordinator {
     ///
     /// # Errors
     /// In the response: `GroupIdNotFound`, `NonEmptyGroup`.
-    pub(crate) fn delete_group(&mut self, id: &str) -> Step<Result<()>> {
-        let Some(group) = self.groups.get(id) else { return Step::done(Err(not_found(id))) };
+    pub(crate) fn delete_group(&mut self, id: &str) -> CoordinatorResult<Result<()>> {
+        let Some(group) = self.groups.get(id) else {
+            return CoordinatorResult::done(Err(not_found(id)));
+        };
         if !group.has_no_members() {
             let why = "it has members; close them first";
-            return Step::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
+            return CoordinatorResult::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
         }
         let partitions = group.offsets.partitions();
         let mut records: Vec<GroupRecord> =
@@ -70,8 +72,8 @@ impl GroupCoordinator {
                 records.push(GroupRecord::Group { group: group.id.clone(), value: None })
             }
         }
-        let append = self.append(group.id.clone(), records, Then::Nothing);
-        Step { response: Ok(()), appends: vec![append] }
+        let append = self.append(group.id.clone(), records, AfterAppend::Nothing);
+        CoordinatorResult { response: Ok(()), appends: vec![append] }
     }
 
     /// Deletes stored offsets, one outcome per partition; where none is stored that is a success.
@@ -84,12 +86,14 @@ impl GroupCoordinator {
         id: &str,
         partitions: &[TopicPartition],
         topics: TopicLookup<'_>,
-    ) -> Step<Result<PartitionOutcomes>> {
-        let Some(group) = self.groups.get(id) else { return Step::done(Err(not_found(id))) };
+    ) -> CoordinatorResult<Result<PartitionOutcomes>> {
+        let Some(group) = self.groups.get(id) else {
+            return CoordinatorResult::done(Err(not_found(id)));
+        };
         let live = !group.has_no_members();
         if live && !group.is_of_consumers() {
             let why = "it has members that are no consumers";
-            return Step::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
+            return CoordinatorResult::done(Err(refusal(ErrorKind::NonEmptyGroup, id, why)));
         }
         let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
         let before = records.len();
@@ -110,9 +114,9 @@ impl GroupCoordinator {
             };
             outcomes.push((partition.clone(), outcome));
         }
-        let mut step = Step::done(Ok(outcomes));
+        let mut step = CoordinatorResult::done(Ok(outcomes));
         if records.len() > before {
-            step.appends.push(self.append(group.id.clone(), records, Then::Nothing));
+            step.appends.push(self.append(group.id.clone(), records, AfterAppend::Nothing));
         }
         step
     }

@@ -1,7 +1,7 @@
 //! The coordinator of all groups: what a handler gives back, and how it comes true.
 //!
 //! The caller holds one lock around the coordinator. At every entry it runs what is due
-//! ([`GroupCoordinator::expire`]), then the handler, then stores each [`Append`] of the step and
+//! ([`GroupCoordinator::expire`]), then the handler, then stores each [`RecordAppend`] of the step and
 //! reports it ([`GroupCoordinator::applied`]). An append that failed is dropped: nothing that it
 //! describes has happened, and the caller answers with the failure. Memberships are not in the
 //! log, so members that left or ran out of time are gone either way; the record that says so is
@@ -55,35 +55,35 @@ impl Default for GroupConfig {
 /// What a handler gives back.
 #[derive(Debug)]
 #[must_use = "its records have to be stored, and reported with `applied`"]
-pub(crate) struct Step<R> {
+pub(crate) struct CoordinatorResult<R> {
     /// True once the appends are stored. See the module about appends that fail.
     pub(crate) response: R,
     /// In order. More than one only where several groups changed.
-    pub(crate) appends: Vec<Append>,
+    pub(crate) appends: Vec<RecordAppend>,
 }
 
-impl<R> Step<R> {
+impl<R> CoordinatorResult<R> {
     /// A response that no record is needed for.
-    pub(super) fn done(response: R) -> Step<R> {
-        Step { response, appends: Vec::new() }
+    pub(super) fn done(response: R) -> CoordinatorResult<R> {
+        CoordinatorResult { response, appends: Vec::new() }
     }
 }
 
 /// Records of one group, to be stored as one batch.
 #[derive(Debug)]
 #[must_use = "records have to be stored, and reported with `applied`"]
-pub(crate) struct Append {
+pub(crate) struct RecordAppend {
     pub(crate) group: Arc<str>,
     /// The partition of `__consumer_offsets` that they belong into.
     pub(crate) partition: i32,
     /// Never empty.
     pub(crate) records: Vec<GroupRecord>,
-    pub(super) then: Then,
+    pub(super) then: AfterAppend,
 }
 
 /// What an append means beyond its records.
 #[derive(Debug)]
-pub(super) enum Then {
+pub(super) enum AfterAppend {
     Nothing,
     /// The group is made for a member that was given this id.
     Create {
@@ -169,7 +169,7 @@ impl GroupCoordinator {
 
     /// Runs everything that is due at `now`, each at the moment it was due: sessions, polls that
     /// did not come, rebalance and sync timeouts, initial delays.
-    pub(crate) fn expire(&mut self, now: Now) -> Step<()> {
+    pub(crate) fn expire(&mut self, now: Now) -> CoordinatorResult<()> {
         while let Some((key, timer)) = self.timers.pop_due(now.mono) {
             let late = now.mono.saturating_sub(key.deadline());
             let late_ms = i64::try_from(late.as_millis()).unwrap_or(i64::MAX);
@@ -199,8 +199,8 @@ impl GroupCoordinator {
     }
 
     /// Reports that an append was stored, its first record at `base_offset`.
-    pub(crate) fn applied(&mut self, append: Append, base_offset: i64, now: Now) {
-        if let Then::Stabilise { generation_id, leader_id } = &append.then
+    pub(crate) fn applied(&mut self, append: RecordAppend, base_offset: i64, now: Now) {
+        if let AfterAppend::Stabilise { generation_id, leader_id } = &append.then
             && let Some((group, mut context)) = self.enter(&append.group, now)
         {
             for record in &append.records {
@@ -220,7 +220,7 @@ impl GroupCoordinator {
                 self.replay(record, at);
             }
         }
-        if let Then::Create { member_id, session_timeout } = append.then {
+        if let AfterAppend::Create { member_id, session_timeout } = append.then {
             self.create(append.group, member_id, session_timeout, now);
         }
     }
@@ -238,7 +238,7 @@ impl GroupCoordinator {
     /// The records of offsets that were clamped, to be stored before the first append of a life,
     /// with what else their groups owe. That a group became empty without a record of it does not
     /// make one necessary: nothing but the group depends on it.
-    pub(crate) fn owed(&self) -> Vec<Append> {
+    pub(crate) fn owed(&self) -> Vec<RecordAppend> {
         let partitions = self.config.offsets_topic_partitions;
         let mut appends = Vec::new();
         for group in self.groups.values() {
@@ -246,11 +246,11 @@ impl GroupCoordinator {
             if !offsets.is_empty() {
                 let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
                 records.extend(offsets);
-                appends.push(Append {
+                appends.push(RecordAppend {
                     group: group.id.clone(),
                     partition: partition_for(&group.id, partitions),
                     records,
-                    then: Then::Nothing,
+                    then: AfterAppend::Nothing,
                 });
             }
         }
@@ -276,19 +276,24 @@ impl GroupCoordinator {
     }
 
     /// Wraps up a handler: groups that became empty in it get their record.
-    pub(super) fn step<R>(&mut self, response: R) -> Step<R> {
+    pub(super) fn step<R>(&mut self, response: R) -> CoordinatorResult<R> {
         let mut appends = Vec::new();
         for id in std::mem::take(&mut self.emptied) {
             if let Some(record) = self.groups.get(&id).and_then(Group::owed_record) {
-                appends.push(self.append(id, vec![record], Then::Nothing));
+                appends.push(self.append(id, vec![record], AfterAppend::Nothing));
             }
         }
-        Step { response, appends }
+        CoordinatorResult { response, appends }
     }
 
-    pub(super) fn append(&self, group: Arc<str>, records: Vec<GroupRecord>, then: Then) -> Append {
+    pub(super) fn append(
+        &self,
+        group: Arc<str>,
+        records: Vec<GroupRecord>,
+        then: AfterAppend,
+    ) -> RecordAppend {
         let partition = self.partition_of(&group);
-        Append { group, partition, records, then }
+        RecordAppend { group, partition, records, then }
     }
 }
 

@@ -1,26 +1,8 @@
 //! What the coordinator tells of its groups, beside answers and records: for logs, counters and
 //! tests. Nothing depends on whether anybody takes it.
 
+use crate::events::RemovalReason;
 use std::sync::Arc;
-
-/// Why a member is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
-    /// It left.
-    Left,
-    /// Its heartbeats stopped for the session timeout.
-    SessionTimeout,
-    /// It was not polled for its poll interval.
-    PollInterval,
-    /// It did not join again in time.
-    DidNotRejoin,
-    /// It did not fetch its share in time.
-    DidNotSync,
-    /// The group has as many members as it may have.
-    GroupFull,
-    /// The process that it was in is dead.
-    ProcessGone,
-}
 
 /// Something that happened to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +16,8 @@ pub(crate) struct GroupEvent {
 pub(crate) enum GroupEventKind {
     /// A new member is in.
     Joined { client_id: Arc<str> },
-    /// A member is gone.
-    Removed { client_id: Arc<str>, why: Removal },
+    /// A member is gone: it left by itself where there is no reason.
+    Removed { client_id: Arc<str>, why: Option<RemovalReason> },
     /// The members have to join again.
     Rebalancing,
     /// All have joined.

@@ -1,10 +1,10 @@
 //! The join phase: JoinGroup, the wait for all members, generations, the leader, the vote.
 
 use super::coordinator::{
-    Context, Due, GroupCoordinator, Step, Then, Timer, check_group_id, rebalancing, refusal,
-    unknown_member,
+    AfterAppend, Context, CoordinatorResult, Due, GroupCoordinator, Timer, check_group_id,
+    rebalancing, refusal, unknown_member,
 };
-use super::events::{GroupEventKind, Removal};
+use super::events::GroupEventKind;
 use super::protocol::Subscription;
 use super::request::{JoinAnswer, JoinRequest, Joined, JoinedMember};
 use super::state::{
@@ -12,6 +12,7 @@ use super::state::{
     no_bytes,
 };
 use crate::error::{ErrorKind, Result};
+use crate::events::RemovalReason;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,9 +30,9 @@ impl GroupCoordinator {
         request: &JoinRequest,
         now: Now,
         random: &mut dyn FnMut() -> u64,
-    ) -> Step<Result<JoinAnswer>> {
+    ) -> CoordinatorResult<Result<JoinAnswer>> {
         if let Err(error) = self.check_join(request) {
-            return Step::done(Err(error));
+            return CoordinatorResult::done(Err(error));
         }
         let answer = match self.enter(&request.group_id, now) {
             Some((group, mut context)) => group.join(request, random, &mut context),
@@ -65,29 +66,38 @@ impl GroupCoordinator {
         request: &JoinRequest,
         now: Now,
         random: &mut dyn FnMut() -> u64,
-    ) -> Step<Result<JoinAnswer>> {
+    ) -> CoordinatorResult<Result<JoinAnswer>> {
         let group = &request.group_id;
         if !request.member_id.is_empty() {
-            return Step::done(Err(unknown_member(group, &request.member_id)));
+            return CoordinatorResult::done(Err(unknown_member(group, &request.member_id)));
         }
         let mut records = Vec::new();
         if let Some(GroupKind::Consumer(modern)) = self.groups.get(group).map(|g| &g.kind) {
             if !modern.members.is_empty() {
                 let why = "its members use the newer group protocol";
-                return Step::done(Err(refusal(ErrorKind::InconsistentGroupProtocol, group, why)));
+                return CoordinatorResult::done(Err(refusal(
+                    ErrorKind::InconsistentGroupProtocol,
+                    group,
+                    why,
+                )));
             }
             records.extend(modern.tombstones());
         }
         let created = ClassicGroup::new(group.clone(), now.wall_ms);
         if !created.supports(request) {
-            return Step::done(Err(inconsistent(group)));
+            return CoordinatorResult::done(Err(inconsistent(group)));
         }
         records.push(created.present_record());
         let member_id = new_member_id(&request.client_id, random);
-        let then =
-            Then::Create { member_id: member_id.clone(), session_timeout: request.session_timeout };
+        let then = AfterAppend::Create {
+            member_id: member_id.clone(),
+            session_timeout: request.session_timeout,
+        };
         let append = self.append(group.clone(), records, then);
-        Step { response: Ok(JoinAnswer::MemberIdRequired(member_id)), appends: vec![append] }
+        CoordinatorResult {
+            response: Ok(JoinAnswer::MemberIdRequired(member_id)),
+            appends: vec![append],
+        }
     }
 
     /// Whether the join that was answered `Pending` has an answer.
@@ -134,7 +144,7 @@ impl ClassicGroup {
         let id = &request.member_id;
         if !self.has_room(id, context.config.max_size) {
             self.drop_pending(id, context);
-            self.remove_member(id, Removal::GroupFull, context);
+            self.remove_member(id, Some(RemovalReason::GroupFull), context);
             self.complete_join_if_all_came(context);
             let why = format!("it has group.max.size = {} members", context.config.max_size);
             return Err(refusal(ErrorKind::GroupMaxSizeReached, &self.id, &why));
@@ -351,7 +361,7 @@ impl ClassicGroup {
             .map(|(id, _)| id.clone())
             .collect();
         for id in absent {
-            self.remove_member(&id, Removal::DidNotRejoin, context);
+            self.remove_member(&id, Some(RemovalReason::DidNotRejoin), context);
         }
         let now = context.now;
         if !self.elect_leader() && !self.members.is_empty() {

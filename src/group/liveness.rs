@@ -5,8 +5,8 @@
 //! the deadline moves back; it sets itself anew when it fires too early.
 
 use super::coordinator::{Context, Due, GroupCoordinator, Timer};
-use super::events::Removal;
 use super::state::{Beat, ClassicGroup, GroupState};
+use crate::events::RemovalReason;
 use crate::time::Now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl ClassicGroup {
         member.timer = None;
         if member.deadline().is_some_and(|deadline| deadline <= context.now.mono) {
             let why = member.overdue();
-            self.remove_member(id, why, context);
+            self.remove_member(id, Some(why), context);
             self.rebalance_or_complete(context);
         } else {
             self.arm(id, context);
@@ -102,7 +102,7 @@ impl ClassicGroup {
                     return;
                 }
                 for id in &silent {
-                    self.remove_member(id, Removal::DidNotSync, context);
+                    self.remove_member(id, Some(RemovalReason::DidNotSync), context);
                 }
                 self.rebalance_or_complete(context);
             }

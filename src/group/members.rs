@@ -1,15 +1,16 @@
 //! Who is in a group: validation, removal, LeaveGroup.
 
 use super::coordinator::{
-    Context, GroupCoordinator, Step, check_group_id, refusal, unknown_member,
+    Context, CoordinatorResult, GroupCoordinator, check_group_id, refusal, unknown_member,
 };
-use super::events::{GroupEventKind, Removal};
+use super::events::GroupEventKind;
 use super::join::count_protocols;
 use super::request::{LeavingMember, MemberRef};
 #[cfg(test)]
 use super::state::Group;
 use super::state::{Awaiting, ClassicGroup, GroupState};
 use crate::error::{ErrorKind, Result};
+use crate::events::RemovalReason;
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -26,9 +27,9 @@ impl GroupCoordinator {
         group: &str,
         leaving: &[LeavingMember],
         now: Now,
-    ) -> Step<Result<Vec<Result<()>>>> {
+    ) -> CoordinatorResult<Result<Vec<Result<()>>>> {
         if let Err(error) = check_group_id(group) {
-            return Step::done(Err(error));
+            return CoordinatorResult::done(Err(error));
         }
         let outcomes = leaving.iter().map(|member| match self.enter(group, now) {
             Some((group, mut context)) => group.leave(member, &mut context),
@@ -89,7 +90,7 @@ impl ClassicGroup {
             return Ok(());
         }
         self.validate_member(&id, leaving.group_instance_id.as_deref())?;
-        self.remove_member(&id, Removal::Left, context);
+        self.remove_member(&id, None, context);
         self.rebalance_or_complete(context);
         Ok(())
     }
@@ -103,8 +104,14 @@ impl ClassicGroup {
         true
     }
 
-    /// Removes a member. The caller moves the group on.
-    pub(super) fn remove_member(&mut self, id: &Arc<str>, why: Removal, context: &mut Context<'_>) {
+    /// Removes a member, which left by itself where there is no reason. The caller moves the group
+    /// on.
+    pub(super) fn remove_member(
+        &mut self,
+        id: &Arc<str>,
+        why: Option<RemovalReason>,
+        context: &mut Context<'_>,
+    ) {
         let Some(member) = self.members.remove(id) else { return };
         let client_id = member.client_id.clone();
         context.events.push(&self.id, GroupEventKind::Removed { client_id, why });

@@ -1,9 +1,9 @@
 //! Consumer groups: who is in a group, who owns which partition, and how far a group has read.
 //!
 //! [`GroupCoordinator`] is a pure state machine. A handler is given the request and `now`, and
-//! answers with a [`Step`]: the response and the records to append to `__consumer_offsets`. What
-//! the records describe becomes true when the caller reports that they were stored; a step that
-//! is dropped changed nothing of it. Loading goes through the same records. There is no I/O, no
+//! answers with a [`CoordinatorResult`]: the response and the records to append to
+//! `__consumer_offsets`. What the records describe becomes true when the caller reports that they
+//! were stored; a result that is dropped changed nothing of it. Loading goes through the same records. There is no I/O, no
 //! lock and no clock in here. What it does not do: append, sync, wake anybody, run assignors.
 
 mod admin;
@@ -31,8 +31,8 @@ mod wire;
 
 #[cfg(fuzzing)]
 pub use arbitrary::replay_arbitrary;
-pub(crate) use coordinator::{Append, GroupConfig, GroupCoordinator, Step};
-pub(crate) use events::{GroupEvent, GroupEventKind, Removal};
+pub(crate) use coordinator::{CoordinatorResult, GroupConfig, GroupCoordinator, RecordAppend};
+pub(crate) use events::{GroupEvent, GroupEventKind};
 #[cfg(all(test, not(loom)))]
 pub(crate) use hash::partition_for;
 pub use modern_schema::{CurrentValue, ModernMemberValue, ModernValue, TopicShare};

@@ -137,7 +137,7 @@ impl Model {
     }
 
     /// Stores the appends of a step; false when one was refused.
-    fn store(&mut self, appends: Vec<Append>) -> bool {
+    fn store(&mut self, appends: Vec<RecordAppend>) -> bool {
         for append in appends {
             if self.refuse {
                 return false;

@@ -1,7 +1,8 @@
 //! Committed offsets: OffsetCommit with its rules, OffsetFetch, clamping, deletion of topics.
 
 use super::coordinator::{
-    GroupCoordinator, Step, Then, check_group_length, rebalancing, refusal, unknown_member,
+    AfterAppend, CoordinatorResult, GroupCoordinator, check_group_length, rebalancing, refusal,
+    unknown_member,
 };
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
@@ -55,15 +56,15 @@ impl GroupCoordinator {
         offsets: &[OffsetToCommit],
         topics: TopicLookup<'_>,
         now: Now,
-    ) -> Step<Result<PartitionOutcomes>> {
+    ) -> CoordinatorResult<Result<PartitionOutcomes>> {
         if let Err(error) = check_group_length(&member.group_id) {
-            return Step::done(Err(error));
+            return CoordinatorResult::done(Err(error));
         }
         let mut records = Vec::with_capacity(offsets.len());
         match self.groups.get(&member.group_id) {
             Some(group) => {
                 if let Err(error) = group.check_commit(member) {
-                    return Step::done(Err(error));
+                    return CoordinatorResult::done(Err(error));
                 }
                 records.extend(group.owed_record());
                 if let Some((classic, mut context)) = self.enter(&member.group_id, now) {
@@ -73,7 +74,7 @@ impl GroupCoordinator {
             None if member.generation_id >= 0 => {
                 let why = "it does not exist, so it has no generation to commit in";
                 let error = refusal(ErrorKind::GroupIdNotFound, &member.group_id, why);
-                return Step::done(Err(error));
+                return CoordinatorResult::done(Err(error));
             }
             None => {}
         }
@@ -93,9 +94,9 @@ impl GroupCoordinator {
             }
             outcomes.push((commit.partition.clone(), outcome.map(|_| ())));
         }
-        let mut step = Step::done(Ok(outcomes));
+        let mut step = CoordinatorResult::done(Ok(outcomes));
         if records.len() > before {
-            step.appends.push(self.append(member.group_id.clone(), records, Then::Nothing));
+            step.appends.push(self.append(member.group_id.clone(), records, AfterAppend::Nothing));
         }
         step
     }
@@ -151,8 +152,8 @@ impl GroupCoordinator {
     }
 
     /// A topic was deleted: every group forgets its offsets.
-    pub(crate) fn topic_deleted(&mut self, topic: &str) -> Step<()> {
-        let mut step = Step::done(());
+    pub(crate) fn topic_deleted(&mut self, topic: &str) -> CoordinatorResult<()> {
+        let mut step = CoordinatorResult::done(());
         for (id, group) in &self.groups {
             let Some((name, partitions)) = group.offsets.stored.get_key_value(topic) else {
                 continue;
@@ -164,7 +165,7 @@ impl GroupCoordinator {
                 partition,
                 value: None,
             }));
-            step.appends.push(self.append(id.clone(), records, Then::Nothing));
+            step.appends.push(self.append(id.clone(), records, AfterAppend::Nothing));
         }
         step
     }

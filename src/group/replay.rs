@@ -1,13 +1,13 @@
 //! Records become state: the one way in which a broker that opens learns of its groups.
 
 use super::coordinator::GroupCoordinator;
-use super::events::Removal;
 use super::modern::ModernGroup;
 use super::offsets::StoredOffset;
 use super::request::Protocol;
 use super::schema::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
 use super::state::{Awaiting, Beat, ClassicGroup, Group, GroupKind, GroupState, Member};
 use super::wire::WireFault;
+use crate::events::RemovalReason;
 use crate::record::{BatchFault, ControlType, RecordBatch};
 use crate::time::Now;
 use crate::topic::TopicPartition;
@@ -174,7 +174,7 @@ impl GroupCoordinator {
                 }
             }
             for id in &gone {
-                group.remove_member(id, Removal::ProcessGone, &mut context);
+                group.remove_member(id, Some(RemovalReason::ProcessGone), &mut context);
             }
             if !gone.is_empty() {
                 group.rebalance_or_complete(&mut context);

@@ -1,12 +1,12 @@
 //! The state of one group and of its members, and the records that describe it.
 
 use super::coordinator::Timer;
-use super::events::Removal;
 use super::modern::ModernGroup;
 use super::offsets::Offsets;
 use super::request::{Joined, Protocol};
 use super::schema::{GroupRecord, GroupValue, MemberValue};
 use crate::error::Result;
+use crate::events::RemovalReason;
 use crate::time::{TimerKey, TimerQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -127,13 +127,13 @@ impl Member {
 
 impl Member {
     /// Why its deadline matters, once it has passed.
-    pub(super) fn overdue(&self) -> Removal {
+    pub(super) fn overdue(&self) -> RemovalReason {
         match self.beat {
-            _ if self.awaiting == Awaiting::Join => Removal::DidNotRejoin,
+            _ if self.awaiting == Awaiting::Join => RemovalReason::DidNotRejoin,
             Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
-                Removal::PollInterval
+                RemovalReason::PollInterval
             }
-            Beat::Live { .. } | Beat::Stopped { .. } => Removal::SessionTimeout,
+            Beat::Live { .. } | Beat::Stopped { .. } => RemovalReason::SessionTimeout,
         }
     }
 }

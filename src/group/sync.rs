@@ -1,7 +1,8 @@
 //! SyncGroup and Heartbeat.
 
 use super::coordinator::{
-    Context, GroupCoordinator, Step, Then, check_group_id, rebalancing, refusal, unknown_member,
+    AfterAppend, Context, CoordinatorResult, GroupCoordinator, check_group_id, rebalancing,
+    refusal, unknown_member,
 };
 use super::events::GroupEventKind;
 use super::request::{MemberRef, SyncAnswer, SyncRequest};
@@ -20,34 +21,42 @@ impl GroupCoordinator {
     /// # Errors
     /// In the response: `InvalidGroupId`, `UnknownMemberId`, `FencedInstanceId`,
     /// `IllegalGeneration`, `InconsistentGroupProtocol`, `RebalanceInProgress`.
-    pub(crate) fn sync(&mut self, request: &SyncRequest, now: Now) -> Step<Result<SyncAnswer>> {
+    pub(crate) fn sync(
+        &mut self,
+        request: &SyncRequest,
+        now: Now,
+    ) -> CoordinatorResult<Result<SyncAnswer>> {
         let member = &request.member;
         if let Err(error) = check_group_id(&member.group_id) {
-            return Step::done(Err(error));
+            return CoordinatorResult::done(Err(error));
         }
         let Some((group, mut context)) = self.enter(&member.group_id, now) else {
-            return Step::done(Err(unknown_member(&member.group_id, &member.member_id)));
+            return CoordinatorResult::done(Err(unknown_member(
+                &member.group_id,
+                &member.member_id,
+            )));
         };
         if let Err(error) = group.check_sync(request) {
-            return Step::done(Err(error));
+            return CoordinatorResult::done(Err(error));
         }
         let id = &member.member_id;
         if group.state == GroupState::Stable {
             let assignment = group.synced(id, &mut context);
-            return Step::done(Ok(SyncAnswer::Assigned(assignment)));
+            return CoordinatorResult::done(Ok(SyncAnswer::Assigned(assignment)));
         }
         if group.leader_id.as_ref() != Some(id) {
             group.await_sync(id, &mut context);
-            return Step::done(Ok(SyncAnswer::Pending));
+            return CoordinatorResult::done(Ok(SyncAnswer::Pending));
         }
         let assignments: BTreeMap<&Arc<str>, &Arc<[u8]>> =
             request.assignments.iter().map(|(id, bytes)| (id, bytes)).collect();
         let share =
             |id: &Arc<str>| assignments.get(id).map_or_else(no_bytes, |&bytes| bytes.clone());
         let record = group.record(|id, _| share(id));
-        let then = Then::Stabilise { generation_id: group.generation_id, leader_id: id.clone() };
+        let then =
+            AfterAppend::Stabilise { generation_id: group.generation_id, leader_id: id.clone() };
         let append = self.append(member.group_id.clone(), vec![record], then);
-        Step { response: Ok(SyncAnswer::Assigned(share(id))), appends: vec![append] }
+        CoordinatorResult { response: Ok(SyncAnswer::Assigned(share(id))), appends: vec![append] }
     }
 
     /// Whether the sync that was answered `Pending` has an answer.

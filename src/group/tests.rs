@@ -60,12 +60,12 @@ impl World {
         }
     }
 
-    pub(super) fn store<R>(&mut self, step: Step<Result<R>>) -> Result<R> {
+    pub(super) fn store<R>(&mut self, step: CoordinatorResult<Result<R>>) -> Result<R> {
         self.store_appends(step.appends)?;
         step.response
     }
 
-    fn store_appends(&mut self, appends: Vec<Append>) -> Result<()> {
+    fn store_appends(&mut self, appends: Vec<RecordAppend>) -> Result<()> {
         for append in appends {
             assert_eq!(append.partition, self.groups.partition_of(&append.group));
             assert!(!append.records.is_empty());

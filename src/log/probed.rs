@@ -3,7 +3,8 @@
 use super::Log;
 use super::append::{AppendOptions, Appended, Origin};
 use crate::error::Result;
-use crate::probe::{Event, Point};
+use crate::events::Event;
+use crate::probe::Point;
 use crate::topic::{TopicPartition, is_internal};
 
 impl Log {

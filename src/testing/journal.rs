@@ -1,6 +1,6 @@
 //! What happened, in order, each with its virtual time.
 
-use crate::probe::Event;
+use crate::events::Event;
 use crate::sync::{Arc, Mutex};
 use crate::time::Now;
 use std::fmt;

@@ -55,7 +55,7 @@ mod journal;
 mod tests;
 mod watch;
 
-pub use crate::probe::{Event, PutOut};
+pub use crate::events::{Event, RemovalReason};
 pub use broker::{Crash, TestBroker, TestBrokerBuilder};
 pub use fault::Fault;
 pub use journal::{Entry, Journal};

@@ -1,7 +1,7 @@
 //! The test double, tested: each fault strikes where and when it says, what it stops goes on as it
 //! says, and the journal tells it in order.
 
-use super::{Crash, Event, Fault, PutOut, TestBroker};
+use super::{Crash, Event, Fault, RemovalReason, TestBroker};
 use crate::config::{ConfigChange, ConsumerConfig, OffsetReset, ProducerConfig, TopicConfig};
 use crate::consumer::{Consumer, ReadFrom};
 use crate::error::{ErrorKind, Result};
@@ -294,7 +294,7 @@ fn a_killed_consumer_is_dead_for_its_owner_at_once_and_for_its_group_after_the_s
     test.journal().assert_nowhere("kicked out");
     test.advance(seconds(2));
     let gone = |event: &Event| {
-        matches!(event, Event::KickedOut { client_id, reason: PutOut::SessionTimeout, .. }
+        matches!(event, Event::KickedOut { client_id, reason: RemovalReason::SessionTimeout, .. }
             if **client_id == *"two")
     };
     let entry = test.journal().find(gone).unwrap();

@@ -4,7 +4,8 @@
 use super::fault::{Action, Fault, name_of};
 use super::journal::Journal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::probe::{Event, Leash, Point, Watcher};
+use crate::events::Event;
+use crate::probe::{Leash, Point, Watcher};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak};
 use crate::time::{Clock, Event as Bell};
 use std::time::Duration;

@@ -13,9 +13,9 @@ use super::inner::Shared;
 use crate::config::TopicConfig;
 use crate::error::Result;
 use crate::group::{
-    CommittedOffset, DescribedGroup, GroupConfig, GroupCoordinator, JoinAnswer, JoinRequest,
-    LeavingMember, ListedGroup, MemberRef, OffsetToCommit, PartitionOutcomes, Step, SyncAnswer,
-    SyncRequest, TopicShape,
+    CommittedOffset, CoordinatorResult, DescribedGroup, GroupConfig, GroupCoordinator, JoinAnswer,
+    JoinRequest, LeavingMember, ListedGroup, MemberRef, OffsetToCommit, PartitionOutcomes,
+    SyncAnswer, SyncRequest, TopicShape,
 };
 use crate::log::Log;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Rank, ranked_mutex};
@@ -267,7 +267,7 @@ impl Shared {
     /// Runs a handler and stores its records.
     fn write_groups<R>(
         self: &Arc<Self>,
-        handler: impl FnOnce(&mut GroupCoordinator, Now) -> Step<R>,
+        handler: impl FnOnce(&mut GroupCoordinator, Now) -> CoordinatorResult<R>,
     ) -> Result<R> {
         self.offsets_topic()?;
         let mut held = self.groups.held.lock();

@@ -1,10 +1,10 @@
 //! What becomes of the coordinator's events: counts, lines of the log, a test's journal.
 
 use super::super::inner::Shared;
+use crate::events::Event;
 use crate::group::protocol::Assignment;
-use crate::group::{GroupEvent, GroupEventKind, Removal};
+use crate::group::{GroupEvent, GroupEventKind};
 use crate::meter;
-use crate::probe::{Event, PutOut};
 use crate::sync::Arc;
 
 impl Shared {
@@ -24,11 +24,11 @@ impl Shared {
                 GroupEventKind::Joined { client_id } => {
                     tracing::debug!(group, %client_id, "a member joined");
                 }
-                GroupEventKind::Removed { client_id, why: Removal::Left } => {
+                GroupEventKind::Removed { client_id, why: None } => {
                     tracing::debug!(group, %client_id, "a member left");
                 }
-                GroupEventKind::Removed { client_id, why } => {
-                    meter::of_removals(&event.group, label_of(*why)).increment(1);
+                GroupEventKind::Removed { client_id, why: Some(why) } => {
+                    meter::of_removals(&event.group, why.label()).increment(1);
                     tracing::warn!(group, %client_id, ?why, "a member was put out");
                 }
                 GroupEventKind::Rebalancing => tracing::debug!(group, "rebalancing"),
@@ -53,7 +53,7 @@ impl Shared {
             }
             GroupEventKind::Removed { client_id, why } => self.probe.note(|| {
                 let client_id = client_id.clone();
-                match reason(*why) {
+                match *why {
                     Some(reason) => Event::KickedOut { group, client_id, reason },
                     None => Event::Left { group, client_id },
                 }
@@ -81,31 +81,5 @@ impl Shared {
             client_id: client_id.clone(),
             partitions,
         });
-    }
-}
-
-/// Why a member was put out; `None` when it left.
-fn reason(why: Removal) -> Option<PutOut> {
-    Some(match why {
-        Removal::Left => return None,
-        Removal::SessionTimeout => PutOut::SessionTimeout,
-        Removal::PollInterval => PutOut::PollInterval,
-        Removal::DidNotRejoin => PutOut::DidNotRejoin,
-        Removal::DidNotSync => PutOut::DidNotSync,
-        Removal::GroupFull => PutOut::GroupFull,
-        Removal::ProcessGone => PutOut::ProcessGone,
-    })
-}
-
-/// A reason as a label of a metric.
-fn label_of(why: Removal) -> &'static str {
-    match why {
-        Removal::Left => "left",
-        Removal::SessionTimeout => "session_timeout",
-        Removal::PollInterval => "poll_interval",
-        Removal::DidNotRejoin => "did_not_rejoin",
-        Removal::DidNotSync => "did_not_sync",
-        Removal::GroupFull => "group_full",
-        Removal::ProcessGone => "process_gone",
     }
 }

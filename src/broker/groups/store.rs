@@ -3,7 +3,7 @@
 use super::{Held, Sync};
 use crate::broker::inner::Shared;
 use crate::error::{ErrorKind, Result};
-use crate::group::{Append, Encoded};
+use crate::group::{Encoded, RecordAppend};
 use crate::log::{AppendOptions, Log};
 use crate::record::{Codec, RecordInput};
 use crate::sync::Arc;
@@ -24,7 +24,7 @@ impl Shared {
     pub(super) fn store_group(
         &self,
         held: &mut Held,
-        append: Append,
+        append: RecordAppend,
         now: Now,
     ) -> Result<Option<Sync>> {
         let partition = append.partition;
@@ -37,7 +37,12 @@ impl Shared {
     }
 
     /// Stores an append, applies it, and says up to where its log has to be synced to be sure.
-    pub(super) fn append_group(&self, held: &mut Held, append: Append, now: Now) -> Result<Sync> {
+    pub(super) fn append_group(
+        &self,
+        held: &mut Held,
+        append: RecordAppend,
+        now: Now,
+    ) -> Result<Sync> {
         let partition = append.partition;
         let (base_offset, upto, _) = self.append_records(held, &append, now)?;
         held.coordinator.applied(append, base_offset, now);
@@ -49,7 +54,7 @@ impl Shared {
     pub(super) fn store_owed(
         &self,
         held: &mut Held,
-        appends: Vec<Append>,
+        appends: Vec<RecordAppend>,
         now: Now,
         syncs: &mut Vec<Sync>,
     ) {
@@ -72,7 +77,7 @@ impl Shared {
     pub(super) fn settle_appends(
         &self,
         held: &mut Held,
-        appends: Vec<Append>,
+        appends: Vec<RecordAppend>,
         now: Now,
         syncs: &mut Vec<Sync>,
     ) -> Result<()> {
@@ -93,7 +98,7 @@ impl Shared {
     fn append_records(
         &self,
         held: &mut Held,
-        append: &Append,
+        append: &RecordAppend,
         now: Now,
     ) -> Result<(i64, i64, bool)> {
         let log = self.offsets_log(held, append.partition)?;
