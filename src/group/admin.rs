@@ -1,13 +1,10 @@
 //! What administrators see and do: list, describe, delete.
 
-use super::coordinator::{AfterAppend, CoordinatorResult, GroupCoordinator, refusal};
-use super::modern::ModernGroup;
-use super::protocol::Assignment;
-use super::request::{
-    DescribedGroup, DescribedMember, GroupType, ListedGroup, PartitionOutcomes, TopicLookup,
-};
-use super::schema::GroupRecord;
-use super::state::{ClassicGroup, Group, GroupKind, GroupState};
+use super::coordinator::{GroupCoordinator, refusal};
+use super::records::GroupRecord;
+use super::request::{DescribedGroup, GroupType, ListedGroup, PartitionOutcomes, TopicLookup};
+use super::result::{AfterAppend, CoordinatorResult};
+use super::{Group, GroupKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::topic::{TopicId, TopicPartition};
 use std::sync::Arc;
@@ -149,69 +146,5 @@ impl Group {
     fn reads(&self, topic: &str) -> bool {
         let subscribed = self.classic().and_then(|classic| classic.subscribed.as_ref());
         subscribed.is_none_or(|topics| topics.contains(topic))
-    }
-}
-
-impl ClassicGroup {
-    fn describe(&self) -> DescribedGroup {
-        let protocol = self.protocol.clone().filter(|_| self.state == GroupState::Stable);
-        let members = self.members.iter().map(|(id, member)| {
-            let mut assignment =
-                Assignment::decode(&member.assignment).unwrap_or_default().partitions;
-            assignment.sort();
-            DescribedMember {
-                member_id: id.clone(),
-                group_instance_id: member.group_instance_id.clone(),
-                client_id: member.client_id.clone(),
-                client_host: member.client_host.clone(),
-                assignment,
-            }
-        });
-        DescribedGroup {
-            group_id: self.id.clone(),
-            group_type: GroupType::Classic,
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            state: self.state.name(),
-            generation_id: self.generation_id,
-            protocol: protocol.unwrap_or_default(),
-            leader_id: self.leader_id.clone(),
-            members: members.collect(),
-        }
-    }
-}
-
-impl ModernGroup {
-    fn describe(
-        &self,
-        id: &Arc<str>,
-        names: &dyn Fn(&TopicId) -> Option<Arc<str>>,
-    ) -> DescribedGroup {
-        let members = self.members.iter().map(|(id, member)| {
-            let mut assignment = Vec::new();
-            for share in &member.assigned {
-                if let Some(name) = names(&share.topic) {
-                    let partitions = share.partitions.iter();
-                    assignment.extend(partitions.map(|&p| TopicPartition::new(name.clone(), p)));
-                }
-            }
-            assignment.sort();
-            DescribedMember {
-                member_id: id.clone(),
-                group_instance_id: member.group_instance_id.clone(),
-                client_id: member.client_id.clone(),
-                client_host: member.client_host.clone(),
-                assignment,
-            }
-        });
-        DescribedGroup {
-            group_id: id.clone(),
-            group_type: GroupType::Consumer,
-            protocol_type: "consumer".into(),
-            state: self.state_name(),
-            generation_id: self.epoch,
-            protocol: self.assignor(),
-            leader_id: None,
-            members: members.collect(),
-        }
     }
 }

@@ -7,12 +7,14 @@
 //! log, so members that left or ran out of time are gone either way; the record that says so is
 //! owed then, and goes with the group's next append.
 
+use super::Group;
+use super::classic::{ClassicGroup, PendingMember};
 use super::events::{Events, GroupEvent};
 use super::hash::partition_for;
+use super::records::GroupRecord;
 use super::replay::RecordPosition;
 use super::request::SyncAnswer;
-use super::schema::GroupRecord;
-use super::state::{ClassicGroup, Group, PendingMember};
+use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Now, TimerQueue};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,51 +52,6 @@ impl Default for GroupConfig {
             offsets_topic_partitions: 50,
         }
     }
-}
-
-/// What a handler gives back.
-#[derive(Debug)]
-#[must_use = "its records have to be stored, and reported with `applied`"]
-pub(crate) struct CoordinatorResult<R> {
-    /// True once the appends are stored. See the module about appends that fail.
-    pub(crate) response: R,
-    /// In order. More than one only where several groups changed.
-    pub(crate) appends: Vec<RecordAppend>,
-}
-
-impl<R> CoordinatorResult<R> {
-    /// A response that no record is needed for.
-    pub(super) fn done(response: R) -> CoordinatorResult<R> {
-        CoordinatorResult { response, appends: Vec::new() }
-    }
-}
-
-/// Records of one group, to be stored as one batch.
-#[derive(Debug)]
-#[must_use = "records have to be stored, and reported with `applied`"]
-pub(crate) struct RecordAppend {
-    pub(crate) group: Arc<str>,
-    /// The partition of `__consumer_offsets` that they belong into.
-    pub(crate) partition: i32,
-    /// Never empty.
-    pub(crate) records: Vec<GroupRecord>,
-    pub(super) then: AfterAppend,
-}
-
-/// What an append means beyond its records.
-#[derive(Debug)]
-pub(super) enum AfterAppend {
-    Nothing,
-    /// The group is made for a member that was given this id.
-    Create {
-        member_id: Arc<str>,
-        session_timeout: Duration,
-    },
-    /// The leader's assignments count.
-    Stabilise {
-        generation_id: i32,
-        leader_id: Arc<str>,
-    },
 }
 
 /// What falls due.

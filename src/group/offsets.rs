@@ -1,14 +1,15 @@
 //! Committed offsets: OffsetCommit with its rules, OffsetFetch, clamping, deletion of topics.
 
+use super::Group;
+use super::classic::GroupState;
 use super::coordinator::{
-    AfterAppend, CoordinatorResult, GroupCoordinator, check_group_length, rebalancing, refusal,
-    unknown_member,
+    GroupCoordinator, check_group_length, rebalancing, refusal, unknown_member,
 };
+use super::records::{GroupRecord, OffsetValue};
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
 };
-use super::schema::{GroupRecord, OffsetValue};
-use super::state::{Group, GroupState};
+use super::result::{AfterAppend, CoordinatorResult};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;
 use crate::topic::{TopicId, TopicPartition};

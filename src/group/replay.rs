@@ -1,12 +1,13 @@
 //! Records become state: the one way in which a broker that opens learns of its groups.
 
+use super::classic::{Awaiting, Beat, ClassicGroup, GroupState, Member};
 use super::coordinator::GroupCoordinator;
 use super::modern::ModernGroup;
 use super::offsets::StoredOffset;
+use super::records::wire::WireFault;
+use super::records::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
 use super::request::Protocol;
-use super::schema::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
-use super::state::{Awaiting, Beat, ClassicGroup, Group, GroupKind, GroupState, Member};
-use super::wire::WireFault;
+use super::{Group, GroupKind};
 use crate::events::RemovalReason;
 use crate::record::{BatchFault, ControlType, RecordBatch};
 use crate::time::Now;

@@ -6,7 +6,7 @@ fn world() -> World {
     World::new(GroupConfig::default())
 }
 
-fn group_value(record: &GroupRecord) -> &super::schema::GroupValue {
+fn group_value(record: &GroupRecord) -> &super::GroupValue {
     match record {
         GroupRecord::Group { value: Some(value), .. } => value,
         other => panic!("{other:?}"),

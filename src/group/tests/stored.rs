@@ -18,7 +18,7 @@ fn offset(partition: i32, offset: i64) -> GroupRecord {
         group: "x".into(),
         topic: "t".into(),
         partition,
-        value: Some(schema::OffsetValue {
+        value: Some(OffsetValue {
             offset,
             leader_epoch: -1,
             metadata: "".into(),
@@ -70,7 +70,7 @@ fn the_first_member_after_a_restart_gets_a_generation_of_its_own() {
 }
 
 fn stored_group(instances: [Option<&str>; 2]) -> GroupRecord {
-    let members = instances.iter().zip(["m0", "m1"]).map(|(instance, id)| schema::MemberValue {
+    let members = instances.iter().zip(["m0", "m1"]).map(|(instance, id)| MemberValue {
         member_id: id.into(),
         group_instance_id: instance.map(Into::into),
         client_id: id.into(),
@@ -84,7 +84,7 @@ fn stored_group(instances: [Option<&str>; 2]) -> GroupRecord {
     });
     GroupRecord::Group {
         group: "g".into(),
-        value: Some(schema::GroupValue {
+        value: Some(GroupValue {
             protocol_type: "consumer".into(),
             generation_id: 8,
             protocol: Some("range".into()),
@@ -237,7 +237,7 @@ fn modern_records() -> Vec<GroupRecord> {
     current.extend_from_slice(&id);
     current.extend_from_slice(&[5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 1, 0]);
     let modern = |kind: i16, part: Option<&str>, value: &[u8]| GroupRecord::Modern {
-        key: schema::ModernKey { kind, group: "n".into(), part: part.map(Into::into) },
+        key: ModernKey { kind, group: "n".into(), part: part.map(Into::into) },
         value: Some(value.into()),
     };
     vec![

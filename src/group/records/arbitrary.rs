@@ -2,7 +2,7 @@
 //! what decodes is encoded again to bytes that decode alike.
 
 use super::protocol::{Assignment, Subscription};
-use super::{GroupConfig, GroupCoordinator, GroupRecord, RecordPosition};
+use crate::group::{GroupConfig, GroupCoordinator, GroupRecord, RecordPosition};
 use crate::time::Now;
 use std::time::Duration;
 

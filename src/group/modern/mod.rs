@@ -2,33 +2,38 @@
 //! listed and described, their offsets are served, and their records can be deleted. Nobody joins
 //! them. A value that cannot be read counts as one without content.
 
-use super::modern_schema::{
+#[allow(missing_docs)] // Not part of the documented API.
+pub(in crate::group) mod schema;
+
+use crate::group::records::{GroupRecord, ModernKey};
+use crate::group::request::{DescribedGroup, DescribedMember, GroupType};
+use crate::topic::{TopicId, TopicPartition};
+use schema::{
     CURRENT, CurrentValue, GROUP, MEMBER, ModernMemberValue, ModernValue, TARGET, TARGET_OF_MEMBER,
     TopicShare,
 };
-use super::schema::{GroupRecord, ModernKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
-pub(super) struct ModernGroup {
+pub(in crate::group) struct ModernGroup {
     /// Everything that is stored, so that it can be deleted.
     keys: BTreeMap<ModernKey, Arc<[u8]>>,
-    pub(super) epoch: i32,
+    pub(in crate::group) epoch: i32,
     assignment_epoch: i32,
-    pub(super) members: BTreeMap<Arc<str>, ModernMember>,
+    pub(in crate::group) members: BTreeMap<Arc<str>, ModernMember>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct ModernMember {
-    pub(super) group_instance_id: Option<Arc<str>>,
-    pub(super) client_id: Arc<str>,
-    pub(super) client_host: Arc<str>,
-    pub(super) assignor: Option<Arc<str>>,
+pub(in crate::group) struct ModernMember {
+    pub(in crate::group) group_instance_id: Option<Arc<str>>,
+    pub(in crate::group) client_id: Arc<str>,
+    pub(in crate::group) client_host: Arc<str>,
+    pub(in crate::group) assignor: Option<Arc<str>>,
     epoch: i32,
     /// 0 is stable.
     state: i8,
-    pub(super) assigned: Vec<TopicShare>,
+    pub(in crate::group) assigned: Vec<TopicShare>,
 }
 
 impl ModernMember {
@@ -42,7 +47,7 @@ impl ModernMember {
 }
 
 impl ModernGroup {
-    pub(super) fn replay(&mut self, key: &ModernKey, value: Option<&Arc<[u8]>>) {
+    pub(in crate::group) fn replay(&mut self, key: &ModernKey, value: Option<&Arc<[u8]>>) {
         match value {
             Some(value) => self.keys.insert(key.clone(), value.clone()),
             None => self.keys.remove(key),
@@ -80,11 +85,11 @@ impl ModernGroup {
     }
 
     /// Whether no record of it is left.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::group) fn is_gone(&self) -> bool {
         self.keys.is_empty()
     }
 
-    pub(super) fn state_name(&self) -> &'static str {
+    pub(in crate::group) fn state_name(&self) -> &'static str {
         if self.members.is_empty() {
             "Empty"
         } else if self.epoch > self.assignment_epoch {
@@ -97,7 +102,7 @@ impl ModernGroup {
     }
 
     /// The assignor that most members ask for; Kafka's default when none asks.
-    pub(super) fn assignor(&self) -> Arc<str> {
+    pub(in crate::group) fn assignor(&self) -> Arc<str> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for assignor in self.members.values().filter_map(|member| member.assignor.as_ref()) {
             *votes.entry(assignor).or_default() += 1;
@@ -107,10 +112,46 @@ impl ModernGroup {
     }
 
     /// What deletes every stored record, members first, the group itself last.
-    pub(super) fn tombstones(&self) -> Vec<GroupRecord> {
+    pub(in crate::group) fn tombstones(&self) -> Vec<GroupRecord> {
         let mut keys: Vec<&ModernKey> = self.keys.keys().collect();
         let order = [CURRENT, TARGET_OF_MEMBER, MEMBER, 16, TARGET, 4, GROUP];
         keys.sort_by_key(|key| order.iter().position(|kind| *kind == key.kind));
         keys.into_iter().map(|key| GroupRecord::Modern { key: key.clone(), value: None }).collect()
+    }
+
+    /// What administrators see of it. `names` finds the topic of an id; what it does not find is
+    /// left out.
+    pub(in crate::group) fn describe(
+        &self,
+        id: &Arc<str>,
+        names: &dyn Fn(&TopicId) -> Option<Arc<str>>,
+    ) -> DescribedGroup {
+        let members = self.members.iter().map(|(id, member)| {
+            let mut assignment = Vec::new();
+            for share in &member.assigned {
+                if let Some(name) = names(&share.topic) {
+                    let partitions = share.partitions.iter();
+                    assignment.extend(partitions.map(|&p| TopicPartition::new(name.clone(), p)));
+                }
+            }
+            assignment.sort();
+            DescribedMember {
+                member_id: id.clone(),
+                group_instance_id: member.group_instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                assignment,
+            }
+        });
+        DescribedGroup {
+            group_id: id.clone(),
+            group_type: GroupType::Consumer,
+            protocol_type: "consumer".into(),
+            state: self.state_name(),
+            generation_id: self.epoch,
+            protocol: self.assignor(),
+            leader_id: None,
+            members: members.collect(),
+        }
     }
 }

@@ -1,16 +1,17 @@
 //! Who is in a group: validation, removal, LeaveGroup.
 
-use super::coordinator::{
-    Context, CoordinatorResult, GroupCoordinator, check_group_id, refusal, unknown_member,
-};
-use super::events::GroupEventKind;
 use super::join::count_protocols;
-use super::request::{LeavingMember, MemberRef};
-#[cfg(test)]
-use super::state::Group;
-use super::state::{Awaiting, ClassicGroup, GroupState};
+use super::{Awaiting, ClassicGroup, GroupState};
 use crate::error::{ErrorKind, Result};
 use crate::events::RemovalReason;
+#[cfg(test)]
+use crate::group::Group;
+use crate::group::coordinator::{
+    Context, GroupCoordinator, check_group_id, refusal, unknown_member,
+};
+use crate::group::events::GroupEventKind;
+use crate::group::request::{LeavingMember, MemberRef};
+use crate::group::result::CoordinatorResult;
 use crate::time::Now;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl GroupCoordinator {
 
 impl ClassicGroup {
     /// The checks that all requests of a member share, in Kafka's order.
-    pub(super) fn validate_member(&self, id: &str, instance: Option<&str>) -> Result<()> {
+    pub(in crate::group) fn validate_member(&self, id: &str, instance: Option<&str>) -> Result<()> {
         if let Some(instance) = instance {
             match self.instances.get(instance) {
                 None => return Err(unknown_member(&self.id, instance)),
@@ -66,7 +67,7 @@ impl ClassicGroup {
         Ok(())
     }
 
-    pub(super) fn validate_generation(&self, member: &MemberRef) -> Result<()> {
+    pub(in crate::group) fn validate_generation(&self, member: &MemberRef) -> Result<()> {
         self.validate_member(&member.member_id, member.group_instance_id.as_deref())?;
         if member.generation_id != self.generation_id {
             let why = format!(
@@ -96,7 +97,7 @@ impl ClassicGroup {
     }
 
     /// Takes an id that has not joined off the list; false when it was not on it.
-    pub(super) fn drop_pending(&mut self, id: &str, context: &mut Context<'_>) -> bool {
+    pub(in crate::group) fn drop_pending(&mut self, id: &str, context: &mut Context<'_>) -> bool {
         let Some(pending) = self.pending.remove(id) else { return false };
         if let Some(timer) = pending.timer {
             context.timers.cancel(timer);
@@ -106,7 +107,7 @@ impl ClassicGroup {
 
     /// Removes a member, which left by itself where there is no reason. The caller moves the group
     /// on.
-    pub(super) fn remove_member(
+    pub(in crate::group) fn remove_member(
         &mut self,
         id: &Arc<str>,
         why: Option<RemovalReason>,
@@ -134,7 +135,7 @@ impl ClassicGroup {
     }
 
     /// Whether a member request can be served at all in this state.
-    pub(super) fn has_generation(&self) -> bool {
+    pub(in crate::group) fn has_generation(&self) -> bool {
         !matches!(self.state, GroupState::Empty | GroupState::Dead)
     }
 }

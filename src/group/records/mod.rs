@@ -5,10 +5,15 @@
 //! has are read. Records of the newer protocol (types 3 to 8 and 16) are kept as bytes. Decoding
 //! never panics and allocates no more than the input is long.
 
-use super::wire::{Put, Reader, Wire, WireFault, shared};
+#[cfg(any(test, fuzzing))]
+pub(in crate::group) mod arbitrary;
+pub(crate) mod protocol;
+pub(in crate::group) mod wire;
+
 use crate::topic::TopicId;
 use std::ops::Range;
 use std::sync::Arc;
+use wire::{Put, Reader, Wire, WireFault, shared};
 
 const OFFSET_KEY: i16 = 1;
 const OFFSET_VALUE: i16 = 4;

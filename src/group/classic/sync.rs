@@ -1,14 +1,14 @@
 //! SyncGroup and Heartbeat.
 
-use super::coordinator::{
-    AfterAppend, Context, CoordinatorResult, GroupCoordinator, check_group_id, rebalancing,
-    refusal, unknown_member,
-};
-use super::events::GroupEventKind;
-use super::request::{MemberRef, SyncAnswer, SyncRequest};
-use super::schema::GroupValue;
-use super::state::{Awaiting, ClassicGroup, GroupState, Member, no_bytes};
+use super::{Awaiting, ClassicGroup, GroupState, Member, no_bytes};
 use crate::error::{ErrorKind, Result};
+use crate::group::coordinator::{
+    Context, GroupCoordinator, check_group_id, rebalancing, refusal, unknown_member,
+};
+use crate::group::events::GroupEventKind;
+use crate::group::records::GroupValue;
+use crate::group::request::{MemberRef, SyncAnswer, SyncRequest};
+use crate::group::result::{AfterAppend, CoordinatorResult};
 use crate::time::Now;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,7 +150,7 @@ impl ClassicGroup {
     }
 
     /// The leader's assignments are stored: every member that waits for its share has it.
-    pub(super) fn stabilise(
+    pub(in crate::group) fn stabilise(
         &mut self,
         value: &GroupValue,
         generation_id: i32,

@@ -2,12 +2,13 @@
 
 mod liveness;
 mod membership;
+mod model;
 mod offsets;
 mod stored;
 
-use super::protocol::{Assignment, Subscription};
 use super::*;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::protocol::{Assignment, Subscription};
 use crate::time::Now;
 use crate::topic::{TopicId, TopicPartition};
 use std::sync::Arc;

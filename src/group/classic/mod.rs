@@ -1,12 +1,21 @@
-//! The state of one group and of its members, and the records that describe it.
+//! The members of a group of the classic protocol: who is in it, in which state it is, and the
+//! record that describes it.
+//!
+//! `join` and `sync` are the two phases of a rebalance, `generation` is what ends the first one,
+//! `members` is who comes and goes, `liveness` until when each counts as alive.
 
-use super::coordinator::Timer;
-use super::modern::ModernGroup;
-use super::offsets::Offsets;
-use super::request::{Joined, Protocol};
-use super::schema::{GroupRecord, GroupValue, MemberValue};
+mod generation;
+mod join;
+mod liveness;
+mod members;
+mod sync;
+
 use crate::error::Result;
 use crate::events::RemovalReason;
+use crate::group::coordinator::Timer;
+use crate::group::records::protocol::Assignment;
+use crate::group::records::{GroupRecord, GroupValue, MemberValue};
+use crate::group::request::{DescribedGroup, DescribedMember, GroupType, Joined, Protocol};
 use crate::time::{TimerKey, TimerQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +23,7 @@ use std::time::Duration;
 
 /// How long a member that joins for the first time may wait for the others, whatever its
 /// session timeout.
-pub(super) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
+pub(in crate::group) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where a classic group stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +67,7 @@ impl GroupState {
 
 /// What a member waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Awaiting {
+pub(in crate::group) enum Awaiting {
     Nothing,
     Join,
     Sync,
@@ -66,7 +75,7 @@ pub(super) enum Awaiting {
 
 /// Whether the handle of a member sends heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(in crate::group) enum Beat {
     /// It does until this moment, its last poll plus `max.poll.interval.ms`. Then a dynamic
     /// member leaves by itself, and a static one falls silent.
     Live { until: Duration },
@@ -75,40 +84,40 @@ pub(super) enum Beat {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) group_instance_id: Option<Arc<str>>,
-    pub(super) client_id: Arc<str>,
-    pub(super) client_host: Arc<str>,
-    pub(super) session_timeout: Duration,
-    pub(super) rebalance_timeout: Duration,
+pub(in crate::group) struct Member {
+    pub(in crate::group) group_instance_id: Option<Arc<str>>,
+    pub(in crate::group) client_id: Arc<str>,
+    pub(in crate::group) client_host: Arc<str>,
+    pub(in crate::group) session_timeout: Duration,
+    pub(in crate::group) rebalance_timeout: Duration,
     /// Most preferred first.
-    pub(super) protocols: Vec<Protocol>,
-    pub(super) assignment: Arc<[u8]>,
-    pub(super) awaiting: Awaiting,
+    pub(in crate::group) protocols: Vec<Protocol>,
+    pub(in crate::group) assignment: Arc<[u8]>,
+    pub(in crate::group) awaiting: Awaiting,
     /// Kept until the member asks.
-    pub(super) join_answer: Option<Result<Joined>>,
+    pub(in crate::group) join_answer: Option<Result<Joined>>,
     /// Kept until the member asks.
-    pub(super) sync_answer: Option<Result<Arc<[u8]>>>,
+    pub(in crate::group) sync_answer: Option<Result<Arc<[u8]>>>,
     /// It has not been part of a generation.
-    pub(super) is_new: bool,
-    pub(super) beat: Beat,
+    pub(in crate::group) is_new: bool,
+    pub(in crate::group) beat: Beat,
     /// When the coordinator last began its session anew: at a join, a sync, an answer.
-    pub(super) renewed_at: Duration,
-    pub(super) timer: Option<TimerKey>,
+    pub(in crate::group) renewed_at: Duration,
+    pub(in crate::group) timer: Option<TimerKey>,
 }
 
 impl Member {
-    pub(super) fn is_static(&self) -> bool {
+    pub(in crate::group) fn is_static(&self) -> bool {
         self.group_instance_id.is_some()
     }
 
-    pub(super) fn metadata(&self, protocol: &str) -> Option<&Arc<[u8]>> {
+    pub(in crate::group) fn metadata(&self, protocol: &str) -> Option<&Arc<[u8]>> {
         self.protocols.iter().find(|p| &*p.name == protocol).map(|p| &p.metadata)
     }
 
     /// When the member is put out unless something happens before; `None` while it waits for
     /// others, who have deadlines of their own.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    pub(in crate::group) fn deadline(&self) -> Option<Duration> {
         if self.awaiting == Awaiting::Join {
             return self.is_new.then(|| self.renewed_at.saturating_add(NEW_MEMBER_JOIN_TIMEOUT));
         }
@@ -127,7 +136,7 @@ impl Member {
 
 impl Member {
     /// Why its deadline matters, once it has passed.
-    pub(super) fn overdue(&self) -> RemovalReason {
+    pub(in crate::group) fn overdue(&self) -> RemovalReason {
         match self.beat {
             _ if self.awaiting == Awaiting::Join => RemovalReason::DidNotRejoin,
             Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
@@ -140,111 +149,54 @@ impl Member {
 
 /// A member id that was given out and has not joined.
 #[derive(Debug)]
-pub(super) struct PendingMember {
-    pub(super) timer: Option<TimerKey>,
+pub(in crate::group) struct PendingMember {
+    pub(in crate::group) timer: Option<TimerKey>,
 }
 
 /// The wait for more members after a group was empty.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct InitialDelay {
+pub(in crate::group) struct InitialDelay {
     /// How long the present wait is.
-    pub(super) delay: Duration,
+    pub(in crate::group) delay: Duration,
     /// How much of the rebalance timeout is left after it.
-    pub(super) remaining: Duration,
+    pub(in crate::group) remaining: Duration,
     /// A member came during the present wait.
-    pub(super) prolonged: bool,
-}
-
-/// A group: the offsets that were committed in its name, and its members under one protocol.
-#[derive(Debug)]
-pub(super) struct Group {
-    pub(super) id: Arc<str>,
-    pub(super) offsets: Offsets,
-    pub(super) kind: GroupKind,
-}
-
-/// The protocol that a group's members follow. A group without members and without a record of
-/// its own, which only has offsets, is a classic one.
-#[derive(Debug)]
-pub(super) enum GroupKind {
-    /// Members that join in generations and let one of them assign.
-    Classic(ClassicGroup),
-    /// Members of the newer protocol (KIP-848).
-    Consumer(ModernGroup),
+    pub(in crate::group) prolonged: bool,
 }
 
 /// The members of a classic group, and where they stand.
 #[derive(Debug)]
-pub(super) struct ClassicGroup {
+pub(in crate::group) struct ClassicGroup {
     /// The group's name.
-    pub(super) id: Arc<str>,
+    pub(in crate::group) id: Arc<str>,
     /// `None` until a member has joined.
-    pub(super) protocol_type: Option<Arc<str>>,
-    pub(super) generation_id: i32,
-    pub(super) protocol: Option<Arc<str>>,
-    pub(super) leader_id: Option<Arc<str>>,
-    pub(super) state: GroupState,
-    pub(super) state_timestamp: i64,
-    pub(super) members: BTreeMap<Arc<str>, Member>,
+    pub(in crate::group) protocol_type: Option<Arc<str>>,
+    pub(in crate::group) generation_id: i32,
+    pub(in crate::group) protocol: Option<Arc<str>>,
+    pub(in crate::group) leader_id: Option<Arc<str>>,
+    pub(in crate::group) state: GroupState,
+    pub(in crate::group) state_timestamp: i64,
+    pub(in crate::group) members: BTreeMap<Arc<str>, Member>,
     /// Static members by instance id.
-    pub(super) instances: BTreeMap<Arc<str>, Arc<str>>,
-    pub(super) pending: BTreeMap<Arc<str>, PendingMember>,
+    pub(in crate::group) instances: BTreeMap<Arc<str>, Arc<str>>,
+    pub(in crate::group) pending: BTreeMap<Arc<str>, PendingMember>,
     /// Members of this generation that have not sent SyncGroup.
-    pub(super) unsynced: BTreeSet<Arc<str>>,
-    pub(super) awaiting_join: usize,
+    pub(in crate::group) unsynced: BTreeSet<Arc<str>>,
+    pub(in crate::group) awaiting_join: usize,
     /// How many members support each protocol.
-    pub(super) supported: BTreeMap<Arc<str>, usize>,
-    pub(super) initial: Option<InitialDelay>,
+    pub(in crate::group) supported: BTreeMap<Arc<str>, usize>,
+    pub(in crate::group) initial: Option<InitialDelay>,
     /// The rebalance timeout while preparing, the sync timeout after it.
-    pub(super) phase_timer: Option<TimerKey>,
+    pub(in crate::group) phase_timer: Option<TimerKey>,
     /// Topics of this generation's members; `None` when there is none, or one cannot be read.
-    pub(super) subscribed: Option<BTreeSet<Arc<str>>>,
+    pub(in crate::group) subscribed: Option<BTreeSet<Arc<str>>>,
     /// A record that describes the group as it is has still to be written.
-    pub(super) owed: bool,
-}
-
-impl Group {
-    /// A classic group without members.
-    pub(super) fn new(id: Arc<str>, wall_ms: i64) -> Group {
-        let kind = GroupKind::Classic(ClassicGroup::new(id.clone(), wall_ms));
-        Group { id, offsets: Offsets::default(), kind }
-    }
-
-    /// Its members, where they follow the classic protocol.
-    pub(super) fn classic(&self) -> Option<&ClassicGroup> {
-        match &self.kind {
-            GroupKind::Classic(classic) => Some(classic),
-            GroupKind::Consumer(_) => None,
-        }
-    }
-
-    /// As [`Group::classic`], to change them.
-    pub(super) fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
-        match &mut self.kind {
-            GroupKind::Classic(classic) => Some(classic),
-            GroupKind::Consumer(_) => None,
-        }
-    }
-
-    /// Whether nobody is in it, under either protocol.
-    pub(super) fn has_no_members(&self) -> bool {
-        match &self.kind {
-            GroupKind::Consumer(modern) => modern.members.is_empty(),
-            GroupKind::Classic(classic) => classic.state == GroupState::Empty,
-        }
-    }
-
-    /// The record that the log lacks, if it lacks one. A group with members is described by the
-    /// next leader's assignments, which makes it unnecessary.
-    pub(super) fn owed_record(&self) -> Option<GroupRecord> {
-        let classic = self.classic()?;
-        (classic.owed && classic.state == GroupState::Empty).then(|| classic.present_record())
-    }
+    pub(in crate::group) owed: bool,
 }
 
 impl ClassicGroup {
     /// One without members.
-    pub(super) fn new(id: Arc<str>, wall_ms: i64) -> ClassicGroup {
+    pub(in crate::group) fn new(id: Arc<str>, wall_ms: i64) -> ClassicGroup {
         ClassicGroup {
             id,
             protocol_type: None,
@@ -266,8 +218,35 @@ impl ClassicGroup {
         }
     }
 
+    /// What administrators see of it.
+    pub(in crate::group) fn describe(&self) -> DescribedGroup {
+        let protocol = self.protocol.clone().filter(|_| self.state == GroupState::Stable);
+        let members = self.members.iter().map(|(id, member)| {
+            let mut assignment =
+                Assignment::decode(&member.assignment).unwrap_or_default().partitions;
+            assignment.sort();
+            DescribedMember {
+                member_id: id.clone(),
+                group_instance_id: member.group_instance_id.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                assignment,
+            }
+        });
+        DescribedGroup {
+            group_id: self.id.clone(),
+            group_type: GroupType::Classic,
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+            state: self.state.name(),
+            generation_id: self.generation_id,
+            protocol: protocol.unwrap_or_default(),
+            leader_id: self.leader_id.clone(),
+            members: members.collect(),
+        }
+    }
+
     /// It is deleted, or gives way to a group of the newer protocol: no timer of it stays.
-    pub(super) fn end(&mut self, timers: &mut TimerQueue<Timer>) {
+    pub(in crate::group) fn end(&mut self, timers: &mut TimerQueue<Timer>) {
         self.state = GroupState::Dead;
         let members = self.members.values_mut().filter_map(|member| member.timer.take());
         let pending = self.pending.values_mut().filter_map(|pending| pending.timer.take());
@@ -276,18 +255,18 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn become_state(&mut self, next: GroupState, wall_ms: i64) {
+    pub(in crate::group) fn become_state(&mut self, next: GroupState, wall_ms: i64) {
         debug_assert!(self.state.can_become(next), "{:?} to {next:?}", self.state);
         self.state = next;
         self.state_timestamp = wall_ms;
     }
 
     /// The group's rebalance timeout: the longest of its members'.
-    pub(super) fn rebalance_timeout(&self) -> Duration {
+    pub(in crate::group) fn rebalance_timeout(&self) -> Duration {
         self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
     }
 
-    pub(super) fn set_phase_timer(
+    pub(in crate::group) fn set_phase_timer(
         &mut self,
         timers: &mut TimerQueue<Timer>,
         deadline: Option<Duration>,
@@ -300,7 +279,7 @@ impl ClassicGroup {
     }
 
     /// The record of the group as it is, with the members' assignments as `assignment` says.
-    pub(super) fn record(
+    pub(in crate::group) fn record(
         &self,
         mut assignment: impl FnMut(&Arc<str>, &Member) -> Arc<[u8]>,
     ) -> GroupRecord {
@@ -337,12 +316,12 @@ impl ClassicGroup {
     }
 
     /// The record of the group as it is.
-    pub(super) fn present_record(&self) -> GroupRecord {
+    pub(in crate::group) fn present_record(&self) -> GroupRecord {
         self.record(|_, member| member.assignment.clone())
     }
 }
 
-pub(super) fn no_bytes() -> Arc<[u8]> {
+pub(in crate::group) fn no_bytes() -> Arc<[u8]> {
     Arc::from(&[][..])
 }
 

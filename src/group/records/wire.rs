@@ -35,15 +35,15 @@ impl std::fmt::Display for WireFault {
     }
 }
 
-pub(super) type Wire<T> = std::result::Result<T, WireFault>;
+pub(in crate::group) type Wire<T> = std::result::Result<T, WireFault>;
 
 /// Reads fields from the front of a slice.
-pub(super) struct Reader<'a> {
+pub(in crate::group) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(in crate::group) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
 
@@ -59,28 +59,28 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(super) fn int8(&mut self) -> Wire<i8> {
+    pub(in crate::group) fn int8(&mut self) -> Wire<i8> {
         Ok(i8::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn int16(&mut self) -> Wire<i16> {
+    pub(in crate::group) fn int16(&mut self) -> Wire<i16> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn int32(&mut self) -> Wire<i32> {
+    pub(in crate::group) fn int32(&mut self) -> Wire<i32> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn int64(&mut self) -> Wire<i64> {
+    pub(in crate::group) fn int64(&mut self) -> Wire<i64> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn uuid(&mut self) -> Wire<[u8; 16]> {
+    pub(in crate::group) fn uuid(&mut self) -> Wire<[u8; 16]> {
         self.array()
     }
 
     /// An unsigned varint of at most five bytes; not zigzag.
-    pub(super) fn uvarint(&mut self) -> Wire<u32> {
+    pub(in crate::group) fn uvarint(&mut self) -> Wire<u32> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.array()?;
@@ -96,22 +96,22 @@ impl<'a> Reader<'a> {
     }
 
     /// A string with a 16-bit length; -1 is null.
-    pub(super) fn nullable_string(&mut self) -> Wire<Option<&'a str>> {
+    pub(in crate::group) fn nullable_string(&mut self) -> Wire<Option<&'a str>> {
         let len = self.int16()?;
         self.text(i64::from(len))
     }
 
-    pub(super) fn string(&mut self) -> Wire<&'a str> {
+    pub(in crate::group) fn string(&mut self) -> Wire<&'a str> {
         self.nullable_string()?.ok_or(WireFault::UnexpectedNull)
     }
 
     /// A string with a varint length plus one; 0 is null.
-    pub(super) fn nullable_compact_string(&mut self) -> Wire<Option<&'a str>> {
+    pub(in crate::group) fn nullable_compact_string(&mut self) -> Wire<Option<&'a str>> {
         let len = self.uvarint()?;
         self.text(i64::from(len) - 1)
     }
 
-    pub(super) fn compact_string(&mut self) -> Wire<&'a str> {
+    pub(in crate::group) fn compact_string(&mut self) -> Wire<&'a str> {
         self.nullable_compact_string()?.ok_or(WireFault::UnexpectedNull)
     }
 
@@ -130,19 +130,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes with a 32-bit length; -1 is null.
-    pub(super) fn nullable_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
+    pub(in crate::group) fn nullable_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
         let len = self.int32()?;
         self.blob(i64::from(len))
     }
 
     /// Bytes with a varint length plus one; 0 is null.
-    pub(super) fn nullable_compact_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
+    pub(in crate::group) fn nullable_compact_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
         let len = self.uvarint()?;
         self.blob(i64::from(len) - 1)
     }
 
     /// An array's count, for elements of at least `least` bytes each. Null reads as 0.
-    pub(super) fn count(&mut self, least: usize) -> Wire<usize> {
+    pub(in crate::group) fn count(&mut self, least: usize) -> Wire<usize> {
         match self.int32()? {
             -1 => Ok(0),
             count => self.checked_count(i64::from(count), least),
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A compact array's count, for elements of at least `least` bytes each. Null reads as 0.
-    pub(super) fn compact_count(&mut self, least: usize) -> Wire<usize> {
+    pub(in crate::group) fn compact_count(&mut self, least: usize) -> Wire<usize> {
         match self.uvarint()? {
             0 => Ok(0),
             count => self.checked_count(i64::from(count) - 1, least),
@@ -166,7 +166,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Tagged fields: `each` is given the tag and the field's own bytes.
-    pub(super) fn tagged(&mut self, mut each: impl FnMut(u32, &'a [u8]) -> Wire<()>) -> Wire<()> {
+    pub(in crate::group) fn tagged(
+        &mut self,
+        mut each: impl FnMut(u32, &'a [u8]) -> Wire<()>,
+    ) -> Wire<()> {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
             let size = self.uvarint()?;
@@ -176,19 +179,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    pub(super) fn skip_tagged(&mut self) -> Wire<()> {
+    pub(in crate::group) fn skip_tagged(&mut self) -> Wire<()> {
         self.tagged(|_, _| Ok(()))
     }
 }
 
 /// An owned copy of text that was read.
-pub(super) fn shared(text: &str) -> Arc<str> {
+pub(in crate::group) fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
 /// Appends fields to a buffer. Lengths saturate nowhere: what is written here was either read by
 /// [`Reader`] or is bounded by a setting far below the format's limits.
-pub(super) trait Put {
+pub(in crate::group) trait Put {
     fn put_int16(&mut self, value: i16);
     fn put_int32(&mut self, value: i32);
     fn put_int64(&mut self, value: i64);

@@ -1,15 +1,15 @@
 //! The values of records of the newer group protocol (KIP-848), as Kafka's coordinator writes
 //! them: version 0 of each. Reading never panics and allocates no more than the input is long.
 
-use super::wire::{Reader, Wire, WireFault, shared};
+use crate::group::records::wire::{Reader, Wire, WireFault, shared};
 use crate::topic::TopicId;
 use std::sync::Arc;
 
-pub(super) const GROUP: i16 = 3;
-pub(super) const MEMBER: i16 = 5;
-pub(super) const TARGET: i16 = 6;
-pub(super) const TARGET_OF_MEMBER: i16 = 7;
-pub(super) const CURRENT: i16 = 8;
+pub(in crate::group) const GROUP: i16 = 3;
+pub(in crate::group) const MEMBER: i16 = 5;
+pub(in crate::group) const TARGET: i16 = 6;
+pub(in crate::group) const TARGET_OF_MEMBER: i16 = 7;
+pub(in crate::group) const CURRENT: i16 = 8;
 
 /// What a value says, by the kind of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]

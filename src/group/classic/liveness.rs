@@ -4,9 +4,9 @@
 //! falls silent at once and leaves `session.timeout.ms` later. A timer that was set stays when
 //! the deadline moves back; it sets itself anew when it fires too early.
 
-use super::coordinator::{Context, Due, GroupCoordinator, Timer};
-use super::state::{Beat, ClassicGroup, GroupState};
+use super::{Beat, ClassicGroup, GroupState};
 use crate::events::RemovalReason;
+use crate::group::coordinator::{Context, Due, GroupCoordinator, Timer};
 use crate::time::Now;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl GroupCoordinator {
 
 impl ClassicGroup {
     /// A sign of life.
-    pub(super) fn renew(
+    pub(in crate::group) fn renew(
         &mut self,
         id: &str,
         poll_deadline: Option<Duration>,
@@ -49,7 +49,7 @@ impl ClassicGroup {
     }
 
     /// Makes sure that a timer fires no later than the member's deadline.
-    pub(super) fn arm(&mut self, id: &str, context: &mut Context<'_>) {
+    pub(in crate::group) fn arm(&mut self, id: &str, context: &mut Context<'_>) {
         let Some((id, member)) = self.members.get_key_value(id) else { return };
         let Some(deadline) = member.deadline() else { return };
         if member.timer.is_some_and(|timer| timer.deadline() <= deadline) {
@@ -64,14 +64,14 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn arm_all(&mut self, context: &mut Context<'_>) {
+    pub(in crate::group) fn arm_all(&mut self, context: &mut Context<'_>) {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in ids {
             self.arm(&id, context);
         }
     }
 
-    pub(super) fn member_due(&mut self, id: &Arc<str>, context: &mut Context<'_>) {
+    pub(in crate::group) fn member_due(&mut self, id: &Arc<str>, context: &mut Context<'_>) {
         let Some(member) = self.members.get_mut(id) else { return };
         member.timer = None;
         if member.deadline().is_some_and(|deadline| deadline <= context.now.mono) {
@@ -83,13 +83,13 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn pending_due(&mut self, id: &str, context: &mut Context<'_>) {
+    pub(in crate::group) fn pending_due(&mut self, id: &str, context: &mut Context<'_>) {
         if self.pending.remove(id).is_some() {
             self.complete_join_if_all_came(context);
         }
     }
 
-    pub(super) fn phase_due(&mut self, context: &mut Context<'_>) {
+    pub(in crate::group) fn phase_due(&mut self, context: &mut Context<'_>) {
         self.phase_timer = None;
         match self.state {
             GroupState::PreparingRebalance => match self.initial {

@@ -2,10 +2,10 @@
 //! generation, all are owned when a group is stable, only the owner's commit in the present
 //! generation is accepted, and the records give back offsets and groups.
 
-use super::assignor::{MemberSubscription, TopicCounts, assignor_by_name};
-use super::protocol::{Assignment, Subscription};
-use super::*;
 use crate::error::ErrorKind;
+use crate::group::assignor::{MemberSubscription, TopicCounts, assignor_by_name};
+use crate::group::protocol::{Assignment, Subscription};
+use crate::group::*;
 use crate::time::Now;
 use crate::topic::{TopicId, TopicPartition};
 use proptest::prelude::*;
