@@ -13,7 +13,8 @@
 use super::offsets::GroupMetadata;
 use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::{JoinAnswer, Joined, LeavingMember, MemberRef, Protocol, SyncAnswer};
+use crate::group::assignor::Assignors;
+use crate::group::{JoinAnswer, Joined, LeavingMember, MemberRef, SyncAnswer};
 use crate::sync::Arc;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -80,6 +81,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Member {
     group_id: Option<Arc<str>>,
+    pub assignors: Assignors,
     pub state: MemberState,
     pub generation: Generation,
     /// Of the last completed rebalance.
@@ -107,9 +109,10 @@ pub(super) struct GroupShape {
 
 impl Member {
     /// `group_id` may be empty: everything that needs a group is refused then.
-    pub fn new(group_id: Option<Arc<str>>) -> Member {
+    pub fn new(group_id: Option<Arc<str>>, assignors: Assignors) -> Member {
         Member {
             group_id: group_id.filter(|id| !id.is_empty()),
+            assignors,
             state: MemberState::Unjoined,
             generation: Generation::none(),
             known_as: Generation::none(),
@@ -288,13 +291,4 @@ impl Member {
         self.joined_topics = None;
         self.shape = None;
     }
-}
-
-/// The protocols of a join: one subscription under the name of each assignor.
-pub(super) fn protocols(assignors: &[&'static str], subscription: Vec<u8>) -> Vec<Protocol> {
-    let metadata: Arc<[u8]> = subscription.into();
-    assignors
-        .iter()
-        .map(|name| Protocol { name: Arc::from(*name), metadata: metadata.clone() })
-        .collect()
 }

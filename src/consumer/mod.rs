@@ -31,6 +31,7 @@ pub use wakeup::WakeupHandle;
 use crate::broker::{Broker, BrokerInner};
 use crate::config::{ConsumerConfig, ConsumerSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::assignor::Assignors;
 use crate::meter::ConsumerMeter;
 use crate::probe::Leash;
 use crate::sync::Arc;
@@ -139,7 +140,7 @@ impl Consumer {
         Ok(Consumer {
             commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
             meter: ConsumerMeter::new(&group.clone().unwrap_or_default(), &client_id),
-            member: Member::new(group),
+            member: Member::new(group, Assignors::built_in(&settings.assignors)),
             leash: broker.probe().born(&client_id, alarm.bell()),
             client_id,
             alarm,
@@ -191,8 +192,9 @@ impl Consumer {
             let fault = "a topic to subscribe to has a name";
             return Err(Error::new(ErrorKind::IllegalArgument, fault));
         }
-        if self.settings.assignors.is_empty() {
-            let fault = "partition.assignment.strategy names no assignor";
+        if self.member.assignors.protocol().is_none() {
+            let fault = "partition.assignment.strategy names no assignor, or none that agree on \
+                         how partitions change hands";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
         // The listener belongs to the last call, also when the mode is refused: as in Kafka.

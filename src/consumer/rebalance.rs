@@ -4,10 +4,10 @@
 use super::Consumer;
 use super::assignment::Mode;
 use super::listener::{ConsumerContext, Failure, Told};
-use super::member::{GroupShape, MemberState, PROTOCOL_TYPE, Rejoin, Step, protocols};
+use super::member::{GroupShape, MemberState, PROTOCOL_TYPE, Rejoin, Step};
 use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::assignor::{MemberSubscription, assignor_by_name};
+use crate::group::assignor::MemberSubscription;
 use crate::group::protocol::{Assignment, Subscription};
 use crate::group::{JoinRequest, Joined, SyncRequest};
 use crate::sync::Arc;
@@ -136,7 +136,7 @@ impl Consumer {
     /// The leader's work: every member's share, encoded.
     #[allow(clippy::type_complexity)] // The shape of `SyncRequest::assignments`.
     fn lead(&mut self, joined: &Joined) -> Result<Vec<(Arc<str>, Arc<[u8]>)>> {
-        let assignor = assignor_by_name(&joined.protocol).ok_or_else(|| {
+        let assignor = self.member.assignors.find(&joined.protocol).cloned().ok_or_else(|| {
             let message =
                 format!("the group chose the assignor {}, which is not built", joined.protocol);
             Error::new(ErrorKind::InconsistentGroupProtocol, message)
@@ -181,7 +181,7 @@ impl Consumer {
             ),
             rebalance_timeout: self.settings.max_poll_interval,
             protocol_type: PROTOCOL_TYPE.into(),
-            protocols: protocols(&self.settings.assignors, subscription.encode()),
+            protocols: self.member.assignors.offers(&subscription),
         }
     }
 

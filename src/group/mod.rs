@@ -58,6 +58,7 @@ struct Group {
 /// The protocol that a group's members follow. A group without members and without a record of
 /// its own, which only has offsets, is a classic one.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly every group is a classic one.
 enum GroupKind {
     /// Members that join in generations and let one of them assign.
     Classic(ClassicGroup),

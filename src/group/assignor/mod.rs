@@ -8,6 +8,7 @@ mod range;
 mod round_robin;
 
 use super::protocol::{Assignment, Subscription};
+use super::request::Protocol;
 use crate::topic::TopicPartition;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -25,21 +26,78 @@ pub(crate) struct MemberSubscription {
 /// The topics that exist and their numbers of partitions. Others are skipped.
 pub(crate) type TopicCounts = BTreeMap<Arc<str>, i32>;
 
+/// How partitions change hands in a rebalance (KIP-429).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RebalanceProtocol {
+    /// Every member gives up everything before it joins.
+    Eager,
+    /// A member gives up what it has lost, and joins once more for it to be given on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no built-in assignor supports it"))]
+    Cooperative,
+}
+
 /// A way to distribute partitions over members.
 pub(crate) trait Assignor: Debug + Send + Sync {
     /// The name in the group protocol.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
+
+    /// How partitions may change hands under it.
+    fn protocols(&self) -> &[RebalanceProtocol] {
+        &[RebalanceProtocol::Eager]
+    }
 
     /// One assignment per member, in the order of `members`. Every partition of a topic that
     /// exists and that somebody subscribes to goes to exactly one of its subscribers.
     fn assign(&self, topics: &TopicCounts, members: &[MemberSubscription]) -> Vec<Assignment>;
 }
 
-static BUILT_IN: [&dyn Assignor; 2] = [&range::RangeAssignor, &round_robin::RoundRobinAssignor];
-
 /// The assignor of that name; `None` for one that is not built in.
-pub(crate) fn assignor_by_name(name: &str) -> Option<&'static dyn Assignor> {
-    BUILT_IN.iter().copied().find(|assignor| assignor.name() == name)
+pub(crate) fn assignor_by_name(name: &str) -> Option<Arc<dyn Assignor>> {
+    match name {
+        "range" => Some(Arc::new(range::RangeAssignor)),
+        "roundrobin" => Some(Arc::new(round_robin::RoundRobinAssignor)),
+        _ => None,
+    }
+}
+
+/// The assignors of one consumer, most preferred first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Assignors(Vec<Arc<dyn Assignor>>);
+
+impl Assignors {
+    /// The built-in ones of these names; others are left out.
+    pub(crate) fn built_in(names: &[&str]) -> Assignors {
+        names.iter().filter_map(|name| assignor_by_name(name)).collect()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn Assignor>> {
+        self.0.iter().find(|assignor| assignor.name() == name)
+    }
+
+    /// What a member tells of itself under each of them, for its JoinGroup.
+    pub(crate) fn offers(&self, subscription: &Subscription) -> Vec<Protocol> {
+        let metadata: Arc<[u8]> = subscription.encode().into();
+        let offer = |assignor: &Arc<dyn Assignor>| Protocol {
+            name: assignor.name().into(),
+            metadata: metadata.clone(),
+        };
+        self.0.iter().map(offer).collect()
+    }
+
+    /// The highest protocol that all of them support, as the Java client chooses it; `None` where
+    /// they have none in common.
+    pub(crate) fn protocol(&self) -> Option<RebalanceProtocol> {
+        let supported = |protocol: &&RebalanceProtocol| {
+            self.0.iter().all(|assignor| assignor.protocols().contains(protocol))
+        };
+        self.0.first()?.protocols().iter().filter(supported).max().copied()
+    }
+}
+
+impl FromIterator<Arc<dyn Assignor>> for Assignors {
+    fn from_iter<I: IntoIterator<Item = Arc<dyn Assignor>>>(assignors: I) -> Assignors {
+        Assignors(assignors.into_iter().collect())
+    }
 }
 
 /// Java's order of strings, by UTF-16 units.

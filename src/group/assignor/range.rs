@@ -10,7 +10,7 @@ use crate::topic::TopicPartition;
 pub(super) struct RangeAssignor;
 
 impl Assignor for RangeAssignor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "range"
     }
 

@@ -10,7 +10,7 @@ use crate::topic::TopicPartition;
 pub(super) struct RoundRobinAssignor;
 
 impl Assignor for RoundRobinAssignor {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "roundrobin"
     }
 

@@ -382,3 +382,38 @@ proptest! {
         prop_assert_eq!(quick, dealt_one_by_one(&topics, &members));
     }
 }
+
+/// An assignor that deals nothing.
+#[derive(Debug)]
+struct Supports(&'static str, &'static [RebalanceProtocol]);
+
+impl Assignor for Supports {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn protocols(&self) -> &[RebalanceProtocol] {
+        self.1
+    }
+
+    fn assign(&self, _: &TopicCounts, members: &[MemberSubscription]) -> Vec<Assignment> {
+        members.iter().map(|_| Assignment::default()).collect()
+    }
+}
+
+#[test]
+fn members_rebalance_by_the_highest_protocol_that_all_their_assignors_support() {
+    use RebalanceProtocol::{Cooperative, Eager};
+    let protocol = |supported: &[&'static [RebalanceProtocol]]| {
+        let assignors = supported.iter().map(|protocols| {
+            let assignor: Arc<dyn Assignor> = Arc::new(Supports("toy", protocols));
+            assignor
+        });
+        assignors.collect::<Assignors>().protocol()
+    };
+    assert_eq!(Assignors::built_in(&["range", "roundrobin"]).protocol(), Some(Eager));
+    assert_eq!(protocol(&[&[Eager, Cooperative]]), Some(Cooperative));
+    assert_eq!(protocol(&[&[Eager, Cooperative], &[Eager]]), Some(Eager));
+    assert_eq!(protocol(&[&[Cooperative], &[Eager]]), None);
+    assert_eq!(protocol(&[]), None);
+}
