@@ -1,10 +1,10 @@
 //! The coordinator of all groups: what a handler gives back, and how it comes true.
 //!
 //! The caller holds one lock around the coordinator. At every entry it runs what is due
-//! ([`GroupCoordinator::expire`]), then the handler, then stores each [`RecordAppend`] of the step and
-//! reports it ([`GroupCoordinator::applied`]). An append that failed is dropped: nothing that it
-//! describes has happened, and the caller answers with the failure. Memberships are not in the
-//! log, so members that left or ran out of time are gone either way; the record that says so is
+//! ([`GroupCoordinator::expire`]), then the handler, then stores each [`RecordAppend`] of the
+//! result and reports it ([`GroupCoordinator::applied`]). An append that failed is dropped: nothing
+//! that it describes has happened, and the caller answers with the failure. Memberships are not in
+//! the log, so members that left or ran out of time are gone either way; the record that says so is
 //! owed then, and goes with the group's next append.
 
 use super::Group;
