@@ -150,3 +150,24 @@ fn a_poll_allocates_for_the_call_and_iterating_nothing() {
         assert_eq!((poll, read), (POLL_CALL, POLL_CALL), "polls of {records} records");
     }
 }
+
+/// A consumer that looked in vain has the next append put the partition on its list.
+#[test]
+fn telling_a_consumer_of_an_append_allocates_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(&dir);
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    send(&producer, &[7; 100], 100);
+    let config = ConsumerConfig::default().auto_offset_reset(OffsetReset::Latest);
+    let mut consumer = broker.consumer(config).unwrap();
+    consumer.assign(&[TopicPartition::new("t", 0)]).unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().count(), 0);
+    let mut empty = 0;
+    let median = median_of_rounds(50, || {
+        let mine = asked(|| send(&producer, &[7; 100], 2));
+        assert_eq!(consumer.poll(Duration::ZERO).unwrap().count(), 2);
+        empty += asked(|| assert_eq!(consumer.poll(Duration::ZERO).unwrap().count(), 0));
+        assert!(mine == 0 || mine < 10, "an index or a file grew: {mine}");
+    });
+    assert_eq!((median, empty), (POLL_CALL, 0), "one poll of one partition, and nothing else");
+}

@@ -6,7 +6,7 @@ use super::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Wanted, Window};
+use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Wanted, Watcher, Window};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -222,19 +222,25 @@ impl Partition {
         }
     }
 
-    /// Registers `event` for the next append; true if there is something beyond `beyond` already.
+    /// Whether a watcher is told of what happens here. The owner of an attached directory is
+    /// another process, which tells nobody.
+    pub fn tells(&self) -> bool {
+        !matches!(self, Partition::Attached(_))
+    }
+
+    /// Registers `watcher` for the next append; true if there is something beyond `beyond` already.
     ///
     /// # Errors
     /// Those of opening the partition.
     pub fn watch(
         &self,
-        event: &Arc<Event>,
+        watcher: impl Into<Watcher>,
         beyond: i64,
         isolation: IsolationLevel,
     ) -> Result<bool> {
         match self {
-            Partition::Live(log) => log.watch(event, beyond, isolation),
-            Partition::Attached(found) => found.watch(event, beyond, isolation),
+            Partition::Live(log) => log.watch(watcher, beyond, isolation),
+            Partition::Attached(found) => found.watch(watcher.into().bell(), beyond, isolation),
             Partition::Missing(_) => Ok(false),
         }
     }

@@ -1,10 +1,14 @@
 //! What a consumer reads: the subscription, the partitions, and where it stands in each.
+//!
+//! A turn looks only at slots that are *awake*. A slot falls asleep once nothing but an append, a
+//! change of the metadata or a call of the consumer can make something of it; the append puts it on
+//! the ready list, the other two wake it. So a turn costs what happened, not what is assigned.
 
 use super::batches::{Partial, SizeHint};
 use crate::broker::Partition;
-use crate::config::OffsetReset;
+use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::Cursor;
+use crate::log::{Cursor, ReadyList};
 use crate::sync::Arc;
 use crate::time::Event;
 use crate::topic::{TopicId, TopicPartition};
@@ -93,8 +97,12 @@ pub(super) struct Slot {
     pub partial: Option<Partial>,
     /// What a record takes, to read no more than can be returned.
     pub hint: SizeHint,
-    /// The bell was left with the log.
+    /// The log was asked to put this slot on the ready list, and did not so far as is known.
     pub watched: bool,
+    /// The next turn looks at it.
+    awake: bool,
+    /// Its place in the queue of fetches, where it is in it.
+    pub queued: Option<u64>,
     /// A test holds fetches up until then.
     pub stalled_until: Option<Duration>,
 }
@@ -103,6 +111,8 @@ pub(super) struct Slot {
 /// there are many, before the partition has to wait for its next turn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket {
+    /// The place in the order in which fetches were begun.
+    pub place: u64,
     /// The position that it goes on from; a seek makes it void.
     pub from: i64,
     /// The end of the log when it was begun.
@@ -128,6 +138,8 @@ impl Slot {
             partial: None,
             hint: SizeHint::default(),
             watched: false,
+            awake: false,
+            queued: None,
             stalled_until: None,
         }
     }
@@ -150,6 +162,12 @@ impl Slot {
         self.position = Position::At(offset);
     }
 
+    /// Whether the fetch that was begun goes on where the position is.
+    pub fn is_begun(&self) -> bool {
+        self.source.is_some()
+            && self.ticket.is_some_and(|ticket| self.position == Position::At(ticket.from))
+    }
+
     /// Takes the bell back from the log.
     pub fn unwatch(&mut self, bell: &Arc<Event>) {
         if std::mem::take(&mut self.watched)
@@ -167,18 +185,50 @@ impl Slot {
     }
 }
 
+/// What a slot is known by while its partition is assigned.
+pub(super) type SlotId = u32;
+
+#[derive(Debug)]
+struct Entry {
+    partition: TopicPartition,
+    slot: Slot,
+}
+
 /// The subscription and the assigned partitions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assignment {
     pub mode: Mode,
     topics: BTreeSet<Arc<str>>,
-    slots: BTreeMap<TopicPartition, Slot>,
+    ids: BTreeMap<TopicPartition, SlotId>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<SlotId>,
+    /// The slots that are awake, each once.
+    awake: Vec<SlotId>,
+    ready: Arc<ReadyList>,
     next_turn: u64,
     /// Raised by every change of topics or partitions.
     pub version: u64,
+    /// Raised by every change of topics.
+    pub topics_version: u64,
 }
 
 impl Assignment {
+    /// Nothing is assigned; `bell` is what the consumer waits on.
+    pub fn new(bell: &Arc<Event>) -> Assignment {
+        Assignment {
+            mode: Mode::None,
+            topics: BTreeSet::new(),
+            ids: BTreeMap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            awake: Vec::new(),
+            ready: Arc::new(ReadyList::new(bell.clone())),
+            next_turn: 0,
+            version: 0,
+            topics_version: 0,
+        }
+    }
+
     /// Takes `mode`, unless another one is in use.
     ///
     /// # Errors
@@ -206,25 +256,43 @@ impl Assignment {
         }
         self.topics = topics;
         self.version += 1;
+        self.topics_version += 1;
+        self.wake_all();
         true
     }
 
     /// Replaces the partitions. Those in both sets keep their state.
     pub fn set_partitions(&mut self, partitions: BTreeSet<TopicPartition>, bell: &Arc<Event>) {
-        self.slots.retain(|partition, slot| {
+        let Assignment { ids, entries, free, awake, .. } = self;
+        ids.retain(|partition, id| {
             let kept = partitions.contains(partition);
-            if !kept {
-                slot.unwatch(bell);
+            if !kept && let Some(mut gone) = entry_at(entries, *id).and_then(Option::take) {
+                gone.slot.unwatch(bell);
+                free.push(*id);
             }
             kept
         });
+        awake.retain(|id| entry_at(entries, *id).is_some_and(|entry| entry.is_some()));
+        self.ready.reserve(partitions.len());
         for partition in partitions {
-            if !self.slots.contains_key(&partition) {
-                let turn = self.take_turn();
-                self.slots.insert(partition, Slot::new(turn));
+            if !self.ids.contains_key(&partition) {
+                let slot = Slot::new(self.take_turn());
+                self.insert(partition, slot);
             }
         }
         self.version += 1;
+    }
+
+    fn insert(&mut self, partition: TopicPartition, slot: Slot) {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            SlotId::try_from(self.entries.len() - 1).unwrap_or(SlotId::MAX)
+        });
+        if let Some(entry) = entry_at(&mut self.entries, id) {
+            *entry = Some(Entry { partition: partition.clone(), slot });
+            self.ids.insert(partition, id);
+            self.wake(id);
+        }
     }
 
     /// A place behind all others in the order of fetches.
@@ -235,43 +303,47 @@ impl Assignment {
 
     /// Forgets everything.
     pub fn clear(&mut self, bell: &Arc<Event>) {
-        self.slots.values_mut().for_each(|slot| slot.unwatch(bell));
-        let version = self.version + 1;
-        *self = Assignment { version, ..Assignment::default() };
+        self.entries.iter_mut().flatten().for_each(|entry| entry.slot.unwatch(bell));
+        *self = Assignment {
+            version: self.version + 1,
+            topics_version: self.topics_version + 1,
+            ready: self.ready.clone(),
+            ..Assignment::new(bell)
+        };
     }
 
     /// The assigned partitions, sorted.
     pub fn partitions(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.slots.keys()
+        self.ids.keys()
     }
 
     pub fn contains(&self, partition: &TopicPartition) -> bool {
-        self.slots.contains_key(partition)
+        self.ids.contains_key(partition)
     }
 
+    /// The assigned partitions, sorted, with their state.
     pub fn slots(&self) -> impl Iterator<Item = (&TopicPartition, &Slot)> {
-        self.slots.iter()
-    }
-
-    /// The partitions whose records may be returned: a change of the subscription drops those of
-    /// a topic at once, also while the partition is still assigned.
-    pub fn wanted_mut(&mut self) -> impl Iterator<Item = (&TopicPartition, &mut Slot)> {
-        let Assignment { mode, topics, slots, .. } = self;
-        slots.iter_mut().filter(move |(partition, _)| {
-            *mode != Mode::Topics || topics.contains(partition.topic())
+        self.ids.iter().filter_map(|(partition, id)| {
+            let entry = self.entries.get(*id as usize)?.as_ref()?;
+            Some((partition, &entry.slot))
         })
     }
 
+    /// The same, to be changed: all are awake after it.
     pub fn slots_mut(&mut self) -> impl Iterator<Item = (&TopicPartition, &mut Slot)> {
-        self.slots.iter_mut()
+        self.wake_all();
+        let mut entries: Vec<_> = self.entries.iter_mut().map(Option::as_mut).collect();
+        self.ids.iter().filter_map(move |(partition, id)| {
+            let entry = entries.get_mut(*id as usize)?.take()?;
+            Some((partition, &mut entry.slot))
+        })
     }
 
-    pub fn slot(&self, partition: &TopicPartition) -> Option<&Slot> {
-        self.slots.get(partition)
-    }
-
+    /// The state of a partition, to be changed: it is awake after it.
     pub fn slot_mut(&mut self, partition: &TopicPartition) -> Option<&mut Slot> {
-        self.slots.get_mut(partition)
+        let id = *self.ids.get(partition)?;
+        self.wake(id);
+        self.at(id).map(|(_, slot)| slot)
     }
 
     /// The state of an assigned partition.
@@ -279,21 +351,113 @@ impl Assignment {
     /// # Errors
     /// [`ErrorKind::IllegalState`] when it is not assigned.
     pub fn assigned(&self, partition: &TopicPartition) -> Result<&Slot> {
-        self.slots.get(partition).ok_or_else(|| not_assigned(partition))
+        let id = self.ids.get(partition).ok_or_else(|| not_assigned(partition))?;
+        let entry = self.entries.get(*id as usize).and_then(Option::as_ref);
+        entry.map(|entry| &entry.slot).ok_or_else(|| not_assigned(partition))
     }
 
-    /// The state of an assigned partition, to be changed.
+    /// The state of an assigned partition, to be changed: it is awake after it.
     ///
     /// # Errors
     /// [`ErrorKind::IllegalState`] when it is not assigned.
     pub fn assigned_mut(&mut self, partition: &TopicPartition) -> Result<&mut Slot> {
-        self.slots.get_mut(partition).ok_or_else(|| not_assigned(partition))
+        self.slot_mut(partition).ok_or_else(|| not_assigned(partition))
     }
 
-    /// Whether the partition is one of [`Assignment::wanted_mut`].
-    pub fn is_wanted(&self, partition: &TopicPartition) -> bool {
-        self.mode != Mode::Topics || self.topics.contains(partition.topic())
+    /// A slot, which sleeps on if it sleeps.
+    pub fn at(&mut self, id: SlotId) -> Option<(&TopicPartition, &mut Slot)> {
+        let entry = entry_at(&mut self.entries, id)?.as_mut()?;
+        Some((&entry.partition, &mut entry.slot))
     }
+
+    /// Has the next turn look at a slot.
+    pub fn wake(&mut self, id: SlotId) {
+        if let Some(Some(entry)) = entry_at(&mut self.entries, id)
+            && !std::mem::replace(&mut entry.slot.awake, true)
+        {
+            self.awake.push(id);
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let Assignment { ids, entries, awake, .. } = self;
+        for id in ids.values() {
+            if let Some(Some(entry)) = entry_at(entries, *id)
+                && !std::mem::replace(&mut entry.slot.awake, true)
+            {
+                awake.push(*id);
+            }
+        }
+    }
+
+    /// Wakes the slots whose logs went on.
+    pub fn wake_ready(&mut self) {
+        let Assignment { entries, awake, ready, .. } = self;
+        ready.drain(|id| {
+            if let Some(Some(entry)) = entry_at(entries, id) {
+                entry.slot.watched = false;
+                if !std::mem::replace(&mut entry.slot.awake, true) {
+                    awake.push(id);
+                }
+            }
+        });
+    }
+
+    /// Hands what the logs have put on the ready list to `take`, and nothing is made of it.
+    #[cfg(test)]
+    pub fn drain_ready(&mut self, take: impl FnMut(SlotId)) {
+        self.ready.drain(take);
+    }
+
+    /// The slots that are awake.
+    pub fn awake(&self) -> impl Iterator<Item = &Slot> {
+        self.awake.iter().filter_map(|id| Some(&self.entries.get(*id as usize)?.as_ref()?.slot))
+    }
+
+    /// Looks at each slot that is awake: it falls asleep unless `look` returns true.
+    pub fn look_at_awake(&mut self, mut look: impl FnMut(&mut Look<'_>) -> bool) {
+        let Assignment { mode, topics, entries, awake, ready, .. } = self;
+        awake.retain(|id| {
+            let Some(Some(entry)) = entry_at(entries, *id) else { return false };
+            let wanted = *mode != Mode::Topics || topics.contains(entry.partition.topic());
+            let Entry { partition, slot } = entry;
+            let stays = look(&mut Look { id: *id, partition, slot, wanted, ready });
+            slot.awake = stays;
+            stays
+        });
+    }
+}
+
+/// A slot that is looked at.
+pub(super) struct Look<'a> {
+    pub id: SlotId,
+    pub partition: &'a TopicPartition,
+    pub slot: &'a mut Slot,
+    /// Records of it may be returned: a change of the subscription drops those of a topic at once,
+    /// also while the partition is still assigned.
+    pub wanted: bool,
+    ready: &'a Arc<ReadyList>,
+}
+
+impl Look<'_> {
+    /// Has the log put the slot on the ready list; true where it has gone on from `beyond` already.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub fn watch(&mut self, beyond: i64, isolation: IsolationLevel) -> Result<bool> {
+        let Some(source) = self.slot.source.as_ref().filter(|_| !self.slot.watched) else {
+            return Ok(false);
+        };
+        if source.partition.watch((self.ready, self.id), beyond, isolation)? {
+            return Ok(true);
+        }
+        self.slot.watched = true;
+        Ok(false)
+    }
+}
+
+fn entry_at(entries: &mut [Option<Entry>], id: SlotId) -> Option<&mut Option<Entry>> {
+    entries.get_mut(id as usize)
 }
 
 fn not_assigned(partition: &TopicPartition) -> Error {

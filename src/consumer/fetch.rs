@@ -6,7 +6,7 @@
 //! but nothing is fetched ahead: each poll reads from the log what it returns.
 
 use super::Consumer;
-use super::assignment::{Position, Slot, Ticket};
+use super::assignment::{Look, Position, Slot, SlotId, Ticket};
 use super::batches::Reading;
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
@@ -22,14 +22,32 @@ use std::time::Duration;
 /// The state between two fetches.
 #[derive(Debug, Default)]
 pub(super) struct Fetcher {
-    /// The partitions whose fetch was begun, in the order of their beginning.
-    queue: VecDeque<TopicPartition>,
+    /// The partitions whose fetch was begun and is not paused, by their places in the order of
+    /// beginning.
+    queue: VecDeque<(u64, SlotId)>,
+    next_place: u64,
+    /// The version of the assignment that the queue holds for.
+    queue_of: u64,
     /// Empty between two fetches; kept for its memory.
-    ready: Vec<(u64, TopicPartition)>,
+    ready: Vec<(u64, SlotId)>,
     /// Since when `fetch.min.bytes` are waited for.
     held_since: Option<Duration>,
     /// The versions of assignment and metadata that the logs were looked up under.
     pub sources_of: Option<(u64, u64)>,
+}
+
+impl Fetcher {
+    /// Puts a fetch where it was begun in the order.
+    fn enqueue(&mut self, place: u64, id: SlotId) {
+        let at = self.queue.partition_point(|(other, _)| *other < place);
+        self.queue.insert(at, (place, id));
+    }
+
+    fn dequeue(&mut self, place: u64) {
+        if let Ok(at) = self.queue.binary_search_by_key(&place, |(other, _)| *other) {
+            self.queue.remove(at);
+        }
+    }
 }
 
 /// What a fetch came to.
@@ -72,7 +90,7 @@ impl Consumer {
     pub(super) fn fetch(&mut self, now: Now) -> Result<Fetched> {
         let mut fetched =
             Fetched { records: ConsumerRecords::new(), moved: false, held_until: None };
-        self.drop_void_tickets();
+        self.drop_unassigned();
         // A fetch that turns out to be over leaves its partition for the next one. A poll that has
         // returned nothing does not leave that to another poll.
         while let Pass::Ended = self.fetch_once(now, &mut fetched)? {
@@ -96,28 +114,23 @@ impl Consumer {
             bytes: self.settings.fetch_max_bytes,
             returned_bytes: false,
         };
-        let (mut next, mut pass) = (0, Pass::Idle);
+        let mut pass = Pass::Idle;
         while budget.records > 0 {
-            let Some(partition) = self.fetcher.queue.get(next).cloned() else { break };
-            let slot = self.assignment.slot(&partition);
-            if slot.is_some_and(|slot| slot.paused) {
-                next += 1;
-                continue;
-            }
-            let ticket = slot.and_then(|slot| slot.ticket);
+            let Some(&(_, id)) = self.fetcher.queue.front() else { break };
+            let ticket = self.assignment.at(id).and_then(|(_, slot)| slot.ticket);
             let returned = ticket.is_some_and(|ticket| ticket.returned);
-            match self.drain(&partition, &mut budget, fetched) {
+            match self.drain(id, &mut budget, fetched) {
                 Ok(true) => {
-                    self.fetcher.queue.remove(next);
-                    self.end_fetch(&partition);
+                    self.fetcher.queue.pop_front();
+                    self.end_fetch(id);
                     if returned {
                         pass = Pass::Ended;
                     }
                 }
                 Ok(false) => break,
                 Err(error) if fetched.is_nothing() => {
-                    self.fetcher.queue.remove(next);
-                    self.end_fetch(&partition);
+                    self.fetcher.queue.pop_front();
+                    self.end_fetch(id);
                     return Err(error);
                 }
                 Err(_) => break,
@@ -126,22 +139,15 @@ impl Consumer {
         Ok(pass)
     }
 
-    /// Forgets fetches of partitions that are gone, unwanted, or were sought elsewhere.
-    fn drop_void_tickets(&mut self) {
-        if self.fetcher.queue.is_empty() {
+    /// Forgets fetches of partitions that are not assigned any more.
+    fn drop_unassigned(&mut self) {
+        if self.fetcher.queue_of == self.assignment.version {
             return;
         }
+        self.fetcher.queue_of = self.assignment.version;
         let assignment = &mut self.assignment;
-        self.fetcher.queue.retain(|partition| {
-            let wanted = assignment.is_wanted(partition);
-            let Some(slot) = assignment.slot_mut(partition) else { return false };
-            let stands = wanted
-                && slot.source.is_some()
-                && slot.ticket.is_some_and(|ticket| slot.position == Position::At(ticket.from));
-            if !stands {
-                slot.ticket = None;
-            }
-            stands
+        self.fetcher.queue.retain(|(place, id)| {
+            assignment.at(*id).is_some_and(|(_, slot)| slot.queued == Some(*place))
         });
     }
 
@@ -150,31 +156,55 @@ impl Consumer {
     fn begin_fetches(&mut self, now: Now) -> Result<Option<Duration>> {
         let isolation = self.settings.isolation_level;
         let bytes_max = self.settings.max_partition_fetch_bytes;
-        let must_wait = self.settings.fetch_min_bytes > 1 && self.fetcher.queue.is_empty();
-        let begun = self.fetcher.queue.len();
         let (probe, bell) = (self.broker.probe(), self.alarm.bell());
-        let mut ready = std::mem::take(&mut self.fetcher.ready);
-        for (partition, slot) in self.assignment.wanted_mut() {
-            if !slot.paused && slot.ticket.is_none() && slot.begin(isolation, bytes_max) {
-                if probe.is_on() && slot.stall(partition, probe, bell) {
-                    continue;
+        let fetcher = &mut self.fetcher;
+        let mut ready = std::mem::take(&mut fetcher.ready);
+        self.assignment.wake_ready();
+        self.assignment.look_at_awake(|look| {
+            look.check_ticket(fetcher);
+            if !look.is_fetchable() {
+                return look.slot.position == Position::Unset || look.awaits_word();
+            }
+            if look.slot.ticket.is_some() {
+                return false;
+            }
+            match look.begin_or_sleep(isolation, bytes_max) {
+                Begun::Yes if probe.is_on() && look.slot.stall(look.partition, probe, bell) => true,
+                Begun::Yes => {
+                    ready.push((look.slot.turn, look.id));
+                    false
                 }
-                ready.push((slot.turn, partition.clone()));
+                Begun::AskAgain => true,
+                Begun::Asleep => false,
+            }
+        });
+        let must_wait = self.settings.fetch_min_bytes > 1 && fetcher.queue.is_empty();
+        let begun = fetcher.queue.len();
+        ready.sort_unstable_by_key(|(turn, _)| *turn);
+        for (_, id) in ready.drain(..) {
+            let place = fetcher.next_place;
+            fetcher.next_place += 1;
+            if let Some((_, slot)) = self.assignment.at(id)
+                && let Some(ticket) = &mut slot.ticket
+            {
+                ticket.place = place;
+                slot.queued = Some(place);
+                fetcher.queue.push_back((place, id));
             }
         }
-        ready.sort_unstable_by_key(|(turn, _)| *turn);
-        self.fetcher.queue.extend(ready.drain(..).map(|(_, partition)| partition));
-        self.fetcher.ready = ready;
+        fetcher.ready = ready;
         if !must_wait {
             return Ok(None);
         }
-        let since = *self.fetcher.held_since.get_or_insert(now.mono);
+        let since = *fetcher.held_since.get_or_insert(now.mono);
         let until = since.saturating_add(self.settings.fetch_max_wait);
         if now.mono < until && !self.has_enough()? {
-            for partition in self.fetcher.queue.drain(begun..) {
-                if let Some(slot) = self.assignment.slot_mut(&partition) {
+            for (_, id) in self.fetcher.queue.drain(begun..) {
+                if let Some((_, slot)) = self.assignment.at(id) {
                     slot.ticket = None;
+                    slot.queued = None;
                 }
+                self.assignment.wake(id);
             }
             return Ok(Some(until));
         }
@@ -183,10 +213,10 @@ impl Consumer {
     }
 
     /// Whether the fetches that were begun hold `fetch.min.bytes`.
-    fn has_enough(&self) -> Result<bool> {
+    fn has_enough(&mut self) -> Result<bool> {
         let mut bytes = 0;
-        for partition in &self.fetcher.queue {
-            let Some(slot) = self.assignment.slot(partition) else { continue };
+        for (_, id) in &self.fetcher.queue {
+            let Some((_, slot)) = self.assignment.at(*id) else { continue };
             let (Some(source), Some(ticket)) = (&slot.source, slot.ticket) else { continue };
             let mut cursor = slot.cursor.clone();
             while bytes < self.settings.fetch_min_bytes && cursor.offset() < ticket.upto {
@@ -206,24 +236,29 @@ impl Consumer {
     /// Returns records of one partition. True when its fetch is over.
     fn drain(
         &mut self,
-        partition: &TopicPartition,
+        id: SlotId,
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<bool> {
         let isolation = self.settings.isolation_level;
+        let bytes_max = self.settings.max_partition_fetch_bytes;
+        let Some((partition, _)) = self.assignment.at(id) else { return Ok(true) };
         budget.probe.check(fetch_point(partition))?;
         loop {
-            let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(true) };
+            let Some((partition, slot)) = self.assignment.at(id) else { return Ok(true) };
             match slot.take(partition, isolation, budget, fetched) {
                 Ok(Taken::Over) => return Ok(true),
                 Ok(Taken::Full) => return Ok(false),
                 Ok(Taken::Some) => {}
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
-                    self.out_of_range(partition, error)?;
-                    let bytes_max = self.settings.max_partition_fetch_bytes;
-                    let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(true) };
+                    let (partition, place) = (partition.clone(), slot.queued);
+                    self.out_of_range(&partition, error)?;
+                    let Some((_, slot)) = self.assignment.at(id) else { return Ok(true) };
                     if !slot.begin(isolation, bytes_max) {
                         return Ok(true);
+                    }
+                    if let (Some(ticket), Some(place)) = (&mut slot.ticket, place) {
+                        ticket.place = place;
                     }
                 }
                 // The topic was deleted under the poll; the metadata will say so.
@@ -236,12 +271,74 @@ impl Consumer {
     }
 
     /// Puts a partition whose turn is over behind all others.
-    fn end_fetch(&mut self, partition: &TopicPartition) {
+    fn end_fetch(&mut self, id: SlotId) {
         let turn = self.assignment.take_turn();
-        if let Some(slot) = self.assignment.slot_mut(partition) {
+        if let Some((_, slot)) = self.assignment.at(id) {
             slot.ticket = None;
+            slot.queued = None;
             slot.turn = turn;
         }
+        self.assignment.wake(id);
+    }
+}
+
+/// What became of a slot without a fetch.
+enum Begun {
+    Yes,
+    /// There is nothing, and the next append tells.
+    Asleep,
+    /// There is nothing, and nobody tells of more.
+    AskAgain,
+}
+
+impl Look<'_> {
+    fn is_fetchable(&self) -> bool {
+        let placed = matches!(self.slot.position, Position::At(_)) && self.slot.source.is_some();
+        placed && self.wanted && !self.slot.paused
+    }
+
+    /// Whether a reset is to be looked up that nobody tells of.
+    fn awaits_word(&self) -> bool {
+        matches!(self.slot.position, Position::AwaitReset(_))
+            && self.slot.source.is_some()
+            && !self.slot.watched
+    }
+
+    /// Takes a fetch out of the queue that is paused, unwanted, or was sought elsewhere, and puts
+    /// one that was paused back in its place.
+    fn check_ticket(&mut self, fetcher: &mut Fetcher) {
+        if !(self.wanted && self.slot.is_begun()) {
+            self.slot.ticket = None;
+        }
+        let place = self.slot.ticket.filter(|_| !self.slot.paused).map(|ticket| ticket.place);
+        if place != self.slot.queued {
+            if let Some(before) = self.slot.queued {
+                fetcher.dequeue(before);
+            }
+            if let Some(place) = place {
+                fetcher.enqueue(place, self.id);
+            }
+            self.slot.queued = place;
+        }
+    }
+
+    /// Begins a fetch, or has the log tell when there is something to fetch.
+    fn begin_or_sleep(&mut self, isolation: IsolationLevel, bytes_max: usize) -> Begun {
+        let tells = self.slot.source.as_ref().is_some_and(|source| source.partition.tells());
+        // An append between the look and the registration is met by the second look.
+        for _ in 0..2 {
+            if self.slot.begin(isolation, bytes_max) {
+                return Begun::Yes;
+            }
+            let Position::At(position) = self.slot.position else { return Begun::AskAgain };
+            match tells.then(|| self.watch(position, isolation)) {
+                Some(Ok(false)) => return Begun::Asleep,
+                Some(Ok(true)) => {}
+                // A poll that waits says what is wrong with it.
+                Some(Err(_)) | None => return Begun::AskAgain,
+            }
+        }
+        Begun::AskAgain
     }
 }
 
@@ -307,7 +404,8 @@ impl Slot {
             }
             Err(_) => position,
         };
-        self.ticket = Some(Ticket { from: position, upto, bytes_left: bytes_max, returned: false });
+        let (from, bytes_left) = (position, bytes_max);
+        self.ticket = Some(Ticket { place: 0, from, upto, bytes_left, returned: false });
         true
     }
 

@@ -92,6 +92,8 @@ pub(super) struct Member {
     pub prepare_needed: bool,
     /// The topics that the last join named.
     pub joined_topics: Option<BTreeSet<Arc<str>>>,
+    /// The version of the subscription that is known to name the same topics.
+    pub compared_topics: Option<u64>,
     /// For a leader: what it assigned from.
     pub shape: Option<GroupShape>,
     leading: bool,
@@ -120,6 +122,7 @@ impl Member {
             rejoin_needed: true,
             prepare_needed: true,
             joined_topics: None,
+            compared_topics: None,
             shape: None,
             leading: false,
             bell_known: false,

@@ -6,11 +6,12 @@
 //! forward like members in threads of their own.
 
 use super::Consumer;
-use super::assignment::{Mode, Position};
+use super::assignment::{Look, Mode, Position};
 use super::fetch::Fetched;
 use super::positions::Filled;
 use super::rebalance::GroupTurn;
 use super::records::ConsumerRecords;
+use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;
 use std::time::Duration;
@@ -134,30 +135,20 @@ impl Consumer {
 
     /// Leaves the bell wherever something may happen; true when it has happened already.
     fn watch(&mut self, turn: &Turn) -> Result<bool> {
-        let bell = self.alarm.bell().clone();
         let isolation = self.settings.isolation_level;
         let held = turn.fetched.held_until.is_some();
         let seen = self.fetcher.sources_of.map_or(0, |(_, version)| version);
-        if self.broker.watch_metadata(&bell, seen) {
+        if self.broker.watch_metadata(self.alarm.bell(), seen) {
             return Ok(true);
         }
-        for (_, slot) in self.assignment.wanted_mut() {
-            let Some(source) = slot.source.as_ref().filter(|_| !slot.paused) else {
-                continue;
-            };
-            let log = &source.partition;
-            let beyond = match slot.position {
-                Position::At(position) if held => slot.known_end.unwrap_or(0).max(position),
-                Position::At(position) => position,
-                Position::AwaitReset(_) => log.readable_end(isolation)?,
-                Position::Unset => continue,
-            };
-            if slot.stalled_until.is_none() && log.watch(&bell, beyond, isolation)? {
-                return Ok(true);
+        let mut happened = Ok(false);
+        self.assignment.look_at_awake(|look| {
+            if matches!(happened, Ok(false)) && look.wanted {
+                happened = look.watch_for_more(isolation, held);
             }
-            slot.watched = true;
-        }
-        Ok(false)
+            true
+        });
+        happened
     }
 
     /// When there is something to do even if nothing rings.
@@ -167,7 +158,7 @@ impl Consumer {
         if let Some(moment) = turn.fetched.held_until {
             at_most(moment);
         }
-        if let Some(moment) = self.assignment.slots().filter_map(|s| s.1.stalled_until).min() {
+        if let Some(moment) = self.assignment.awake().filter_map(|slot| slot.stalled_until).min() {
             at_most(moment);
         }
         if turn.group == GroupTurn::Settled
@@ -182,6 +173,26 @@ impl Consumer {
             at_most(now.mono.saturating_add(ATTACHED_INTERVAL));
         }
         until
+    }
+}
+
+impl Look<'_> {
+    /// Leaves word with the log, where there is anything to wait for; true when it has happened.
+    fn watch_for_more(&mut self, isolation: IsolationLevel, held: bool) -> Result<bool> {
+        let slot = &*self.slot;
+        let Some(source) = slot.source.as_ref().filter(|source| source.partition.tells()) else {
+            return Ok(false);
+        };
+        let beyond = match slot.position {
+            Position::At(position) if held => slot.known_end.unwrap_or(0).max(position),
+            Position::At(position) => position,
+            Position::AwaitReset(_) => source.partition.readable_end(isolation)?,
+            Position::Unset => return Ok(false),
+        };
+        match slot.paused || slot.stalled_until.is_some() {
+            true => Ok(false),
+            false => self.watch(beyond, isolation),
+        }
     }
 }
 

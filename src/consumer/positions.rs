@@ -1,12 +1,12 @@
 //! Where reading starts: committed offsets, reset policies, seeks.
 
 use super::Consumer;
-use super::assignment::{Position, ResetTo, Slot, Source};
+use super::assignment::{Look, Position, ResetTo, Slot, Source};
 use super::offsets::OffsetAndMetadata;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::topic::TopicPartition;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What became of the partitions without a position.
@@ -233,44 +233,50 @@ impl Consumer {
     /// [`ErrorKind::NoOffsetForPartition`] that names all partitions without a commit, where the
     /// policy is to fail.
     pub(super) fn fill_positions(&mut self) -> Result<Filled> {
+        self.assignment.wake_ready();
         let pending = self.take_committed()?;
         let policy = ResetTo::policy(self.settings.offset_reset);
-        let mut without = Vec::new();
-        for (partition, slot) in self.assignment.slots_mut() {
+        let mut without = BTreeSet::new();
+        self.assignment.look_at_awake(|look| {
+            let slot = &mut *look.slot;
             if slot.position == Position::Unset && !slot.awaits_commit {
                 match policy {
                     Some(to) => slot.reset(to),
-                    None => without.push((partition.topic().to_owned(), partition.partition())),
+                    None => drop(without.insert(look.partition.clone())),
                 }
             }
-        }
-        if let Some((topic, partition)) = without.first().cloned() {
+            true
+        });
+        if let Some(first) = without.first() {
             let fault = "there is no committed offset and auto.offset.reset is none; seek first";
+            let named = |name: &TopicPartition| (name.topic().to_owned(), name.partition());
             return Err(Error::new(ErrorKind::NoOffsetForPartition, fault)
-                .with_partition(topic, partition)
-                .with_partitions(without));
+                .with_partition(first.topic(), first.partition())
+                .with_partitions(without.iter().map(named).collect()));
         }
         let isolation = self.settings.isolation_level;
         let wall_ms = self.broker.clock().now().wall_ms;
         let mut fault = None;
-        for (partition, slot) in self.assignment.slots_mut() {
-            if let Err(error) = slot.resolve_reset(isolation, wall_ms) {
-                let named = error.with_partition(partition.topic(), partition.partition());
-                fault.get_or_insert(named);
+        self.assignment.look_at_awake(|look| {
+            if let Err(error) = look.resolve_reset(isolation, wall_ms) {
+                let (topic, partition) = (look.partition.topic(), look.partition.partition());
+                fault.get_or_insert(error.with_partition(topic, partition));
             }
-        }
+            true
+        });
         Ok(Filled { pending, fault })
     }
 
     /// Takes the committed offsets of newly assigned partitions.
     fn take_committed(&mut self) -> Result<bool> {
         let Some(group) = self.member.group_id() else { return Ok(false) };
-        let new: Vec<TopicPartition> = self
-            .assignment
-            .slots()
-            .filter(|(_, slot)| slot.position == Position::Unset)
-            .map(|(partition, _)| partition.clone())
-            .collect();
+        let mut new = Vec::new();
+        self.assignment.look_at_awake(|look| {
+            if look.slot.position == Position::Unset {
+                new.push(look.partition.clone());
+            }
+            true
+        });
         if new.is_empty() {
             return Ok(false);
         }
@@ -350,6 +356,24 @@ impl Slot {
         };
         if let Some(offset) = offset {
             self.seek(offset);
+        }
+        Ok(())
+    }
+}
+
+impl Look<'_> {
+    /// [`Slot::resolve_reset`], and again at the next append where there is no such place.
+    fn resolve_reset(&mut self, isolation: IsolationLevel, wall_ms: i64) -> Result<()> {
+        self.slot.resolve_reset(isolation, wall_ms)?;
+        while let (Position::AwaitReset(_), Some(source)) = (self.slot.position, &self.slot.source)
+            && !self.slot.watched
+            && source.partition.tells()
+        {
+            let end = source.partition.readable_end(isolation)?;
+            if !self.watch(end, isolation)? {
+                // What was appended before the log was asked to tell.
+                return self.slot.resolve_reset(isolation, wall_ms);
+            }
         }
         Ok(())
     }

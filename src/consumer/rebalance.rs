@@ -59,9 +59,14 @@ impl Consumer {
 
     /// Whether topics or the subscription changed in a way that asks for a rebalance.
     fn notice_changes(&mut self) {
-        let topics = self.assignment.topics();
-        if self.member.joined_topics.as_ref().is_some_and(|joined| joined != topics) {
-            self.member.request_rejoin();
+        let topics_version = self.assignment.topics_version;
+        if self.member.compared_topics != Some(topics_version) {
+            let topics = self.assignment.topics();
+            if self.member.joined_topics.as_ref().is_some_and(|joined| joined != topics) {
+                self.member.request_rejoin();
+            } else {
+                self.member.compared_topics = Some(topics_version);
+            }
         }
         let version = self.broker.metadata_version();
         if let Some(shape) = &self.member.shape
@@ -92,6 +97,7 @@ impl Consumer {
             Rejoin::Idle => {
                 let request = self.join_request(group.clone());
                 self.member.joined_topics = Some(self.assignment.topics().clone());
+                self.member.compared_topics = Some(self.assignment.topics_version);
                 self.member.state = MemberState::Preparing;
                 if !std::mem::replace(&mut self.member.bell_known, true) {
                     groups.watch(group, self.alarm.bell());

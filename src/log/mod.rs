@@ -68,6 +68,7 @@ pub(crate) use plain::{Plain, Wanted};
 pub(crate) use state::{LogState, Trust};
 pub(crate) use transactions::AbortedTransaction;
 pub use verify::PlannedRepair;
+pub(crate) use watch::{ReadyList, Watcher};
 
 use std::collections::VecDeque;
 
@@ -286,25 +287,31 @@ impl Log {
         self.damage.get().cloned()
     }
 
-    /// Registers `event` to be rung by the next append, whatever it appends; a registration is
-    /// spent by the ring it causes. Returns whether there is something to read beyond `beyond`
-    /// already: then nothing is registered.
+    /// Registers `watcher` to be told of the next append, whatever it appends, and of whatever else
+    /// moves a border; a registration is spent by that. Returns whether a reader at `beyond` has
+    /// something to hear of already, more to read or that its place is gone: then nothing is
+    /// registered.
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
     pub fn watch(
         &self,
-        event: &Arc<Event>,
+        watcher: impl Into<Watcher>,
         beyond: i64,
         isolation: IsolationLevel,
     ) -> Result<bool> {
-        self.known()?;
+        let borders = self.known()?;
+        let moved = || {
+            self.end_for(isolation).map(|end| {
+                end > beyond || borders.end.load() < beyond || beyond < borders.start.load()
+            })
+        };
         let lost = planted(Planted::LostWakeUp);
-        if lost && self.end_for(isolation)? > beyond {
+        if lost && moved()? {
             return Ok(true);
         }
         let mut writer = self.writer.lock();
-        if !lost && self.end_for(isolation)? > beyond {
+        if !lost && moved()? {
             return Ok(true);
         }
         if let Some(refusal) = &writer.refusal
@@ -312,8 +319,14 @@ impl Log {
         {
             return Err(refusal.clone());
         }
-        writer.watchers.add(event);
+        writer.watchers.add(watcher.into());
         Ok(false)
+    }
+
+    /// Tells whoever waits that a border moved without an append.
+    fn wake_watchers(&self) {
+        let woken = self.writer.lock().watchers.take();
+        woken.ring();
     }
 
     /// Takes the registration of `event` back, if it was not spent.

@@ -4,7 +4,7 @@
 
 use super::border::Border;
 use super::group_commit::GroupCommit;
-use super::watch::WatchList;
+use super::watch::{ReadyList, WatchList};
 use super::{
     AppendOptions, BackgroundWork, Cursor, LifeGate, Log, LogEnv, LogIdentity, LogState,
     MappedLimit, Trust,
@@ -223,6 +223,96 @@ fn loom_a_look_outside_the_lock_is_noticed() {
             clock.park(&event, None);
         }
         writer.join().unwrap();
+    });
+}
+
+/// A log of which only its end and its watchers are there, and an append of one record to it.
+type Watched = Arc<(Mutex<WatchList>, Border)>;
+
+fn move_end(log: &Watched) {
+    let mut watchers = log.0.lock();
+    log.1.publish(log.1.load() + 1);
+    let woken = watchers.take();
+    drop(watchers);
+    woken.ring();
+}
+
+/// A reader of two logs that sleeps until one of them is on its list hears of both.
+#[test]
+fn loom_no_wake_up_of_a_reader_of_many_logs_is_lost() {
+    model(|| {
+        let logs = [(); 2].map(|()| Watched::new((Mutex::default(), Border::new(0))));
+        let writer = spawn({
+            let logs = logs.clone();
+            move || logs.iter().for_each(move_end)
+        });
+        let event = Arc::new(Event::new());
+        let ready = Arc::new(ReadyList::new(event.clone()));
+        let clock = Clock::system();
+        let (mut awake, mut found) = (vec![0, 1], 0);
+        while found < 2 {
+            while let Some(key) = awake.pop() {
+                let log: &Watched = &logs[key as usize];
+                let mut watchers = log.0.lock();
+                match log.1.load() > 0 {
+                    true => found += 1,
+                    false => watchers.add((&ready, key).into()),
+                }
+            }
+            ready.drain(|key| awake.push(key));
+            if found < 2 && awake.is_empty() {
+                assert!(clock.park(&event, None), "only a ring ends the wait");
+                ready.drain(|key| awake.push(key));
+            }
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// Whoever has appended finds its log on the list, also where another append took the
+/// registration and has not rung yet.
+#[test]
+fn loom_whoever_has_appended_finds_its_log_listed() {
+    model(|| {
+        let log = Watched::new((Mutex::default(), Border::new(0)));
+        let ready = Arc::new(ReadyList::new(Arc::new(Event::new())));
+        log.0.lock().add((&ready, 7).into());
+        let other = spawn({
+            let log = log.clone();
+            move || move_end(&log)
+        });
+        move_end(&log);
+        let mut listed = Vec::new();
+        ready.drain(|key| listed.push(key));
+        assert_eq!(listed, [7], "its log is not listed");
+        other.join().unwrap();
+        ready.drain(|key| panic!("{key} is listed again"));
+    });
+}
+
+/// The model above would notice a list that is filled behind the lock.
+#[test]
+#[should_panic(expected = "its log is not listed")]
+fn loom_a_list_that_is_filled_behind_the_lock_is_noticed() {
+    model(|| {
+        let (watched, end) = (Mutex::new(true), Border::new(0));
+        let log = Arc::new((watched, end, Mutex::new(Vec::new())));
+        let append = |log: &(Mutex<bool>, Border, Mutex<Vec<u32>>)| {
+            let mut watched = log.0.lock();
+            log.1.publish(log.1.load() + 1);
+            let told = std::mem::take(&mut *watched);
+            drop(watched);
+            if told {
+                log.2.lock().push(7);
+            }
+        };
+        let other = spawn({
+            let log = log.clone();
+            move || append(&log)
+        });
+        append(&log);
+        assert_eq!(*log.2.lock(), [7], "its log is not listed");
+        other.join().unwrap();
     });
 }
 

@@ -179,6 +179,11 @@ impl Log {
             let resumable = at == last && opened.resumable;
             segments.push_back(self.found_segment(found, resumable));
         }
+        drop(segments);
+        // Who waits at the end that was recorded hears where it is.
+        let woken = writer.watchers.take();
+        drop(writer);
+        woken.ring();
     }
 
     fn found_segment(&self, found: &OpenedSegment, resumable: bool) -> Arc<Segment> {

@@ -162,6 +162,8 @@ impl Log {
         if let Some(first) = segments.front() {
             self.borders.start.raise(first.base_offset);
         }
+        drop(segments);
+        self.wake_watchers();
         Ok(doomed)
     }
 
@@ -225,7 +227,9 @@ impl Log {
             return Ok(start);
         }
         self.make_durable(before)?;
-        Ok(self.borders.start.raise(before))
+        let start = self.borders.start.raise(before);
+        self.wake_watchers();
+        Ok(start)
     }
 }
 

@@ -2,52 +2,149 @@
 //!
 //! The list lies under the partition's lock. A reader that finds nothing registers under that
 //! lock and looks at the end once more; a writer takes the list under the lock in which it moves
-//! the end, and rings behind it. So between the two none can miss the other.
+//! the end, and rings behind it. So between the two none can miss the other. A reader of many
+//! logs is also told which one it was, inside the lock: whoever appends finds its partition on the
+//! list when its append returns, also where the append before it took the registration.
 
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use crate::time::Event;
 
-/// The bells of the readers that wait at the end of one log.
+/// Somebody who waits at the end of a log.
+#[derive(Debug, Clone)]
+pub(crate) enum Watcher {
+    /// A reader of this log alone, by its bell.
+    Bell(Arc<Event>),
+    /// A reader of many logs: its list, and what it knows this one by.
+    Listed(Arc<ReadyList>, u32),
+}
+
+impl Watcher {
+    pub fn bell(&self) -> &Arc<Event> {
+        match self {
+            Watcher::Bell(bell) => bell,
+            Watcher::Listed(list, _) => &list.bell,
+        }
+    }
+}
+
+impl From<&Arc<Event>> for Watcher {
+    fn from(bell: &Arc<Event>) -> Watcher {
+        Watcher::Bell(bell.clone())
+    }
+}
+
+impl From<(&Arc<ReadyList>, u32)> for Watcher {
+    fn from((list, key): (&Arc<ReadyList>, u32)) -> Watcher {
+        Watcher::Listed(list.clone(), key)
+    }
+}
+
+/// The logs that went on since a reader of many looked, each at most once: a registration is spent
+/// by the append that puts its log here.
+#[derive(Debug)]
+pub(crate) struct ReadyList {
+    bell: Arc<Event>,
+    /// Whether there is a key: looking at an empty list takes no lock.
+    filled: AtomicBool,
+    keys: Mutex<Vec<u32>>,
+}
+
+impl ReadyList {
+    /// An empty list, whose reader waits on `bell`.
+    pub fn new(bell: Arc<Event>) -> ReadyList {
+        ReadyList { bell, filled: AtomicBool::new(false), keys: Mutex::new(Vec::new()) }
+    }
+
+    /// Makes room for so many keys, so that no append has to.
+    pub fn reserve(&self, count: usize) {
+        let mut keys = self.keys.lock();
+        let missing = count.saturating_sub(keys.len());
+        keys.reserve(missing);
+    }
+
+    /// Hands all keys to `take`, in the order of their appends.
+    #[inline]
+    pub fn drain(&self, take: impl FnMut(u32)) {
+        // Acquire: pairs with the Release in `push`.
+        if self.filled.load(Ordering::Acquire) {
+            let mut keys = self.keys.lock();
+            self.filled.store(false, Ordering::Relaxed);
+            keys.drain(..).for_each(take);
+        }
+    }
+
+    fn push(&self, key: u32) {
+        let mut keys = self.keys.lock();
+        keys.push(key);
+        // Release: pairs with the Acquire in `drain`.
+        self.filled.store(true, Ordering::Release);
+    }
+}
+
+/// The readers that wait at the end of one log. One alone takes no memory beside the list.
 #[derive(Debug, Default)]
 pub(crate) struct WatchList {
-    bells: Vec<Arc<Event>>,
+    first: Option<Watcher>,
+    /// None without a first.
+    more: Vec<Watcher>,
 }
 
 impl WatchList {
-    /// Registers a bell, once however often it is asked to.
-    pub fn add(&mut self, bell: &Arc<Event>) {
-        if !self.bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
-            self.bells.push(bell.clone());
+    /// Registers a reader, once however often it is asked to.
+    pub fn add(&mut self, watcher: Watcher) {
+        let known = |other: &&mut Watcher| Arc::ptr_eq(other.bell(), watcher.bell());
+        if self.first.is_none() {
+            self.first = Some(watcher);
+        } else if let Some(known) = self.first.iter_mut().chain(&mut self.more).find(known) {
+            *known = watcher;
+        } else {
+            self.more.push(watcher);
         }
     }
 
-    /// Forgets a bell.
+    /// Forgets the reader that waits on `bell`.
     pub fn remove(&mut self, bell: &Arc<Event>) {
-        self.bells.retain(|known| !Arc::ptr_eq(known, bell));
+        self.more.retain(|known| !Arc::ptr_eq(known.bell(), bell));
+        if self.first.as_ref().is_some_and(|first| Arc::ptr_eq(first.bell(), bell)) {
+            self.first = self.more.pop();
+        }
     }
 
-    /// Takes everybody who waits. A watch is spent by the ring it causes.
+    /// Takes everybody who waits, and puts the log on their lists. A watch is spent by that.
     #[inline]
     pub fn take(&mut self) -> Woken {
-        if self.bells.is_empty() {
-            Woken(Vec::new())
-        } else {
-            Woken(std::mem::take(&mut self.bells))
+        match self.first.take() {
+            None => Woken { first: None, more: Vec::new() },
+            Some(first) => {
+                Woken { first: Some(first), more: std::mem::take(&mut self.more) }.listed()
+            }
         }
     }
 }
 
-/// Bells to be rung once the lock is released.
+/// Readers whose bells are to be rung once the lock is released.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Woken(Vec<Arc<Event>>);
+pub(crate) struct Woken {
+    first: Option<Watcher>,
+    more: Vec<Watcher>,
+}
 
 impl Woken {
+    fn listed(self) -> Woken {
+        for watcher in self.first.iter().chain(&self.more) {
+            if let Watcher::Listed(list, key) = watcher {
+                list.push(*key);
+            }
+        }
+        self
+    }
+
     /// Rings them all.
     #[inline]
     pub fn ring(self) {
-        for bell in &self.0 {
-            bell.ring();
+        for watcher in self.first.iter().chain(&self.more) {
+            watcher.bell().ring();
         }
     }
 }

@@ -6,6 +6,7 @@ mod gaps;
 mod malformed;
 mod members;
 mod reads;
+mod ready;
 mod threads;
 
 use super::{Consumer, ConsumerRecords};
