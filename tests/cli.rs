@@ -2,11 +2,18 @@
 //! running owner, and the demo with its kill.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
-#[path = "cli/shell.rs"]
-mod shell;
-
+#[path = "cli/ending.rs"]
+mod ending;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/groups.rs"]
+mod groups;
+#[path = "cli/records.rs"]
+mod records;
+#[path = "cli/shell.rs"]
+mod shell;
+#[path = "cli/usage.rs"]
+mod usage;
 
 use serde_json::{Value, json};
 use shell::Shell;
@@ -20,19 +27,19 @@ fn topics_are_created_listed_described_altered_grown_and_deleted() {
     assert_eq!(made, "topic t created, 2 partitions\n");
     shell.ok(&["topics", "create", "u", "--partitions", "1"]);
     assert_eq!(shell.ok(&["topics", "list"]), "t\nu\n");
-    assert_eq!(
-        shell.json(&["topics", "list"])[0],
-        json!({"topic": "t", "partitions": 2, "internal": false, "config": {"retention.ms": "5"}})
-    );
+    let listed = &shell.json(&["topics", "list"])[0];
+    assert_eq!((&listed["topic"], &listed["partitions"]), (&json!("t"), &json!(2)));
+    assert_eq!(listed["internal"], false);
+    assert_eq!(listed["config"], json!({"retention.ms": "5"}));
     shell.ok(&["topics", "alter", "t", "--config", "retention.ms=", "--config", "segment.ms=9"]);
     shell.ok(&["topics", "grow", "t", "--partitions", "3"]);
-    assert_eq!(
-        shell.json(&["topics", "describe", "t"]),
-        [json!({"topic": "t", "partitions": 3, "internal": false, "config": {"segment.ms": "9"}})]
-    );
+    let described = &shell.json(&["topics", "describe", "t"])[0];
+    assert_eq!((&described["topic"], &described["partitions"]), (&json!("t"), &json!(3)));
+    assert_eq!(described["internal"], false);
+    assert_eq!(described["config"], json!({"segment.ms": "9"}));
     let table = shell.ok(&["topics", "describe"]);
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["t", "3", "false", "segment.ms=9"]);
+    assert_eq!(row, ["t", "3", "false", "0", "B", "segment.ms=9"]);
     assert_eq!(shell.ok(&["topics", "delete", "u"]), "topic u deleted\n");
     assert_eq!(shell.ok(&["topics", "list"]), "t\n");
 }
@@ -75,7 +82,7 @@ fn records_come_out_as_json_the_way_they_go_in() {
 fn consume_starts_where_it_is_told_and_ends_at_the_end() {
     let shell = Shell::new();
     shell.ok(&["topics", "create", "t", "--partitions", "1"]);
-    shell.feed(&["produce", "t", "--key-separator", ":"], b"a:0\nb:1\nc:2\nno key\n");
+    shell.feed(&["produce", "t", "--key-separator", ":"], b"a:0\nb:1\nc:2\n:no key\n");
     assert_eq!(shell.ok(&["consume", "t"]), "0\n1\n2\nno key\n");
     assert_eq!(shell.ok(&["consume", "t", "--from", "2"]), "2\nno key\n");
     assert_eq!(shell.ok(&["consume", "t", "--from", "-1"]), "no key\n");
@@ -116,10 +123,6 @@ fn a_group_goes_on_where_it_stopped_and_is_described() {
             "group": "g", "state": "Empty", "type": "Classic", "protocol": "consumer", "members": 0,
         })
     );
-    let heading = shell.ok(&["groups", "describe", "g"]);
-    for column in ["GROUP", "CURRENT-OFFSET", "LOG-END-OFFSET", "LAG", "TIME-LAG", "STATUS"] {
-        assert!(heading.contains(column), "{column} in {heading}");
-    }
     assert!(shell.ok(&["groups", "list"]).contains("Empty"));
 }
 
@@ -138,51 +141,6 @@ fn offsets_shows_the_borders() {
     let table = shell.ok(&["offsets", "t"]);
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["t", "0", "0", "2", "2"]);
-}
-
-#[test]
-fn wrong_input_is_told_on_one_line_with_exit_code_1_and_wrong_usage_with_2() {
-    let shell = Shell::new();
-    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
-    let failures: &[(&[&str], &str)] = &[
-        (&["topics", "create", "t", "--partitions", "1"], "exists"),
-        (&["topics", "create", "a/b", "--partitions", "1"], "a/b"),
-        (&["topics", "create", "x", "--partitions", "0"], "partitions"),
-        (&["topics", "create", "x", "--config", "retention.m=1"], "retention.m"),
-        (&["topics", "describe", "nope"], "nope"),
-        (&["topics", "delete", "nope"], "topics list"),
-        (&["topics", "grow", "t", "--partitions", "1"], "partitions"),
-        (&["consume", "nope"], "nope"),
-        (&["consume", "t", "--from", "later"], "--from is"),
-        (&["consume", "t", "--from", "stored"], "--group"),
-        (&["consume", "t", "--partition", "9"], "partition"),
-        (&["groups", "describe", "nope"], "nope"),
-        (&["offsets", "nope"], "nope"),
-        (&["dump", "nope.log"], "nope.log"),
-        (&["repair", "--execute"], "not in this version"),
-        (&["bench", "produce", "--records", "0"], "--records"),
-        (&["bench", "produce", "--compression", "brotli"], "brotli"),
-        (&["demo", "--input", "nope.txt"], "nope.txt"),
-    ];
-    for (arguments, part) in failures {
-        let ended = shell.run(arguments, b"");
-        assert_eq!(ended.code, 1, "{arguments:?}: {ended:?}");
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(part), "{arguments:?}: {ended:?}");
-        assert_eq!(ended.stdout, "", "{arguments:?}");
-    }
-    let bad_line = shell.run(&["produce", "t", "--input-format", "json"], b"{}\n{\"key\":1}\n");
-    assert_eq!(bad_line.code, 1);
-    assert!(
-        bad_line.stderr.contains("line 2") && bad_line.stderr.contains("\"key\""),
-        "{bad_line:?}"
-    );
-    for arguments in [&["no-such-command"][..], &["topics"], &["consume", "t", "--count", "x"]] {
-        let ended = shell.run(arguments, b"");
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{arguments:?}");
-    }
-    assert_eq!(Shell::without_dir(&["topics", "list"]).code, 1);
-    assert_eq!(shell.run(&["--help"], b"").code, 0);
 }
 
 #[test]
@@ -228,16 +186,36 @@ fn bench_measures_all_three_and_leaves_nothing_behind() {
     for action in ["produce", "consume", "latency"] {
         let told = &shell.json(&["bench", action, "--records", "500", "--size", "10"])[0];
         assert_eq!((&told["bench"], &told["records"]), (&json!(action), &json!(500)));
-        assert!(told["records_per_second"].as_f64().unwrap() > 0.0);
-        let us = &told["call_us"];
-        assert!(us["p50"].as_f64().unwrap() <= us["max"].as_f64().unwrap(), "{us}");
+        check_measured(told);
     }
+    let durable = ["bench", "produce", "--records", "50", "--durable"];
+    check_measured(&shell.json(&durable)[0]);
     let batched = ["bench", "produce", "--records", "500", "--batch", "50", "--threads", "2"];
     let more = ["--partitions", "3", "--compression", "lz4", "--durable"];
     let text = shell.ok(&[&batched[..], &more].concat());
     assert!(text.starts_with("produce: 500 records of 100 bytes in "), "{text}");
     assert!(text.contains("p99.9"), "{text}");
     assert_eq!(std::fs::read_dir(shell.dir()).unwrap().count(), 0);
+    // A directory that was made for it goes, too.
+    let deep = shell.dir().join("a/b");
+    shell.ok(&["--dir", deep.to_str().unwrap(), "bench", "produce", "--records", "10"]);
+    assert_eq!(std::fs::read_dir(shell.dir()).unwrap().count(), 0);
+}
+
+/// What holds for any measurement, however slow the machine: the order of percentiles, and that
+/// the mean, which is counted apart, lies where they allow it.
+fn check_measured(told: &Value) {
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&told["records_per_second"]) > 0.0, "{told}");
+    let us = &told["call_us"];
+    let order = ["p50", "p95", "p99", "p99_9", "max"].map(|name| number(&us[name]));
+    assert!(order.windows(2).all(|pair| pair[0] <= pair[1]), "{told}");
+    let (mean, calls) = (number(&us["mean"]), number(&told["calls"]));
+    // Half of the calls took the median or longer; a twentieth the 95th percentile or longer.
+    let least = (order[0] * 0.5).max(order[1] * 0.05) * 0.99;
+    assert!(least <= mean && mean <= order[4], "{told}");
+    let inside = mean * calls / 1e6;
+    assert!(inside <= number(&told["seconds"]) * number(&told["threads"]) * 1.001, "{told}");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Runs the program on a directory of its own.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The program, and a directory that goes with this value.
 pub struct Shell {
@@ -22,11 +22,17 @@ pub struct Ended {
 /// A command that goes on.
 pub struct Running {
     child: Child,
+    stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+}
+
+fn program_path() -> &'static str {
+    env!("CARGO_BIN_EXE_topiclite")
 }
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_topiclite"));
+    let mut command = Command::new(program_path());
     command.env_remove("TOPICLITE_DIR");
     command
 }
@@ -76,10 +82,21 @@ impl Shell {
 
     pub fn start(&self, arguments: &[&str]) -> Running {
         let mut command = program();
-        command.env("TOPICLITE_DIR", &self.dir).args(arguments).stdout(Stdio::piped());
+        command.env("TOPICLITE_DIR", &self.dir).args(arguments).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout }
+        let stderr = child.stderr.take().unwrap();
+        Running { child, stdin, stdout, stderr }
+    }
+
+    /// Runs a line of the system's shell, in which `topiclite` is the program.
+    pub fn script(&self, line: &str) -> Ended {
+        let mut command = Command::new("bash");
+        let function = format!("topiclite() {{ {} \"$@\"; }}; {line}", program_path());
+        command.args(["-c", &function]).env("TOPICLITE_DIR", &self.dir);
+        finish(command, b"")
     }
 }
 
@@ -91,9 +108,28 @@ impl Running {
         line
     }
 
+    /// Gives it input that goes on.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(bytes).unwrap();
+        stdin.flush().unwrap();
+    }
+
     pub fn end(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Sends it a signal, and waits for what it does about that.
+    pub fn signal(mut self, name: &str) -> Ended {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        Ended { code, stdout, stderr }
     }
 }
 

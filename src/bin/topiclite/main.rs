@@ -1,9 +1,9 @@
 //! The command line: a directory of topics, looked at and worked on from a shell.
 //!
 //! Exit code 0 is done, 1 the operation failed (one line on stderr says what, and what to do), 2
-//! bad
-//! usage. Reading commands attach, so they work beside a running owner; writing commands take the
-//! directory's lock and name who holds it. `--json` prints one object per line.
+//! bad usage, 130 interrupted. Reading commands attach, so they work beside a running owner;
+//! writing commands take the directory's lock and name who holds it. `--json` prints one object
+//! per line, and errors as objects.
 // The command line measures time and reads input files; the rules are for the library.
 #![allow(clippy::disallowed_methods)]
 
@@ -11,46 +11,48 @@ mod args;
 mod bench;
 mod consume;
 mod demo;
+mod directory;
 mod dump;
+mod escape;
+mod failure;
+mod format;
 mod groups;
+mod interrupt;
+mod manual;
+mod moment;
 mod offsets;
 mod output;
 mod produce;
 mod record_json;
+mod repair;
 mod topics;
 mod verify;
 
 use args::{Command, Options};
 use clap::Parser;
+use failure::Outcome;
 use output::Output;
 use std::process::ExitCode;
-use topiclite::{Broker, Error, ErrorKind, Result};
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let output = Output::new(options.json);
-    match run(&options, &output) {
-        Ok(outcome) => outcome,
-        Err(error) if output.is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("topiclite: {}", told(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// The error on one line, with what to do where the kind says it.
-fn told(error: &Error) -> String {
-    let hint = match error.kind() {
-        ErrorKind::Locked => "; stop that process, or use a command that only reads",
-        ErrorKind::StorageFull => "; free space and try again",
-        ErrorKind::UnknownTopicOrPartition => "; `topiclite topics list` shows what there is",
-        _ => "",
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return failure::parser(&error, &Output::new(asks_for_json())),
     };
-    format!("{error}{hint}").replace('\n', " ")
+    let output = Output::new(options.json);
+    let outcome = run(&options, &output).and_then(|code| {
+        output.flush()?;
+        Ok(code)
+    });
+    outcome.unwrap_or_else(|failure| failure.tell(&output))
 }
 
-fn run(options: &Options, output: &Output) -> Result<ExitCode> {
+/// Whether `--json` stands among words that could not be read.
+fn asks_for_json() -> bool {
+    std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+fn run(options: &Options, output: &Output) -> Outcome {
     match &options.command {
         Command::Demo(demo) => demo::run(options, demo, output),
         Command::Topics(topics) => topics::run(options, topics, output),
@@ -58,30 +60,12 @@ fn run(options: &Options, output: &Output) -> Result<ExitCode> {
         Command::Consume(consume) => consume::run(options, consume, output),
         Command::Groups(groups) => groups::run(options, groups, output),
         Command::Offsets(offsets) => offsets::run(options, offsets, output),
+        Command::Trim(trim) => offsets::trim(options, trim, output),
         Command::Dump(dump) => dump::run(dump, output),
-        Command::Verify => verify::verify(options, output),
-        Command::Repair(repair) => verify::repair(options, repair, output),
+        Command::Verify => verify::run(options, output),
+        Command::Repair(repair) => repair::run(options, repair, output),
         Command::Bench(bench) => bench::run(options, bench, output),
-    }
-}
-
-impl Options {
-    /// Opens the directory for writing.
-    fn open(&self) -> Result<Broker> {
-        Broker::open(self.dir()?)
-    }
-
-    /// Attaches to the directory for reading.
-    fn attach(&self) -> Result<Broker> {
-        Broker::attach(self.dir()?)
-    }
-
-    fn dir(&self) -> Result<&std::path::Path> {
-        self.dir.as_deref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::IllegalArgument,
-                "no directory given; use --dir DIR or set TOPICLITE_DIR",
-            )
-        })
+        Command::Completions(shell) => manual::completions(shell.shell, output),
+        Command::Man(man) => manual::pages(man, output),
     }
 }

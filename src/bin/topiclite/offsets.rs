@@ -1,12 +1,13 @@
-//! `offsets`: the borders of a topic's partitions.
+//! `offsets`: the borders of a topic's partitions. `trim`: moves the first of them.
 
-use crate::args::{Offsets, Options};
+use crate::args::{Offsets, Options, Trim};
+use crate::failure::Outcome;
 use crate::output::{Output, or_dash};
 use serde_json::json;
 use std::process::ExitCode;
 use topiclite::{Admin, Error, ErrorKind, IsolationLevel, OffsetSpec, Result};
 
-pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Result<ExitCode> {
+pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Outcome {
     let broker = options.attach()?;
     let admin = broker.admin();
     let count = admin.describe_topic(&offsets.topic)?.partition_count();
@@ -37,7 +38,7 @@ pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Result<Exit
         let heading = ["TOPIC", "PARTITION", "LOG-START", "LAST-STABLE", "LOG-END"];
         output.table(&heading, rows)?;
     }
-    damaged.map_or(Ok(ExitCode::SUCCESS), Err)
+    damaged.map_or(Ok(ExitCode::SUCCESS), |damage| Err(damage.into()))
 }
 
 /// What can be told of where a partition begins and ends.
@@ -68,4 +69,24 @@ pub fn borders(admin: &Admin, topic: &str, partition: i32) -> Result<Borders> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Deletes the records before an offset, as kafka-delete-records.
+pub fn trim(options: &Options, trim: &Trim, output: &Output) -> Outcome {
+    let broker = options.open()?;
+    let moved = broker.admin().delete_records(&trim.topic, trim.partition, trim.before);
+    let closed = broker.close();
+    let start = moved?;
+    closed?;
+    match output.json {
+        true => output.object(&json!({
+            "topic": trim.topic,
+            "partition": trim.partition,
+            "log_start_offset": start,
+        }))?,
+        false => {
+            output.line(&format!("{}-{} begins at offset {start}", trim.topic, trim.partition))?
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

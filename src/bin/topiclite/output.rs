@@ -2,7 +2,7 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,12 +24,9 @@ impl Output {
         self.write(|to| writeln!(to, "{text}"))
     }
 
-    /// Prints bytes as they are, and a line end.
+    /// Prints bytes as they are.
     pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
-        self.write(|to| {
-            to.write_all(bytes)?;
-            to.write_all(b"\n")
-        })
+        self.write(|to| to.write_all(bytes))
     }
 
     /// Prints one object on a line.
@@ -42,6 +39,20 @@ impl Output {
         self.write(|to| to.flush())
     }
 
+    /// Says something on standard error that is no failure, beside what is printed.
+    pub fn note(&self, text: &str) {
+        match self.json {
+            true => self.stderr(&json!({ "note": text }).to_string()),
+            false => self.stderr(&format!("topiclite: {text}")),
+        }
+    }
+
+    /// A line on standard error.
+    pub fn stderr(&self, line: &str) {
+        // Whoever closed it does not want to be told.
+        let _unread = writeln!(std::io::stderr(), "{line}");
+    }
+
     fn write(
         &self,
         print: impl FnOnce(&mut BufWriter<std::io::Stdout>) -> std::io::Result<()>,
@@ -52,9 +63,15 @@ impl Output {
 
     /// Whether the reader of our output went away, which ends a command without a complaint.
     pub fn is_broken_pipe(&self, error: &Error) -> bool {
-        let source = std::error::Error::source(error);
-        let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        let mut next = std::error::Error::source(error);
+        while let Some(source) = next {
+            let io = source.downcast_ref::<std::io::Error>();
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
+                return true;
+            }
+            next = source.source();
+        }
+        false
     }
 
     /// Prints rows under a heading, numbers to the right.
@@ -74,7 +91,7 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // What cannot be printed any more has nobody left to be told.
+        // The last flush was made, and told; this is for a panic.
         let _unprinted = self.flush();
     }
 }
@@ -86,4 +103,27 @@ fn is_number(cell: &str) -> bool {
 /// A number, or `-` where there is none.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// `1 record`, `2 records`.
+pub fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Bytes for people: `512 B`, `1.5 KiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while value >= 1024.0
+        && let Some(next) = units.next()
+    {
+        value /= 1024.0;
+        unit = Some(next);
+    }
+    format!("{value:.1} {}", unit.unwrap_or(&""))
 }

@@ -1,117 +1,83 @@
-//! `verify` reads everything and tells damage; `repair` tells what the next append would do.
+//! `verify`: reads everything and tells damage.
 
-use crate::args::{Options, Repair};
-use crate::output::Output;
-use serde_json::{Value, json};
+use crate::args::Options;
+use crate::failure::Outcome;
+use crate::output::{Output, counted};
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use topiclite::{Admin, Error, ErrorKind, Result};
+use topiclite::{Admin, ErrorKind, Result};
+
+/// What was read, and what was found.
+#[derive(Default)]
+struct Counts {
+    topics: u64,
+    partitions: u64,
+    /// Partitions of the broker's own topics, which no user made.
+    internal: u64,
+    findings: u64,
+    notes: u64,
+}
 
 /// Findings make the exit code 1; notes, such as the uncut tail that a kill leaves, do not.
-pub fn verify(options: &Options, output: &Output) -> Result<ExitCode> {
+pub fn run(options: &Options, output: &Output) -> Outcome {
     let broker = options.attach()?;
     let admin = broker.admin();
-    let (mut partitions, mut findings, mut notes) = (0u64, 0u64, 0u64);
-    for_each_partition(&admin, |topic, partition| {
-        partitions += 1;
-        let found = match admin.verify_partition(topic, partition) {
-            Ok(found) => found,
-            Err(error) if error.kind() == ErrorKind::ReadOnly => {
-                findings += 1;
-                let path = options.dir()?.join(format!("{topic}-{partition}"));
-                return tell(output, &path, (None, None), "missing-folder", error.message());
-            }
-            Err(error) => return Err(error),
-        };
-        for finding in found {
-            match finding.is_note() {
-                true => notes += 1,
-                false => findings += 1,
-            }
-            let place = (finding.position, finding.offset);
-            tell(output, &finding.path, place, finding.kind.name(), &finding.message)?;
-        }
-        Ok(())
-    })?;
-    if !output.json {
-        let noun = |count, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        output.line(&format!(
-            "{} read: {}, {}",
-            noun(partitions, "partition"),
-            noun(findings, "finding"),
-            noun(notes, "note")
-        ))?;
-    }
-    Ok(ExitCode::from(u8::from(findings > 0)))
-}
-
-/// A dry run: the next append to a partition does by itself what is told here.
-pub fn repair(options: &Options, repair: &Repair, output: &Output) -> Result<ExitCode> {
-    if repair.execute {
-        return Err(Error::new(
-            ErrorKind::UnsupportedVersion,
-            "repair --execute is not in this version; without --execute it says what the next \
-             append to each partition does to its files",
-        ));
-    }
-    let broker = options.attach()?;
-    let admin = broker.admin();
-    let (mut count, mut refused) = (0u64, 0u64);
-    for_each_partition(&admin, |topic, partition| {
-        let planned = match admin.planned_repairs(topic, partition) {
-            Ok(planned) => planned,
-            Err(error) if is_refusal(error.kind()) => {
-                refused += 1;
-                return show_refusal(output, topic, partition, &error);
-            }
-            Err(error) => return Err(error),
-        };
-        for step in planned {
-            count += 1;
-            match output.json {
-                true => output.object(&json!({
-                    "topic": topic,
-                    "partition": partition,
-                    "path": step.path.display().to_string(),
-                    "action": step.action,
-                }))?,
-                false => output.line(&format!("{}: {}", step.path.display(), step.action))?,
-            }
-        }
-        Ok(())
-    })?;
-    if !output.json {
-        output.line(&format!("a dry run: {count} changes would be made, none was"))?;
-    }
-    Ok(ExitCode::from(u8::from(refused > 0)))
-}
-
-fn is_refusal(kind: ErrorKind) -> bool {
-    use ErrorKind::{CorruptRecord, ReadOnly, UnsupportedFormat};
-    matches!(kind, CorruptRecord | UnsupportedFormat | ReadOnly)
-}
-
-/// A partition that stays read-only, because nobody repairs it without losing records.
-fn show_refusal(output: &Output, topic: &str, partition: i32, error: &Error) -> Result<()> {
-    match output.json {
-        true => output.object(&json!({
-            "topic": topic,
-            "partition": partition,
-            "path": error.path().map(|path| path.display().to_string()),
-            "action": Value::Null,
-            "message": error.to_string(),
-        })),
-        false => output.line(&format!("{topic}-{partition} stays read-only: {error}")),
-    }
-}
-
-fn for_each_partition(admin: &Admin, mut body: impl FnMut(&str, i32) -> Result<()>) -> Result<()> {
+    let mut counts = Counts::default();
     for topic in admin.list_all_topics()? {
+        counts.topics += u64::from(!topic.is_internal());
         for partition in 0..topic.partition_count() {
-            body(topic.name(), partition)?;
+            match topic.is_internal() {
+                true => counts.internal += 1,
+                false => counts.partitions += 1,
+            }
+            let found = match admin.verify_partition(topic.name(), partition) {
+                Ok(found) => found,
+                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                    counts.findings += 1;
+                    let path = options.dir()?.join(format!("{}-{partition}", topic.name()));
+                    tell(output, &path, (None, None), "missing-folder", error.message())?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            for finding in found {
+                match finding.is_note() {
+                    true => counts.notes += 1,
+                    false => counts.findings += 1,
+                }
+                let place = (finding.position, finding.offset);
+                tell(output, &finding.path, place, finding.kind.name(), &finding.message)?;
+            }
         }
     }
-    Ok(())
+    counts.tell(output)?;
+    Ok(ExitCode::from(u8::from(counts.findings > 0)))
+}
+
+impl Counts {
+    fn tell(&self, output: &Output) -> Result<()> {
+        let text = format!(
+            "{} of {} read, and {} of the broker's own: {}, {}",
+            counted(self.partitions, "partition"),
+            counted(self.topics, "topic"),
+            self.internal,
+            counted(self.findings, "finding"),
+            counted(self.notes, "note")
+        );
+        match output.json {
+            true => output.object(&json!({
+                "kind": "summary",
+                "message": text,
+                "topics": self.topics,
+                "partitions": self.partitions,
+                "internal_partitions": self.internal,
+                "findings": self.findings,
+                "notes": self.notes,
+            })),
+            false => output.line(&text),
+        }
+    }
 }
 
 fn tell(
@@ -138,4 +104,17 @@ fn tell(
         line.push_str(&format!(", offset {offset}"));
     }
     output.line(&format!("{line}: {message}"))
+}
+
+/// Runs `body` on every partition.
+pub fn for_each_partition(
+    admin: &Admin,
+    mut body: impl FnMut(&str, i32) -> Result<()>,
+) -> Result<()> {
+    for topic in admin.list_all_topics()? {
+        for partition in 0..topic.partition_count() {
+            body(topic.name(), partition)?;
+        }
+    }
+    Ok(())
 }

@@ -5,13 +5,14 @@ use super::lines::Lines;
 use super::member::{Streamed, stream};
 use super::wire;
 use crate::args::{Demo, Options};
+use crate::failure::Outcome;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use topiclite::{Broker, Error, Result};
+use topiclite::{Broker, Error};
 
-pub fn run(options: &Options, demo: &Demo) -> Result<ExitCode> {
+pub fn run(options: &Options, demo: &Demo) -> Outcome {
     let input = demo.input.as_deref().ok_or_else(|| broken("the child has no input".into()))?;
     let lines = Lines::read(input)?;
     let broker = Broker::open(options.dir()?)?;

@@ -17,6 +17,8 @@ mod proof;
 mod wire;
 
 use crate::args::{Demo, Options};
+use crate::failure::Outcome;
+use crate::interrupt;
 use crate::output::Output;
 use lines::Lines;
 use member::{Streamed, stream};
@@ -62,12 +64,14 @@ impl Drop for Workplace {
     }
 }
 
-pub fn run(options: &Options, demo: &Demo, output: &Output) -> Result<ExitCode> {
+pub fn run(options: &Options, demo: &Demo, output: &Output) -> Outcome {
     if demo.child.is_some() {
         return child::run(options, demo);
     }
     let started = Instant::now();
     let place = Workplace::new(options.dir.as_deref())?;
+    let root = place.root.clone();
+    interrupt::end_with(move || drop(std::fs::remove_dir_all(root)))?;
     let copy = place.root.join("lines.txt");
     let (input, lines) = match &demo.input {
         None => {
@@ -108,7 +112,8 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Result<ExitCode> 
     say(format!("   opened in {:.2} ms", opened.as_secs_f64() * 1000.0))?;
     say(format!("   {acknowledged} lines were acknowledged before the kill, {stored} are stored"))?;
     if stored < acknowledged {
-        return Err(broken(format!("{} acknowledged lines are gone", acknowledged - stored)));
+        let lost = format!("{} acknowledged lines are gone", acknowledged - stored);
+        return Err(broken(lost).into());
     }
     member::check_stored(&broker, &lines, stored)?;
     say("   every stored line is that of the input, byte for byte; none is missing".into())?;

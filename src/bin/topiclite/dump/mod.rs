@@ -8,13 +8,14 @@ mod log_file;
 mod tables;
 
 use crate::args::Dump;
+use crate::failure::Outcome;
 use crate::output::Output;
 use serde_json::Value;
 use std::path::Path;
 use std::process::ExitCode;
 use topiclite::{Error, ErrorKind, Result};
 
-pub fn run(dump: &Dump, output: &Output) -> Result<ExitCode> {
+pub fn run(dump: &Dump, output: &Output) -> Outcome {
     let mut damaged = false;
     for path in &dump.files {
         let bytes = std::fs::read(path).map_err(|e| Error::io(e, "reading", path))?;
@@ -37,7 +38,8 @@ pub fn run(dump: &Dump, output: &Output) -> Result<ExitCode> {
                     ErrorKind::UnsupportedFormat,
                     "dump reads .log, .index, .timeindex, .txnindex and .snapshot files",
                 )
-                .with_path(path.as_path()));
+                .with_path(path.as_path())
+                .into());
             }
         };
     }

@@ -1,48 +1,10 @@
-//! `groups`: which there are, and where each stands.
+//! Where a group stands, and who is in it.
 
-use crate::args::{Groups, GroupsAction, Options};
 use crate::offsets::{Borders, borders};
 use crate::output::{Output, or_dash};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::process::ExitCode;
-use topiclite::{Admin, Error, ErrorKind, Result, TopicPartition};
-
-pub fn run(options: &Options, groups: &Groups, output: &Output) -> Result<ExitCode> {
-    let broker = options.attach()?;
-    match &groups.action {
-        GroupsAction::List => list(&broker.admin(), output)?,
-        GroupsAction::Describe { group } => describe(&broker.admin(), group, output)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn list(admin: &Admin, output: &Output) -> Result<()> {
-    let mut rows = Vec::new();
-    for group in admin.list_groups()? {
-        let members = admin.describe_group(group.group_id()).map_or(0, |g| g.members().len());
-        if output.json {
-            output.object(&json!({
-                "group": group.group_id(),
-                "state": group.state(),
-                "type": group.group_type(),
-                "protocol": group.protocol_type(),
-                "members": members,
-            }))?;
-        }
-        rows.push(vec![
-            group.group_id().to_owned(),
-            group.state().to_owned(),
-            group.group_type().to_owned(),
-            group.protocol_type().to_owned(),
-            members.to_string(),
-        ]);
-    }
-    match output.json {
-        true => Ok(()),
-        false => output.table(&["GROUP", "STATE", "TYPE", "PROTOCOL", "MEMBERS"], rows),
-    }
-}
+use topiclite::{Admin, ErrorKind, Result, TopicPartition};
 
 /// One partition of a group: its commit, its owner.
 #[derive(Default)]
@@ -51,7 +13,8 @@ struct Row {
     owner: Option<(String, String)>,
 }
 
-fn describe(admin: &Admin, group: &str, output: &Output) -> Result<()> {
+/// Committed offsets, ends and lag, a row for each partition.
+pub fn offsets(admin: &Admin, group: &str, output: &Output) -> Result<()> {
     let offsets = admin.list_group_offsets(group)?;
     let described = admin.describe_group(group);
     let mut rows: BTreeMap<TopicPartition, Row> = BTreeMap::new();
@@ -67,10 +30,11 @@ fn describe(admin: &Admin, group: &str, output: &Output) -> Result<()> {
                     rows.entry(partition.clone()).or_default().owner = Some(owner);
                 }
             }
+            if described.members().is_empty() && !output.json {
+                output.note(&format!("group {group} has no members"));
+            }
         }
-        Err(error) if offsets.is_empty() => {
-            return Err(Error::new(error.kind(), format!("group {group}: {}", error.message())));
-        }
+        Err(error) if offsets.is_empty() => return Err(error.clone()),
         Err(_) => {}
     }
     print(admin, group, &rows, output)
@@ -122,8 +86,6 @@ fn print(
             or_dash(committed),
             or_dash(end),
             or_dash(lag),
-            "-".to_owned(),
-            "-".to_owned(),
             or_dash(member),
             or_dash(client),
         ]);
@@ -133,18 +95,59 @@ fn print(
     if output.json {
         return outcome;
     }
-    let heading = [
+    let mut heading = vec![
         "GROUP",
         "TOPIC",
         "PARTITION",
         "CURRENT-OFFSET",
         "LOG-END-OFFSET",
         "LAG",
-        "TIME-LAG",
-        "STATUS",
         "CONSUMER-ID",
         "CLIENT-ID",
     ];
+    if rows.values().all(|row| row.owner.is_none()) {
+        // Without members these two would be empty from top to bottom.
+        heading.truncate(6);
+        table.iter_mut().for_each(|row| row.truncate(6));
+    }
     output.table(&heading, table)?;
     outcome
+}
+
+/// Who is in a group, a row for each member.
+pub fn members(admin: &Admin, group: &str, output: &Output) -> Result<()> {
+    let described = admin.describe_group(group)?;
+    let mut table = Vec::new();
+    for member in described.members() {
+        let owned = member.assignment();
+        if output.json {
+            let partitions: Vec<Value> = owned
+                .iter()
+                .map(|tp| json!({"topic": tp.topic(), "partition": tp.partition()}))
+                .collect();
+            output.object(&json!({
+                "group": group,
+                "member_id": member.member_id(),
+                "instance_id": member.group_instance_id(),
+                "client_id": member.client_id(),
+                "host": member.host(),
+                "partitions": partitions,
+            }))?;
+        }
+        let owned: Vec<String> = owned.iter().map(ToString::to_string).collect();
+        table.push(vec![
+            group.to_owned(),
+            member.member_id().to_owned(),
+            member.client_id().to_owned(),
+            owned.len().to_string(),
+            if owned.is_empty() { "-".to_owned() } else { owned.join(" ") },
+        ]);
+    }
+    if output.json {
+        return Ok(());
+    }
+    if table.is_empty() {
+        output.note(&format!("group {group} has no members"));
+    }
+    output.table(&["GROUP", "CONSUMER-ID", "CLIENT-ID", "#PARTITIONS", "ASSIGNMENT"], table)
 }

@@ -1,0 +1,58 @@
+//! Backslashes in what a user types: `\t`, `\n`, `\r`, `\0`, `\\`, `\xHH`.
+
+/// The bytes that a text with escapes stands for.
+///
+/// # Errors
+/// An escape that is none.
+pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        if *byte != b'\\' {
+            out.push(*byte);
+            continue;
+        }
+        let (escaped, tail) = one(rest)?;
+        out.push(escaped);
+        rest = tail;
+    }
+    Ok(out)
+}
+
+/// The byte of the escape whose backslash was read, and what is behind it.
+///
+/// # Errors
+/// What is no escape.
+pub fn one(rest: &[u8]) -> Result<(u8, &[u8]), String> {
+    let none = || r"behind \ stands t, n, r, 0, \ or xHH".to_owned();
+    let (letter, tail) = rest.split_first().ok_or_else(none)?;
+    let byte = match letter {
+        b't' => b'\t',
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b'0' => 0,
+        b'\\' => b'\\',
+        b'x' => {
+            let (digits, tail) = tail.split_first_chunk::<2>().ok_or_else(none)?;
+            let hex = digits.iter().all(u8::is_ascii_hexdigit);
+            let text = std::str::from_utf8(digits).ok().filter(|_| hex).ok_or_else(none)?;
+            return Ok((u8::from_str_radix(text, 16).map_err(|_| none())?, tail));
+        }
+        _ => return Err(none()),
+    };
+    Ok((byte, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_stand_for_bytes() {
+        assert_eq!(unescape(r"a\tb\n\r\0\\\x1F\xff").unwrap(), b"a\tb\n\r\0\\\x1f\xff");
+        for bad in [r"\", r"\q", r"\x", r"\x1", r"\x+1", r"\xgg"] {
+            assert!(unescape(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A topic as an administrator sees it: id, size, partitions, settings in effect.
+
+use crate::offsets::borders;
+use crate::output::{Output, or_dash, size};
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use topiclite::{Admin, ConfigSource, Result, TopicConfig, TopicDescription};
+
+/// Shows one topic in full, or a line for each.
+pub fn run(admin: &Admin, dir: &Path, name: Option<&str>, output: &Output) -> Result<()> {
+    let topics = match name {
+        Some(name) => vec![admin.describe_topic(name)?],
+        None => {
+            let topics = admin.list_all_topics()?;
+            topics.iter().map(|topic| admin.describe_topic(topic.name())).collect::<Result<_>>()?
+        }
+    };
+    if output.json {
+        return topics.iter().try_for_each(|topic| {
+            let mut shown = object(topic);
+            shown["settings"] = settings(topic);
+            let partitions: Vec<Partition> = partitions(admin, dir, topic);
+            shown["size_bytes"] = json!(total(&partitions));
+            shown["partition_details"] = partitions.iter().map(Partition::object).collect();
+            output.object(&shown)
+        });
+    }
+    match (name, topics.as_slice()) {
+        (Some(_), [topic]) => in_full(admin, dir, topic, output),
+        _ => {
+            let rows = topics.iter().map(|topic| {
+                vec![
+                    topic.name().to_owned(),
+                    topic.partition_count().to_string(),
+                    topic.is_internal().to_string(),
+                    size(total(&partitions(admin, dir, topic))),
+                    overrides_text(topic),
+                ]
+            });
+            let heading = ["TOPIC", "PARTITIONS", "INTERNAL", "SIZE", "CONFIG"];
+            output.table(&heading, rows.collect())
+        }
+    }
+}
+
+fn in_full(admin: &Admin, dir: &Path, topic: &TopicDescription, output: &Output) -> Result<()> {
+    let partitions = partitions(admin, dir, topic);
+    output.line(&format!("Topic       {}", topic.name()))?;
+    output.line(&format!("Id          {}", topic.id()))?;
+    output.line(&format!("Partitions  {}", topic.partition_count()))?;
+    output.line(&format!("Internal    {}", topic.is_internal()))?;
+    output.line(&format!("Size        {}", size(total(&partitions))))?;
+    output.line("")?;
+    let rows = partitions.iter().map(|found| {
+        vec![found.number.to_string(), or_dash(found.start), or_dash(found.end), size(found.bytes)]
+    });
+    output.table(&["PARTITION", "LOG-START", "LOG-END", "SIZE"], rows.collect())?;
+    output.line("")?;
+    let ignored = ignored(topic);
+    let rows = topic.config().iter().map(|entry| {
+        let source = match entry.source() {
+            ConfigSource::DynamicTopic => "topic",
+            ConfigSource::Default => "default",
+            _ => "broker",
+        };
+        let effect = if ignored.iter().any(|key| key == entry.name()) { "no effect" } else { "" };
+        vec![entry.name().to_owned(), entry.value().to_owned(), source.to_owned(), effect.into()]
+    });
+    output.table(&["SETTING", "VALUE", "SET BY", "NOTE"], rows.collect())
+}
+
+/// The object of a topic in a list.
+pub fn object(topic: &TopicDescription) -> Value {
+    let config: Map<String, Value> =
+        overrides(topic).map(|(key, value)| (key.to_owned(), json!(value))).collect();
+    json!({
+        "topic": topic.name(),
+        "id": topic.id().to_string(),
+        "partitions": topic.partition_count(),
+        "internal": topic.is_internal(),
+        "config": config,
+    })
+}
+
+/// Every setting in effect, where it comes from, and whether it does anything here.
+fn settings(topic: &TopicDescription) -> Value {
+    let ignored = ignored(topic);
+    let entries = topic.config().iter().map(|entry| {
+        let shown = json!({
+            "value": entry.value(),
+            "source": entry.source().kafka_name(),
+            "has_effect": !ignored.iter().any(|key| key == entry.name()),
+        });
+        (entry.name().to_owned(), shown)
+    });
+    Value::Object(entries.collect())
+}
+
+/// The settings that are kept without effect.
+fn ignored(topic: &TopicDescription) -> Vec<String> {
+    let mut config = TopicConfig::default();
+    for entry in topic.config() {
+        // What another version accepted and this one refuses has no effect of its own.
+        let _refused = config.set(entry.name(), entry.value());
+    }
+    config.ignored().map(str::to_owned).collect()
+}
+
+/// What the topic itself sets.
+fn overrides(topic: &TopicDescription) -> impl Iterator<Item = (&str, &str)> {
+    let own = topic.config().iter().filter(|entry| entry.source() == ConfigSource::DynamicTopic);
+    own.map(|entry| (entry.name(), entry.value()))
+}
+
+fn overrides_text(topic: &TopicDescription) -> String {
+    let pairs: Vec<String> =
+        overrides(topic).map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
+}
+
+/// A partition and the room it takes.
+struct Partition {
+    number: i32,
+    /// Log start and log end offset; none where that cannot be told.
+    start: Option<i64>,
+    end: Option<i64>,
+    bytes: u64,
+}
+
+impl Partition {
+    fn object(&self) -> Value {
+        json!({
+            "partition": self.number,
+            "log_start_offset": self.start,
+            "log_end_offset": self.end,
+            "size_bytes": self.bytes,
+        })
+    }
+}
+
+fn partitions(admin: &Admin, dir: &Path, topic: &TopicDescription) -> Vec<Partition> {
+    let name = topic.name();
+    let one = |number| {
+        // A damaged partition has its folder and its size all the same.
+        let found = borders(admin, name, number).ok();
+        Partition {
+            number,
+            start: found.as_ref().map(|found| found.start),
+            end: found.and_then(|found| found.ends).map(|(_, end)| end),
+            bytes: bytes_of(&dir.join(format!("{name}-{number}"))),
+        }
+    };
+    (0..topic.partition_count()).map(one).collect()
+}
+
+fn total(partitions: &[Partition]) -> u64 {
+    partitions.iter().map(|found| found.bytes).sum()
+}
+
+/// The room that the files of a folder take; none where there is no folder.
+fn bytes_of(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    // A file that goes meanwhile takes no room.
+    let files = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    files.map(|file| file.blocks() * 512).sum()
+}

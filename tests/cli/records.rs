@@ -1,0 +1,124 @@
+//! Records in and out: keys, headers, formats, filters, compression, and what is refused.
+
+use crate::shell::Shell;
+use serde_json::{Value, json};
+
+#[test]
+fn a_format_shows_what_kcat_shows() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    let line = r#"{"timestamp":7,"key":"k","value":"v1","headers":[{"name":"a","value":"b"},
+        {"name":"n","value":null}]}"#
+        .replace('\n', "");
+    shell.feed(&["produce", "t", "--input-format", "json"], line.as_bytes());
+    let format = r"%t[%p]@%o\t%T %k(%K)=%s(%S) %h %%\x21\n";
+    let shown = shell.ok(&["consume", "t", "--format", format]);
+    assert_eq!(shown, "t[0]@0\t7 k(1)=v1(2) a=b,n=NULL %!\n");
+    shell.feed(&["produce", "t", "--input-format", "json"], br#"{"timestamp":8,"key":null}"#);
+    // Nothing is added, and a null has the size -1.
+    assert_eq!(shell.ok(&["consume", "t", "-o", "-1", "-f", "%k|%K|%s|%S;"]), "|-1||-1;");
+}
+
+#[test]
+fn keys_headers_and_settings_are_given_on_the_command_line() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    let words = ["produce", "t", "--key-separator", r"\t", "--header", "src=a", "--header", "x="];
+    let sent = shell.run(&words, b"k1\tone\nk2\ttwo\n");
+    assert_eq!((sent.code, sent.stderr.as_str()), (0, "2 records written to t\n"));
+    let sent = shell.run(&["produce", "t", "--key", "fixed", "--config", "acks=0"], b"three\n");
+    assert_eq!((sent.code, sent.stderr.as_str()), (0, "1 record written to t\n"));
+    let shown = shell.ok(&["consume", "t", "-f", r"%k=%s %h\n"]);
+    assert_eq!(shown, "k1=one src=a,x=\nk2=two src=a,x=\nfixed=three \n");
+    assert_eq!(shell.ok(&["consume", "t", "--key", "k2"]), "two\n");
+    assert_eq!(shell.ok(&["consume", "t", "--grep", "e"]), "one\nthree\n");
+    assert_eq!(shell.ok(&["consume", "t", "--grep", "e", "--count", "1"]), "one\n");
+    assert_eq!(shell.ok(&["consume", "t", "--header", "src=a", "--grep", "w"]), "two\n");
+    assert_eq!(shell.ok(&["consume", "t", "--header", "src=b"]), "");
+    let refused = shell.run(&["produce", "t", "--config", "max.request.size=100"], &[b'x'; 200]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("line 1: ") && refused.stderr.contains("; 0 records were"));
+}
+
+#[test]
+fn compressed_lines_share_batches() {
+    let shell = Shell::new();
+    let lines: String = (0..5000).map(|n| format!("a line that repeats itself {n}\n")).collect();
+    let mut sizes = Vec::new();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        shell.ok(&["topics", "create", codec, "--partitions", "1"]);
+        shell.feed(&["produce", codec, "--compression", codec], lines.as_bytes());
+        assert_eq!(shell.ok(&["consume", codec]), lines, "{codec}");
+        let log = shell.dir().join(format!("{codec}-0/{:020}.log", 0));
+        let batches = shell.json(&["dump", "--batches", log.to_str().unwrap()]);
+        assert!(batches.iter().all(|batch| batch["compresscodec"] == codec), "{codec}");
+        assert!(batches.len() < 500, "{codec}: {} batches", batches.len());
+        sizes.push(batches.iter().map(|batch| batch["size"].as_u64().unwrap()).sum::<u64>());
+    }
+    assert!(sizes[1..].iter().all(|size| *size < sizes[0] / 2), "{sizes:?}");
+}
+
+#[test]
+fn what_fails_inside_a_file_names_the_line_and_what_was_written() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    let big = "x".repeat(2 << 20);
+    type Case<'a> = (&'a [&'a str], String, u64, &'a str);
+    let cases: &[Case<'_>] = &[
+        (&["--key-separator", ":"], "a:1\nb:2\nno key\nc:3\n".into(), 3, "\":\""),
+        (&["--key-separator", r"\t"], "a\t1\nb:2\n".into(), 2, r#""\t""#),
+        (&["--headers"], "a:1\tv\nno tab\n".into(), 2, "no tab"),
+        (&["--input-format", "json"], "{\"value\":\"v\"}\nx\n".into(), 2, "not JSON"),
+        (&[], format!("a\nb\n{big}\nc\n"), 3, "record too large"),
+        (&["--compression", "zstd"], format!("a\nb\n{big}\nc\n"), 3, "record too large"),
+        (&["--config", "linger.ms=50"], format!("a\n{big}\nc\n"), 2, "record too large"),
+    ];
+    let mut before = 0;
+    for (words, input, line, part) in cases {
+        let ended = shell.run(&[&["produce", "t"], *words].concat(), input.as_bytes());
+        assert_eq!(ended.code, 1, "{words:?}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(ended.stderr.contains(part), "{words:?}: {ended:?}");
+        let start = format!("topiclite: line {line}: ");
+        assert!(ended.stderr.starts_with(&start), "{words:?}: {ended:?}");
+        let count = shell.ok(&["consume", "t", "-f", r"%o\n"]).lines().count() as u64;
+        let written = count - before;
+        let were = if written == 1 { "record was" } else { "records were" };
+        let end = format!("; {written} {were} written\n");
+        assert!(ended.stderr.ends_with(&end) && written >= line - 1, "{words:?}: {ended:?}");
+        before = count;
+    }
+    let words = ["--json", "produce", "t", "--key-separator", ":"];
+    let ended = shell.run(&words, b"a:1\nno key\n");
+    let told: Value = serde_json::from_str(ended.stderr.trim_end()).unwrap();
+    assert_eq!((&told["line"], &told["written"]), (&json!(2), &json!(1)), "{told}");
+    assert_eq!(ended.stdout.lines().count(), 1, "{ended:?}");
+}
+
+#[test]
+fn times_are_local_dates_and_how_long_ago_as_well() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    // Noon of two days in UTC, with the zone of the tests in between.
+    let lines = concat!(
+        r#"{"timestamp":1769860800000,"value":"31 January"}"#,
+        "\n",
+        r#"{"timestamp":1769947200000,"value":"1 February"}"#,
+        "\n"
+    );
+    shell.feed(&["produce", "t", "--input-format", "json"], lines.as_bytes());
+    shell.feed(&["produce", "t"], b"today\n");
+    let zoned = |zone: &str, from: &str| {
+        let ended = shell.script(&format!("TZ={zone} topiclite consume t --from '{from}'"));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    };
+    assert_eq!(zoned("UTC", "@2026-01-31T12:00"), "31 January\n1 February\ntoday\n");
+    assert_eq!(zoned("UTC", "@2026-01-31T12:01"), "1 February\ntoday\n");
+    assert_eq!(zoned("UTC", "@2026-02-01"), "1 February\ntoday\n");
+    // Noon in UTC is 13:00 in Berlin in winter, and 07:00 in New York.
+    assert_eq!(zoned("Europe/Berlin", "@2026-01-31T12:59"), "31 January\n1 February\ntoday\n");
+    assert_eq!(zoned("America/New_York", "@2026-01-31 07:01"), "1 February\ntoday\n");
+    assert_eq!(zoned("UTC", "@-1h"), "today\n");
+    assert_eq!(zoned("UTC", "@-20000d").lines().count(), 3);
+}
