@@ -164,7 +164,8 @@ kinds! {
     /// A sync failed: what was written since the last one may be lost, and the partition is
     /// read-only until the directory is opened again.
     StorageFailed => "KAFKA_STORAGE_ERROR", Fatal;
-    /// Another process, or another handle of this one, owns the directory.
+    /// Another process, or another handle of this one, owns the directory; or it may do so,
+    /// because the lock file of this owner was removed or replaced.
     Locked => "KAFKA_STORAGE_ERROR", Plain;
     /// A file has a format that this version does not read.
     UnsupportedFormat => "UNSUPPORTED_FOR_MESSAGE_FORMAT", Plain;
@@ -173,6 +174,34 @@ kinds! {
     /// The handle, or the broker behind it, is closed.
     Closed => "IllegalStateException", Fatal;
 }
+
+/// Why a change of a directory was refused: its lock file is not the one that its owner locked. It
+/// is the payload of an [`std::io::Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockLost;
+
+impl LockLost {
+    /// Whether that is the reason inside `error`.
+    pub fn is_in(error: &std::io::Error) -> bool {
+        error.get_ref().is_some_and(|reason| reason.is::<LockLost>())
+    }
+
+    /// The error that carries the reason.
+    pub(crate) fn refuse() -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::ResourceBusy, LockLost)
+    }
+}
+
+impl fmt::Display for LockLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the lock file was removed or replaced, so that another process may own the \
+             directory: nothing more is written",
+        )
+    }
+}
+
+impl std::error::Error for LockLost {}
 
 /// An error with its kind and the place it is about.
 ///
@@ -221,10 +250,12 @@ impl Error {
     }
 
     /// An error of the operating system on `path`. A full disk becomes
-    /// [`ErrorKind::StorageFull`], everything else [`ErrorKind::Io`].
+    /// [`ErrorKind::StorageFull`], a lock that was lost [`ErrorKind::Locked`], everything else
+    /// [`ErrorKind::Io`].
     pub fn io(error: std::io::Error, doing: &str, path: &Path) -> Error {
         let (kind, advice) = match Error::is_full(&error) {
             true => (ErrorKind::StorageFull, "; free space, then call again"),
+            false if LockLost::is_in(&error) => (ErrorKind::Locked, "; open it again"),
             false => (ErrorKind::Io, ""),
         };
         Error::new(kind, format!("{doing}: {error}{advice}")).with_path(path).with_source(error)

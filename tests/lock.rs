@@ -181,6 +181,74 @@ fn can_another_process_lock(path: &Path) -> bool {
     output.status.success()
 }
 
+/// A POSIX lock would be gone with the first of these closes.
+#[test]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn a_close_of_the_lock_file_frees_nothing() {
+    let (dir, path) = lock_file();
+    let lock = Fs::new().lock(&path).expect("free");
+    assert!(std::fs::read_to_string(&path).expect("text").contains(char::is_numeric));
+    drop(OpenOptions::new().write(true).open(&path).expect("the lock file"));
+    std::fs::copy(&path, dir.path().join("copy")).expect("a copy");
+    assert!(!can_another_process_lock(&path), "the lock is still held");
+    drop(lock);
+    assert!(can_another_process_lock(&path));
+}
+
+#[test]
+fn what_is_no_file_is_never_taken_for_a_lock_file() {
+    let (dir, path) = lock_file();
+    let other = dir.path().join("precious");
+    std::fs::write(&other, b"precious").expect("a file");
+    std::os::unix::fs::symlink(&other, &path).expect("a link");
+    let told = |path: &Path| Fs::new().lock(path).expect_err("refused").to_string();
+    assert!(told(&path).contains("symbolic link"), "{}", told(&path));
+    assert_eq!(std::fs::read(&other).expect("the file"), b"precious");
+    std::fs::remove_file(&path).expect("removed");
+    // A link that leads nowhere makes no file there either.
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &path).expect("a link");
+    assert!(told(&path).contains("symbolic link"));
+    assert!(!dir.path().join("nowhere").exists());
+    std::fs::remove_file(&path).expect("removed");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a FIFO");
+    assert!(told(&path).contains("FIFO"), "{}", told(&path));
+}
+
+/// What is left in the file is the number of a process that is gone: nobody is named by it.
+#[test]
+fn a_number_that_an_earlier_holder_left_is_not_believed() {
+    let (_dir, path) = lock_file();
+    std::fs::write(&path, b"1\n").expect("a number");
+    let holder = Holder::role("flock", &path);
+    assert_eq!(refused(&path), None);
+    holder.let_go();
+    // Whoever is refused changes nothing of it.
+    assert_eq!(std::fs::read(&path).expect("the number"), b"1\n");
+    drop(Fs::new().lock(&path).expect("free again"));
+}
+
+#[test]
+fn a_lock_file_that_was_taken_away_is_noticed() {
+    let (dir, path) = lock_file();
+    let lock = Fs::new().lock(&path).expect("free");
+    assert!(lock.can_be_lost() && lock.check().is_ok());
+    let aside = dir.path().join("aside");
+    std::fs::rename(&path, &aside).expect("moved away");
+    let lost = lock.check().expect_err("it is gone");
+    assert!(topiclite::storage::LockLost::is_in(&lost), "{lost}");
+    std::fs::write(&path, b"").expect("another one");
+    assert!(lock.check().is_err(), "another file is another lock");
+    std::fs::rename(&aside, &path).expect("put back");
+    assert!(lock.check().is_ok());
+}
+
 #[test]
 fn nobody_of_this_process_opens_and_closes_the_lock_file() {
     let (dir, path) = lock_file();

@@ -312,6 +312,14 @@ impl Storage for Fault {
         self.inner.boot_id()
     }
 
+    fn mount_id(&self, dir: &Path) -> String {
+        self.inner.mount_id(dir)
+    }
+
+    fn absolute(&self, dir: &Path) -> io::Result<PathBuf> {
+        self.inner.absolute(dir)
+    }
+
     fn disk_free(&self, path: &Path) -> io::Result<u64> {
         self.plan.check(Call::DiskFree, path)?;
         self.inner.disk_free(path)

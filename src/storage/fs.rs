@@ -6,6 +6,8 @@
 
 mod descriptors;
 mod lock;
+mod open;
+mod place;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Other hands than the storage's.
 mod tests;
@@ -100,13 +102,10 @@ impl Fs {
 
     fn file(&self, path: &Path, file: fs::File, mode: Mode) -> io::Result<Arc<FsFile>> {
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
         let identity = Identity::of(&metadata);
         let file = Arc::new(FsFile {
             shared: Arc::clone(&self.shared),
-            place: Mutex::new(path.to_owned()),
+            place: Mutex::new(std::path::absolute(path)?),
             identity,
             mode,
             key: self.shared.descriptors.admit(file),
@@ -177,27 +176,22 @@ impl Storage for Fs {
 
     fn create_cold(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
         refuse_lock_file(path)?;
-        let raw =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(self.file(path, raw, Mode::Cold)?)
+        Ok(self.file(path, open::to_empty(path)?, Mode::Cold)?)
     }
 
     fn open_cold(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
         refuse_lock_file(path)?;
-        let raw = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(self.file(path, raw, Mode::Cold)?)
+        Ok(self.file(path, open::to_write(path)?, Mode::Cold)?)
     }
 
-    #[allow(clippy::disallowed_methods)] // This is the door.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn super::File>> {
         refuse_lock_file(path)?;
-        let raw = fs::File::open(path)?;
-        Ok(self.file(path, raw, Mode::Read)?)
+        Ok(self.file(path, open::to_read(path)?, Mode::Read)?)
     }
 
     fn open_append(&self, path: &Path, map_bytes: u64) -> io::Result<Arc<dyn super::File>> {
         refuse_lock_file(path)?;
-        let raw = OpenOptions::new().read(true).write(true).open(path)?;
+        let raw = open::to_write(path)?;
         let len = to_usize(raw.metadata()?.len())?;
         let map_bytes = to_usize(map_bytes)?.max(len);
         let file = self.file(path, raw, Mode::Append)?;
@@ -214,21 +208,18 @@ impl Storage for Fs {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            // Links are followed. What vanished since the directory was read is left out; a
-            // dangling link is listed as the link that it is.
-            let metadata = match fs::metadata(entry.path()).or_else(|_| entry.metadata()) {
+            // What vanished since the directory was read is left out.
+            match look(&entry.path()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            entries.push(describe(&entry.file_name(), &metadata));
+                found => entries.push(found?),
+            }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
     fn metadata(&self, path: &Path) -> io::Result<DirEntry> {
-        let metadata = fs::metadata(path)?;
-        Ok(describe(path.file_name().unwrap_or_default(), &metadata))
+        look(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -243,6 +234,7 @@ impl Storage for Fs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _names = self.shared.names.write();
         fs::rename(from, to)?;
+        let (from, to) = (&std::path::absolute(from)?, &std::path::absolute(to)?);
         self.each_open(from, |file| {
             let mut place = file.place.lock();
             let moved = match place.strip_prefix(from) {
@@ -259,16 +251,17 @@ impl Storage for Fs {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let _names = self.shared.names.write();
         fs::remove_file(path)?;
-        self.each_open(path, |file| file.removed.store(true, Ordering::Release));
+        self.each_open(&std::path::absolute(path)?, |file| {
+            file.removed.store(true, Ordering::Release)
+        });
         Ok(())
     }
 
-    #[allow(clippy::disallowed_methods)] // This is the door.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         if planted(Planted::NoDirectorySync) {
             return Ok(());
         }
-        fs::File::open(dir)?.sync_all()
+        open::directory(dir)?.sync_all()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
@@ -276,7 +269,15 @@ impl Storage for Fs {
     }
 
     fn boot_id(&self) -> String {
-        boot_id()
+        place::boot_id()
+    }
+
+    fn mount_id(&self, dir: &Path) -> String {
+        place::mount_id(dir)
+    }
+
+    fn absolute(&self, dir: &Path) -> io::Result<PathBuf> {
+        place::absolute(dir)
     }
 
     fn disk_free(&self, path: &Path) -> io::Result<u64> {
@@ -294,19 +295,21 @@ impl fmt::Debug for Fs {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+/// What stands at `path`: the link itself where there is one, else as the file system has it.
+fn look(path: &Path) -> io::Result<DirEntry> {
+    let name = path.file_name().unwrap_or_default();
+    let own = fs::symlink_metadata(path)?;
+    if !own.is_symlink() {
+        return Ok(describe(name, &own, false));
+    }
+    match fs::metadata(path) {
+        Ok(target) => Ok(describe(name, &target, true)),
+        // It leads nowhere, or nowhere that can be looked at.
+        Err(_) => Ok(DirEntry { len: 0, is_special: false, ..describe(name, &own, true) }),
+    }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn boot_id() -> String {
-    String::new()
-}
-
-fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata) -> DirEntry {
+fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata, is_link: bool) -> DirEntry {
     let modified_ms = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
         Ok(Ok(since)) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         // Before 1970, or unknown.
@@ -315,6 +318,8 @@ fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata) -> DirEntry {
     DirEntry {
         name: name.to_string_lossy().into_owned(),
         is_dir: metadata.is_dir(),
+        is_link,
+        is_special: !metadata.is_dir() && !metadata.is_file(),
         len: if metadata.is_dir() { 0 } else { metadata.len() },
         modified_ms,
     }
@@ -392,7 +397,10 @@ impl FsFile {
         }
         let _names = self.shared.names.read();
         let place = self.place.lock().clone();
-        let file = OpenOptions::new().read(true).write(self.mode != Mode::Read).open(&place)?;
+        let file = match self.mode {
+            Mode::Read => open::to_read(&place)?,
+            Mode::Append | Mode::Cold => open::to_write(&place)?,
+        };
         if Identity::of(&file.metadata()?) != self.identity {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,

@@ -240,6 +240,10 @@ impl Storage for Heap {
         "heap".to_owned()
     }
 
+    fn mount_id(&self, _: &Path) -> String {
+        "heap".to_owned()
+    }
+
     fn disk_free(&self, _: &Path) -> io::Result<u64> {
         Ok(u64::MAX)
     }

@@ -14,11 +14,13 @@ pub mod faults;
 mod fs;
 mod heap;
 mod names;
+pub(crate) mod owned;
 pub mod planted;
 pub mod region;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
+pub use crate::error::LockLost;
 #[cfg(any(test, feature = "testing"))]
 pub use faults::Fault;
 pub use fs::Fs;
@@ -31,7 +33,7 @@ use crate::sync::Arc;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,12 @@ pub struct DirEntry {
     pub name: String,
     /// Whether it is a directory. Symbolic links are followed.
     pub is_dir: bool,
+    /// Whether the name itself is a symbolic link. One that leads nowhere is told as a link, of
+    /// length 0, that is no directory.
+    pub is_link: bool,
+    /// Whether it is neither a file nor a directory: a FIFO, a socket, a device. Links are
+    /// followed.
+    pub is_special: bool,
     /// Size in bytes; 0 for a directory.
     pub len: u64,
     /// When it was last modified, in milliseconds since 1970.
@@ -51,6 +59,10 @@ pub struct DirEntry {
 ///
 /// Paths are given in full by the caller. Calls that were interrupted by a signal are repeated
 /// inside; a full disk is [`io::ErrorKind::StorageFull`] and leaves the file as it was.
+///
+/// Symbolic links are followed where something is read, and never where something is written, cut
+/// or removed: [`Storage::create_cold`], [`Storage::rename`] and [`Storage::remove`] act on the
+/// link itself, the others refuse it. What is neither a file nor a directory is refused at once.
 pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Makes a new file for appending: maps `map_bytes` once and allocates `first_bytes` of
     /// zeros. The mapping never moves, and [`File::allocate`] makes more of it usable.
@@ -61,7 +73,8 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     fn create(&self, path: &Path, map_bytes: u64, first_bytes: u64) -> io::Result<Arc<dyn File>>;
 
     /// Makes a small file, or empties the one that is there, to be written with
-    /// [`File::write_at`].
+    /// [`File::write_at`]. A link in its place is replaced, and so is a file that has a second
+    /// name.
     ///
     /// # Errors
     /// Those of the operating system.
@@ -139,9 +152,26 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// this one, has it; those of the operating system otherwise.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
-    /// The boot of the machine that this storage lives on: equal strings mean that the page
-    /// cache survived in between. Empty when it is unknown, which equals nothing.
+    /// The boot of the machine that this storage lives on. Empty when it is unknown, which equals
+    /// nothing.
     fn boot_id(&self) -> String;
+
+    /// The mount of the file system that `dir` lies on, by a name that no other mount of the same
+    /// boot has, had or gets: within a boot, equal strings mean that the page cache of `dir`
+    /// survived in between. Empty when it is unknown, which equals nothing.
+    fn mount_id(&self, dir: &Path) -> String {
+        let _ = dir;
+        String::new()
+    }
+
+    /// `dir` by a path that leads to the same directory whatever becomes of the working directory
+    /// and of links on the way.
+    ///
+    /// # Errors
+    /// Those of the operating system; that there is no such directory is none.
+    fn absolute(&self, dir: &Path) -> io::Result<PathBuf> {
+        Ok(dir.to_owned())
+    }
 
     /// How many bytes this process may still allocate around `path`.
     ///
@@ -289,7 +319,22 @@ pub trait File: Send + Sync + fmt::Debug {
 }
 
 /// A lock that is held until it is dropped.
-pub trait Lock: Send + Sync + fmt::Debug {}
+pub trait Lock: Send + Sync + fmt::Debug {
+    /// Whether the lock file can be taken away under its holder, so that [`Lock::check`] has to be
+    /// asked now and then.
+    fn can_be_lost(&self) -> bool {
+        false
+    }
+
+    /// Looks whether the lock file is still the one that was locked.
+    ///
+    /// # Errors
+    /// `ResourceBusy` with a [`LockLost`] inside when it was removed, or
+    /// another file has its name. One that cannot be looked at counts as still there.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Why a lock was refused: the payload of the `WouldBlock` error of [`Storage::lock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -192,6 +192,7 @@ impl<F, D: Default> Tree<F, D> {
             Some(Node::File(node)) => (false, file(node)),
             _ => (true, (0, 0)),
         };
-        DirEntry { name: name.to_owned(), is_dir, len, modified_ms }
+        let name = name.to_owned();
+        DirEntry { name, is_dir, is_link: false, is_special: false, len, modified_ms }
     }
 }

@@ -3,7 +3,8 @@
 //! [`Sim`] is a storage like the others, on the same region code, whose every change is a
 //! numbered step. [`Sim::kill`] gives what the next process finds when this one is killed: all
 //! of it. [`Sim::power_cut`] gives one of the states that the disk may have when the power goes
-//! (see [`Pages`] and [`Entries`] for which). Both give a `Sim`, so recovery can crash in turn.
+//! (see [`Pages`] and [`Entries`] for which), and [`Sim::remount`] the same on a machine that runs
+//! on. All give a `Sim`, so recovery can crash in turn.
 //! A recorded run is replayed step by step with [`Sim::replay`], to crash it everywhere.
 
 mod disk;
@@ -59,6 +60,7 @@ pub struct Sim {
 struct Shared {
     clock: Clock,
     boot: u64,
+    mount: u64,
     capacity_bytes: Option<usize>,
     locks: Arc<Mutex<BTreeSet<PathBuf>>>,
     state: Mutex<State>,
@@ -100,21 +102,27 @@ impl Sim {
 
     /// An empty disk whose modification times are those of `clock`.
     pub fn with_clock(clock: Clock) -> Sim {
-        Sim::holding(Disk::new(), clock, 1, None)
+        Sim::holding(Disk::new(), clock, (1, 1), None)
     }
 
     /// An empty disk with room for `bytes` of files.
     pub fn with_capacity(bytes: usize) -> Sim {
-        Sim::holding(Disk::new(), VirtualClock::manual().clock(), 1, Some(bytes))
+        Sim::holding(Disk::new(), VirtualClock::manual().clock(), (1, 1), Some(bytes))
     }
 
-    fn holding(disk: Disk, clock: Clock, boot: u64, capacity_bytes: Option<usize>) -> Sim {
+    fn holding(
+        disk: Disk,
+        clock: Clock,
+        (boot, mount): (u64, u64),
+        capacity_bytes: Option<usize>,
+    ) -> Sim {
         let state = State { disk, recording: None, handles: BTreeMap::new(), removals: 0 };
         let locks = Arc::new(Mutex::new(BTreeSet::new()));
         Sim {
             shared: Arc::new(Shared {
                 clock,
                 boot,
+                mount,
                 capacity_bytes,
                 locks,
                 state: ranked_mutex(Rank::Simulation, state),
@@ -137,14 +145,22 @@ impl Sim {
     /// durable than before, the boot is the same, and locks are free.
     pub fn kill(&self) -> Sim {
         let disk = self.shared.state.lock().disk.clone();
-        self.shared.after(disk, 0)
+        self.shared.after(disk, 0, 0)
     }
 
     /// The disk after the power went at this moment, in one of the states that it may have. The
     /// boot is another.
     pub fn power_cut(&self, cut: &PowerCut) -> Sim {
         let disk = self.shared.state.lock().disk.power_cut(cut);
-        self.shared.after(disk, 1)
+        self.shared.after(disk, 1, 1)
+    }
+
+    /// The disk after it vanished at this moment from a machine that runs on, and was mounted
+    /// again, in one of the states that it may have: the boot is the same, the mount another. So
+    /// is a snapshot that is mounted on its own host.
+    pub fn remount(&self, cut: &PowerCut) -> Sim {
+        let disk = self.shared.state.lock().disk.power_cut(cut);
+        self.shared.after(disk, 0, 1)
     }
 
     /// Begins to keep the steps for [`Sim::replay`], from the present state on.
@@ -203,9 +219,10 @@ impl Sim {
 }
 
 impl Shared {
-    /// The next life of the disk.
-    fn after(&self, disk: Disk, boots: u64) -> Sim {
-        Sim::holding(disk, self.clock.clone(), self.boot + boots, self.capacity_bytes)
+    /// The next life of the disk, after so many boots and mounts.
+    fn after(&self, disk: Disk, boots: u64, mounts: u64) -> Sim {
+        let next = (self.boot + boots, self.mount + mounts);
+        Sim::holding(disk, self.clock.clone(), next, self.capacity_bytes)
     }
 
     fn now_ms(&self) -> i64 {
@@ -372,6 +389,10 @@ impl Storage for Sim {
 
     fn boot_id(&self) -> String {
         format!("sim-boot-{}", self.shared.boot)
+    }
+
+    fn mount_id(&self, _: &Path) -> String {
+        format!("sim-mount-{}", self.shared.mount)
     }
 
     fn disk_free(&self, _: &Path) -> io::Result<u64> {

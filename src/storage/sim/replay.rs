@@ -67,12 +67,12 @@ impl Replay {
 
     /// The disk if the power goes here.
     pub fn power_cut(&self, cut: &PowerCut) -> Sim {
-        self.shared.after(self.disk.power_cut(cut), 1)
+        self.shared.after(self.disk.power_cut(cut), 1, 1)
     }
 
     /// The disk if the process is killed here.
     pub fn kill(&self) -> Sim {
-        self.shared.after(self.disk.clone(), 0)
+        self.shared.after(self.disk.clone(), 0, 0)
     }
 
     /// The disk if the process is killed inside the next step, after `bytes` of it: a store of
@@ -85,7 +85,7 @@ impl Replay {
         let part = all.get(..bytes).filter(|part| part.len() < all.len())?;
         let mut disk = self.disk.clone();
         disk.write(*ino, *at, part, *now_ms);
-        Some(self.shared.after(disk, 0))
+        Some(self.shared.after(disk, 0, 0))
     }
 
     /// The next step in words, for the message of a failed test.

@@ -1,0 +1,45 @@
+//! Where a directory is: by a path that keeps its meaning, and on which mount of which boot.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// See [`Storage::absolute`](crate::storage::Storage::absolute). Of a directory that is not there,
+/// the path is only made absolute.
+pub(super) fn absolute(dir: &Path) -> io::Result<PathBuf> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    match fs::canonicalize(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(dir),
+        found => found,
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn boot_id() -> String {
+    String::new()
+}
+
+/// The kernel's number of the mount, which it gives only once in a boot: Linux 6.8 and later. The
+/// mount ids before that are given again, as a rule to the very next mount, so they tell nothing.
+#[cfg(target_os = "linux")]
+pub(super) fn mount_id(dir: &Path) -> String {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    // `STATX_MNT_ID_UNIQUE` of linux/stat.h.
+    let unique = StatxFlags::from_bits_retain(0x4000);
+    match statx(CWD, dir, AtFlags::empty(), unique) {
+        Ok(found) if found.stx_mask & unique.bits() != 0 => found.stx_mnt_id.to_string(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn mount_id(_: &Path) -> String {
+    String::new()
+}
