@@ -9,7 +9,7 @@ use super::adoption::Foreign;
 use super::background::WorkQueue;
 use super::health::HealthLog;
 use super::inner::{BrokerInner, Parts, Shared};
-use super::life::{Ended, read_mark};
+use super::life::{Ended, page_cache_of, read_mark};
 use super::opening::{Evidence, judge, settings_of};
 use super::options::BrokerOptions;
 use super::partition::Partition;
@@ -86,7 +86,9 @@ impl BrokerInner {
         dir: &Path,
     ) -> Result<Arc<BrokerInner>> {
         options.config.check()?;
-        storage.list(dir).map_err(|e| Error::io(e, "cannot list the directory", dir))?;
+        let failed = |e| Error::io(e, "cannot list the directory", dir);
+        let dir = &storage.absolute(dir).map_err(failed)?;
+        storage.list(dir).map_err(failed)?;
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let random = Random::new(options.seed_under(&clock));
         let (seen, entries) = look(&storage, dir, &options.config, &random)?;
@@ -128,7 +130,7 @@ fn look(
     let (state, state_found) = StateFile::load(storage.clone(), dir)?;
     let mark = read_mark(&**storage, dir)?;
     let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
-    let verdict = evidence.ended(&state.image, &storage.boot_id());
+    let verdict = evidence.ended(&state.image, &page_cache_of(&**storage, dir));
     let (ended, foreign) = judge(&**storage, dir, verdict, &evidence)?;
     let mut seen = Seen {
         ended,

@@ -236,8 +236,7 @@ impl Shared {
     pub(super) fn release(&self) {
         self.timers.clear();
         if let Some(owner) = &self.owner {
-            let held = owner.lock.lock().take();
-            drop(held); // Outside of our own lock.
+            owner.ownership.lock.release();
         }
     }
 

@@ -158,7 +158,7 @@ mod tests {
         storage.create_dir(dir).unwrap();
         let (registry, _) = Registry::load(storage.clone(), dir).unwrap();
         let (mut state, _) = StateFile::load(storage.clone(), dir).unwrap();
-        state.begin(Life { incarnation: 4, boot_id: "a boot".into() }).unwrap();
+        state.begin(Life { incarnation: 4, page_cache: "a boot and-mount".into() }).unwrap();
         for number in 0..3u8 {
             let topic = TopicEntry {
                 name: format!("topic-{number}").into(),

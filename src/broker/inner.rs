@@ -10,6 +10,7 @@ use super::deletion::Deletions;
 use super::groups::{GroupState, Groups};
 use super::health::{BrokerCounters, Health, HealthLog};
 use super::life::LifeKeeper;
+use super::ownership::Ownership;
 use super::random::Random;
 use super::registry::Registry;
 use super::threads::Threads;
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group::GroupConfig;
 use crate::log::LogEnv;
 use crate::probe::Probe;
-use crate::storage::{Lock, Storage};
+use crate::storage::Storage;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::time::{Clock, Event, TimerKey};
 use crate::topic::TopicPartition;
@@ -64,7 +65,7 @@ pub(super) struct Owner {
     pub registry: Arc<Registry>,
     /// Changes of topics are one at a time.
     pub changes: Mutex<Deletions>,
-    pub lock: Mutex<Option<Box<dyn Lock>>>,
+    pub ownership: Ownership,
 }
 
 impl Shared {

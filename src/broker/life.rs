@@ -33,9 +33,10 @@ pub(super) enum Ended {
     Never,
     /// By `close`.
     Clean,
-    /// Without it, since this machine started.
+    /// Without it, since this machine started and the directory's file system was mounted.
     SameBoot,
-    /// Without it, and the machine started since, or may have.
+    /// Without it, and the machine started since, or the file system was mounted since, or may
+    /// have been.
     OtherBoot,
     /// Another program wrote here, or the files contradict the state file; `clean` if it left a
     /// clean mark.
@@ -65,7 +66,7 @@ pub(super) struct Adopted {
 pub(super) struct LifeKeeper {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
-    boot_id: String,
+    page_cache: String,
     ended: Ended,
     epoch_max: i32,
     left_unmarked: bool,
@@ -90,7 +91,7 @@ impl LifeKeeper {
         queue: Arc<WorkQueue>,
     ) -> LifeKeeper {
         LifeKeeper {
-            boot_id: storage.boot_id(),
+            page_cache: page_cache_of(&*storage, dir),
             epoch_max: epoch_max(&state.image),
             left_unmarked: ended == Ended::Clean && state.image.clean == Some(None),
             storage,
@@ -176,7 +177,7 @@ impl LifeKeeper {
         let mut state = self.state.lock();
         self.registry.settle()?;
         let incarnation = self.next_incarnation(&state.image, &adopted).saturating_sub(1);
-        let life = Life { incarnation, boot_id: self.boot_id.clone() };
+        let life = Life { incarnation, page_cache: self.page_cache.clone() };
         state.begin_adopted(life, &adopted.states, &adopted.unread)?;
         state.end(Vec::new(), mark)
     }
@@ -217,13 +218,13 @@ impl LifeKeeper {
         format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}")
     }
 
-    /// The boot that the next life compares its own with. After a power cut there may be
+    /// The page cache that the next life compares its own with. After a power cut there may be
     /// partitions that this life never opens and that are as the cut left them: until a clean
     /// stop no life may take it that the page cache has everything.
-    fn boot_to_record(&self) -> String {
+    fn page_cache_to_record(&self) -> String {
         match self.ended {
             Ended::OtherBoot => String::new(),
-            _ => self.boot_id.clone(),
+            _ => self.page_cache.clone(),
         }
     }
 
@@ -246,7 +247,7 @@ impl LifeKeeper {
         let mut adopted = self.adopted.lock();
         let found = adopted.clone().unwrap_or_default();
         let incarnation = self.next_incarnation(&state.image, &found);
-        let life = Life { incarnation, boot_id: self.boot_to_record() };
+        let life = Life { incarnation, page_cache: self.page_cache_to_record() };
         // Records are of no use without their topic. Also after a clean stop: topics may have been
         // made since, by a process that was killed before it appended anything.
         self.registry.confirm()?;
@@ -307,6 +308,15 @@ impl LifeGate for LifeKeeper {
     fn work(&self, work: BackgroundWork) {
         self.queue.push(work);
     }
+}
+
+/// What tells whether the page cache over `dir` is the one that a former process wrote into: the
+/// boot of the machine, and the mount of the file system, behind a blank. A device that vanished
+/// and came back, and a snapshot mounted on its own host, have the boot and not what was unsynced.
+/// Empty where either is unknown, which equals nothing.
+pub(super) fn page_cache_of(storage: &dyn Storage, dir: &Path) -> String {
+    let (boot, mount) = (storage.boot_id(), storage.mount_id(dir));
+    if boot.is_empty() || mount.is_empty() { String::new() } else { format!("{boot} {mount}") }
 }
 
 /// Whether a mark was left by a life of ours, whichever.

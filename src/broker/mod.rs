@@ -46,6 +46,7 @@ mod life_tests;
 mod new_topic;
 mod opening;
 mod options;
+mod ownership;
 mod partition;
 mod random;
 mod registry;

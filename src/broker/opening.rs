@@ -6,8 +6,9 @@ use super::background::WorkQueue;
 use super::deletion::Deletions;
 use super::health::HealthLog;
 use super::inner::{BrokerInner, Owner, Parts, Shared};
-use super::life::{Ended, LifeKeeper, is_ours, read_mark};
+use super::life::{Ended, LifeKeeper, is_ours, page_cache_of, read_mark};
 use super::options::BrokerOptions;
+use super::ownership::Ownership;
 use super::partition::Partition;
 use super::random::Random;
 use super::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
@@ -17,14 +18,15 @@ use super::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Log, LogCounters, LogEnv, LogIdentity, MappedLimit, names::folder_name};
+use crate::storage::owned::{DirectoryLock, Owned};
 use crate::storage::{HeldElsewhere, Lock, Storage};
-use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
+use crate::sync::{Arc, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, TimerDriver};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The lock file (Kafka's name).
-const LOCK_FILE: &str = ".lock";
+pub(super) const LOCK_FILE: &str = ".lock";
 
 impl BrokerInner {
     /// Opens a directory for reading and writing.
@@ -36,8 +38,9 @@ impl BrokerInner {
         options.config.check()?;
         let clock = options.clock.clone().unwrap_or_else(Clock::system);
         let seed = options.seed_under(&clock);
-        storage.create_dir_all(dir).map_err(|e| Error::io(e, "cannot make the directory", dir))?;
-        let lock = take_lock(&*storage, dir)?;
+        let dir = &make_directory(&*storage, dir)?;
+        let lock = Arc::new(DirectoryLock::new(take_lock(&*storage, dir)?));
+        let storage: Arc<dyn Storage> = Arc::new(Owned::new(storage, lock.clone()));
         let health = Arc::new(HealthLog::default());
         let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone()));
         let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
@@ -45,7 +48,7 @@ impl BrokerInner {
         let (state, state_found) = StateFile::load(storage.clone(), dir)?;
         let mark = read_mark(&*storage, dir)?;
         let evidence = Evidence { registry: &registry_found, state: &state_found, mark: &mark };
-        let mut verdict = evidence.ended(&state.image, &storage.boot_id());
+        let mut verdict = evidence.ended(&state.image, &page_cache_of(&*storage, dir));
         if let (Ok(_), RegistryFound::Image(image)) = (&verdict, &registry_found)
             && registry.is_torn()
             && let Some(why) = lost_change(&*storage, dir, image)?
@@ -82,7 +85,8 @@ impl BrokerInner {
         });
         let image = registry.image();
         let changes = ranked_mutex(Rank::TopicChanges, Deletions::new(storage.clone(), dir));
-        let owner = Owner { env, life, registry, changes, lock: Mutex::new(Some(lock)) };
+        let ownership = Ownership::new(lock, &options.config);
+        let owner = Owner { env, life, registry, changes, ownership };
         let settled = !ended.is_unclean();
         let owner = Some(owner);
         let probe = options.probe.clone();
@@ -165,6 +169,16 @@ pub(super) fn settings_of(entry: &TopicEntry, health: &HealthLog) -> TopicConfig
     })
 }
 
+/// Makes the directory, if it is missing. The path that comes back leads to it for as long as it
+/// is there, wherever the process goes and whatever becomes of links.
+fn make_directory(storage: &dyn Storage, dir: &Path) -> Result<PathBuf> {
+    let failed = |e| Error::io(e, "cannot make the directory", dir);
+    let absolute = storage.absolute(dir).map_err(failed)?;
+    storage.create_dir_all(&absolute).map_err(failed)?;
+    // Links in it can be followed once it is there.
+    storage.absolute(&absolute).map_err(failed)
+}
+
 fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
     let path = dir.join(LOCK_FILE);
     storage.lock(&path).map_err(|error| match HeldElsewhere::of(&error) {
@@ -189,8 +203,9 @@ impl Evidence<'_> {
         !matches!(self.state, StateFound::Missing)
     }
 
-    /// How the last life ended, or why the directory is not ours as it is.
-    pub fn ended(&self, image: &StateImage, boot_id: &str) -> Result<Ended, String> {
+    /// How the last life ended, or why the directory is not ours as it is. `page_cache` is that of
+    /// this machine, see [`page_cache_of`].
+    pub fn ended(&self, image: &StateImage, page_cache: &str) -> Result<Ended, String> {
         match (self.registry, self.state) {
             (RegistryFound::Damaged(why), _) => return Err(format!("the registry: {why}")),
             (_, StateFound::Damaged(why)) => return Err(format!("the state file: {why}")),
@@ -212,7 +227,7 @@ impl Evidence<'_> {
         let same = image
             .life
             .as_ref()
-            .is_some_and(|life| !life.boot_id.is_empty() && life.boot_id == boot_id);
+            .is_some_and(|life| !life.page_cache.is_empty() && life.page_cache == page_cache);
         Ok(if same { Ended::SameBoot } else { Ended::OtherBoot })
     }
 }

@@ -36,8 +36,9 @@ pub(super) type PartitionKey = (TopicId, i32);
 pub(super) struct Life {
     /// Stamped as leader epoch into every batch of this life. The first one is 0.
     pub incarnation: i32,
-    /// The boot of the machine in which it began; empty when unknown.
-    pub boot_id: String,
+    /// The boot of the machine and the mount of the file system in which it began; empty when
+    /// unknown. Earlier versions wrote the boot alone, which equals none of these.
+    pub page_cache: String,
 }
 
 /// What the entries lead to.
@@ -342,8 +343,8 @@ impl StateImage {
         match input.u8()? {
             LIFE => {
                 let incarnation = input.i32()?;
-                let boot_id = input.text()?.to_owned();
-                self.life = Some(Life { incarnation, boot_id });
+                let page_cache = input.text()?.to_owned();
+                self.life = Some(Life { incarnation, page_cache });
                 self.highest_epoch = self.highest_epoch.max(incarnation);
                 self.clean = None;
             }
@@ -426,7 +427,7 @@ impl StateImage {
 
 /// | kind | fields |
 /// | --- | --- |
-/// | 1 life | signed incarnation, text boot id |
+/// | 1 life | signed incarnation, text: boot id, a blank, mount id; empty where unknown |
 /// | 2 partition | 16 bytes topic id, signed partition, length, the state in as many bytes |
 /// | 3 forget | 16 bytes topic id |
 /// | 4 clean | flag: a mark was left, then its text |
@@ -435,7 +436,7 @@ impl StateImage {
 fn encode_life(life: &Life, out: &mut Encoder) {
     out.u8(LIFE);
     out.signed(i64::from(life.incarnation));
-    out.text(&life.boot_id);
+    out.text(&life.page_cache);
 }
 
 fn encode_partition(key: PartitionKey, before: &LogState, state: &LogState, out: &mut Encoder) {
@@ -498,7 +499,7 @@ mod tests {
     fn a_life_its_partitions_and_its_end_are_read_back() {
         let storage = storage();
         let mut file = open(&storage);
-        file.begin(Life { incarnation: 0, boot_id: "b".into() }).unwrap();
+        file.begin(Life { incarnation: 0, page_cache: "b 1".into() }).unwrap();
         file.record(vec![(key(1, 0), state(5)), (key(2, 3), state(9))], &[]).unwrap();
         file.record(vec![(key(1, 0), state(7))], &[TopicId([2; 16])]).unwrap();
         let seen = open(&storage).image;
@@ -509,7 +510,7 @@ mod tests {
         file.end(vec![(key(1, 0), state(8))], Some("mark".into())).unwrap();
         assert_eq!(open(&storage).image.clean, Some(Some("mark".into())));
         let mut file = open(&storage);
-        file.begin(Life { incarnation: 1, boot_id: "b".into() }).unwrap();
+        file.begin(Life { incarnation: 1, page_cache: "b 1".into() }).unwrap();
         assert_eq!(open(&storage).image.clean, None);
         assert_eq!(open(&storage).image.life.unwrap().incarnation, 1);
     }

@@ -162,6 +162,7 @@ impl Shared {
 
     /// Everything that is due at `now`, on this thread.
     pub fn background_step(&self, now: Now) {
+        self.lock_step(now);
         self.queue.soon_step();
         if let Some(attached) = &self.attached {
             attached.watches.step();
@@ -190,7 +191,7 @@ impl TimerDriver for Shared {
     }
 }
 
-fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+pub(super) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),

@@ -2,6 +2,7 @@
 //! there is none. A thread that panics ends, and the panic is in the broker's health.
 
 use super::inner::Shared;
+use super::steps::earliest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::thread::{JoinHandle, current, spawn_named};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -17,7 +18,7 @@ const FLUSHER: &str = "log-flusher";
 const RETENTION: &str = "log-retention";
 /// Looks for what the owner of an attached directory appends.
 const WATCHER: &str = "log-watcher";
-/// Runs timers.
+/// Runs timers, and looks whether the directory is still ours.
 const TIMERS: &str = "timers";
 
 /// The running threads.
@@ -129,8 +130,10 @@ fn watcher(shared: &Shared) -> Option<Duration> {
 }
 
 fn timers(shared: &Shared) -> Option<Duration> {
-    shared.timers.step(shared.clock.now());
-    shared.timers.next_deadline()
+    let now = shared.clock.now();
+    shared.lock_step(now);
+    shared.timers.step(now);
+    earliest(shared.timers.next_deadline(), shared.next_lock_look())
 }
 
 fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {

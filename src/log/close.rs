@@ -151,6 +151,22 @@ impl Log {
         before.filter(|error| error.kind() != ErrorKind::Closed)
     }
 
+    /// Stops because the directory may be another owner's: appends, and who waits for a sync, get
+    /// `error`. Reads go on.
+    pub fn give_up(&self, error: &Error) {
+        let error = self.at_home(error.clone());
+        let mut writer = self.writer.lock();
+        if writer.refusal.as_ref().is_some_and(|refusal| refusal.kind() == error.kind()) {
+            return;
+        }
+        writer.refusal.get_or_insert(error.clone());
+        writer.retire();
+        let woken = writer.watchers.take();
+        drop(writer);
+        self.commit.fail(error);
+        woken.ring();
+    }
+
     /// Ends the log as the death of the process does: nothing is written, and whoever waits, or
     /// comes later, is refused.
     #[cfg(feature = "testing")]
