@@ -264,7 +264,8 @@ impl Error {
     /// Whether the operating system refused a call because the disk is full.
     pub(crate) fn is_full(error: &std::io::Error) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(error.kind(), StorageFull | QuotaExceeded)
+        // EFBIG: the file may not grow, or the file system has no larger ones.
+        matches!(error.kind(), StorageFull | QuotaExceeded) || error.raw_os_error() == Some(27)
     }
 
     /// Names the topic.

@@ -9,6 +9,8 @@
 
 #[path = "bad_days/calls.rs"]
 mod calls;
+#[path = "bad_days/cut.rs"]
+mod cut;
 #[path = "bad_days/damage.rs"]
 mod damage;
 #[path = "bad_days/disk.rs"]

@@ -16,6 +16,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::opening::OpenOptions;
+use crate::storage::NotBegun;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -180,6 +181,8 @@ impl Shared {
                             report.damaged.push((partition, error));
                         }
                     }
+                    // The directory is read when there are descriptors.
+                    Err(error) if NotBegun::caused(&error) => return Err(error),
                     Err(error) => {
                         adopted.unread.push(key_of(&log));
                         self.health.partition(partition.clone(), error.clone());

@@ -19,8 +19,10 @@ use std::path::Path;
 /// stopped and the lock is freed, and the next open treats it as a process that died: nothing
 /// acknowledged is lost.
 ///
-/// Records are mapped into memory. Another process that truncates a file of the directory makes
-/// the operating system end this one with SIGBUS when it touches the missing bytes.
+/// Records are mapped into memory. Where the disk goes away, or another process truncates a file
+/// of the directory, calls return [`ErrorKind::StorageFailed`](crate::ErrorKind::StorageFailed);
+/// touching a record that was returned before, and whose bytes are gone, ends the process with
+/// SIGBUS: see [`BrokerOptions::sigbus_handler`](crate::BrokerOptions::sigbus_handler).
 ///
 /// # Examples
 /// ```

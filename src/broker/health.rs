@@ -2,6 +2,7 @@
 //! kept up to a bound and counted beyond it.
 
 use crate::error::{Error, ErrorKind};
+use crate::storage::NotBegun;
 use crate::sync::{AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
@@ -94,12 +95,15 @@ impl HealthLog {
         self.0.lock().first_error.get_or_insert(error);
     }
 
-    /// Keeps an error of background work, of a partition's where one is named. On a full disk
-    /// that is only a warning: such work is ahead of its time or comes again, and callers that
+    /// Keeps an error of background work, of a partition's where one is named. On a full disk,
+    /// and where there is no descriptor left, that is only a warning: such work is ahead of its time or comes again, and callers that
     /// need room are told themselves.
     pub fn background(&self, partition: Option<TopicPartition>, error: Error) {
         if error.kind() == ErrorKind::StorageFull {
             return self.warn_once(format!("background work waits for room: {error}"));
+        }
+        if NotBegun::caused(&error) {
+            return self.warn_once(format!("background work waits for a descriptor: {error}"));
         }
         if let Some(partition) = partition {
             self.partition(partition, error.clone());

@@ -8,7 +8,7 @@
 
 use super::codec::{Decoder, Encoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{File, Storage};
+use crate::storage::{File, NotBegun, Storage};
 use crate::sync::Arc;
 use std::path::{Path, PathBuf};
 
@@ -161,8 +161,12 @@ impl Journal {
         self.file = None;
         // The new name needs a sync, whatever was confirmed before.
         let confirmed = std::mem::replace(&mut self.confirmed, false);
-        self.confirm_name(!confirmed)?;
         self.generation = generation;
+        if let Err(error) = self.confirm_name(!confirmed) {
+            // What is refused here stands in the file: the next change takes its place.
+            self.replace = true;
+            return Err(error);
+        }
         self.next_sequence = 1;
         self.len = bytes.len() as u64;
         self.whole_len = self.len;
@@ -198,7 +202,12 @@ impl Journal {
             self.replace = file.set_len(self.len).is_err();
             return Err(Error::io(error, "cannot append", &self.path));
         }
-        file.sync_data().map_err(|e| self.fail(e))?;
+        if let Err(error) = file.sync_data() {
+            if NotBegun::is_in(&error) {
+                self.replace = file.set_len(self.len).is_err();
+            }
+            return Err(self.fail(error));
+        }
         self.len += bytes.len() as u64;
         self.next_sequence = self.next_sequence.wrapping_add(1);
         Ok(())
@@ -250,12 +259,19 @@ impl Journal {
 
     /// The error of a sync whose outcome decides nothing: the old file stands.
     fn sync_failed(&self, error: std::io::Error) -> Error {
+        if NotBegun::is_in(&error) {
+            return Error::io(error, "cannot sync", &temporary_path(&self.path));
+        }
         Error::new(ErrorKind::StorageFailed, format!("cannot sync: {error}"))
             .with_path(temporary_path(&self.path))
             .with_source(error)
     }
 
+    /// The error of a sync that failed, which is final, or could not begin.
     fn fail(&mut self, error: std::io::Error) -> Error {
+        if NotBegun::is_in(&error) {
+            return Error::io(error, "cannot sync", &self.path);
+        }
         let message = format!("cannot sync the {}: {error}; open it again", self.kind.name());
         let error = Error::new(ErrorKind::StorageFailed, message)
             .with_path(self.path.clone())

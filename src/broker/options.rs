@@ -39,6 +39,7 @@ pub struct BrokerOptions {
     pub(super) storage: Option<Arc<dyn Storage>>,
     pub(super) progress: Option<ProgressCallback>,
     pub(super) mapped_segments_max: Option<usize>,
+    pub(super) unguarded: bool,
     pub(super) probe: Probe,
 }
 
@@ -99,6 +100,25 @@ impl BrokerOptions {
         self
     }
 
+    /// Whether a fault in a mapped segment is answered for. Default: yes.
+    ///
+    /// Segments are mapped into memory. Where a page of one cannot be had, because the disk is
+    /// gone, a copy-on-write file system is full or somebody cut the file, the operating system
+    /// sends the thread SIGBUS, which ends a process that does not expect it. The first broker
+    /// that opens a directory installs a handler for the process: an append or a read that such a
+    /// fault interrupts returns [`ErrorKind::StorageFull`](crate::ErrorKind::StorageFull) or
+    /// [`ErrorKind::StorageFailed`](crate::ErrorKind::StorageFailed). Every other SIGBUS goes to
+    /// the handler that was there before; one in records that a poll returned earlier first
+    /// writes a line with the name of the file to the standard error. A program that installs a
+    /// handler of its own later hands on what it does not know.
+    ///
+    /// With `false` this broker installs none, and its segments are not answered for. Only Linux
+    /// has the handler.
+    pub fn sigbus_handler(mut self, installed: bool) -> BrokerOptions {
+        self.unguarded = !installed;
+        self
+    }
+
     /// Another medium than files, for tests.
     #[doc(hidden)]
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> BrokerOptions {
@@ -126,7 +146,7 @@ impl BrokerOptions {
     /// Those of [`Broker::open`], and
     /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for a refused setting.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Broker> {
-        let storage = self.storage.clone().unwrap_or_else(|| Arc::new(Fs::new()));
+        let storage = self.storage.clone().unwrap_or_else(|| self.files());
         BrokerInner::open(self, storage, dir.as_ref()).map(Broker::from_inner)
     }
 
@@ -145,8 +165,12 @@ impl BrokerOptions {
     /// Those of [`Broker::attach`], and
     /// [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig) for a refused setting.
     pub fn attach(self, dir: impl AsRef<Path>) -> Result<Broker> {
-        let storage = self.storage.clone().unwrap_or_else(|| Arc::new(Fs::new()));
+        let storage = self.storage.clone().unwrap_or_else(|| self.files());
         BrokerInner::attach(self, storage, dir.as_ref()).map(Broker::from_inner)
+    }
+
+    fn files(&self) -> Arc<dyn Storage> {
+        Arc::new(if self.unguarded { Fs::without_guard() } else { Fs::new() })
     }
 
     /// The seed to use under `clock`.

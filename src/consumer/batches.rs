@@ -146,10 +146,11 @@ impl Reading<'_> {
             (self.isolation == IsolationLevel::ReadCommitted)
                 .then(|| AbortedFilter::new(self.log, position, upto))
         };
-        let walk = |upto| Walk {
+        let mut partial = partial;
+        let mut walk = |upto| Walk {
             partition: self.partition,
             position,
-            partial,
+            partial: partial.take(),
             records_max: self.records_max,
             bytes_max: self.bytes_max,
             upto,
@@ -160,7 +161,10 @@ impl Reading<'_> {
             if window.chunk.opens_segment() && refused {
                 return Ok(None);
             }
-            let walked = walk(window.upto).over(&window.chunk, out)?;
+            let Some(walked) = walk(window.upto).over(&window.chunk, true, out)? else {
+                *cursor = Cursor::new(position);
+                return self.go_on(position, cursor, None, hint, out);
+            };
             let whole = walked.position > position && walked.partial.is_none();
             cursor.advance(walked.bytes, walked.position, whole);
             return Ok(walked.is_something(position).then_some(walked));
@@ -176,9 +180,13 @@ impl Reading<'_> {
             cursor.step_back(chunk.bytes().len(), position);
             return Ok(None);
         }
-        let walked = walk(chunk.next_offset()).over(&chunk, out).inspect_err(|_| {
+        let walked = walk(chunk.next_offset()).over(&chunk, false, out).inspect_err(|_| {
             *cursor = Cursor::new(position);
         })?;
+        let Some(walked) = walked else {
+            *cursor = Cursor::new(position);
+            return self.go_on(position, cursor, None, hint, out);
+        };
         cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
         if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
             *hint = SizeHint(bytes);
@@ -205,11 +213,33 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Walks over `chunk` and adds what may be returned to `out`.
+    /// Walks over `chunk` and adds what may be returned to `out`. `None` if bytes of it turn out
+    /// not to be readable any more: nothing was added, and the log knows from where on.
     ///
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
-    fn over(mut self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Walked> {
+    fn over(
+        self,
+        chunk: &Chunk,
+        is_window: bool,
+        out: &mut ConsumerRecords,
+    ) -> Result<Option<Walked>> {
+        let partition = self.partition;
+        let Some(walk) = chunk.reading(|| self.walk(chunk)) else { return Ok(None) };
+        let (walked, runs) = walk?;
+        // What is returned is looked at by the user, whom no fault may surprise that is there now.
+        // A window is known to be sound: if it is not, its bytes are gone, which the log tells.
+        let end = runs.iter().map(Piece::end).max().unwrap_or(0);
+        if !chunk.touch(end) || (is_window && walked.fault.is_some()) {
+            return Ok(None);
+        }
+        for piece in runs {
+            out.push(piece.into_run(partition, chunk));
+        }
+        Ok(Some(walked))
+    }
+
+    fn walk(mut self, chunk: &Chunk) -> Result<(Walked, Vec<Piece>)> {
         let bytes = chunk.bytes();
         let mut walked = Walked::nothing(self.position);
         let mut plain = PlainRun::default();
@@ -298,10 +328,7 @@ impl Walk<'_> {
             walked.bytes = end;
         }
         plain.end(&mut runs);
-        for piece in runs {
-            out.push(piece.into_run(self.partition, chunk));
-        }
-        Ok(walked)
+        Ok((walked, runs))
     }
 
     /// Takes what the log knows to be plain, if all of it is wanted.
@@ -505,6 +532,14 @@ enum Piece {
 }
 
 impl Piece {
+    /// The end of the bytes of the chunk that it lends.
+    fn end(&self) -> usize {
+        match self {
+            Piece::Plain(run) => run.to,
+            Piece::Decoded(..) => 0,
+        }
+    }
+
     fn into_run(self, partition: &TopicPartition, chunk: &Chunk) -> Run {
         let partition = partition.clone();
         match self {

@@ -120,7 +120,7 @@ impl Log {
             }
             encode_single(&mut active.sink(), record, &stamp);
         }
-        Ok(self.publish(writer, incoming, offset, after))
+        self.publish(writer, incoming, offset, after)
     }
 
     /// Appends records as one batch of this codec; `level` is the codec's own, `None` its default.
@@ -191,7 +191,7 @@ impl Log {
             }
             encode_many(&mut active.sink(), records, &measured, &stamp);
         }
-        Ok(self.publish(writer, incoming, base_offset, after))
+        self.publish(writer, incoming, base_offset, after)
     }
 
     /// What the topic refuses a record for, apart from its size: a batch that was refused as a
@@ -263,10 +263,14 @@ impl Log {
             }
             active.write(batch, base_offset, leader_epoch);
         }
-        Ok(self.publish(writer, incoming, base_offset, after))
+        self.publish(writer, incoming, base_offset, after)
     }
 
     /// Moves the borders behind a batch whose bytes are stored, and does what is left to do.
+    ///
+    /// # Errors
+    /// `StorageFull` and `StorageFailed` where the stores did not get to the file: nothing is
+    /// published.
     #[inline]
     fn publish(
         &self,
@@ -274,9 +278,12 @@ impl Log {
         incoming: Incoming,
         base_offset: i64,
         mut after: After,
-    ) -> Appended {
+    ) -> Result<Appended> {
         let w = &mut *writer;
         if let Some(active) = &mut w.active {
+            if active.region.has_failed() {
+                return Err(self.stores_lost(writer, incoming.size, after));
+            }
             w.last_position = Some(active.position);
             active.stored(incoming);
         }
@@ -293,13 +300,13 @@ impl Log {
         if after.prepare || after.seal || after.flush {
             self.announce(&after);
         }
-        Appended {
+        Ok(Appended {
             base_offset,
             last_offset: incoming.last_offset,
             timestamp: incoming.max_timestamp,
             log_append_time,
             must_sync,
-        }
+        })
     }
 
     /// Tells the broker what there is to do.

@@ -143,6 +143,29 @@ impl Chunk {
         }
     }
 
+    /// How many bytes there are.
+    pub(super) fn size(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Runs `body`, which reads the bytes. `None` if some could not be read: `body` took zeros
+    /// for them.
+    #[inline]
+    pub fn reading<T>(&self, body: impl FnOnce() -> T) -> Option<T> {
+        match &self.held {
+            Held::Mapped(region) => region.reading(body),
+            Held::Nothing | Held::Read(_) => Some(body()),
+        }
+    }
+
+    /// Whether the first `len` bytes can be read at this moment.
+    pub fn touch(&self, len: usize) -> bool {
+        match &self.held {
+            Held::Mapped(region) => region.touch(self.range.start..self.range.start + len),
+            Held::Nothing | Held::Read(_) => true,
+        }
+    }
+
     /// The offset behind the last batch; the one that was asked for if there is none.
     pub fn next_offset(&self) -> i64 {
         self.next_offset

@@ -5,14 +5,15 @@
 //! No lock that an appender needs is held across a sync. A sync that fails is final: the pages it
 //! was to write may be gone from memory and marked clean, so a second one would prove nothing.
 
+use super::append::After;
 use super::close::{DELETED, Synced};
 use super::lookup::LastExtent;
 use super::segment::Segment;
 use super::state::LastBatch;
 use super::{Log, UnsyncedNames};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
+use crate::storage::{File, NotBegun};
 use crate::sync::Arc;
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,8 @@ impl Log {
     ///
     /// # Errors
     /// `StorageFailed` if a sync fails or failed before: the partition takes no more appends.
+    /// `Io` if it could not begin for want of a descriptor or of memory: the same call may
+    /// succeed later.
     pub fn flush(&self) -> Result<()> {
         let end = self.log_end_offset()?;
         if end > self.commit.durable() {
@@ -93,8 +96,23 @@ impl Log {
             Err(_) if self.refusal().is_some_and(|refusal| refusal.kind() == DELETED) => {
                 Ok(work.extents.end())
             }
+            Err(error) if NotBegun::caused(&error) => Err(self.sync_not_begun(work, error)),
             Err(error) => Err(self.sync_failed(error)),
         }
+    }
+
+    /// Leaves what a sync that could not begin was to make durable to the next one.
+    #[cold]
+    fn sync_not_begun(&self, work: Unsynced, cause: Error) -> Error {
+        let mut writer = self.writer.lock();
+        let names = &mut writer.names;
+        names.files.extend(work.names.files);
+        names.folder |= work.names.folder;
+        names.parent |= work.names.parent;
+        writer.dirty = true;
+        drop(writer);
+        self.announce(&After { flush: true, ..After::default() });
+        self.at_home(cause)
     }
 
     fn note_synced(&self, work: &Unsynced) {
@@ -164,13 +182,29 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the partition read-only: R4.
+    /// Makes the partition read-only after a sync failed: R4. One that could not begin changes
+    /// nothing.
     #[cold]
     pub(super) fn sync_failed(&self, cause: Error) -> Error {
+        if NotBegun::caused(&cause) {
+            return self.at_home(cause);
+        }
         self.env.counters.sync_failures.one();
+        self.fail_storage("a sync failed", cause)
+    }
+
+    /// Makes the partition read-only after its file turned out to be cut, or its disk gone.
+    #[cold]
+    pub(super) fn storage_failed(&self, cause: Error) -> Error {
+        self.fail_storage("the disk failed, or a file was cut by another program", cause)
+    }
+
+    fn fail_storage(&self, what: &str, cause: Error) -> Error {
         let path = cause.path().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
-        let message = "a sync failed, and what was appended since the last one may be lost: the \
-                       partition is read-only until the directory is opened again";
+        let message = format!(
+            "{what}, and what was appended since the last sync may be lost: the partition is \
+             read-only until the directory is opened again"
+        );
         let error =
             Error::new(ErrorKind::StorageFailed, message).with_path(path).with_source(cause);
         let error = self.at_home(error);

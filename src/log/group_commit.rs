@@ -3,8 +3,9 @@
 //! Whoever finds nobody syncing becomes the leader, syncs with no lock held, and wakes the others.
 //! The leader reads how far the log reaches only after it became one, so its sync covers all who
 //! appended before. A failed sync is final: everybody who waits, and everybody later, gets it.
+//! One that could not begin is told to its leader alone, and the next who waits leads another.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::sync::{AtomicI64, Condvar, Mutex, Ordering};
 
 /// The durable border of one log, and who is moving it.
@@ -80,19 +81,29 @@ impl GroupCommit {
         drop(turn);
         let outcome = sync();
         let mut turn = self.turn.lock();
-        self.end_turn(&mut turn, outcome);
+        self.end_turn(&mut turn, outcome)?;
         turn.failed.clone().map_or(Ok(()), Err)
     }
 
-    fn end_turn(&self, turn: &mut Turn, outcome: Result<i64>) {
+    /// Lets the next one lead.
+    ///
+    /// # Errors
+    /// That of a sync that could not begin, which is nobody's but the leader's.
+    fn end_turn(&self, turn: &mut Turn, outcome: Result<i64>) -> Result<()> {
         turn.leading = false;
-        match outcome {
-            Ok(reached) => self.raise(reached),
-            Err(error) => {
-                turn.failed.get_or_insert(error);
+        let outcome = match outcome {
+            Ok(reached) => {
+                self.raise(reached);
+                Ok(())
             }
-        }
+            Err(error) if error.kind() == ErrorKind::StorageFailed => {
+                turn.failed.get_or_insert(error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         self.over.notify_all();
+        outcome
     }
 
     /// Returns once everything below `upto` is durable. `sync` makes the log durable as far as it
@@ -121,7 +132,7 @@ impl GroupCommit {
             drop(turn);
             let outcome = sync();
             turn = self.turn.lock();
-            self.end_turn(&mut turn, outcome);
+            self.end_turn(&mut turn, outcome)?;
         }
     }
 

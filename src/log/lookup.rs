@@ -255,12 +255,31 @@ impl Log {
     fn find_record(
         &self,
         view: &SegmentView,
-        mut position: usize,
+        position: usize,
         batch_wanted: impl Fn(&RecordBatch<'_>) -> bool,
         wanted: impl Fn(i64, i64) -> bool,
         batches: Batches,
     ) -> Result<Option<(i64, i64)>> {
-        let limit = view.limit();
+        let mut stopped = false;
+        let found = self.reading(view, position, || {
+            stopped = false;
+            self.find_readable(view, position, &batch_wanted, &wanted, (batches, &mut stopped))
+        })?;
+        if found.is_none() && !stopped && view.has_lost() {
+            return Err(self.lost(view));
+        }
+        Ok(found)
+    }
+
+    fn find_readable(
+        &self,
+        view: &SegmentView,
+        mut position: usize,
+        batch_wanted: &impl Fn(&RecordBatch<'_>) -> bool,
+        wanted: &impl Fn(i64, i64) -> bool,
+        (batches, stopped): (Batches, &mut bool),
+    ) -> Result<Option<(i64, i64)>> {
+        let limit = view.readable();
         let mut scratch = Vec::new();
         while position < limit {
             let bytes = view.region().read(position..limit);
@@ -272,12 +291,15 @@ impl Log {
                 if view.segment().sound_end(position) < position + size {
                     batch.check_crc()?;
                 }
-                let found = first_record(&batch, &mut scratch, &wanted)?;
+                let found = first_record(&batch, &mut scratch, wanted)?;
                 Ok((size, found, batches == Batches::First))
             });
             match found {
                 Ok((_, Some(record), _)) => return Ok(Some(record)),
-                Ok((_, None, true)) => return Ok(None),
+                Ok((_, None, true)) => {
+                    *stopped = true;
+                    return Ok(None);
+                }
                 Ok((size, None, false)) => position += size,
                 Err(fault) => {
                     return Err(self.damaged(&Place::at(view, position), fault));

@@ -96,11 +96,15 @@ impl Log {
             IsolationLevel::ReadCommitted => borders.stable(end),
         };
         let start = borders.start.load();
+        if place.view.has_lost() {
+            return Ok(None);
+        }
         let limit = place.view.limit().min(segment.sound_end(from));
         let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
         Ok(readable.then(|| {
             let region = place.view.region().clone();
-            let plain = self.plain_ahead(place, cursor.offset, limit, upto, wanted);
+            let ahead = || self.plain_ahead(place, cursor.offset, limit, upto, wanted);
+            let plain = region.reading(ahead).flatten();
             Window { chunk: Chunk::new(region, from..limit, upto, true).with_plain(plain), upto }
         }))
     }
@@ -131,6 +135,64 @@ impl Log {
         wanted: i64,
         upto: i64,
     ) -> Result<Option<Chunk>> {
+        let chunk = self.reading(&place.view, place.position, || {
+            self.take_readable(place, max_bytes, wanted, upto)
+        })?;
+        if let Some(chunk) = &chunk {
+            place.position += chunk.size();
+            place.expected = Some(chunk.next_offset());
+        }
+        Ok(chunk)
+    }
+
+    /// Runs `body`, which reads bytes of the view from `position` on, as far as they are readable.
+    /// Where some turn out not to be, it runs again up to there.
+    ///
+    /// # Errors
+    /// Those of `body`; `StorageFailed` where nothing before the unreadable bytes is left.
+    #[inline]
+    pub(super) fn reading<T>(
+        &self,
+        view: &SegmentView,
+        position: usize,
+        mut body: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            if view.has_lost() {
+                view.find_loss();
+            }
+            if view.is_lost(position) {
+                return Err(self.lost(view));
+            }
+            match view.region().reading(&mut body) {
+                // What it fails for is what is missing.
+                Some(Err(_)) if view.has_lost() => {
+                    return Err(self.lost(view));
+                }
+                Some(outcome) => return outcome,
+                None => {}
+            }
+        }
+    }
+
+    /// The error of bytes that the operating system cannot give any more.
+    #[cold]
+    pub(super) fn lost(&self, view: &SegmentView) -> Error {
+        let message = "the segment cannot be read from here on: another program cut it, or its \
+                       disk failed; open the directory again";
+        let error = Error::new(ErrorKind::StorageFailed, message)
+            .with_path(view.segment().path())
+            .with_position(view.region().lost_from() as u64);
+        self.at_home(error)
+    }
+
+    fn take_readable(
+        &self,
+        place: &Place,
+        max_bytes: usize,
+        wanted: i64,
+        upto: i64,
+    ) -> Result<Option<Chunk>> {
         let from = place.position;
         let bytes = place.view.bytes_from(from);
         if bytes.is_empty() {
@@ -155,7 +217,11 @@ impl Log {
             });
             let batch = match batch {
                 Ok(batch) => batch,
-                Err(_) if taken.bytes > 0 => break,
+                Err(_) if taken.bytes > 0 => {
+                    // If the file was cut, what was taken is read once more, up to there.
+                    place.view.find_loss();
+                    break;
+                }
                 Err(fault) => return Err(self.damaged(place, fault)),
             };
             let size = batch.bytes().len();
@@ -163,7 +229,10 @@ impl Log {
             let expected = taken.next_offset.or(place.expected);
             if dense && !follows(base, next, expected, wanted) {
                 match taken.next_offset {
-                    Some(_) => break,
+                    Some(_) => {
+                        place.view.find_loss();
+                        break;
+                    }
                     None => {
                         return Err(self.misplaced(place, base, expected.unwrap_or(wanted)));
                     }
@@ -192,8 +261,6 @@ impl Log {
             segment.prove(from, upto);
         }
         let region = place.view.region().clone();
-        place.position = upto;
-        place.expected = Some(next_offset);
         let chunk = Chunk::new(region, from..upto, next_offset, taken.sound);
         Ok(Some(chunk.with_plain(taken.plain(next_offset))))
     }
@@ -263,7 +330,18 @@ impl Log {
 
     /// The first batch from `hint` on whose last offset is not below `offset`.
     fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
-        let limit = view.limit();
+        if view.limit() == 0 {
+            return Ok(None);
+        }
+        let found = self.reading(view, hint.position, || self.walk_readable(view, hint, offset))?;
+        if found.is_none() && view.has_lost() {
+            return Err(self.lost(view));
+        }
+        Ok(found)
+    }
+
+    fn walk_readable(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
+        let limit = view.readable();
         let mut position = hint.position;
         // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
         // damaged one gets there, and nobody else's offset leads to it.
@@ -298,6 +376,10 @@ impl Log {
     /// The error of stored bytes that are not what was written.
     #[cold]
     pub(super) fn damaged(&self, place: &Place, fault: BatchFault) -> Error {
+        place.view.find_loss();
+        if place.view.has_lost() {
+            return self.lost(&place.view);
+        }
         self.env.counters.corrupt_batches.one();
         let error = fault
             .into_error()
@@ -309,6 +391,10 @@ impl Log {
     /// The error of a batch that is not at its own place.
     #[cold]
     fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
+        place.view.find_loss();
+        if place.view.has_lost() {
+            return self.lost(&place.view);
+        }
         self.env.counters.corrupt_batches.one();
         let message = format!("a batch with the base offset {found}, where {expected} should be");
         let error = Error::new(ErrorKind::CorruptRecord, message)

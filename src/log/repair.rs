@@ -15,7 +15,7 @@ use super::state::FileProof;
 use super::summary::SegmentIndexes;
 use super::transaction_index;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{File, Storage};
+use crate::storage::{File, NotBegun, Storage};
 
 /// One change of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +125,12 @@ fn take(storage: &dyn Storage, step: &Step, segments: &mut [OpenedSegment]) -> R
     }
 }
 
-/// A failed sync is final (rule R4): a second one that succeeds proves nothing.
+/// A failed sync is final (rule R4): a second one that succeeds proves nothing. One that could not
+/// begin is taken again with its step.
 fn sync_failed(error: io::Error, path: &Path) -> Error {
+    if NotBegun::is_in(&error) {
+        return Error::io(error, "syncing", path);
+    }
     Error::new(ErrorKind::StorageFailed, format!("syncing: {error}"))
         .with_path(path)
         .with_source(error)

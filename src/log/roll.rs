@@ -12,8 +12,9 @@ use super::{Log, Writer};
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::BatchHeader;
-use crate::storage::File;
+use crate::storage::{CutByAnother, File, NotBegun};
 use crate::sync::{Arc, MutexGuard};
+use std::path::Path;
 
 /// Mappings and allocations are made in whole pages.
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -30,8 +31,9 @@ impl Writer {
         let (Some(active), Some(position)) = (&self.active, self.last_position) else {
             return self.last_batch;
         };
-        let bytes = active.region.region().read(position..active.position);
-        let header = BatchHeader::parse(bytes).ok()?;
+        let region = active.region.region();
+        let header = region.reading(|| BatchHeader::parse(region.read(position..active.position)));
+        let header = header?.ok()?;
         Some(LastBatch {
             segment: active.segment.base_offset,
             position: position as u64,
@@ -80,7 +82,10 @@ impl Log {
             if let Err(error) = outcome {
                 drop(writer);
                 self.announce(after);
-                return Err(self.at_home(error));
+                return Err(match error.kind() {
+                    ErrorKind::StorageFailed => self.storage_failed(error),
+                    _ => self.at_home(error),
+                });
             }
             return Ok(writer);
         }
@@ -108,7 +113,7 @@ impl Log {
         if end > active.prepared() {
             self.env.counters.writer_steps.one();
             active.grow(end).map_err(|error| {
-                Error::io(error, "cannot grow the segment", active.segment.path())
+                io_error(error, "cannot grow the segment", active.segment.path())
             })?;
         }
         active.refresh();
@@ -217,6 +222,58 @@ impl Log {
         writer.publish(usize::try_from(extent.size_bytes).unwrap_or(usize::MAX));
         let limits = Limits::new(config, self.jitter(segment.base_offset));
         Ok(Active::new(segment, file, writer, extent, limits, now_ms))
+    }
+}
+
+impl Log {
+    /// Gives up a batch of `size` bytes whose stores did not all get to the active segment's
+    /// file. What was stored of it is zeroed, so that nothing of it comes back; nothing more goes
+    /// into that file. On a full disk the next append makes another one, and so it does where the
+    /// reason cannot be asked for now; otherwise the partition
+    /// takes no more.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn stores_lost(
+        &self,
+        mut writer: MutexGuard<'_, Writer>,
+        size: usize,
+        mut after: After,
+    ) -> Error {
+        let Some(active) = &mut writer.active else {
+            return self.at_home(Error::new(ErrorKind::IllegalState, "there is no segment"));
+        };
+        let (position, path) = (active.position, active.segment.path().to_path_buf());
+        active.region.zero(position..position + size);
+        let cause = active.file.store_error(position as u64);
+        let error = io_error(cause, "cannot store in the segment", &path);
+        if error.kind() == ErrorKind::StorageFull || NotBegun::caused(&error) {
+            writer.retire();
+            if position == 0 {
+                // It holds nothing, and the next one begins at the same offset.
+                self.segments.write().pop_back();
+                self.take_back(writer.next_offset);
+            } else {
+                after.seal = true;
+            }
+            drop(writer);
+            self.announce(&after);
+            return self.at_home(error);
+        }
+        drop(writer);
+        self.announce(&after);
+        self.storage_failed(error)
+    }
+}
+
+/// What a failed growth, or a failed store, of a mapped file is: final, unless the disk is full or
+/// the call could not begin.
+fn io_error(error: std::io::Error, doing: &str, path: &Path) -> Error {
+    let cut = CutByAnother::is_in(&error);
+    match Error::io(error, doing, path) {
+        error if cut => {
+            Error::new(ErrorKind::StorageFailed, error.message()).with_path(path).with_source(error)
+        }
+        error => error,
     }
 }
 

@@ -10,7 +10,7 @@ use super::open::Upkeep;
 use super::segment::{Proofs, Segment, Stage};
 use super::state::FileProof;
 use super::transaction_index;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::File;
 use crate::sync::Arc;
 
@@ -50,6 +50,11 @@ impl Log {
         let failed = |error, doing| Error::io(error, doing, segment.path());
         let at_home = |error| self.at_home(error);
         let len = file.len().map_err(|e| at_home(failed(e, "cannot look at the segment")))?;
+        if len < extent.size_bytes {
+            let cut = "the segment is shorter than its batches: another program cut it";
+            let cut = Error::new(ErrorKind::StorageFailed, cut).with_path(segment.path());
+            return Err(self.storage_failed(cut));
+        }
         if len > extent.size_bytes {
             file.set_len(extent.size_bytes)
                 .map_err(|e| at_home(failed(e, "cannot cut the segment")))?;

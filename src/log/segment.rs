@@ -445,10 +445,39 @@ impl SegmentView {
         self.size.map_or(published, |size| size.min(published))
     }
 
-    /// The batches from `from` to the limit.
+    /// The limit, or where bytes begin that the operating system cannot give any more.
+    #[inline]
+    pub fn readable(&self) -> usize {
+        self.limit().min(self.region.lost_from())
+    }
+
+    /// Whether there is a byte at `position` that cannot be read any more.
+    #[inline]
+    pub fn is_lost(&self, position: usize) -> bool {
+        position >= self.region.lost_from() && position < self.limit()
+    }
+
+    /// Has the file's length say where exactly the bytes that cannot be read any more begin: the
+    /// rest of the last page that is left reads as zeros.
+    #[cold]
+    pub fn find_loss(&self) {
+        if let Some(Ok(len)) = self.segment.file().map(|file| file.len())
+            && len < self.limit() as u64
+        {
+            self.region.lose_from(len);
+        }
+    }
+
+    /// Whether there are bytes that cannot be read any more.
+    #[inline]
+    pub fn has_lost(&self) -> bool {
+        self.region.lost_from() < self.limit()
+    }
+
+    /// The batches from `from` to where they can be read.
     #[inline]
     pub fn bytes_from(&self, from: usize) -> &[u8] {
-        let limit = self.limit();
+        let limit = self.readable();
         if from < limit { self.region.read(from..limit) } else { &[] }
     }
 }

@@ -3,7 +3,7 @@
 //! Every call is counted. A [`Rule`] says which call fails, how, and whether all that follow do
 //! too. Writes into a region are no calls and cannot fail, as stores into memory cannot.
 
-use super::{DirEntry, File, Lock, Region, Storage};
+use super::{DirEntry, File, Lock, NotBegun, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use std::fmt;
 use std::io;
@@ -61,6 +61,8 @@ pub enum Failure {
     IoPagesLost,
     /// `ENOSPC`.
     Full,
+    /// `EMFILE`: the call could not begin.
+    Descriptors,
     /// `EINTR`.
     Interrupted,
     /// A read returns half of what it could; a write writes half and then finds the disk full;
@@ -76,6 +78,7 @@ impl Failure {
         Failure::Io,
         Failure::IoPagesLost,
         Failure::Full,
+        Failure::Descriptors,
         Failure::Interrupted,
         Failure::Short,
         Failure::Crash,
@@ -86,6 +89,7 @@ impl Failure {
         match self {
             Failure::Io | Failure::IoPagesLost => io::Error::from_raw_os_error(5),
             Failure::Full | Failure::Short => io::Error::from_raw_os_error(28),
+            Failure::Descriptors => NotBegun::mark(io::Error::from_raw_os_error(24)),
             Failure::Interrupted => io::Error::from_raw_os_error(4),
             Failure::Crash => io::Error::other("the process crashed, as planned"),
         }
@@ -402,6 +406,10 @@ impl File for FaultFile {
             }
             None => self.inner.sync_data(),
         }
+    }
+
+    fn store_error(&self, at: u64) -> io::Error {
+        self.inner.store_error(at)
     }
 
     fn prefault(&self, range: Range<usize>) -> io::Result<()> {

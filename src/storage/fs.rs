@@ -1,8 +1,9 @@
 //! Real files: mapped for appending, read by `pread`, synced by `fdatasync`.
 //!
 //! Blocks are allocated before the memory above them may be touched, so a full disk is an error
-//! value and never a signal. Descriptors are closed once a file is mapped; a bounded cache holds
-//! those that syncs and reads need. Renames done through the same [`Fs`] are followed.
+//! value and never a signal; what that does not cover, `guard` turns into one. Descriptors are
+//! closed once a file is mapped; a bounded cache holds those that syncs and reads need. Renames
+//! done through the same [`Fs`] are followed.
 
 mod descriptors;
 mod lock;
@@ -14,14 +15,15 @@ mod tests;
 
 use super::planted::{Planted, planted};
 use super::region::{Counted, Region};
-use super::{DirEntry, Lock, Mode, Storage, invalid, read_only, to_usize};
+use super::{CutByAnother, DirEntry, Lock, Mode, NotBegun, Storage, invalid, read_only, to_usize};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock,
     ranked_mutex,
 };
 use descriptors::{Descriptor, Descriptors, Identity};
 use memmap2::MmapOptions;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, IFlags, fallocate, fstatfs, ioctl_getflags, ioctl_setflags};
+use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -33,6 +35,9 @@ use std::time::UNIX_EPOCH;
 /// How many descriptors stay open between uses. A broker syncs its active segments in turn, and
 /// the usual limit of a process is 1,024 descriptors, which its host needs too.
 const DESCRIPTORS_MAX: usize = 256;
+
+/// A file system with less free than this is full where a store failed without another reason.
+const FREE_BYTES_MIN: u64 = 1 << 20;
 
 /// One write of zeros where the file system cannot allocate.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -64,6 +69,8 @@ struct Shared {
     open: Mutex<Vec<Weak<FsFile>>>,
     /// Held for writing while a name changes, so that a file is opened again by its right name.
     names: RwLock<()>,
+    /// Faults in mappings are answered for.
+    guarded: bool,
 }
 
 impl Default for Fs {
@@ -80,12 +87,23 @@ impl Fs {
 
     /// A storage that keeps at most `descriptors_max` descriptors open between uses.
     pub fn with_descriptors_max(descriptors_max: usize) -> Fs {
+        Fs::with(descriptors_max, true)
+    }
+
+    /// A storage that installs no handler of SIGBUS: where a mapped page cannot be had, the
+    /// signal does what it does in the program otherwise, which is to end it.
+    pub fn without_guard() -> Fs {
+        Fs::with(DESCRIPTORS_MAX, false)
+    }
+
+    fn with(descriptors_max: usize, guarded: bool) -> Fs {
         Fs {
             shared: Arc::new(Shared {
                 mappings: Arc::default(),
                 descriptors: Descriptors::new(descriptors_max),
                 open: Mutex::default(),
                 names: ranked_lock(Rank::FileNames, ()),
+                guarded,
             }),
         }
     }
@@ -127,8 +145,10 @@ impl Fs {
             return Err(invalid("a mapping of no bytes"));
         }
         let descriptor = file.descriptor()?;
-        let map = MmapOptions::new().len(map_bytes).map_raw(descriptor.file())?;
-        Ok(Region::mapped(map, prepared, Counted::new(&self.shared.mappings)))
+        let map =
+            MmapOptions::new().len(map_bytes).map_raw(descriptor.file()).map_err(NotBegun::mark)?;
+        let region = Region::mapped(map, prepared, Counted::new(&self.shared.mappings));
+        Ok(file.guarded(region))
     }
 
     /// Runs `body` on each open file that lies at or below `path`.
@@ -155,7 +175,13 @@ impl Storage for Fs {
             return Err(invalid("more bytes to allocate than to map"));
         }
         let map_bytes = to_usize(map_bytes)?;
-        let raw = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let raw = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(NotBegun::mark)?;
+        write_in_place(&raw);
         let made = allocate(&raw, 0, first_bytes).and_then(|()| {
             let file = self.file(path, raw, Mode::Append)?;
             let region = self.map(&file, map_bytes, to_usize(first_bytes)?)?;
@@ -206,7 +232,7 @@ impl Storage for Fs {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
+        for entry in fs::read_dir(dir).map_err(NotBegun::mark)? {
             let entry = entry?;
             // What vanished since the directory was read is left out.
             match look(&entry.path()) {
@@ -345,6 +371,7 @@ fn allocate(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
     if planted(Planted::SparseFile) {
         return file.set_len(to);
     }
+    check_size_limit(to)?;
     let grown = loop {
         match fallocate(file, FallocateFlags::empty(), from, to - from) {
             Err(rustix::io::Errno::INTR) => {}
@@ -360,6 +387,31 @@ fn allocate(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
         file.set_len(from).ok();
     }
     grown
+}
+
+/// Refuses a file of `len` bytes where the process may not have one so large: the operating
+/// system would send SIGXFSZ, which ends the process, with its error.
+pub(super) fn check_size_limit(len: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if len > limit => Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!("files of this process may have {limit} bytes (RLIMIT_FSIZE, ulimit -f)"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Has a copy-on-write file system write the blocks of an empty file in their place: else it needs
+/// new ones for bytes that have some, and a full disk has none. btrfs alone knows the flag; there
+/// the blocks have no checksums of the file system's then, but batches have their own.
+fn write_in_place(file: &fs::File) {
+    const BTRFS: u32 = 0x9123_683e;
+    if fstatfs(file).is_ok_and(|stat| stat.f_type as u32 == BTRFS)
+        && let Ok(flags) = ioctl_getflags(file)
+    {
+        // Without it a store may fail, which is answered for.
+        ioctl_setflags(file, flags | IFlags::NOCOW).ok();
+    }
 }
 
 fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
@@ -386,8 +438,44 @@ struct FsFile {
 }
 
 impl FsFile {
+    fn guarded(&self, region: Region) -> Region {
+        if !self.shared.guarded {
+            return region;
+        }
+        let place = self.place.lock().clone();
+        region.guarded(&place)
+    }
+
+    /// Refuses a file that has fewer than `wanted` bytes, all of which were written to it.
+    fn check_len(&self, file: &fs::File, wanted: usize) -> io::Result<()> {
+        let len = file.metadata()?.len();
+        if len >= wanted as u64 {
+            return Ok(());
+        }
+        if let Some(region) = self.region.get() {
+            // The rest of its last page reads as zeros without a fault.
+            region.lose_from(len);
+        }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, CutByAnother { len }))
+    }
+
     fn check_writable(&self) -> io::Result<()> {
         if self.mode == Mode::Read { Err(read_only()) } else { Ok(()) }
+    }
+
+    /// Has the operating system say why a byte at `at` cannot be stored.
+    fn find_store_error(&self, at: u64) -> io::Result<()> {
+        let descriptor = self.descriptor()?;
+        let file = descriptor.file();
+        self.check_len(file, self.region.get().map_or(0, Region::prepared))?;
+        // A zero, where nothing is published: it is one already, or part of what is given up.
+        file.write_all_at(&[0], at)?;
+        // Some file systems take it although a mapped page needs a block that they do not have.
+        let stat = rustix::fs::fstatvfs(file)?;
+        if stat.f_bavail.saturating_mul(stat.f_frsize) < FREE_BYTES_MIN {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     /// A descriptor of this very file, from the cache or opened again.
@@ -422,8 +510,11 @@ impl super::File for FsFile {
         let region = if len == 0 {
             Region::empty()
         } else {
-            let map = MmapOptions::new().len(len).map_raw_read_only(descriptor.file())?;
-            Region::mapped_read_only(map, Counted::new(&self.shared.mappings))
+            let map = MmapOptions::new()
+                .len(len)
+                .map_raw_read_only(descriptor.file())
+                .map_err(NotBegun::mark)?;
+            self.guarded(Region::mapped_read_only(map, Counted::new(&self.shared.mappings)))
         };
         self.shared.descriptors.close(self.key);
         Ok(self.region.get_or_init(|| region))
@@ -448,6 +539,7 @@ impl super::File for FsFile {
         if self.region.get().is_some() {
             return Err(invalid("the file is mapped"));
         }
+        check_size_limit(at.saturating_add(bytes.len() as u64))?;
         self.descriptor()?.file().write_all_at(bytes, at)
     }
 
@@ -462,6 +554,8 @@ impl super::File for FsFile {
                 if prepared > region.capacity() {
                     return Err(invalid("beyond the mapping"));
                 }
+                // Growing one that was cut would make zeros of what was cut off.
+                self.check_len(descriptor.file(), region.prepared())?;
                 allocate(descriptor.file(), present, len)?;
                 region.set_prepared(prepared)
             }
@@ -487,12 +581,26 @@ impl super::File for FsFile {
         // A descriptor opened after a write-back error still reports that error, unless someone
         // saw it before: the mapping keeps the inode, and with it the error, in memory.
         match self.descriptor() {
-            Ok(descriptor) => descriptor.file().sync_data(),
+            Ok(descriptor) => {
+                descriptor.file().sync_data()?;
+                match self.region.get() {
+                    Some(region) if self.mode == Mode::Append => {
+                        self.check_len(descriptor.file(), region.published())
+                    }
+                    _ => Ok(()),
+                }
+            }
             // A file without a name has nothing to make durable, and cannot be opened again.
             // Acquire: pairs with the Release in `remove`.
             Err(_) if self.removed.load(Ordering::Acquire) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn store_error(&self, at: u64) -> io::Error {
+        self.find_store_error(at).err().unwrap_or_else(|| {
+            io::Error::other("the page cannot be had, and the file system does not say why")
+        })
     }
 
     fn prefault(&self, range: Range<usize>) -> io::Result<()> {

@@ -12,6 +12,11 @@ mod conformance;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 mod fs;
+#[cfg(all(target_os = "linux", not(any(loom, miri))))]
+mod guard;
+#[cfg(not(all(target_os = "linux", not(any(loom, miri)))))]
+#[path = "unguarded.rs"]
+mod guard;
 mod heap;
 mod names;
 pub(crate) mod owned;
@@ -305,6 +310,12 @@ pub trait File: Send + Sync + fmt::Debug {
     /// lost, and a second call that succeeds proves nothing.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Why a store into the mapping at `at`, above the published border, did not get to the
+    /// file, as [`RegionWriter::has_failed`] told.
+    fn store_error(&self, _at: u64) -> io::Error {
+        io::Error::other("a store into mapped memory failed")
+    }
+
     /// Has the pages of the prepared part of `range` ready for writing, so that the writer
     /// takes no page fault. Only a matter of speed.
     ///
@@ -316,6 +327,77 @@ pub trait File: Send + Sync + fmt::Debug {
     /// they stay readable until the power goes. Only the simulator can do that.
     #[doc(hidden)]
     fn lose_unsynced(&self) {}
+}
+
+/// A file that is shorter than what was written to it: another program cut it. The payload of the
+/// `UnexpectedEof` errors of [`File::allocate`] and [`File::sync_data`], which are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutByAnother {
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+impl CutByAnother {
+    /// Whether `error` says so.
+    pub fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<CutByAnother>())
+    }
+}
+
+impl fmt::Display for CutByAnother {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the file has only {} bytes: another program cut it", self.len)
+    }
+}
+
+impl std::error::Error for CutByAnother {}
+
+/// A call that was refused before it began, because the process or the machine had no descriptor,
+/// or no memory, left for it: nothing is different, and the same call may succeed later. The
+/// payload of such an error.
+#[derive(Debug)]
+pub struct NotBegun(io::Error);
+
+impl NotBegun {
+    /// Whether `error`, or a cause of it, says so.
+    pub fn caused(error: &crate::error::Error) -> bool {
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            if cause.downcast_ref::<io::Error>().is_some_and(NotBegun::is_in) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
+    }
+
+    /// Whether `error` says so.
+    pub fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<NotBegun>())
+    }
+
+    /// Marks the error of a call that opens or maps a file, if it is one of these.
+    fn mark(error: io::Error) -> io::Error {
+        use rustix::io::Errno;
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                io::Error::new(error.kind(), NotBegun(error))
+            }
+            _ => error,
+        }
+    }
+}
+
+impl fmt::Display for NotBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; close some files, or raise the limit, and call again", self.0)
+    }
+}
+
+impl std::error::Error for NotBegun {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// A lock that is held until it is dropped.

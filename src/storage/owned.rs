@@ -173,6 +173,10 @@ impl File for OwnedFile {
         self.inner.sync_data()
     }
 
+    fn store_error(&self, at: u64) -> io::Error {
+        self.lock.check().err().unwrap_or_else(|| self.inner.store_error(at))
+    }
+
     fn prefault(&self, range: Range<usize>) -> io::Result<()> {
         self.inner.prefault(range)
     }

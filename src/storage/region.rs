@@ -1,4 +1,5 @@
-//! Mapped memory with one writer and many readers: the only unsafe code of the crate.
+//! Mapped memory with one writer and many readers: the unsafe code of the crate, beside the
+//! handler of faults in `guard`.
 //!
 //! The contract, which every `SAFETY` argument below refers to:
 //! 1. Memory is obtained once, `capacity` bytes, all initialized; it never moves or shrinks while
@@ -10,18 +11,22 @@
 //! 4. Bytes in `published..prepared` are touched only by whoever holds the writer slot: the one
 //!    [`RegionWriter`], or a call that holds the slot's lock while there is none.
 //!
-//! What cannot be promised: another process, or another mapping of the same file, that writes or
-//! truncates it (SIGBUS). The directory lock keeps honest programs out.
+//! What cannot be promised: another process, or another mapping of the same file, that writes to
+//! it. The directory lock keeps honest programs out. A page that cannot be had, because the file
+//! was cut or its disk is gone, is replaced by anonymous memory where `guard` answers for it:
+//! bytes that a reader was given change only in pages that could not be read any more.
 
 #![allow(unsafe_code)]
 
+use super::guard::{Faults, Registration, reading};
 use super::{busy, invalid};
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering};
+use crate::sync::{Arc, AtomicUsize, Mutex, OnceLock, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use std::alloc::Layout;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::ptr::NonNull;
 
 /// Above this size anonymous memory is mapped instead of allocated, so that a segment of 1 GiB
@@ -31,6 +36,9 @@ const ANONYMOUS_MAP_BYTES: usize = 1 << 20;
 /// Alignment of allocated memory. The system allocator hands out zeroed pages without touching
 /// them only up to this alignment.
 const HEAP_ALIGN: usize = 16;
+
+/// The smallest pages that there are: a byte of each is enough to know of all.
+const PAGE_BYTES_MIN: usize = 4096;
 
 /// Sees every change of a region, in order, for the simulator.
 pub(crate) trait Trace: Send + Sync + fmt::Debug {
@@ -104,6 +112,9 @@ impl Drop for Memory {
 }
 
 struct Inner {
+    /// Where faults are answered for. It stands before the memory, and so is dropped before it.
+    registration: OnceLock<Registration>,
+    faults: Faults,
     memory: Memory,
     /// Where the memory begins.
     base: *mut u8,
@@ -165,6 +176,8 @@ impl Region {
         assert!(published <= prepared && prepared <= capacity, "borders of a region");
         Region {
             inner: Arc::new(Inner {
+                registration: OnceLock::new(),
+                faults: Faults::new(),
                 base: memory.base(),
                 memory,
                 capacity,
@@ -189,6 +202,73 @@ impl Region {
         let len = map.len();
         let memory = Memory::Map { map, _count: Some(count) };
         Region::new(memory, len, (len, len), Slot::Never, None)
+    }
+
+    /// Has faults in this mapping of the file at `path` answered for, instead of ending the
+    /// process.
+    #[allow(unused_unsafe)] // Where there is no handler.
+    pub(super) fn guarded(self, path: &Path) -> Region {
+        let inner = &*self.inner;
+        if let Memory::Map { map, .. } = &inner.memory {
+            inner.registration.get_or_init(|| {
+                // SAFETY: the memory is a mapping of `map.len()` bytes. It, `faults` and
+                // `published` stay where they are while `inner`, which is shared and pinned by
+                // its `Arc`, lives; the registration is its first field, and dropped first.
+                unsafe {
+                    Registration::new(inner.base, map.len(), &inner.faults, &inner.published, path)
+                }
+            });
+        }
+        self
+    }
+
+    /// Runs `body`, which reads published bytes. `None` if bytes could not be read, before
+    /// [`Region::lost_from`] moved: `body` took zeros for them.
+    #[inline]
+    #[allow(unused_unsafe)] // Where there is no handler.
+    pub fn reading<T>(&self, body: impl FnOnce() -> T) -> Option<T> {
+        if self.inner.registration.get().is_none() {
+            return Some(body());
+        }
+        let before = self.lost_from();
+        // SAFETY: the mapping lives as long as the borrow of `self`.
+        let (out, faulted) = unsafe { reading(self.inner.base, body) };
+        (!faulted && before == self.lost_from()).then_some(out)
+    }
+
+    /// The position from which on bytes cannot be read any more, because the file was cut or its
+    /// disk is gone; the largest there is while all can.
+    #[inline]
+    pub fn lost_from(&self) -> usize {
+        self.inner.faults.lost_from()
+    }
+
+    /// Notes that the file ends at `len`: nothing from there on can be relied on.
+    pub fn lose_from(&self, len: u64) {
+        self.inner.faults.lose_from(usize::try_from(len).unwrap_or(usize::MAX));
+    }
+
+    /// Whether the bytes of `range`, which are published, can all be read at this moment: one of
+    /// each page is.
+    pub fn touch(&self, range: Range<usize>) -> bool {
+        if self.inner.registration.get().is_none() || range.is_empty() {
+            return true;
+        }
+        let read = self.reading(|| {
+            let bytes = self.read(range.clone());
+            let mut sum = 0u8;
+            for at in (0..bytes.len()).step_by(PAGE_BYTES_MIN) {
+                sum ^= bytes.get(at).copied().unwrap_or(0);
+            }
+            std::hint::black_box(sum ^ bytes.last().copied().unwrap_or(0))
+        });
+        read.is_some() && range.end <= self.lost_from()
+    }
+
+    /// Marks what the writer stored as lost, for tests of what follows.
+    #[doc(hidden)]
+    pub fn lose_stores(&self) {
+        self.inner.faults.lose_stores();
     }
 
     /// No bytes at all, for an empty file.
@@ -536,6 +616,14 @@ impl RegionWriter {
         // SAFETY: all bytes are initialized (contract 1). Only this writer writes (contract 4),
         // and it needs `&mut self`, which the slice's borrow of `self` excludes.
         unsafe { std::slice::from_raw_parts(start, range.end - range.start) }
+    }
+
+    /// Whether a store did not get to the file, because its disk has no room for it or is gone,
+    /// or the file was cut: nothing may be published, and nothing more written. Says
+    /// [`super::File::store_error`] why.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.region.inner.faults.has_lost_stores()
     }
 
     /// The published border.

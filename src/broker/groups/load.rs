@@ -104,6 +104,7 @@ impl Shared {
     ) -> Result<()> {
         let mut stopped_at = None;
         loop {
+            let from = cursor.offset();
             let chunk = source.read(cursor, READ_BYTES, IsolationLevel::ReadUncommitted)?;
             if chunk.is_empty() {
                 // Empty below the end means that the next read goes on in the next segment.
@@ -114,12 +115,20 @@ impl Shared {
                 }
                 continue;
             }
-            let mut bytes = chunk.bytes();
-            while !bytes.is_empty() {
-                let batch = RecordBatch::parse(bytes).map_err(|fault| fault.into_error())?;
-                self.replay_batch(groups, &batch, partition, scratch)
-                    .map_err(|error| error.with_partition(OFFSETS_TOPIC, partition))?;
-                bytes = bytes.get(batch.bytes().len()..).unwrap_or_default();
+            let replay = || -> Result<()> {
+                let mut bytes = chunk.bytes();
+                while !bytes.is_empty() {
+                    let batch = RecordBatch::parse(bytes).map_err(|fault| fault.into_error())?;
+                    self.replay_batch(groups, &batch, partition, scratch)
+                        .map_err(|error| error.with_partition(OFFSETS_TOPIC, partition))?;
+                    bytes = bytes.get(batch.bytes().len()..).unwrap_or_default();
+                }
+                Ok(())
+            };
+            match chunk.reading(replay) {
+                Some(outcome) => outcome?,
+                // The next read tells what is wrong with the bytes.
+                None => *cursor = Cursor::new(from),
             }
         }
     }

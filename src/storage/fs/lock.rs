@@ -140,7 +140,8 @@ impl Held {
             return Ok(());
         }
         let text = format!("{}\n", std::process::id());
-        file.write_all_at(text.as_bytes(), 0)?;
+        super::check_size_limit(text.len() as u64)?;
+    file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     }
 

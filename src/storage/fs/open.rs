@@ -4,6 +4,7 @@
 //! Opening a FIFO blocks until somebody opens its other end, and some devices act when they are
 //! opened: everything is opened without blocking, and looked at before it is used.
 
+use super::NotBegun;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -18,7 +19,8 @@ fn flags(flags: OFlags) -> i32 {
 
 /// Opens a file to read it, through links.
 pub(super) fn to_read(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path);
+    let file = file.map_err(NotBegun::mark)?;
     check(&file.metadata()?)?;
     Ok(file)
 }
@@ -31,7 +33,7 @@ pub(super) fn to_write(path: &Path) -> io::Result<File> {
 /// Opens a directory to sync it.
 pub(super) fn directory(path: &Path) -> io::Result<File> {
     let kind = flags(OFlags::NONBLOCK | OFlags::DIRECTORY);
-    OpenOptions::new().read(true).custom_flags(kind).open(path)
+    OpenOptions::new().read(true).custom_flags(kind).open(path).map_err(NotBegun::mark)
 }
 
 /// Opens the file itself, or makes it; its content stays. For the lock file.
@@ -62,7 +64,7 @@ fn own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
                 io::ErrorKind::InvalidInput,
                 "a symbolic link, and nothing is written through links",
             ),
-            false => error,
+            false => NotBegun::mark(error),
         }
     })?;
     check(&file.metadata()?)?;
