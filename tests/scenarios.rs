@@ -8,11 +8,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;
+#[allow(dead_code)] // Not every suite needs all of it.
 mod scenario;
 
+use scenario::recorded::{self, Recorded};
 use scenario::{NodeProperties, Scenario, Verdict};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Features of the log, the producers and the groups that are not there yet.
 const FEATURES_NOT_BUILT: &[&str] = &["A6", "B4", "B5", "C12", "C14"];
@@ -80,38 +82,6 @@ fn needs(scenario: &Scenario) -> Option<String> {
     None
 }
 
-/// Every scenario below a folder with the properties of its node: those of its own folder, else
-/// those of its theme.
-fn scenarios(root: &Path) -> Vec<(PathBuf, NodeProperties)> {
-    fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
-        let mut entries: Vec<PathBuf> =
-            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        for path in entries {
-            if path.is_dir() {
-                walk(&path, out);
-            } else if path.extension().is_some_and(|e| e == "json") {
-                out.push(path);
-            }
-        }
-    }
-    let mut files = Vec::new();
-    walk(root, &mut files);
-    files.into_iter().map(|path| (path.clone(), node_of(root, &path))).collect()
-}
-
-/// The driver's two nodes: copies stand beside the repository's own scenarios.
-fn node_of(root: &Path, scenario: &Path) -> NodeProperties {
-    let own = scenario.parent().unwrap().join("node.properties");
-    if own.is_file() {
-        return NodeProperties::read(&own).unwrap();
-    }
-    let theme = scenario.strip_prefix(root).unwrap().iter().next().unwrap();
-    let file = if theme == "groups" { "node.properties" } else { "node-producers.properties" };
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    NodeProperties::read(&golden.join(file)).unwrap()
-}
-
 #[test]
 fn recorded_scenarios_replay_with_the_same_outcomes() {
     let departing =
@@ -124,11 +94,9 @@ fn recorded_scenarios_replay_with_the_same_outcomes() {
     let mut roots = judge::folders("scenarios", "TOPICLITE_SCENARIOS");
     // Drawn at random or written for corners, and recorded on the same Kafka; what chance or time
     // decides was left out.
-    roots.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recorded"));
+    roots.push(recorded::own());
     for root in roots {
-        for (path, node) in scenarios(&root) {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let place = path.strip_prefix(&root).unwrap().to_owned();
+        for Recorded { place, text, node } in recorded::below(&root) {
             if !seen.insert((place, text.clone())) {
                 continue; // The repository's own copy of the same file.
             }

@@ -10,6 +10,7 @@ mod consuming;
 mod events;
 mod listener;
 mod producing;
+pub mod recorded;
 mod script;
 mod settle;
 mod values;
@@ -29,18 +30,26 @@ pub enum Verdict {
 }
 
 impl Scenario {
+    /// Runs the steps on a fresh broker with the node's properties; what each of them saw.
+    ///
+    /// # Errors
+    /// What kept the world of the scenario from being made.
+    pub fn play(&self, node: &NodeProperties) -> topiclite::Result<Vec<Value>> {
+        let mut world = world::World::new(self, node)?;
+        Ok(self.steps.iter().map(|step| world.step(step)).collect())
+    }
+
     /// Runs the steps on a fresh broker with the node's properties and compares the outcomes.
     pub fn replay(&self, node: &NodeProperties) -> Verdict {
-        let mut world = match world::World::new(self, node) {
-            Ok(world) => world,
+        let outcomes = match self.play(node) {
+            Ok(outcomes) => outcomes,
             Err(error) => return Verdict::Failed(format!("the world could not be made: {error}")),
         };
         let mut expected = compare::Expected::default();
-        for (number, step) in self.steps.iter().enumerate() {
-            let seen = world.step(step);
+        for (number, (step, seen)) in self.steps.iter().zip(&outcomes).enumerate() {
             let recorded =
                 step.get("saw").cloned().unwrap_or_else(|| Value::Object(Default::default()));
-            if let Err(difference) = expected.compare(step, &recorded, &seen) {
+            if let Err(difference) = expected.compare(step, &recorded, seen) {
                 return Verdict::Failed(format!(
                     "step {}: {}: {difference}",
                     number + 1,

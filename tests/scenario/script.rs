@@ -148,6 +148,14 @@ impl NodeProperties {
         NodeProperties(pairs.collect())
     }
 
+    /// The node of a theme's folder: one of the driver's two, of which copies stand beside the
+    /// golden scenarios.
+    pub fn of_folder(theme: &str) -> NodeProperties {
+        let file = if theme == "groups" { "node.properties" } else { "node-producers.properties" };
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        NodeProperties::read(&golden.join(file)).unwrap()
+    }
+
     /// Reads a properties file.
     ///
     /// # Errors
