@@ -5,6 +5,7 @@ use super::{Awaiting, ClassicGroup, GroupState, InitialDelay, Member, no_bytes};
 use crate::events::RemovalReason;
 use crate::group::coordinator::{Context, rebalancing};
 use crate::group::events::GroupEventKind;
+use crate::group::hash::java_map_places;
 use crate::group::records::protocol::Subscription;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +167,7 @@ impl ClassicGroup {
     }
 
     /// Each member votes for the first of its protocols that all members support. Most votes
-    /// win; among equals the one that the leader prefers.
+    /// win; among equals the first in the order of Java's `HashMap` over the names.
     fn vote(&self) -> Option<Arc<str>> {
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for member in self.members.values() {
@@ -175,11 +176,10 @@ impl ClassicGroup {
             }
         }
         let most = votes.values().max().copied()?;
-        let wins = |name: &Arc<str>| votes.get(name) == Some(&most);
-        let leader = self.leader_id.as_ref().and_then(|id| self.members.get(id));
-        let preferred =
-            leader.and_then(|m| m.protocols.iter().map(|p| &p.name).find(|name| wins(name)));
-        preferred.or_else(|| votes.keys().copied().find(|name| wins(name))).cloned()
+        let names: Vec<&str> = votes.keys().map(|name| &***name).collect();
+        let places = java_map_places(&names);
+        let tied = votes.iter().zip(places).filter(|((_, count), _)| **count == most);
+        tied.min_by_key(|(_, place)| *place).map(|((name, _), _)| (*name).clone())
     }
 
     /// The topics of all members under the chosen protocol; `None` when one cannot be read.

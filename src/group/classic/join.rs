@@ -190,6 +190,7 @@ impl ClassicGroup {
     fn poll_came(&mut self, id: &str, rebalance_timeout: Duration, context: &mut Context<'_>) {
         let now = context.now.mono;
         if let Some(member) = self.members.get_mut(id) {
+            member.join_answer = None;
             member.beat = Beat::Live { until: now.saturating_add(rebalance_timeout) };
             member.renewed_at = member.renewed_at.max(now);
         }
@@ -281,7 +282,6 @@ impl ClassicGroup {
             member.awaiting = Awaiting::Join;
             self.awaiting_join += 1;
         }
-        member.join_answer = None;
         member.sync_answer = None;
         let id = request.member_id.clone();
         self.poll_came(&id, request.rebalance_timeout, context);

@@ -94,7 +94,8 @@ pub(in crate::group) struct Member {
     pub(in crate::group) protocols: Vec<Protocol>,
     pub(in crate::group) assignment: Arc<[u8]>,
     pub(in crate::group) awaiting: Awaiting,
-    /// Kept until the member asks.
+    /// Kept until the member asks. A member of Kafka sends no heartbeats from its JoinGroup until a
+    /// poll has read the answer, so until then its session runs.
     pub(in crate::group) join_answer: Option<Result<Joined>>,
     /// Kept until the member asks.
     pub(in crate::group) sync_answer: Option<Result<Arc<[u8]>>>,
@@ -121,6 +122,9 @@ impl Member {
         if self.awaiting == Awaiting::Join {
             return self.is_new.then(|| self.renewed_at.saturating_add(NEW_MEMBER_JOIN_TIMEOUT));
         }
+        if self.join_answer.is_some() {
+            return Some(self.renewed_at.saturating_add(self.session_timeout));
+        }
         let silent_since = match self.beat {
             // It leaves by itself, unless it was kept past that moment by a join that took long.
             Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
@@ -139,6 +143,7 @@ impl Member {
     pub(in crate::group) fn overdue(&self) -> RemovalReason {
         match self.beat {
             _ if self.awaiting == Awaiting::Join => RemovalReason::DidNotRejoin,
+            _ if self.join_answer.is_some() => RemovalReason::SessionTimeout,
             Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
                 RemovalReason::PollInterval
             }

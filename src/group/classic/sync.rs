@@ -39,6 +39,7 @@ impl GroupCoordinator {
         if let Err(error) = group.check_sync(request) {
             return CoordinatorResult::done(Err(error));
         }
+        group.knows_generation(&member.member_id);
         let id = &member.member_id;
         if group.state == GroupState::Stable {
             let assignment = group.synced(id, &mut context);
@@ -101,6 +102,7 @@ impl GroupCoordinator {
         if !group.has_generation() {
             return Err(unknown_member(&member.group_id, &member.member_id));
         }
+        group.knows_generation(&member.member_id);
         group.renew(&member.member_id, poll_deadline, &mut context);
         match group.state {
             GroupState::PreparingRebalance => Err(rebalancing(&member.group_id)),
@@ -126,6 +128,13 @@ impl ClassicGroup {
             }
             GroupState::PreparingRebalance => Err(rebalancing(&self.id)),
             GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
+        }
+    }
+
+    /// The member has read the answer to its join, however it came by it.
+    fn knows_generation(&mut self, id: &str) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.join_answer = None;
         }
     }
 

@@ -276,3 +276,23 @@ fn nothing_is_due_once_everybody_is_gone() {
     world.leave(&b).unwrap();
     assert_eq!(world.groups.next_deadline(), None);
 }
+
+#[test]
+fn a_joiner_has_no_heartbeats_until_it_has_read_the_answer() {
+    let mut world = world();
+    let (mut a, mut b) = two_members(&mut world);
+    let mut c = Client::new("c");
+    assert_eq!(world.enter(&mut c), JoinAnswer::Pending);
+    let answer = world.join(&a).unwrap();
+    assert_eq!(answer, JoinAnswer::Pending);
+    let answer = world.join(&b).unwrap();
+    b.took(answer);
+    world.joined(&mut a);
+    // Its session runs from the answer on, and while it waited for the others it did not.
+    world.pass(SESSION - MS);
+    assert_eq!(world.state("g"), "CompletingRebalance");
+    world.pass(MS);
+    assert_eq!(world.state("g"), "PreparingRebalance");
+    assert_eq!(kind(world.groups.poll_join("g", c.id(), world.now)), ErrorKind::UnknownMemberId);
+    assert!(matches!(world.join(&a), Ok(JoinAnswer::Pending)));
+}
