@@ -287,8 +287,9 @@ impl ConsumerSettings {
         };
         if auto_commit && group_id.is_none() {
             let fault = "enable.auto.commit cannot be true without a group.id";
-            return Err(Error::new(ErrorKind::InvalidConfig, fault)
-                .with_kafka_name("InvalidConfigurationException"));
+            return Err(
+                Error::new(ErrorKind::InvalidConfig, fault).with_kafka_name("INVALID_CONFIG")
+            );
         }
         if group_id.is_some() && p.whole(HEARTBEAT_INTERVAL_MS) >= p.whole(SESSION_TIMEOUT_MS) {
             let fault = "heartbeat.interval.ms must be below session.timeout.ms";
@@ -353,7 +354,7 @@ mod tests {
         assert!(resolve(&[("group.id", "")]).unwrap().auto_commit);
         let error = resolve(&[("enable.auto.commit", "true")]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-        assert_eq!(error.kafka_name(), "InvalidConfigurationException");
+        assert_eq!(error.kafka_name(), "INVALID_CONFIG");
     }
 
     #[test]

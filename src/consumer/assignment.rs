@@ -9,7 +9,7 @@ use crate::broker::Partition;
 use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Cursor, ReadyList};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Event;
 use crate::topic::{TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +91,11 @@ pub(super) struct Slot {
     pub cursor: Cursor,
     /// The end at the last fetch, as the isolation level sees it.
     pub known_end: Option<i64>,
+    /// The lag was asked for before the end was known: the next poll looks.
+    pub end_asked: AtomicBool,
+    /// The partition is about to be given up, after an automatic commit: no position is looked up
+    /// for it any more.
+    pub is_leaving: bool,
     /// What the fetch in progress may still return.
     pub ticket: Option<Ticket>,
     /// The batch that the position is in the middle of.
@@ -134,6 +139,8 @@ impl Slot {
             seen_version: None,
             cursor: Cursor::new(0),
             known_end: None,
+            end_asked: AtomicBool::new(false),
+            is_leaving: false,
             ticket: None,
             partial: None,
             hint: SizeHint::default(),
@@ -166,6 +173,13 @@ impl Slot {
     pub fn is_begun(&self) -> bool {
         self.source.is_some()
             && self.ticket.is_some_and(|ticket| self.position == Position::At(ticket.from))
+    }
+
+    /// Takes the end as it was just seen.
+    pub fn know_end(&mut self, end: i64) {
+        self.known_end = Some(end);
+        // Relaxed: the slot is this call's alone.
+        self.end_asked.store(false, Ordering::Relaxed);
     }
 
     /// Takes the bell back from the log.
@@ -210,6 +224,8 @@ pub(super) struct Assignment {
     pub version: u64,
     /// Raised by every change of topics.
     pub topics_version: u64,
+    /// Raised when the caller names other topics or partitions.
+    pub names_version: u64,
 }
 
 impl Assignment {
@@ -226,6 +242,7 @@ impl Assignment {
             next_turn: 0,
             version: 0,
             topics_version: 0,
+            names_version: 0,
         }
     }
 
@@ -258,11 +275,15 @@ impl Assignment {
         self.version += 1;
         self.topics_version += 1;
         self.wake_all();
+        self.names_version += 1;
         true
     }
 
     /// Replaces the partitions. Those in both sets keep their state.
     pub fn set_partitions(&mut self, partitions: BTreeSet<TopicPartition>, bell: &Arc<Event>) {
+        if self.mode == Mode::Partitions && !self.ids.keys().eq(&partitions) {
+            self.names_version += 1;
+        }
         let Assignment { ids, entries, free, awake, .. } = self;
         ids.retain(|partition, id| {
             let kept = partitions.contains(partition);
@@ -307,6 +328,7 @@ impl Assignment {
         *self = Assignment {
             version: self.version + 1,
             topics_version: self.topics_version + 1,
+            names_version: self.names_version + 1,
             ready: self.ready.clone(),
             ..Assignment::new(bell)
         };

@@ -1,8 +1,9 @@
 //! Committing: at once, with a callback later, and automatically.
 //!
 //! Every commit is made inline, so an asynchronous one is only asynchronous in when its callback
-//! runs: inside a later poll, `commit_sync` or `commit_async` of the same consumer, in the order
-//! of the commits, never inside the call that made it.
+//! runs: inside a later poll or `commit_sync` of the same consumer, or inside a later
+//! `commit_async` if some call between the two has asked a broker anything, which is when Kafka's
+//! client reads answers; in the order of the commits, never inside the call that made it.
 
 use super::Consumer;
 use super::assignment::Mode;
@@ -32,17 +33,25 @@ struct Completed {
 /// Commits that a consumer has made, and when it makes the next one by itself.
 pub(super) struct Commits {
     completed: VecDeque<Completed>,
+    /// How many of them, from the front, Kafka's client would have the answer of.
+    answered: usize,
     next_auto_commit: Duration,
 }
 
 impl Commits {
     pub fn new(next_auto_commit: Duration) -> Commits {
-        Commits { completed: VecDeque::new(), next_auto_commit }
+        Commits { completed: VecDeque::new(), answered: 0, next_auto_commit }
     }
 
     /// Drops callbacks that nobody will run.
     pub fn forget(&mut self) {
         self.completed.clear();
+        self.answered = 0;
+    }
+
+    /// A call asks a broker: the answers to all commits before it are read.
+    pub fn read_answers(&mut self) {
+        self.answered = self.completed.len();
     }
 }
 
@@ -113,8 +122,9 @@ impl Consumer {
     }
 
     /// [`Consumer::commit_async`] with a callback, which is told the offsets and the outcome. It
-    /// runs inside the next poll or commit of this consumer, after those of earlier commits; not
-    /// at all if the consumer is closed or dropped first.
+    /// runs inside the next poll or `commit_sync` of this consumer, after those of earlier commits,
+    /// or inside a later `commit_async` that follows a lookup; not at all if the consumer is closed
+    /// or dropped first. A commit made inside `assigned` has its callback run by the same poll.
     ///
     /// The outcome has the errors of [`Consumer::commit_sync`], except that a failure that may
     /// pass is [`ErrorKind::RetriableCommitFailed`]: nothing is tried again.
@@ -162,6 +172,10 @@ impl Consumer {
     }
 
     fn commit_now(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+        if !self.member.coordinator_known {
+            self.check_wakeup()?;
+            self.member.coordinator_known = true;
+        }
         self.run_callbacks();
         if offsets.is_empty() {
             return Ok(());
@@ -183,7 +197,7 @@ impl Consumer {
         offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
         callback: Option<Callback>,
     ) {
-        self.run_callbacks();
+        self.run_answered();
         let outcome = match offsets.is_empty() {
             true => Ok(()),
             false => self.send_commit(&offsets).map_err(|error| match error.is_retriable() {
@@ -204,7 +218,15 @@ impl Consumer {
 
     /// Runs the callbacks of finished commits, oldest first.
     pub(super) fn run_callbacks(&mut self) {
-        while let Some(completed) = self.commits.completed.pop_front() {
+        self.commits.read_answers();
+        self.run_answered();
+    }
+
+    fn run_answered(&mut self) {
+        while self.commits.answered > 0
+            && let Some(completed) = self.commits.completed.pop_front()
+        {
+            self.commits.answered -= 1;
             if let Some(callback) = completed.callback {
                 callback(&completed.offsets, completed.outcome);
             }

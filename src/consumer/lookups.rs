@@ -4,6 +4,7 @@ use super::Consumer;
 use super::offsets::OffsetAndTimestamp;
 use crate::broker::Partition;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Ordering;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -30,7 +31,13 @@ impl Consumer {
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, i64>> {
         let isolation = self.settings.isolation_level;
-        self.look_up(partitions.iter(), |_, log| log.end_for(isolation))
+        let ends = self.look_up(partitions.iter(), |_, log| log.end_for(isolation))?;
+        for (partition, end) in &ends {
+            if let Some(slot) = self.assignment.slot_mut(partition) {
+                slot.know_end(*end);
+            }
+        }
+        Ok(ends)
     }
 
     /// For each partition, assigned or not, the first offset whose record has at least this
@@ -59,8 +66,12 @@ impl Consumer {
         })
     }
 
-    /// How many offsets lie between the position and the end as the last poll saw it; `None`
-    /// without a position, and before the first poll that looked at the partition.
+    /// How many offsets lie between the position and the end as it was last seen: by a fetch or by
+    /// [`Consumer::end_offsets`]. `None` without a position, and where the end was not seen yet:
+    /// then the next poll looks, also where the partition is paused.
+    ///
+    /// Departure: what [`Consumer::beginning_offsets`] and [`Consumer::offsets_for_times`] find is
+    /// not taken for the end, as Kafka's client takes it.
     ///
     /// # Errors
     /// [`ErrorKind::IllegalState`] when the partition is not assigned;
@@ -72,8 +83,32 @@ impl Consumer {
         {
             return Err(damage);
         }
+        if slot.known_end.is_none() {
+            // Relaxed: this consumer's next poll looks, and nobody else.
+            slot.end_asked.store(true, Ordering::Relaxed);
+            self.lag_asked.store(true, Ordering::Relaxed);
+        }
         let lag = slot.valid_position().zip(slot.known_end);
         Ok(lag.map(|(position, end)| end.saturating_sub(position)))
+    }
+
+    /// Looks at the ends that a lag was asked for.
+    pub(super) fn learn_ends(&mut self) -> Result<()> {
+        // Relaxed: whoever asked has the consumer to itself, as this call has.
+        if !self.lag_asked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.lag_asked.store(false, Ordering::Relaxed);
+        let isolation = self.settings.isolation_level;
+        for (_, slot) in self.assignment.slots_mut() {
+            if slot.end_asked.load(Ordering::Relaxed)
+                && let Some(source) = &slot.source
+            {
+                let end = source.partition.readable_end(isolation)?;
+                slot.know_end(end);
+            }
+        }
+        Ok(())
     }
 
     fn look_up<'a, T>(
@@ -85,6 +120,8 @@ impl Consumer {
         let mut partitions = partitions.peekable();
         if partitions.peek().is_some() {
             self.check_wakeup()?;
+            self.check_names(true)?;
+            self.commits.read_answers();
         }
         partitions
             .map(|partition| {

@@ -97,6 +97,9 @@ pub(super) struct Member {
     /// For a leader: what it assigned from.
     pub shape: Option<GroupShape>,
     leading: bool,
+    /// A call has found the coordinator. Nothing has to be found here, but in Kafka a wakeup
+    /// interrupts the first commit before it is made, a later one while it is under way.
+    pub coordinator_known: bool,
     /// The coordinator rings the bell.
     pub bell_known: bool,
 }
@@ -125,6 +128,7 @@ impl Member {
             compared_topics: None,
             shape: None,
             leading: false,
+            coordinator_known: false,
             bell_known: false,
         }
     }

@@ -34,12 +34,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
 use crate::meter::ConsumerMeter;
 use crate::probe::Leash;
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool};
 use crate::topic::TopicPartition;
 use assignment::{Assignment, Mode};
 use commits::Commits;
 use fetch::Fetcher;
 use member::Member;
+use poll::Names;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -78,8 +79,10 @@ pub struct Consumer {
     listener: Option<Box<dyn RebalanceListener>>,
     commits: Commits,
     fetcher: Fetcher,
-    /// The versions of subscription and metadata under which wrong names were complained of.
-    names_seen: Option<(u64, u64)>,
+    /// What is known of the names of this version of the assignment.
+    names_seen: Option<(u64, Names)>,
+    /// Some partition's end is to be looked at by the next poll.
+    lag_asked: AtomicBool,
     closed: bool,
     leash: Leash,
     meter: ConsumerMeter,
@@ -148,6 +151,7 @@ impl Consumer {
             listener: None,
             fetcher: Fetcher::default(),
             names_seen: None,
+            lag_asked: AtomicBool::new(false),
             closed: false,
             broker,
             settings,

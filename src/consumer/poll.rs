@@ -19,6 +19,15 @@ use std::time::Duration;
 /// An attached directory cannot tell of new records: a reader looks again this often.
 pub(super) const ATTACHED_INTERVAL: Duration = Duration::from_millis(10);
 
+/// What is known of the names that a consumer reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// A topic can have each of them.
+    Sound,
+    /// There is one that no topic can have, and a call has failed with it.
+    Told,
+}
+
 /// What a turn came to.
 struct Turn {
     fetched: Fetched,
@@ -101,10 +110,18 @@ impl Consumer {
     fn turn(&mut self, now: Now, first: bool) -> Result<Turn> {
         self.check_alive()?;
         self.check_wakeup()?;
-        self.check_names()?;
+        if !self.is_rejoining_for_names() {
+            self.check_names(first)?;
+        }
         self.run_callbacks();
         self.refresh_sources()?;
         let group = self.group_turn(now)?;
+        // What a listener or a callback did shows in the poll that ran it.
+        self.check_wakeup()?;
+        self.check_names(false)?;
+        if group == GroupTurn::Moved {
+            self.run_callbacks();
+        }
         self.refresh_sources()?;
         let mut filled = Filled::default();
         if group == GroupTurn::Settled || !self.member.is_rejoining() {
@@ -113,6 +130,7 @@ impl Consumer {
             }
             filled = self.fill_positions()?;
         }
+        self.learn_ends()?;
         let fetched = self.fetch(now)?;
         if let Some(fault) = filled.fault.filter(|_| fetched.is_nothing()) {
             return Err(fault);
@@ -120,17 +138,48 @@ impl Consumer {
         Ok(Turn { fetched, group, position_pending: filled.pending })
     }
 
-    /// Complains of names that no topic can have, once for each look at the metadata; the next
-    /// poll reads the other topics.
-    fn check_names(&mut self) -> Result<()> {
-        let seen = (self.assignment.version, self.broker.metadata_version());
-        if self.names_seen == Some(seen) {
+    /// Complains of names that no topic can have. Kafka's client hears of them with the metadata,
+    /// which it asks for when the names change, and with every call as long as a topic or a
+    /// partition is missing; the call before may then have been told the same.
+    pub(super) fn check_names(&mut self, begins_call: bool) -> Result<()> {
+        let version = self.assignment.names_version;
+        if self.names_seen == Some((version, Names::Sound)) {
             return Ok(());
         }
-        self.names_seen = Some(seen);
         let topics = self.assignment.topics().iter().map(|topic| &**topic);
-        let assigned = self.assignment.partitions().map(|partition| partition.topic());
-        topics.chain(assigned).try_for_each(crate::topic::check_topic_name)
+        let assigned = match self.assignment.mode {
+            Mode::Partitions => Some(self.assignment.partitions().map(|tp| tp.topic())),
+            Mode::Topics | Mode::None => None,
+        };
+        let mut names = topics.chain(assigned.into_iter().flatten());
+        let Err(fault) = names.try_for_each(crate::topic::check_topic_name) else {
+            self.names_seen = Some((version, Names::Sound));
+            return Ok(());
+        };
+        let is_told = self.names_seen == Some((version, Names::Told));
+        if is_told && !(begins_call && self.lacks_a_topic()) {
+            return Ok(());
+        }
+        self.names_seen = Some((version, Names::Told));
+        self.member.coordinator_known = true;
+        Err(fault)
+    }
+
+    /// Whether there is something to ask the metadata for again. An assigned partition of an
+    /// impossible name is missing for ever.
+    fn lacks_a_topic(&self) -> bool {
+        let mut topics = self.assignment.topics().iter();
+        let is_missing = |name: &str| {
+            crate::topic::check_topic_name(name).is_ok() && self.broker.topic(name).is_err()
+        };
+        self.assignment.mode == Mode::Partitions || topics.any(|name| is_missing(name))
+    }
+
+    /// Whether a member of a group has new topics to complain of: it gives its partitions up and
+    /// sends its join before the metadata is here.
+    fn is_rejoining_for_names(&self) -> bool {
+        let is_new = self.names_seen.is_none_or(|(seen, _)| seen != self.assignment.names_version);
+        is_new && self.assignment.mode == Mode::Topics && self.member.coordinator_known
     }
 
     /// Leaves the bell wherever something may happen; true when it has happened already.

@@ -30,7 +30,11 @@ impl Consumer {
     /// the committed offset; [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`]
     /// where the policy leads behind damage; [`ErrorKind::Wakeup`].
     ///
-    /// Departure: what cannot be found without another call's doing is said at once, where
+    /// Inside `revoked`, where a commit is made by itself, a position that was not looked up before
+    /// is not looked up any more: the call takes `default.api.timeout.ms` and fails with
+    /// [`ErrorKind::Timeout`], as in Kafka.
+    ///
+    /// Departure: what else cannot be found without another call's doing is said at once, where
     /// Kafka's client waits for `default.api.timeout.ms`.
     pub fn position(&mut self, partition: &TopicPartition) -> Result<i64> {
         self.check_open()?;
@@ -38,10 +42,12 @@ impl Consumer {
             return Ok(position);
         }
         self.check_wakeup()?;
+        self.check_names(true)?;
+        self.commits.read_answers();
         let deadline = self.api_deadline();
         loop {
             self.refresh_sources()?;
-            let pending = self.fill_positions()?.pending;
+            let pending = self.fill_positions()?.pending || self.is_leaving(partition);
             if let Some(position) = self.assignment.assigned(partition)?.valid_position() {
                 return Ok(position);
             }
@@ -146,6 +152,9 @@ impl Consumer {
             return Ok(BTreeMap::new());
         }
         self.check_wakeup()?;
+        self.check_names(true)?;
+        self.commits.read_answers();
+        self.member.coordinator_known = true;
         let deadline = self.broker.clock().monotonic().saturating_add(timeout);
         let broker = self.broker.clone();
         let groups = broker.groups()?;
@@ -239,7 +248,7 @@ impl Consumer {
         let mut without = BTreeSet::new();
         self.assignment.look_at_awake(|look| {
             let slot = &mut *look.slot;
-            if slot.position == Position::Unset && !slot.awaits_commit {
+            if slot.is_unset() && !slot.awaits_commit {
                 match policy {
                     Some(to) => slot.reset(to),
                     None => drop(without.insert(look.partition.clone())),
@@ -267,12 +276,18 @@ impl Consumer {
         Ok(Filled { pending, fault })
     }
 
+    /// Whether a partition without a position is about to be given up.
+    fn is_leaving(&self, partition: &TopicPartition) -> bool {
+        let slot = self.assignment.assigned(partition);
+        slot.is_ok_and(|slot| slot.is_leaving && slot.position == Position::Unset)
+    }
+
     /// Takes the committed offsets of newly assigned partitions.
     fn take_committed(&mut self) -> Result<bool> {
         let Some(group) = self.member.group_id() else { return Ok(false) };
         let mut new = Vec::new();
         self.assignment.look_at_awake(|look| {
-            if look.slot.position == Position::Unset {
+            if look.slot.is_unset() {
                 new.push(look.partition.clone());
             }
             true
@@ -282,6 +297,7 @@ impl Consumer {
         }
         let mut pending = false;
         let stored = self.broker.groups()?.committed(group, &new, true)?;
+        self.member.coordinator_known = true;
         for (partition, stored) in new.iter().zip(stored) {
             let Some(slot) = self.assignment.slot_mut(partition) else { continue };
             slot.awaits_commit = false;
@@ -314,6 +330,11 @@ impl Consumer {
 }
 
 impl Slot {
+    /// Whether a position is to be found for it.
+    fn is_unset(&self) -> bool {
+        self.position == Position::Unset && !self.is_leaving
+    }
+
     /// Takes the log that the metadata names. A topic that was deleted and made again is another
     /// one: the position in the old one means nothing there, and the policy decides.
     fn place_in(

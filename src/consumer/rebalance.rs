@@ -36,6 +36,7 @@ impl Consumer {
         }
         let deadline = now.mono.saturating_add(self.settings.max_poll_interval);
         let broker = self.broker.clone();
+        self.member.coordinator_known = true;
         self.member.beat(broker.groups()?, Some(deadline))?;
         self.notice_changes();
         if !self.member.is_rejoining() {
@@ -193,6 +194,9 @@ impl Consumer {
 
     /// Commits and gives up everything before the join: rebalances are eager.
     fn join_prepare(&mut self) -> Result<()> {
+        if self.settings.auto_commit {
+            self.assignment.slots_mut().for_each(|(_, slot)| slot.is_leaving = true);
+        }
         self.auto_commit_before_rebalance();
         let owned: Vec<TopicPartition> = self.assignment.partitions().cloned().collect();
         let told = match self.member.generation.is_lost() {
