@@ -54,6 +54,7 @@ mod admin;
 mod broker;
 mod config;
 mod consumer;
+mod coordinator;
 mod error;
 mod events;
 mod group;

@@ -25,8 +25,12 @@ const LAYERS: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
-    ("group", &["error", "events", "time", "sync", "topic", "config", "record"]),
-    ("transaction", &["error", "events", "time", "sync", "topic", "config", "record"]),
+    ("coordinator", &["error", "time", "record"]),
+    ("group", &["coordinator", "error", "events", "time", "sync", "topic", "config", "record"]),
+    (
+        "transaction",
+        &["coordinator", "error", "events", "time", "sync", "topic", "config", "record"],
+    ),
 ];
 /// Folders that nothing below them may name.
 const UPPER: &[&str] = &["broker", "producer", "consumer", "admin", "process", "testing"];

@@ -6,8 +6,8 @@
 use super::adoption::AdoptionReport;
 use super::attach::Attached;
 use super::background::{FlushTask, TimerTask, Timers, WorkQueue};
+use super::coordinator::{GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts};
 use super::deletion::Deletions;
-use super::groups::{GroupState, Groups};
 use super::health::{BrokerCounters, Health, HealthLog};
 use super::life::LifeKeeper;
 use super::ownership::Ownership;
@@ -17,13 +17,12 @@ use super::threads::Threads;
 use super::topics::{Opener, Topic, TopicTable};
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::group::GroupConfig;
 use crate::log::LogEnv;
 use crate::probe::Probe;
 use crate::storage::Storage;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank};
 use crate::time::{Clock, Event, TimerKey};
-use crate::topic::TopicPartition;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -36,8 +35,8 @@ pub(crate) struct Shared {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) clock: Clock,
     pub(super) health: Arc<HealthLog>,
-    pub(super) topics: TopicTable,
-    pub(super) timers: Timers,
+    pub(super) topics: Arc<TopicTable>,
+    pub(super) timers: Arc<Timers>,
     pub(super) queue: Arc<WorkQueue>,
     pub(super) retention: super::steps::Schedule,
     pub(super) recorded: super::steps::Recorded,
@@ -50,8 +49,8 @@ pub(crate) struct Shared {
     pub(super) closed: AtomicBool,
     /// Everything that a process before this one appended is known to be durable.
     pub(super) swept: AtomicBool,
-    pub(super) groups: GroupState,
-    pub(super) counters: BrokerCounters,
+    pub(super) groups: Arc<GroupRuntime>,
+    pub(super) counters: Arc<BrokerCounters>,
     clients: AtomicU64,
     pub(super) random: Random,
     pub(super) probe: Probe,
@@ -76,16 +75,37 @@ impl Shared {
         clock: Clock,
         parts: Parts,
     ) -> Shared {
+        let topics = Arc::new(TopicTable::default());
+        let timers = Arc::new(Timers::default());
+        let counters = Arc::new(BrokerCounters::default());
+        let host = GroupHost {
+            config: config.clone(),
+            topics: topics.clone(),
+            health: parts.health.clone(),
+            counters: counters.clone(),
+            probe: parts.probe.clone(),
+            unclean: parts.owner.as_ref().is_some_and(|owner| owner.life.ended().is_unclean()),
+        };
+        let groups = GroupRuntime::new(RuntimeParts {
+            rank: Rank::Groups,
+            clock: clock.clone(),
+            timers: timers.clone(),
+            health: parts.health.clone(),
+            host: Box::new(host),
+            writer: InternalTopic::new(OFFSETS_TOPIC, topics.clone()),
+            writes: parts.owner.is_some(),
+            settled: parts.settled,
+        });
         Shared {
             retention: super::steps::Schedule::new(&clock, &config),
             recorded: super::steps::Recorded::default(),
-            timers: Timers::default(),
-            topics: TopicTable::default(),
+            timers,
+            topics,
             random: parts.random,
             closed: AtomicBool::new(false),
             swept: AtomicBool::new(false),
-            groups: GroupState::new(GroupConfig::default(), parts.settled),
-            counters: BrokerCounters::default(),
+            groups,
+            counters,
             clients: AtomicU64::new(0),
             health: parts.health,
             queue: parts.queue,
@@ -331,7 +351,7 @@ impl BrokerInner {
         self.threads.stop(&self.shared);
         self.shared.queue.end_calls();
         self.shared.abandon();
-        self.shared.ring_all_groups();
+        self.shared.groups.ring_all();
     }
 
     /// The groups.

@@ -19,6 +19,7 @@ mod background;
 mod changes;
 mod closing;
 mod codec;
+mod coordinator;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod crash_tests;
@@ -31,7 +32,6 @@ mod golden_tests;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod group_tests;
-mod groups;
 mod handles;
 mod health;
 #[cfg(test)]
@@ -61,7 +61,7 @@ mod threads;
 mod topics;
 
 pub use adoption::{AdoptionProgress, AdoptionReport};
-pub(crate) use groups::Groups;
+pub(crate) use coordinator::Groups;
 pub use handles::Broker;
 pub use health::Health;
 pub(crate) use inner::BrokerInner;

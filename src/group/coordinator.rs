@@ -12,10 +12,13 @@ use super::classic::{ClassicGroup, PendingMember};
 use super::events::{Events, GroupEvent};
 use super::hash::partition_for;
 use super::records::GroupRecord;
+use super::records::wire::WireFault;
 use super::replay::RecordPosition;
 use super::request::SyncAnswer;
 use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
+use crate::coordinator::CoordinatorShard;
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::{BatchFault, RecordBatch};
 use crate::time::{Now, TimerQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -288,5 +291,41 @@ pub(super) fn check_group_length(group: &str) -> Result<()> {
 impl SyncAnswer {
     pub(super) fn from_parked(answer: Result<Arc<[u8]>>) -> Result<SyncAnswer> {
         answer.map(SyncAnswer::Assigned)
+    }
+}
+
+impl CoordinatorShard for GroupCoordinator {
+    type Append = RecordAppend;
+    type Event = GroupEvent;
+
+    fn replay_batch(
+        &mut self,
+        partition: i32,
+        batch: &RecordBatch<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> std::result::Result<Vec<(i64, String)>, BatchFault> {
+        let replayed = GroupCoordinator::replay_batch(self, partition, batch, scratch)?;
+        let tell = |(offset, fault): (i64, WireFault)| (offset, fault.to_string());
+        Ok(replayed.unreadable.into_iter().map(tell).collect())
+    }
+
+    fn applied(&mut self, append: RecordAppend, base_offset: i64, now: Now) {
+        GroupCoordinator::applied(self, append, base_offset, now);
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        GroupCoordinator::next_deadline(self)
+    }
+
+    fn expire(&mut self, now: Now) -> CoordinatorResult<()> {
+        GroupCoordinator::expire(self, now)
+    }
+
+    fn take_moved(&mut self) -> Vec<Arc<str>> {
+        GroupCoordinator::take_moved(self)
+    }
+
+    fn take_events(&mut self) -> Vec<GroupEvent> {
+        GroupCoordinator::take_events(self)
     }
 }

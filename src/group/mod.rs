@@ -33,12 +33,14 @@ pub(crate) use hash::partition_for;
 pub use modern::schema::{CurrentValue, ModernMemberValue, ModernValue, TopicShare};
 #[cfg(fuzzing)]
 pub use records::arbitrary::replay_arbitrary;
-pub(crate) use records::{Encoded, protocol};
+pub(crate) use records::protocol;
 pub use records::{GroupRecord, GroupValue, MemberValue, ModernKey, OffsetValue};
 #[cfg(any(test, fuzzing))]
 pub(crate) use replay::RecordPosition;
 pub(crate) use request::*;
-pub(crate) use result::{CoordinatorResult, RecordAppend};
+pub(crate) use result::CoordinatorResult;
+#[cfg(test)]
+pub(crate) use result::RecordAppend;
 #[cfg(test)]
 pub(crate) use {records::wire::WireFault, replay::ReplayedBatch};
 

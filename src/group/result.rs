@@ -1,25 +1,12 @@
 //! What a handler of the coordinator gives back.
 
 use super::records::GroupRecord;
+use crate::coordinator::{EncodedRecords, ShardAppend};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a handler gives back.
-#[derive(Debug)]
-#[must_use = "its records have to be stored, and reported with `applied`"]
-pub(crate) struct CoordinatorResult<R> {
-    /// True once the appends are stored. See the module about appends that fail.
-    pub(crate) response: R,
-    /// In order. More than one only where several groups changed.
-    pub(crate) appends: Vec<RecordAppend>,
-}
-
-impl<R> CoordinatorResult<R> {
-    /// A response that no record is needed for.
-    pub(super) fn done(response: R) -> CoordinatorResult<R> {
-        CoordinatorResult { response, appends: Vec::new() }
-    }
-}
+/// What a handler of the groups' coordinator gives back.
+pub(crate) type CoordinatorResult<R> = crate::coordinator::CoordinatorResult<R, RecordAppend>;
 
 /// Records of one group, to be stored as one batch.
 #[derive(Debug)]
@@ -47,4 +34,20 @@ pub(super) enum AfterAppend {
         generation_id: i32,
         leader_id: Arc<str>,
     },
+}
+
+impl ShardAppend for RecordAppend {
+    fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    fn subject(&self) -> String {
+        format!("group {}", self.group)
+    }
+
+    fn encode(&self, into: &mut EncodedRecords) {
+        for record in &self.records {
+            record.encode(into);
+        }
+    }
 }

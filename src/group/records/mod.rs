@@ -10,8 +10,8 @@ pub(in crate::group) mod arbitrary;
 pub(crate) mod protocol;
 pub(in crate::group) mod wire;
 
+use crate::coordinator::EncodedRecords;
 use crate::topic::TopicId;
-use std::ops::Range;
 use std::sync::Arc;
 use wire::{Put, Reader, Wire, WireFault, shared};
 
@@ -125,6 +125,11 @@ impl GroupRecord {
             GroupRecord::Modern { key, .. } => Some(&key.group),
             GroupRecord::Unknown(_) => None,
         }
+    }
+
+    /// Adds its bytes to `into`.
+    pub(crate) fn encode(&self, into: &mut EncodedRecords) {
+        into.push(|key| self.encode_key(key), |value| self.encode_value(value));
     }
 
     /// Appends the key's bytes.
@@ -326,37 +331,6 @@ impl GroupValue {
             out.put_bytes(&member.subscription);
             out.put_bytes(&member.assignment);
         }
-    }
-}
-
-/// The bytes of several records in one buffer, which can be used again.
-#[derive(Debug, Default)]
-pub(crate) struct Encoded {
-    bytes: Vec<u8>,
-    spans: Vec<(Range<usize>, Option<Range<usize>>)>,
-}
-
-impl Encoded {
-    /// Forgets what is in it and encodes `records`, in order.
-    pub(crate) fn encode(&mut self, records: &[GroupRecord]) {
-        self.bytes.clear();
-        self.spans.clear();
-        for record in records {
-            let start = self.bytes.len();
-            record.encode_key(&mut self.bytes);
-            let middle = self.bytes.len();
-            let value = record.encode_value(&mut self.bytes).then_some(middle..self.bytes.len());
-            self.spans.push((start..middle, value));
-        }
-    }
-
-    /// Key and value of each record; a value of `None` is a tombstone.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
-        self.spans.iter().map(|(key, value)| {
-            // The spans were measured on this buffer, so the defaults are never taken.
-            let slice = |span: &Range<usize>| self.bytes.get(span.clone()).unwrap_or_default();
-            (slice(key), value.as_ref().map(slice))
-        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Records against bytes of a real Kafka and against the vectors of the format.
 
 use super::*;
+use crate::coordinator::EncodedRecords;
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =
@@ -9,8 +10,8 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 fn bytes(record: &GroupRecord) -> (Vec<u8>, Option<Vec<u8>>) {
-    let mut encoded = Encoded::default();
-    encoded.encode(std::slice::from_ref(record));
+    let mut encoded = EncodedRecords::default();
+    record.encode(&mut encoded);
     let (key, value) = encoded.iter().next().unwrap();
     (key.to_vec(), value.map(<[u8]>::to_vec))
 }

@@ -2,6 +2,7 @@
 //! generation, all are owned when a group is stable, only the owner's commit in the present
 //! generation is accepted, and the records give back offsets and groups.
 
+use crate::coordinator::EncodedRecords;
 use crate::error::ErrorKind;
 use crate::group::assignor::{MemberSubscription, TopicCounts, assignor_by_name};
 use crate::group::protocol::{Assignment, Subscription};
@@ -420,8 +421,8 @@ fn describe_all(groups: &GroupCoordinator) -> BTreeMap<Arc<str>, DescribedGroup>
 }
 
 fn replay_all(groups: &mut GroupCoordinator, log: &[GroupRecord]) {
-    let mut encoded = Encoded::default();
-    encoded.encode(log);
+    let mut encoded = EncodedRecords::default();
+    log.iter().for_each(|record| record.encode(&mut encoded));
     for ((key, value), offset) in encoded.iter().zip(0..) {
         let record = GroupRecord::decode(key, value).unwrap();
         let partition = groups.partition_of(record.group().unwrap());

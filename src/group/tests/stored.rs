@@ -1,6 +1,7 @@
 //! What a broker that opens makes of the records it finds.
 
 use super::*;
+use crate::coordinator::EncodedRecords;
 use crate::record::{
     BatchBuilder, Codec, ControlType, RecordBatch, RecordInput, Stamp, encode_marker,
 };
@@ -188,8 +189,8 @@ fn batch(records: &[(&[u8], Option<&[u8]>)], stamp: &Stamp) -> Vec<u8> {
 
 #[test]
 fn batches_are_applied_with_their_producer_and_their_markers() {
-    let mut encoded = Encoded::default();
-    encoded.encode(&[offset(0, 5), offset(1, 6)]);
+    let mut encoded = EncodedRecords::default();
+    [offset(0, 5), offset(1, 6)].iter().for_each(|record| record.encode(&mut encoded));
     let records: Vec<_> = encoded.iter().collect();
     let stamp = Stamp::plain(0, 0).producer(9, 0, 0).transactional();
     let bytes = batch(&records, &stamp);
@@ -208,8 +209,8 @@ fn batches_are_applied_with_their_producer_and_their_markers() {
 
 #[test]
 fn records_that_cannot_be_read_are_passed_over_and_told() {
-    let mut encoded = Encoded::default();
-    encoded.encode(&[offset(0, 5)]);
+    let mut encoded = EncodedRecords::default();
+    offset(0, 5).encode(&mut encoded);
     let (key, value) = encoded.iter().next().unwrap();
     let bytes = batch(
         &[(b"\0\x01\0\x09", None), (key, Some(b"\0\x09")), (key, value), (b"\0\x63x", None)],

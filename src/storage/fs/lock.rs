@@ -141,7 +141,7 @@ impl Held {
         }
         let text = format!("{}\n", std::process::id());
         super::check_size_limit(text.len() as u64)?;
-    file.write_all_at(text.as_bytes(), 0)?;
+        file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     }
 

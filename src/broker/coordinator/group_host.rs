@@ -1,23 +1,50 @@
-//! What becomes of the coordinator's events: counts, lines of the log, a test's journal.
+//! What the groups' coordinator takes from the broker around it, and what becomes of its events:
+//! settings, the ends of logs, counts, lines of the log, a test's journal.
 
-use super::super::inner::Shared;
+use super::runtime::CoordinatorHost;
+use crate::broker::health::{BrokerCounters, HealthLog};
+use crate::broker::topics::TopicTable;
+use crate::config::BrokerConfig;
 use crate::events::Event;
 use crate::group::protocol::Assignment;
-use crate::group::{GroupEvent, GroupEventKind};
+use crate::group::{GroupConfig, GroupCoordinator, GroupEvent, GroupEventKind};
 use crate::meter;
-use crate::sync::Arc;
+use crate::probe::Probe;
+use crate::sync::{Arc, Ordering};
+use crate::time::Now;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 
-impl Shared {
-    /// Shows events to a test, in the order in which they happened. The coordinator's lock is
-    /// held.
-    pub(super) fn show_group_events(&self, events: &[GroupEvent]) {
+/// The broker as its groups see it.
+#[derive(Debug)]
+pub(in crate::broker) struct GroupHost {
+    pub config: BrokerConfig,
+    pub topics: Arc<TopicTable>,
+    pub health: Arc<HealthLog>,
+    pub counters: Arc<BrokerCounters>,
+    pub probe: Probe,
+    /// The former process may have left offsets beyond the end of their logs.
+    pub unclean: bool,
+}
+
+impl CoordinatorHost<GroupCoordinator> for GroupHost {
+    fn new_shard(&self) -> GroupCoordinator {
+        GroupCoordinator::new(self.settings())
+    }
+
+    fn loaded(&self, groups: &mut GroupCoordinator, now: Now) {
+        groups.begin_life(now);
+        if self.unclean {
+            self.clamp_offsets(groups);
+        }
+    }
+
+    fn show(&self, events: &[GroupEvent]) {
         if self.probe.is_on() {
             events.iter().for_each(|event| self.show_group_event(event));
         }
     }
 
-    /// Counts events and tells them to the log. No lock is held.
-    pub(super) fn tell_group_events(&self, events: &[GroupEvent]) {
+    fn tell(&self, events: &[GroupEvent]) {
         for event in events {
             let group = &*event.group;
             match &event.kind {
@@ -42,6 +69,45 @@ impl Shared {
                 }
                 GroupEventKind::Emptied => tracing::info!(group, "the group is empty"),
             }
+        }
+    }
+}
+
+impl GroupHost {
+    /// What the broker's settings say about groups.
+    fn settings(&self) -> GroupConfig {
+        let topic = self.topics.get(OFFSETS_TOPIC).map(|topic| topic.partition_count());
+        GroupConfig {
+            min_session_timeout: self.config.group_min_session_timeout(),
+            max_session_timeout: self.config.group_max_session_timeout(),
+            initial_rebalance_delay: self.config.group_initial_rebalance_delay(),
+            max_size: self.config.group_max_size(),
+            offset_metadata_max_bytes: self.config.offset_metadata_max_bytes(),
+            offsets_topic_partitions: topic
+                .unwrap_or_else(|_| self.config.offsets_topic_partitions()),
+        }
+    }
+
+    fn clamp_offsets(&self, groups: &mut GroupCoordinator) {
+        let end = |partition: &TopicPartition| {
+            let topic = self.topics.get(partition.topic()).ok()?;
+            let source = topic.partition(partition.partition()).ok()?;
+            match source.log_end_offset() {
+                // Of a damaged partition nothing is lost yet, and nothing can be written.
+                Ok(_) if source.log().is_ok_and(|log| log.refusal().is_some()) => None,
+                Ok(end) => Some(end),
+                Err(error) => {
+                    self.health.partition(partition.clone(), error);
+                    None
+                }
+            }
+        };
+        for clamped in groups.clamp_offsets(&end) {
+            self.counters.clamped_offsets.fetch_add(1, Ordering::Relaxed);
+            self.health.warn(format!(
+                "group {} had committed offset {} of {}, whose log ends at {}: set back",
+                clamped.group, clamped.committed, clamped.partition, clamped.log_end_offset
+            ));
         }
     }
 

@@ -1,0 +1,24 @@
+//! Coordinators at work: the pure state machines of `group`, run over their internal topics.
+//!
+//! [`CoordinatorRuntime`] is what every coordinator needs: load by replay, run a handler, store its
+//! records, apply them, timers, waits outside the lock. `writer` is the internal topic as it sees
+//! it. [`Groups`] are the requests of consumer groups, [`GroupHost`] what the broker tells their
+//! coordinator and hears from it.
+
+mod group_host;
+mod groups;
+mod runtime;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
+mod writer;
+
+pub(in crate::broker) use group_host::GroupHost;
+pub(crate) use groups::Groups;
+pub(in crate::broker) use runtime::{CoordinatorRuntime, RuntimeParts};
+pub(in crate::broker) use writer::InternalTopic;
+
+use crate::group::GroupCoordinator;
+
+/// The runtime of the groups.
+pub(in crate::broker) type GroupRuntime = CoordinatorRuntime<GroupCoordinator, InternalTopic>;

@@ -1,0 +1,415 @@
+//! The runtime of a coordinator: one lock around its shard, its records stored in its internal
+//! topic, its timer in the broker's queue. As Kafka's `CoordinatorRuntime`.
+//!
+//! State is applied at the append, and an append that failed changes nothing. An answer that has
+//! to wait for a sync waits outside the lock, and bells are rung outside it. The shard is loaded by
+//! replay at the first use; in an attached directory it is read on at each use, for the owner goes
+//! on writing.
+
+use super::writer::{PartitionWriter, PendingSync, Stored};
+use crate::broker::background::Timers;
+use crate::broker::health::HealthLog;
+use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
+use crate::error::{ErrorKind, Result};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
+use crate::time::{Clock, Event, Now, TimerKey};
+use crate::topic::TopicPartition;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a runtime asks of the broker around it.
+pub(in crate::broker) trait CoordinatorHost<C: CoordinatorShard>:
+    Send + Sync
+{
+    /// A shard without state, by the settings there are.
+    fn new_shard(&self) -> C;
+
+    /// All records were replayed, by a process that may write.
+    fn loaded(&self, shard: &mut C, now: Now);
+
+    /// Shows events to a test, in the order in which they happened. The lock is held.
+    fn show(&self, events: &[C::Event]);
+
+    /// Counts events and tells them to the log. No lock is held.
+    fn tell(&self, events: &[C::Event]);
+}
+
+/// What a runtime is made of.
+pub(in crate::broker) struct RuntimeParts<C: CoordinatorShard, W> {
+    pub rank: Rank,
+    pub clock: Clock,
+    pub timers: Arc<Timers>,
+    pub health: Arc<HealthLog>,
+    pub host: Box<dyn CoordinatorHost<C>>,
+    pub writer: W,
+    /// False in an attached broker: nothing is stored, and no timer runs.
+    pub writes: bool,
+    /// Nothing has to be stored before the first append to any log.
+    pub settled: bool,
+}
+
+/// See the module.
+pub(in crate::broker) struct CoordinatorRuntime<C: CoordinatorShard, W> {
+    me: Weak<CoordinatorRuntime<C, W>>,
+    clock: Clock,
+    timers: Arc<Timers>,
+    health: Arc<HealthLog>,
+    host: Box<dyn CoordinatorHost<C>>,
+    writes: bool,
+    held: Mutex<Held<C, W>>,
+    watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Event>>>>,
+    settled: AtomicBool,
+}
+
+/// What lies under the coordinator's lock.
+#[derive(Debug)]
+struct Held<C, W> {
+    shard: C,
+    writer: W,
+    /// The shard is what the topic says, and nobody else writes to it.
+    loaded: bool,
+    encoded: EncodedRecords,
+    timer: Option<TimerKey>,
+}
+
+/// What has to be made durable before an answer may be given.
+type Syncs = Vec<PendingSync>;
+
+/// The lock, the moment, and the syncs of what was due.
+type Entered<'a, C, W> = (MutexGuard<'a, Held<C, W>>, Now, Syncs);
+
+impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
+    pub fn new(parts: RuntimeParts<C, W>) -> Arc<CoordinatorRuntime<C, W>> {
+        let held = Held {
+            shard: parts.host.new_shard(),
+            writer: parts.writer,
+            loaded: false,
+            encoded: EncodedRecords::default(),
+            timer: None,
+        };
+        Arc::new_cyclic(|me| CoordinatorRuntime {
+            me: me.clone(),
+            clock: parts.clock,
+            timers: parts.timers,
+            health: parts.health,
+            host: parts.host,
+            writes: parts.writes,
+            held: ranked_mutex(parts.rank, held),
+            watchers: Mutex::new(BTreeMap::new()),
+            settled: AtomicBool::new(parts.settled),
+        })
+    }
+
+    /// Runs a handler that stores nothing by itself; what fell due meanwhile is stored.
+    ///
+    /// # Errors
+    /// Those of loading, and of the syncs of what fell due.
+    pub fn read<R>(&self, handler: impl FnOnce(&mut C, Now) -> R) -> Result<R> {
+        let (mut held, now, syncs) = self.enter()?;
+        let response = handler(&mut held.shard, now);
+        self.leave(held, syncs)?;
+        Ok(response)
+    }
+
+    /// Runs a handler and stores its records.
+    ///
+    /// # Errors
+    /// Those of loading, of the appends and of their syncs.
+    pub fn write<R>(
+        &self,
+        handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
+    ) -> Result<R> {
+        let (mut held, now, mut syncs) = self.enter()?;
+        let result = handler(&mut held.shard, now);
+        let mut outcome = Ok(());
+        for append in result.appends {
+            match held.store(append, now) {
+                Ok(stored) => syncs.extend(stored.into_pending()),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        self.leave(held, syncs)?;
+        outcome.map(|()| result.response)
+    }
+
+    /// Runs a handler whose answer stands whether or not its records can be stored. Those that
+    /// cannot are owed by the shard, and reported.
+    ///
+    /// # Errors
+    /// Those of loading, and of the syncs.
+    pub fn write_owed<R>(
+        &self,
+        handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
+    ) -> Result<R> {
+        let (mut held, now, mut syncs) = self.enter()?;
+        let result = handler(&mut held.shard, now);
+        self.store_owed(&mut held, result.appends, now, &mut syncs);
+        self.leave(held, syncs)?;
+        Ok(result.response)
+    }
+
+    /// Once in a life, before anything is appended to any log: loads the shard and has `work`
+    /// store, durably, what others would be misled by. Nobody else gets in before it is done.
+    ///
+    /// # Errors
+    /// Those of loading and of `work`; the next call tries again.
+    pub fn settle(&self, work: impl FnOnce(&mut Settling<'_, C, W>) -> Result<()>) -> Result<()> {
+        // Acquire: pairs with the Release below.
+        if self.settled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut held = self.held.lock();
+        if self.settled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if self.load(&mut held)? {
+            let now = self.clock.now();
+            work(&mut Settling { held: &mut held, health: &self.health, now })?;
+        }
+        self.settled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The internal topic is gone, and all state with it.
+    pub fn reset(&self) {
+        let mut held = self.held.lock();
+        if let Some(key) = held.timer.take() {
+            self.timers.cancel(key);
+        }
+        held.shard = self.host.new_shard();
+        held.writer.forget();
+        held.loaded = false;
+        drop(held);
+        self.ring_all();
+    }
+
+    /// Has `bell` rung whenever something moved under `key`, until it is taken back.
+    pub fn watch(&self, key: &Arc<str>, bell: &Arc<Event>) {
+        let mut watchers = self.watchers.lock();
+        let bells = watchers.entry(key.clone()).or_default();
+        if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
+            bells.push(bell.clone());
+        }
+    }
+
+    /// Takes a bell back.
+    pub fn unwatch(&self, key: &str, bell: &Arc<Event>) {
+        let mut watchers = self.watchers.lock();
+        if let Some(bells) = watchers.get_mut(key) {
+            bells.retain(|known| !Arc::ptr_eq(known, bell));
+            if bells.is_empty() {
+                watchers.remove(key);
+            }
+        }
+    }
+
+    /// Wakes everybody who waits for something.
+    pub fn ring_all(&self) {
+        let bells: Vec<_> = self.watchers.lock().values().flatten().cloned().collect();
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// The lock, the shard loaded, and what was due done.
+    fn enter(&self) -> Result<Entered<'_, C, W>> {
+        let mut held = self.held.lock();
+        self.load(&mut held)?;
+        let now = self.clock.now();
+        let mut syncs = Vec::new();
+        if self.writes {
+            self.expire(&mut held, now, &mut syncs);
+        }
+        Ok((held, now, syncs))
+    }
+
+    /// Has the shard loaded; false where there is no topic to load it from.
+    fn load(&self, held: &mut Held<C, W>) -> Result<bool> {
+        if held.loaded {
+            return Ok(true);
+        }
+        let Some(begun) = held.writer.begin_reading()? else { return Ok(false) };
+        if begun.anew {
+            held.shard = self.host.new_shard();
+        }
+        let mut scratch = Vec::new();
+        for partition in 0..begun.partitions {
+            let Held { shard, writer, .. } = &mut *held;
+            let mut unreadable = Vec::new();
+            let outcome = writer.read_on(partition, &mut |batch| {
+                let passed_over = shard
+                    .replay_batch(partition, batch, &mut scratch)
+                    .map_err(|fault| fault.into_error())?;
+                unreadable.extend(passed_over);
+                Ok(())
+            });
+            self.judge(writer.topic(), partition, unreadable, outcome)?;
+        }
+        if self.writes {
+            self.host.loaded(&mut held.shard, self.clock.now());
+            held.writer.end_reading();
+            held.loaded = true;
+        }
+        Ok(true)
+    }
+
+    /// Damage ends the reading of a partition, not the use of its coordinator: what was read
+    /// stands.
+    fn judge(
+        &self,
+        topic: &str,
+        partition: i32,
+        unreadable: Vec<(i64, String)>,
+        outcome: Result<()>,
+    ) -> Result<()> {
+        for (offset, fault) in unreadable {
+            let place = format!("{topic}-{partition} at offset {offset}");
+            self.health.warn(format!("a record of {place} is skipped: {fault}"));
+        }
+        match outcome.map_err(|error| error.with_partition(topic, partition)) {
+            Err(error) if error.kind() == ErrorKind::CorruptRecord => {
+                self.health.warn(format!("what {topic} tells may be incomplete: {error}"));
+                self.health.partition(TopicPartition::new(topic, partition), error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Runs what is due. It has happened whether or not the record of it can be stored.
+    fn expire(&self, held: &mut Held<C, W>, now: Now, syncs: &mut Syncs) {
+        if held.shard.next_deadline().is_some_and(|deadline| deadline <= now.mono) {
+            let result = held.shard.expire(now);
+            self.store_owed(held, result.appends, now, syncs);
+        }
+    }
+
+    /// Stores records of what has happened already. Those that cannot be stored stay owed, and
+    /// are reported.
+    fn store_owed(
+        &self,
+        held: &mut Held<C, W>,
+        appends: Vec<C::Append>,
+        now: Now,
+        syncs: &mut Syncs,
+    ) {
+        for append in appends {
+            let subject = append.subject();
+            match held.store(append, now) {
+                Ok(stored) => syncs.extend(stored.into_pending()),
+                Err(error) => {
+                    self.health.warn(format!("a record of {subject} is not stored: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Gives the lock up: the timer is set before it, bells rung and syncs waited for after it.
+    fn leave(&self, mut held: MutexGuard<'_, Held<C, W>>, syncs: Syncs) -> Result<()> {
+        if self.writes {
+            self.set_timer(&mut held);
+        }
+        let moved = held.shard.take_moved();
+        let events = held.shard.take_events();
+        self.host.show(&events);
+        drop(held);
+        self.host.tell(&events);
+        self.ring(&moved);
+        syncs.into_iter().try_for_each(PendingSync::wait)
+    }
+
+    fn ring(&self, moved: &[Arc<str>]) {
+        if moved.is_empty() {
+            return;
+        }
+        let watchers = self.watchers.lock();
+        let bells: Vec<Arc<Event>> =
+            moved.iter().filter_map(|key| watchers.get(key)).flatten().cloned().collect();
+        drop(watchers);
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    fn set_timer(&self, held: &mut Held<C, W>) {
+        let next = held.shard.next_deadline();
+        let set = held.timer.map(TimerKey::deadline);
+        // A timer that fires early does no harm, so it is only ever moved forward.
+        if next.is_none_or(|next| set.is_some_and(|set| set <= next)) {
+            return;
+        }
+        if let Some(key) = held.timer.take() {
+            self.timers.cancel(key);
+        }
+        held.timer = next.map(|deadline| {
+            let me = self.me.clone();
+            let task = move |now: Now| {
+                if let Some(runtime) = me.upgrade() {
+                    runtime.tick(now);
+                }
+            };
+            self.timers.schedule(deadline, Box::new(task))
+        });
+    }
+
+    /// What the timer does.
+    fn tick(&self, now: Now) {
+        let mut held = self.held.lock();
+        held.timer = None;
+        let mut syncs = Vec::new();
+        self.expire(&mut held, now, &mut syncs);
+        // Nobody waits for these records; the flusher makes them durable.
+        syncs.clear();
+        // With nothing to wait for, this cannot fail.
+        drop(self.leave(held, syncs));
+    }
+}
+
+impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
+    /// Stores an append and applies it.
+    fn store(&mut self, append: C::Append, now: Now) -> Result<Stored> {
+        self.encoded.clear();
+        append.encode(&mut self.encoded);
+        let stored = self.writer.append(append.partition(), &self.encoded, now)?;
+        self.shard.applied(append, stored.base_offset, now);
+        Ok(stored)
+    }
+}
+
+/// The coordinator's lock, held until what others would be misled by is durable.
+pub(in crate::broker) struct Settling<'a, C: CoordinatorShard, W> {
+    held: &'a mut Held<C, W>,
+    health: &'a HealthLog,
+    now: Now,
+}
+
+impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
+    /// The state machine.
+    pub fn shard(&mut self) -> &mut C {
+        &mut self.held.shard
+    }
+
+    /// Stores records and makes them durable. A damaged partition takes none: that ends the use of
+    /// what it keeps, not that of all topics.
+    ///
+    /// # Errors
+    /// All others of an append, and those of a sync.
+    pub fn store(&mut self, appends: Vec<C::Append>) -> Result<()> {
+        let mut syncs = Vec::new();
+        for append in appends {
+            let (subject, partition) = (append.subject(), append.partition());
+            match self.held.store(append, self.now) {
+                Ok(stored) => syncs.push(stored.sync),
+                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                    self.health.warn(format!("a record of {subject} is not stored: {error}"));
+                    let place = TopicPartition::new(self.held.writer.topic(), partition);
+                    self.health.partition(place, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        syncs.into_iter().try_for_each(PendingSync::wait)
+    }
+}
+
+impl<C: CoordinatorShard, W: fmt::Debug> fmt::Debug for CoordinatorRuntime<C, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoordinatorRuntime").field("writes", &self.writes).finish_non_exhaustive()
+    }
+}
