@@ -83,8 +83,8 @@ impl Admin {
     ///
     /// # Errors
     /// [`TopicDeletionDisabled`](crate::ErrorKind::TopicDeletionDisabled),
-    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
-    /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic).
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition), also for a name that
+    /// no topic can have; [`InvalidTopic`](crate::ErrorKind::InvalidTopic) for no name at all.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.0.delete_topic(name)
     }
@@ -96,7 +96,8 @@ impl Admin {
     /// Survives power loss.
     ///
     /// # Errors
-    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition), also for a name that
+    /// no topic can have;
     /// [`InvalidPartitions`](crate::ErrorKind::InvalidPartitions) unless it is more than before.
     pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<()> {
         self.0.grow_topic(name, partitions).map(drop)
@@ -110,7 +111,8 @@ impl Admin {
     /// # Errors
     /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
     /// [`InvalidTopicConfig`](crate::ErrorKind::InvalidTopicConfig) for a refused setting;
-    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) when one is changed twice.
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) when one is changed twice, and for no
+    /// name; [`InvalidTopic`](crate::ErrorKind::InvalidTopic) for one that no topic can have.
     pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         self.0.alter_topic(name, changes)
     }
@@ -172,8 +174,9 @@ impl Admin {
     /// lies above it is not found.
     ///
     /// # Errors
-    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
-    /// [`IllegalArgument`](crate::ErrorKind::IllegalArgument) for a time before 1970.
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
+    /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic);
+    /// [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) for a time below -6.
     pub fn list_offsets(
         &self,
         topic: &str,
@@ -182,15 +185,17 @@ impl Admin {
         isolation: IsolationLevel,
     ) -> Result<ListedOffset> {
         let found = self.0.topic(topic)?.partition(partition)?;
-        let (offset, timestamp) = match spec {
+        let (offset, timestamp) = match spec.named() {
             OffsetSpec::Earliest => (Some(found.log_start_offset()?), None),
             OffsetSpec::Latest => (Some(found.end_for(isolation)?), None),
             OffsetSpec::MaxTimestamp => match found.max_timestamp(isolation)? {
                 Some((timestamp, offset)) => (Some(offset), Some(timestamp)),
                 None => (None, None),
             },
+            OffsetSpec::Timestamp(EARLIEST_PENDING_UPLOAD..=LATEST_TIERED) => (None, None),
             OffsetSpec::Timestamp(time) if time < 0 => {
-                let error = Error::new(ErrorKind::IllegalArgument, "a time is not before 1970");
+                let why = format!("no special offset has the number {time}");
+                let error = Error::new(ErrorKind::UnsupportedVersion, why);
                 return Err(error.with_partition(topic, partition));
             }
             OffsetSpec::Timestamp(time) => match found.offset_for_time(time, isolation)? {
@@ -211,8 +216,30 @@ pub enum OffsetSpec {
     Latest,
     /// The first record with the largest timestamp.
     MaxTimestamp,
-    /// The first record whose timestamp is not before this one, in milliseconds since 1970.
+    /// The first record whose timestamp is not before this one, in milliseconds since 1970. As in
+    /// Kafka's protocol (`ListOffsetsRequest`) negative numbers are special: -1 is the end, -2 and
+    /// -4 the beginning, -3 the largest timestamp; -5 and -6 are about tiered storage, which finds
+    /// nothing; below, there is no such offset.
     Timestamp(i64),
+}
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+impl OffsetSpec {
+    /// The same, by name where a number is that of a border.
+    fn named(self) -> OffsetSpec {
+        match self {
+            OffsetSpec::Timestamp(LATEST) => OffsetSpec::Latest,
+            OffsetSpec::Timestamp(EARLIEST | EARLIEST_LOCAL) => OffsetSpec::Earliest,
+            OffsetSpec::Timestamp(MAX_TIMESTAMP) => OffsetSpec::MaxTimestamp,
+            other => other,
+        }
+    }
 }
 
 /// The answer to [`Admin::list_offsets`].

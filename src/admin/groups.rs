@@ -33,15 +33,17 @@ impl Admin {
     /// One group with its members.
     ///
     /// # Errors
+    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for no name,
     /// [`GroupIdNotFound`](ErrorKind::GroupIdNotFound), and those of [`Admin::list_groups`].
     pub fn describe_group(&self, group: &str) -> Result<GroupDescription> {
+        check_group(group)?;
         let described = self.0.groups()?.describe(group)?;
         let members = described.members.iter().cloned().map(MemberDescription).collect();
         Ok(GroupDescription { described, members })
     }
 
-    /// The offsets that a group has committed; none when there is no such group. Offsets of open
-    /// transactions are not waited for.
+    /// The offsets that a group has committed; none when there is no such group. A negative one, as
+    /// old clients left them, is none either. Offsets of open transactions are not waited for.
     ///
     /// # Errors
     /// Those of [`Admin::list_groups`].
@@ -57,7 +59,8 @@ impl Admin {
     ///
     /// # Errors
     /// [`UnknownMemberId`](ErrorKind::UnknownMemberId) while the group has members;
-    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId); per partition
+    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for a name of more than 32,767 bytes; per
+    /// partition
     /// [`UnknownTopicOrPartition`](ErrorKind::UnknownTopicOrPartition) and
     /// [`OffsetMetadataTooLarge`](ErrorKind::OffsetMetadataTooLarge).
     pub fn alter_group_offsets(
@@ -65,7 +68,6 @@ impl Admin {
         group: &str,
         offsets: &BTreeMap<TopicPartition, GroupOffset>,
     ) -> Result<PartitionResults> {
-        check_group(group)?;
         let nobody = MemberRef {
             group_id: group.into(),
             member_id: "".into(),
@@ -102,6 +104,7 @@ impl Admin {
     /// As [`Admin::alter_group_offsets`].
     ///
     /// # Errors
+    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for no name,
     /// [`GroupIdNotFound`](ErrorKind::GroupIdNotFound); per partition
     /// [`GroupSubscribedToTopic`](ErrorKind::GroupSubscribedToTopic) and
     /// [`UnknownTopicOrPartition`](ErrorKind::UnknownTopicOrPartition).
@@ -110,12 +113,14 @@ impl Admin {
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<PartitionResults> {
+        check_group(group)?;
         Ok(self.0.groups()?.delete_offsets(group, partitions)?.into_iter().collect())
     }
 
     /// Removes static members by their `group.instance.id`; the group rebalances.
     ///
     /// # Errors
+    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for no name;
     /// [`UnknownMemberId`](ErrorKind::UnknownMemberId) of the first that is not there.
     pub fn remove_members(&self, group: &str, instances: &[&str]) -> Result<()> {
         let leaving: Vec<LeavingMember> = instances
@@ -146,6 +151,7 @@ impl Admin {
     }
 
     fn remove(&self, group: &str, leaving: &[LeavingMember]) -> Result<()> {
+        check_group(group)?;
         self.0.groups()?.leave(group, leaving)?.into_iter().collect()
     }
 }

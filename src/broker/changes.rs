@@ -73,16 +73,21 @@ impl Shared {
             return fault(ErrorKind::InvalidTopic, why);
         }
         new.config.check().map_err(|error| error.with_topic(name))?;
-        if !matches!(new.replication_factor, -1 | 1) {
-            let why = format!("{} replicas, but one directory is one", new.replication_factor);
-            return fault(ErrorKind::InvalidReplicationFactor, why);
-        }
-        if new.partitions < -1 || new.partitions == 0 || new.partitions > PARTITIONS_MAX {
+        // Kafka's order: replicas that can never be, partitions, replicas that are not there.
+        let replicas = new.replication_factor;
+        let too_few = replicas < -1 || replicas == 0;
+        let bad_partitions =
+            new.partitions < -1 || new.partitions == 0 || new.partitions > PARTITIONS_MAX;
+        if bad_partitions && !too_few {
             let why = format!(
                 "{} partitions; give 1 to {PARTITIONS_MAX}, or -1 for the broker's default",
                 new.partitions
             );
             return fault(ErrorKind::InvalidPartitions, why);
+        }
+        if !matches!(replicas, -1 | 1) {
+            let why = format!("{replicas} replicas, but one directory is one");
+            return fault(ErrorKind::InvalidReplicationFactor, why);
         }
         Ok(())
     }
@@ -153,6 +158,9 @@ impl Shared {
         // The groups' lock comes before that of changes.
         self.settle_groups()?;
         let mut deletions = owner.changes.lock();
+        if name.is_empty() {
+            check_topic_name(name)?;
+        }
         let topic = self.named(name)?;
         let gone = DeletedTopic {
             name: topic.name().clone(),
@@ -186,13 +194,13 @@ impl Shared {
     /// Survives power loss.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownTopicOrPartition`], [`ErrorKind::InvalidTopic`],
-    /// [`ErrorKind::InvalidPartitions`] unless it grows, and those of the registry.
+    /// [`ErrorKind::UnknownTopicOrPartition`], [`ErrorKind::InvalidPartitions`] unless it grows,
+    /// and those of the registry.
     pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
         self.settle_groups()?;
         let changing = owner.changes.lock();
-        let topic = self.topic(name)?;
+        let topic = self.named(name)?;
         let present = topic.partition_count();
         if partitions <= present || partitions > PARTITIONS_MAX {
             let why = format!(
@@ -223,11 +231,12 @@ impl Shared {
         let owner = self.owner()?;
         self.settle_groups()?;
         let changing = owner.changes.lock();
+        // As in Kafka: changes that are none of any topic, then the name, then the values, and
+        // only then whether there is such a topic.
+        TopicConfig::check_changes(changes).map_err(|error| error.with_topic(name))?;
         let topic = self.topic(name).or_else(|error| match error.kind() {
-            // As in Kafka, what no topic could be set to is told first.
             ErrorKind::UnknownTopicOrPartition => self.refuse(name, changes).and(Err(error)),
             ErrorKind::InvalidTopic if name.is_empty() => {
-                self.refuse(name, changes)?;
                 let why = "no topic is named, and there are no settings for all of them";
                 Err(Error::new(ErrorKind::InvalidRequest, why))
             }
@@ -281,7 +290,7 @@ impl Shared {
         changed.map(drop).map_err(|error| error.with_topic(name))
     }
 
-    /// A topic to delete.
+    /// A topic to delete or to grow.
     ///
     /// # Errors
     /// As [`Shared::topic`], but a name that no topic can have is one that none has.

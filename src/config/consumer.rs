@@ -14,6 +14,8 @@ const AUTO_COMMIT_INTERVAL_MS: &str = "auto.commit.interval.ms";
 const AUTO_OFFSET_RESET: &str = "auto.offset.reset";
 const MAX_POLL_RECORDS: &str = "max.poll.records";
 const MAX_POLL_INTERVAL_MS: &str = "max.poll.interval.ms";
+/// A member id is the client id, a hyphen and 36 letters, and Kafka reads strings of 32,767 bytes.
+const CLIENT_ID_BYTES_MAX: usize = i16::MAX as usize - 37;
 const SESSION_TIMEOUT_MS: &str = "session.timeout.ms";
 const HEARTBEAT_INTERVAL_MS: &str = "heartbeat.interval.ms";
 const ASSIGNMENT_STRATEGY: &str = "partition.assignment.strategy";
@@ -92,7 +94,9 @@ fn reset_policy(text: &str) -> Result<String, String> {
 /// Names of assignors, or of Kafka's classes for them. The list may be empty: then `subscribe`
 /// is refused.
 fn strategy(text: &str) -> Result<String, String> {
+    // Kafka passes empty items over here.
     let names: Vec<&str> = split_list(text)
+        .filter(|name| !name.is_empty())
         .map(|name| match name.strip_prefix("org.apache.kafka.clients.consumer.") {
             Some("RangeAssignor") => "range",
             Some("RoundRobinAssignor") => "roundrobin",
@@ -249,7 +253,7 @@ impl ConsumerConfig {
 /// The settings in effect, checked against each other.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerSettings {
-    /// None: no group. Empty: refused where it is used.
+    /// None: no group.
     pub group_id: Option<String>,
     /// Empty where none was set.
     pub client_id: String,
@@ -275,8 +279,8 @@ pub(crate) struct ConsumerSettings {
 impl ConsumerSettings {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] for a value that a typed setter took, and for
-    /// `enable.auto.commit` without a group; [`ErrorKind::Kafka`] when the heartbeat interval is
-    /// not below the session timeout.
+    /// `enable.auto.commit` without a group; [`ErrorKind::Kafka`] for an empty or blank group id,
+    /// and when the heartbeat interval is negative or not below the session timeout.
     pub fn resolve(config: &ConsumerConfig) -> Result<ConsumerSettings> {
         let p = &config.0;
         p.check()?;
@@ -291,11 +295,7 @@ impl ConsumerSettings {
                 Error::new(ErrorKind::InvalidConfig, fault).with_kafka_name("INVALID_CONFIG")
             );
         }
-        if group_id.is_some() && p.whole(HEARTBEAT_INTERVAL_MS) >= p.whole(SESSION_TIMEOUT_MS) {
-            let fault = "heartbeat.interval.ms must be below session.timeout.ms";
-            return Err(Error::new(ErrorKind::Kafka, "the consumer could not be made")
-                .with_source(Error::new(ErrorKind::IllegalArgument, fault)));
-        }
+        check_group(group_id.as_deref(), p)?;
         let built = |name: &str| ASSIGNORS.into_iter().find(|built| *built == name);
         Ok(ConsumerSettings {
             group_id,
@@ -327,6 +327,31 @@ impl ConsumerSettings {
     }
 }
 
+/// What Kafka's client looks at once all values were read: with a group, in this order.
+///
+/// # Errors
+/// [`ErrorKind::Kafka`], with the fault as its source; [`ErrorKind::InvalidConfig`] for a client id
+/// that makes no member id.
+fn check_group(group_id: Option<&str>, p: &Properties) -> Result<()> {
+    let Some(group_id) = group_id else { return Ok(()) };
+    let beat = p.whole(HEARTBEAT_INTERVAL_MS);
+    if p.text(CLIENT_ID).is_some_and(|client_id| client_id.len() > CLIENT_ID_BYTES_MAX) {
+        let fault = format!("client.id is longer than {CLIENT_ID_BYTES_MAX} bytes");
+        return Err(Error::new(ErrorKind::InvalidConfig, fault));
+    }
+    let (kind, fault) = if group_id.is_empty() {
+        (ErrorKind::InvalidGroupId, "group.id is empty; leave it out to read without a group")
+    } else if beat >= p.whole(SESSION_TIMEOUT_MS) {
+        (ErrorKind::IllegalArgument, "heartbeat.interval.ms must be below session.timeout.ms")
+    } else if beat < 0 {
+        (ErrorKind::IllegalArgument, "heartbeat.interval.ms is not negative")
+    } else {
+        return Ok(());
+    };
+    let refused = Error::new(ErrorKind::Kafka, format!("the consumer could not be made: {fault}"));
+    Err(refused.with_source(Error::new(kind, fault)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,7 +376,7 @@ mod tests {
     #[test]
     fn auto_commit_needs_a_group_only_when_it_is_asked_for() {
         assert!(!resolve(&[]).unwrap().auto_commit);
-        assert!(resolve(&[("group.id", "")]).unwrap().auto_commit);
+        assert!(resolve(&[("group.id", "g")]).unwrap().auto_commit);
         let error = resolve(&[("enable.auto.commit", "true")]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert_eq!(error.kafka_name(), "INVALID_CONFIG");
@@ -365,6 +390,28 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Kafka);
         assert_eq!(error.root_kind(), ErrorKind::IllegalArgument);
         resolve(&[beat, session]).unwrap();
+        for bad in ["-1", "-2147483648"] {
+            let beat = ("heartbeat.interval.ms", bad);
+            let error = resolve(&[("group.id", "g"), beat]).unwrap_err();
+            assert_eq!(error.kafka_name(), "KafkaException");
+            assert_eq!(error.root_kind(), ErrorKind::IllegalArgument);
+            resolve(&[beat]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_blank_group_id_is_refused_and_what_java_does_not_trim_is_a_name() {
+        for blank in ["", " ", "\t\n ", "\u{1f}"] {
+            let error = resolve(&[("group.id", blank)]).unwrap_err();
+            assert_eq!(error.kafka_name(), "KafkaException");
+            assert_eq!(error.root_kind(), ErrorKind::InvalidGroupId);
+            let error = resolve(&[("group.id", blank), ("heartbeat.interval.ms", "-1")]);
+            assert_eq!(error.unwrap_err().root_kind(), ErrorKind::InvalidGroupId);
+        }
+        for (given, kept) in [("  x  ", "x"), ("\u{a0}", "\u{a0}"), ("\u{3000}", "\u{3000}")] {
+            let settings = resolve(&[("group.id", given)]).unwrap();
+            assert_eq!(settings.group_id.as_deref(), Some(kept));
+        }
     }
 
     #[test]

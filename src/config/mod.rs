@@ -25,6 +25,7 @@ pub use describe::{ConfigEntry, ConfigSource};
 pub(crate) use log::{Compression, LogConfig};
 pub use producer::ProducerConfig;
 pub(crate) use producer::ProducerSettings;
+pub(crate) use property::trimmed;
 pub use topic::{ConfigChange, TopicConfig};
 pub use values::{Acks, Durability, IsolationLevel, OffsetReset};
 

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     OneOfAnyCase(&'static [&'static str]),
     /// A list of words separated by commas. An empty table allows any.
     List(&'static [&'static str]),
+    /// A list of what a rule takes, and what the rule is.
+    ListOf(fn(&str) -> bool, &'static str),
     /// Text that is never shown.
     Secret,
     /// Text under a rule of its own: the value to keep, or what is wrong.
@@ -107,7 +109,7 @@ pub(crate) const fn long_from(min: i64) -> Kind {
 impl Kind {
     /// The value in the spelling to keep, or what is wrong with it.
     pub fn normalise(&self, raw: &str) -> Result<String, String> {
-        let text = raw.trim();
+        let text = trimmed(raw);
         match self {
             Kind::Bool if text.eq_ignore_ascii_case("true") => Ok("true".to_owned()),
             Kind::Bool if text.eq_ignore_ascii_case("false") => Ok("false".to_owned()),
@@ -140,15 +142,30 @@ impl Kind {
                     None => Ok(items.join(",")),
                 }
             }
+            Kind::ListOf(takes, rule) => match split_list(text).all(takes) {
+                true => Ok(split_list(text).collect::<Vec<_>>().join(",")),
+                false => Err((*rule).to_owned()),
+            },
             Kind::Rule(rule) => rule(text),
         }
     }
+
+    /// Whether items can be added and taken.
+    pub const fn is_list(&self) -> bool {
+        matches!(self, Kind::List(_) | Kind::ListOf(..))
+    }
+}
+
+/// The text without what Java's `trim` takes off its ends: every letter up to the space. What else
+/// Unicode calls white space stays, as in Kafka.
+pub(crate) fn trimmed(text: &str) -> &str {
+    text.trim_matches(|letter| letter <= ' ')
 }
 
 /// The items of a list: split at commas, trimmed; empty text has none.
 pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
-    let none = text.trim().is_empty();
-    text.split(',').map(str::trim).filter(move |_| !none)
+    let none = trimmed(text).is_empty();
+    text.split(',').map(trimmed).filter(move |_| !none)
 }
 
 /// Which properties there are.
@@ -197,7 +214,7 @@ impl Schema {
     fn check(&self, key: &str, raw: &str) -> Result<(Cow<'static, str>, String)> {
         let Some(property) = self.find(key) else {
             return match self.prefixes.iter().any(|prefix| key.starts_with(prefix)) {
-                true => Ok((Cow::Owned(key.to_owned()), raw.trim().to_owned())),
+                true => Ok((Cow::Owned(key.to_owned()), trimmed(raw).to_owned())),
                 false => Err(self.unknown(key)),
             };
         };

@@ -1,7 +1,7 @@
 //! Settings of one topic: what a user overrides, on top of the broker's settings.
 
 use super::by_name::by_property_name;
-use super::property::{Kind, Properties, Property, Schema, int_from, split_list};
+use super::property::{Kind, Properties, Property, Schema, int_from, split_list, trimmed};
 use super::{BrokerConfig, Codec, Durability, LogConfig, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,8 +51,16 @@ pub(super) const LZ4_LEVELS: Kind = Kind::Whole { min: 1, max: 17 };
 pub(super) const ZSTD_LEVELS: Kind = Kind::Whole { min: -131_072, max: 22 };
 pub(super) const TIMESTAMP_TYPES: Kind = Kind::OneOf(&["CreateTime", "LogAppendTime"]);
 pub(super) const POLICIES: Kind = Kind::List(&["compact", "delete"]);
+/// Kafka's `ThrottledReplicaListValidator`.
+const REPLICAS: Kind = Kind::ListOf(is_replica, "it is *, or a list of PARTITION:BROKER");
 pub(super) const TOPIC_CODECS: Kind =
     Kind::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
+
+fn is_replica(item: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let pair = item.split_once(':');
+    matches!(item, "" | "*") || pair.is_some_and(|(a, b)| is_number(a) && is_number(b))
+}
 
 /// Departure: `flush.ms` is 1000 where Kafka's is unlimited. There is no replica to recover from,
 /// so a loss window of a second is the honest default (blueprint, decision 10).
@@ -85,8 +93,8 @@ const TABLE: &[Property] = &[
     Property::new(MIN_CLEANABLE_DIRTY_RATIO, Kind::Decimal { min: 0.0, max: 1.0 }, "0.5").kept(),
     Property::int(MIN_INSYNC_REPLICAS, "1", 1).kept(),
     Property::bool("unclean.leader.election.enable", "false").kept(),
-    Property::new("leader.replication.throttled.replicas", Kind::List(&[]), "").kept(),
-    Property::new("follower.replication.throttled.replicas", Kind::List(&[]), "").kept(),
+    Property::new("leader.replication.throttled.replicas", REPLICAS, "").kept(),
+    Property::new("follower.replication.throttled.replicas", REPLICAS, "").kept(),
     Property::bool("remote.storage.enable", "false").refused(TIERED),
     Property::bool("remote.log.copy.disable", "false").kept(),
     Property::bool("remote.log.delete.on.disable", "false").kept(),
@@ -144,30 +152,56 @@ by_property_name! {
 }
 
 impl TopicConfig {
-    /// The settings after `changes`, none of which is applied if one is refused.
+    /// Looks at the changes alone: whatever topic they are for.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidTopicConfig`] for a refused value, an unknown key (unless it is only
-    /// deleted) or a list operation on what is no list; [`ErrorKind::InvalidRequest`] when one
-    /// key is changed twice.
-    pub(crate) fn changed(
-        &self,
-        broker: &BrokerConfig,
-        changes: &[ConfigChange],
-    ) -> Result<TopicConfig> {
-        let mut next = self.clone();
+    /// [`ErrorKind::InvalidRequest`] when one key is changed twice;
+    /// [`ErrorKind::InvalidTopicConfig`] for a list operation on what is no list.
+    pub(crate) fn check_changes(changes: &[ConfigChange]) -> Result<()> {
         for (i, change) in changes.iter().enumerate() {
             let key = change.key();
             if changes.iter().take(i).any(|earlier| earlier.key() == key) {
                 let message = format!("\"{key}\" is changed twice in one call; change it once");
                 return Err(Error::new(ErrorKind::InvalidRequest, message));
             }
+        }
+        for change in changes {
+            let (ConfigChange::Append(key, _) | ConfigChange::Subtract(key, _)) = change else {
+                continue;
+            };
+            match SCHEMA.find(key) {
+                Some(property) if property.kind.is_list() => {}
+                Some(_) => {
+                    let why = "is not a list; set it instead of adding or taking items";
+                    let message = format!("\"{key}\" {why}");
+                    return Err(Error::new(ErrorKind::InvalidTopicConfig, message));
+                }
+                // Setting it says that there is no such key.
+                None => TopicConfig::default().set(key, "")?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings after `changes`, none of which is applied if one is refused.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopicConfig`] for a refused value and an unknown key (unless it is only
+    /// deleted), and as [`TopicConfig::check_changes`].
+    pub(crate) fn changed(
+        &self,
+        broker: &BrokerConfig,
+        changes: &[ConfigChange],
+    ) -> Result<TopicConfig> {
+        TopicConfig::check_changes(changes)?;
+        let mut next = self.clone();
+        for change in changes {
             match change {
                 ConfigChange::Set(key, value) => next.set(key, value)?,
                 ConfigChange::Delete(key) => drop(next.0.unset(key)),
                 ConfigChange::Append(key, items) => {
-                    let mut list = self.list_of(broker, key)?;
-                    for item in split_list(items) {
+                    let mut list = self.list_of(broker, key);
+                    for item in changed_items(items) {
                         if !list.iter().any(|present| present == item) {
                             list.push(item.to_owned());
                         }
@@ -175,8 +209,8 @@ impl TopicConfig {
                     next.set(key, &list.join(","))?;
                 }
                 ConfigChange::Subtract(key, items) => {
-                    let mut list = self.list_of(broker, key)?;
-                    list.retain(|present| !split_list(items).any(|item| item == present));
+                    let mut list = self.list_of(broker, key);
+                    list.retain(|present| !changed_items(items).any(|item| item == present));
                     next.set(key, &list.join(","))?;
                 }
             }
@@ -186,18 +220,9 @@ impl TopicConfig {
     }
 
     /// The items of a list property as they are in effect.
-    fn list_of(&self, broker: &BrokerConfig, key: &str) -> Result<Vec<String>> {
-        match SCHEMA.find(key) {
-            Some(Property { kind: Kind::List(_), .. }) => {
-                let value = self.describe_one(broker, key).map(|entry| entry.value().to_owned());
-                Ok(split_list(&value.unwrap_or_default()).map(str::to_owned).collect())
-            }
-            Some(_) => Err(Error::new(
-                ErrorKind::InvalidTopicConfig,
-                format!("\"{key}\" is not a list; set it instead of adding or taking items"),
-            )),
-            None => self.clone().set(key, "").map(|()| Vec::new()),
-        }
+    fn list_of(&self, broker: &BrokerConfig, key: &str) -> Vec<String> {
+        let value = self.describe_one(broker, key).map(|entry| entry.value().to_owned());
+        split_list(&value.unwrap_or_default()).map(str::to_owned).collect()
     }
 
     /// Checks values that typed setters took, and rules between settings.
@@ -337,6 +362,14 @@ impl TopicConfig {
     pub(crate) fn log_config(&self, broker: &BrokerConfig) -> LogConfig {
         LogConfig::effective(broker, self)
     }
+}
+
+/// The items of a list operation, as Kafka splits them: no text is one empty item, which lists of
+/// words refuse, and empty items at the end count for nothing.
+fn changed_items(text: &str) -> impl Iterator<Item = &str> {
+    let ended = text.trim_end_matches(',');
+    let none = ended.is_empty() && !text.is_empty();
+    ended.split(',').map(trimmed).filter(move |_| !none)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub use records::{
 pub use wakeup::WakeupHandle;
 
 use crate::broker::{Broker, BrokerInner};
-use crate::config::{ConsumerConfig, ConsumerSettings};
+use crate::config::{ConsumerConfig, ConsumerSettings, trimmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
 use crate::meter::ConsumerMeter;
@@ -45,6 +45,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use wakeup::Alarm;
+
+/// The longest name that a subscription can be written with. No topic has such a name.
+const TOPIC_BYTES_MAX: usize = i16::MAX as usize;
 
 /// Reads topics, alone or as a member of a group.
 ///
@@ -192,9 +195,13 @@ impl Consumer {
         if topics.is_empty() {
             return self.unsubscribe();
         }
-        if topics.iter().any(|topic| topic.as_ref().trim().is_empty()) {
+        if topics.iter().any(|topic| trimmed(topic.as_ref()).is_empty()) {
             let fault = "a topic to subscribe to has a name";
             return Err(Error::new(ErrorKind::IllegalArgument, fault));
+        }
+        if let Some(topic) = topics.iter().map(AsRef::as_ref).find(|t| t.len() > TOPIC_BYTES_MAX) {
+            // Kafka's client fails where it writes the subscription.
+            return crate::topic::check_topic_name(topic);
         }
         if self.member.assignors.protocol().is_none() {
             let fault = "partition.assignment.strategy names no assignor, or none that agree on \
@@ -224,7 +231,7 @@ impl Consumer {
         if partitions.is_empty() {
             return self.unsubscribe();
         }
-        if partitions.iter().any(|partition| partition.topic().trim().is_empty()) {
+        if partitions.iter().any(|partition| trimmed(partition.topic()).is_empty()) {
             let fault = "a partition to assign has a topic";
             return Err(Error::new(ErrorKind::IllegalArgument, fault));
         }
