@@ -68,4 +68,4 @@ pub(crate) use inner::BrokerInner;
 pub use new_topic::NewTopic;
 pub use options::BrokerOptions;
 pub(crate) use partition::Partition;
-pub(crate) use topics::Topic;
+pub(crate) use topics::{CompressionRatios, Topic};

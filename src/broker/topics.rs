@@ -7,7 +7,10 @@ use super::partition::Partition;
 use super::registry::TopicEntry;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock};
+use crate::record::{Codec, CompressionRatio};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock,
+};
 use crate::time::Event;
 use crate::topic::{TopicId, check_topic_name, is_internal};
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ pub(crate) struct Topic {
     adopted: bool,
     deleted: AtomicBool,
     config: RwLock<TopicConfig>,
+    /// How well batches of each codec compressed so far: whoever fills one asks.
+    ratios: Arc<CompressionRatios>,
     /// One slot a partition, filled when it is first asked for. Only ever grows.
     slots: RwLock<Vec<Option<Partition>>>,
     opener: Arc<dyn Opener>,
@@ -40,6 +45,7 @@ impl Topic {
             adopted: entry.adopted,
             deleted: AtomicBool::new(false),
             config: RwLock::new(config),
+            ratios: Arc::default(),
             slots: ranked_lock(
                 Rank::TopicSlots,
                 vec![None; usize::try_from(entry.partitions).unwrap_or(0)],
@@ -61,6 +67,11 @@ impl Topic {
     /// One of the broker's own.
     pub fn is_internal(&self) -> bool {
         self.internal
+    }
+
+    /// How well its batches compress.
+    pub fn compression_ratios(&self) -> &Arc<CompressionRatios> {
+        &self.ratios
     }
 
     /// It was deleted; its partitions refuse everything.
@@ -154,6 +165,45 @@ impl Topic {
         let mut slots = self.slots.write();
         self.deleted.store(true, Ordering::Release);
         (0i32..).zip(slots.iter_mut()).filter_map(|(i, slot)| Some((i, slot.take()?))).collect()
+    }
+}
+
+/// How well the batches of a topic compress, by codec, as producers see it: all producers of a
+/// process share it, as those of a Java virtual machine do.
+#[derive(Debug)]
+pub(crate) struct CompressionRatios([AtomicU32; Codec::ALL.len()]);
+
+impl Default for CompressionRatios {
+    fn default() -> CompressionRatios {
+        let start = CompressionRatio::default().to_bits();
+        CompressionRatios(Codec::ALL.map(|_| AtomicU32::new(start)))
+    }
+}
+
+impl CompressionRatios {
+    fn of(&self, codec: Codec) -> Option<&AtomicU32> {
+        self.0.get(usize::try_from(codec.id()).unwrap_or(usize::MAX))
+    }
+
+    /// The ratio to fill a batch by; none where nothing is compressed.
+    pub fn estimate(&self, codec: Codec) -> Option<CompressionRatio> {
+        // Relaxed, here and below: a number of its own, which orders nothing.
+        let bits = self.of(codec).filter(|_| codec != Codec::None)?.load(Ordering::Relaxed);
+        Some(CompressionRatio::from_bits(bits))
+    }
+
+    /// Takes note of a batch. Of two at once one may be lost, which is an estimate still.
+    pub fn observe(&self, codec: Codec, observed: CompressionRatio) {
+        if let (Some(slot), Some(ratio)) = (self.of(codec), self.estimate(codec)) {
+            slot.store(ratio.after(observed).to_bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Begins anew, once a batch by the estimate was larger than the topic allows.
+    pub fn reset(&self, codec: Codec) {
+        if let Some(slot) = self.of(codec) {
+            slot.store(CompressionRatio::default().to_bits(), Ordering::Relaxed);
+        }
     }
 }
 

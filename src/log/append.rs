@@ -8,8 +8,8 @@ use super::active::Incoming;
 use super::{BackgroundWork, Log, Writer};
 use crate::error::Result;
 use crate::record::{
-    BatchBuilder, BatchHeader, Codec, Measured, RecordInput, Stamp, encode_many, encode_single,
-    single_batch_size,
+    BatchBuilder, BatchHeader, Codec, CompressionRatio, Measured, RecordInput, Stamp, encode_many,
+    encode_single, single_batch_size,
 };
 use crate::storage::planted::{Planted, planted};
 use crate::sync::MutexGuard;
@@ -48,7 +48,7 @@ impl AppendOptions {
 }
 
 /// Where an append went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Appended {
     pub base_offset: i64,
     pub last_offset: i64,
@@ -59,6 +59,8 @@ pub(crate) struct Appended {
     /// By `flush.messages` the answer has to wait for
     /// [`Log::make_durable`]`(last_offset + 1)`.
     pub must_sync: bool,
+    /// How well the records compressed with the codec that they came with, if that was one.
+    pub ratio: Option<CompressionRatio>,
 }
 
 /// What an append leaves to be done once the lock is released.
@@ -95,7 +97,10 @@ impl Log {
         let mut writer = self.writer.lock();
         let rules = &writer.rules;
         rules
-            .check_record(record.key.is_some(), record.timestamp, options.now_ms)
+            .check_arrived(size)
+            .and_then(|()| {
+                rules.check_record(record.key.is_some(), record.timestamp, options.now_ms)
+            })
             .map_err(|error| self.at_home(error))?;
         if let Some((codec, level)) = rules.recompress(Codec::None) {
             drop(writer);
@@ -152,21 +157,44 @@ impl Log {
         options: AppendOptions,
     ) -> Result<Appended> {
         let rules = self.writer.lock().rules;
-        let (codec, level) = rules.recompress(codec).unwrap_or((codec, level));
-        rules.check_records(records, options.now_ms).map_err(|error| self.at_home(error))?;
-        match codec {
-            Codec::None => self.append_plain(records, options),
-            _ => self.append_packed(records, codec, level, options),
+        // As in Kafka, a batch is measured as it comes, before its records are looked at, and
+        // once more as it is stored.
+        let check = |size| {
+            rules
+                .check_arrived(size)
+                .and_then(|()| rules.check_records(records, options.now_ms))
+                .map_err(|error| self.at_home(error))
+        };
+        if codec == Codec::None {
+            let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
+            check(measured.size)?;
+            return match rules.recompress(codec) {
+                None => self.append_plain(records, &measured, options),
+                Some((codec, level)) => self.append_packed(records, codec, level, options),
+            };
         }
+        let mut builder = self.pack(records, codec, level)?;
+        let batch = builder.finish(&self.stamp(Stamp::plain(0, -1), options))?;
+        check(batch.len())?;
+        let appended = match rules.recompress(codec) {
+            None => self.store_made(batch, options),
+            Some((Codec::None, _)) => {
+                let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
+                self.append_plain(records, &measured, options)
+            }
+            Some((codec, level)) => self.append_packed(records, codec, level, options),
+        };
+        let ratio = Some(builder.observed_ratio());
+        appended.map(|appended| Appended { ratio, ..appended })
     }
 
     /// Appends records that were checked as one batch, encoded in place.
     fn append_plain(
         &self,
         records: &[RecordInput<'_>],
+        measured: &Measured,
         options: AppendOptions,
     ) -> Result<Appended> {
-        let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
         let delta = measured.last_offset_delta;
         let mut after = After::default();
         let mut writer = self.writer.lock();
@@ -189,7 +217,7 @@ impl Log {
             if planted(Planted::PublishBeforeWrite) {
                 self.borders.end.publish(incoming.last_offset + 1);
             }
-            encode_many(&mut active.sink(), records, &measured, &stamp);
+            encode_many(&mut active.sink(), records, measured, &stamp);
         }
         self.publish(writer, incoming, base_offset, after)
     }
@@ -212,24 +240,43 @@ impl Log {
         level: Option<i32>,
         options: AppendOptions,
     ) -> Result<Appended> {
+        let mut builder = self.pack(records, codec, level)?;
+        self.finish(&mut builder, Stamp::plain(0, -1), options)
+    }
+
+    fn pack(
+        &self,
+        records: &[RecordInput<'_>],
+        codec: Codec,
+        level: Option<i32>,
+    ) -> Result<BatchBuilder> {
         let mut builder = BatchBuilder::new(codec, level)?;
         for record in records {
             builder.append(record).map_err(|error| self.at_home(error))?;
         }
-        self.finish(&mut builder, Stamp::plain(0, -1), options)
+        Ok(builder)
+    }
+
+    /// The stamp with the log's time, where the topic wants that.
+    fn stamp(&self, stamp: Stamp, options: AppendOptions) -> Stamp {
+        match self.writer.lock().rules.log_append_time {
+            true => stamp.log_append_time(options.now_ms),
+            false => stamp,
+        }
     }
 
     /// Makes the batch and stores it.
     pub(super) fn finish(
         &self,
         builder: &mut BatchBuilder,
-        mut stamp: Stamp,
+        stamp: Stamp,
         options: AppendOptions,
     ) -> Result<Appended> {
-        if self.writer.lock().rules.log_append_time {
-            stamp = stamp.log_append_time(options.now_ms);
-        }
-        let batch = builder.finish(&stamp)?;
+        self.store_made(builder.finish(&self.stamp(stamp, options))?, options)
+    }
+
+    /// Stores a batch that the builder made.
+    fn store_made(&self, batch: &[u8], options: AppendOptions) -> Result<Appended> {
         let header = BatchHeader::parse(batch).map_err(|fault| fault.into_error())?;
         self.store(batch, header.last_offset_delta, header.max_timestamp, options)
     }
@@ -306,6 +353,7 @@ impl Log {
             timestamp: incoming.max_timestamp,
             log_append_time,
             must_sync,
+            ratio: None,
         })
     }
 

@@ -93,7 +93,8 @@ impl Rules {
         }
         let codec = header.codec().map_err(BatchFault::into_error)?;
         let recompress = self.recompress(codec).filter(|_| !header.is_control());
-        if recompress.is_none() || codec != Codec::None {
+        self.check_arrived(bytes.len())?;
+        if recompress.is_none() {
             self.check_size(bytes.len())?;
         }
         if !options.proven {

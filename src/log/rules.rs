@@ -40,6 +40,16 @@ impl Rules {
         }
     }
 
+    /// Checks the size of a batch as it comes, before the topic's codec.
+    #[inline]
+    pub fn check_arrived(&self, size: usize) -> Result<()> {
+        match size > self.max_message_bytes {
+            true => Err(self.too_large(size)),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks the size of a batch as it is stored.
     #[inline]
     pub fn check_size(&self, size: usize) -> Result<()> {
         if size > self.max_message_bytes || size > self.segment_bytes {
@@ -71,13 +81,13 @@ impl Rules {
         if in_time && (has_key || !self.needs_key) {
             return Ok(());
         }
-        Err(self.record_refused(in_time, timestamp, now_ms))
+        Err(self.record_refused(has_key, timestamp, now_ms))
     }
 
     #[cold]
-    fn record_refused(&self, in_time: bool, timestamp: i64, now_ms: i64) -> Error {
-        // A bad timestamp wins over a missing key, as in Kafka.
-        if in_time {
+    fn record_refused(&self, has_key: bool, timestamp: i64, now_ms: i64) -> Error {
+        // As in Kafka: of one record, a missing key is told before a bad timestamp.
+        if self.needs_key && !has_key {
             let message = "a compacted topic accepts no record without a key";
             return Error::new(ErrorKind::InvalidRecord, message);
         }
@@ -93,7 +103,8 @@ impl Rules {
         Error::new(ErrorKind::InvalidTimestamp, message)
     }
 
-    /// Checks records that are to become one batch. A bad timestamp wins over a missing key.
+    /// Checks records that are to become one batch. A bad timestamp of one wins over a missing key
+    /// of another.
     pub fn check_records(&self, records: &[RecordInput<'_>], now_ms: i64) -> Result<()> {
         let mut first = None;
         for record in records {

@@ -6,9 +6,12 @@
 
 use super::future::{Flight, Outcome};
 use super::record::{DeliveryError, RecordMetadata, size_in_batch, size_upper_bound};
+use crate::broker::CompressionRatios;
 use crate::error::{Error, ErrorKind};
 use crate::log::Log;
-use crate::record::{BATCH_OVERHEAD, HeaderInput, OwnedHeader, OwnedRecord, RecordInput};
+use crate::record::{
+    BATCH_OVERHEAD, CompressionRatio, HeaderInput, OwnedHeader, OwnedRecord, RecordInput,
+};
 use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,6 +25,8 @@ pub(super) struct Lane {
     pub topic: Arc<str>,
     pub partition: i32,
     pub log: Arc<Log>,
+    /// How well the topic's batches compress.
+    pub ratios: Arc<CompressionRatios>,
     state: Mutex<LaneState>,
     /// The log end that answers wait for a sync of.
     unsynced: AtomicI64,
@@ -37,11 +42,17 @@ pub(super) struct LaneState {
 }
 
 impl Lane {
-    pub fn new(topic: Arc<str>, partition: i32, log: Arc<Log>) -> Lane {
+    pub fn new(
+        topic: Arc<str>,
+        partition: i32,
+        log: Arc<Log>,
+        ratios: Arc<CompressionRatios>,
+    ) -> Lane {
         Lane {
             topic,
             partition,
             log,
+            ratios,
             state: ranked_mutex(Rank::ProducerLane, LaneState::default()),
             unsynced: AtomicI64::new(0),
         }
@@ -96,6 +107,8 @@ pub(super) struct Batch {
     size: usize,
     /// What it may take: `batch.size`, or its first record's bound where that is more.
     limit: usize,
+    /// How well it will compress, where it is compressed.
+    ratio: Option<CompressionRatio>,
     /// What it counts for in `buffer.memory`.
     pub charge: usize,
     /// When it was opened, on the monotonic scale: the delivery timeout counts from here.
@@ -127,14 +140,29 @@ pub(super) fn batch_charge(record: &RecordInput<'_>, batch_size: usize) -> usize
     size_upper_bound(record).max(batch_size)
 }
 
+/// What a batch of `size` bytes without compression is estimated to take.
+pub(super) fn estimated_size(size: usize, ratio: Option<CompressionRatio>) -> usize {
+    match ratio {
+        None => size,
+        Some(ratio) => BATCH_OVERHEAD + ratio.estimate(size.saturating_sub(BATCH_OVERHEAD)),
+    }
+}
+
 impl Batch {
-    pub fn new(charge: usize, created: Duration, due: Duration, flight: Arc<Flight>) -> Batch {
+    pub fn new(
+        charge: usize,
+        ratio: Option<CompressionRatio>,
+        created: Duration,
+        due: Duration,
+        flight: Arc<Flight>,
+    ) -> Batch {
         Batch {
             bytes: Vec::new(),
             entries: Vec::new(),
             headers: Vec::new(),
             size: BATCH_OVERHEAD,
             limit: charge,
+            ratio,
             charge,
             created,
             due,
@@ -150,10 +178,17 @@ impl Batch {
         size_in_batch(record, self.entries.len(), record.timestamp.wrapping_sub(base))
     }
 
-    /// Whether `record` may join.
+    /// Whether `record` may join: as in Kafka, by what the records before it are estimated to take
+    /// once they are compressed, and by all of its own bytes.
     pub fn has_room(&self, record: &RecordInput<'_>) -> bool {
+        let estimated = estimated_size(self.size, self.ratio);
         !self.closed
-            && (self.entries.is_empty() || self.size + self.size_of_next(record) <= self.limit)
+            && (self.entries.is_empty() || estimated + self.size_of_next(record) <= self.limit)
+    }
+
+    /// Whether `record`, which may join, takes memory that the batch does not count for.
+    pub fn outgrows(&self, record: &RecordInput<'_>) -> bool {
+        self.size + self.size_of_next(record) > self.charge
     }
 
     /// Copies a record in and returns its place.
@@ -170,7 +205,7 @@ impl Batch {
         }
         let headers = first..self.headers.len();
         self.entries.push(Entry { timestamp: record.timestamp, key, value, headers });
-        self.closed |= self.size >= self.limit;
+        self.closed |= estimated_size(self.size, self.ratio) >= self.limit;
         index
     }
 

@@ -1,6 +1,6 @@
 //! Sending on the caller's thread: a record, or many, straight into the log.
 
-use super::batch::{Lane, metadata_of, owned};
+use super::batch::{Lane, estimated_size, metadata_of, owned};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture, Unsynced};
 use super::record::{ProducerRecord, RecordMetadata, SendError, size_in_batch};
@@ -10,7 +10,7 @@ use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::log::{AppendOptions, Appended};
 use crate::probe::Point;
-use crate::record::{BATCH_OVERHEAD, Codec, RecordInput};
+use crate::record::{BATCH_OVERHEAD, Codec, CompressionRatio, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -171,10 +171,21 @@ impl Inner {
             Codec::None => lane.log.append(input, options),
             codec => lane.log.append_records(&[*input], codec, self.settings.level, options),
         };
+        if let Ok(appended) = &appended {
+            self.note_ratio(lane, appended);
+        }
         match appended {
             Ok(_) if self.settings.acks == Acks::None => Ok(None),
             Ok(appended) => Ok(Some(appended)),
             Err(error) => self.append_failed(error).map(|()| None),
+        }
+    }
+
+    /// Learns from a batch how well the topic's batches compress.
+    #[inline]
+    pub(super) fn note_ratio(&self, lane: &Lane, appended: &Appended) {
+        if let Some(ratio) = appended.ratio {
+            lane.ratios.observe(self.settings.codec, ratio);
         }
     }
 
@@ -389,9 +400,11 @@ impl Inner {
             return self.linger_group(&group.lane, rest, futures);
         }
         let limit = self.settings.batch_size;
-        let is_one = BATCH_OVERHEAD.saturating_add(group.size_max) <= limit;
+        let whole = BATCH_OVERHEAD.saturating_add(group.size_max);
         while !rest.is_empty() {
-            let count = if is_one { rest.len() } else { batch_len(rest, limit) };
+            let ratio = group.lane.ratios.estimate(self.settings.codec);
+            let is_one = ratio.is_none() && whole <= limit;
+            let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
             let stored = self.store(&group.lane, batch, now_ms);
@@ -430,13 +443,17 @@ impl Inner {
     }
 }
 
-/// How many of the records one batch may hold, at least one.
-fn batch_len(records: &[RecordInput<'_>], limit: usize) -> usize {
+/// How many of the records one batch may hold, at least one: as [`Batch::has_room`] says it.
+///
+/// [`Batch::has_room`]: super::batch::Batch::has_room
+fn batch_len(records: &[RecordInput<'_>], limit: usize, ratio: Option<CompressionRatio>) -> usize {
     let base = records.first().map_or(0, |first| first.timestamp);
     let mut size = BATCH_OVERHEAD;
     let fits = |(index, record): (usize, &RecordInput<'_>)| {
-        size += size_in_batch(record, index, record.timestamp.wrapping_sub(base));
-        size <= limit
+        let estimated = estimated_size(size, ratio);
+        let next = size_in_batch(record, index, record.timestamp.wrapping_sub(base));
+        size += next;
+        index == 0 || (estimated < limit && estimated + next <= limit)
     };
     records.iter().enumerate().map(fits).take_while(|fits| *fits).count().max(1)
 }

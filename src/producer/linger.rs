@@ -92,24 +92,30 @@ impl Inner {
         callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
     ) -> Result<(SendFuture, bool)> {
         let charge = batch_charge(input, self.settings.batch_size);
-        let mut reserved = false;
+        let mut reserved = 0;
         loop {
             let mut state = lane.lock();
             // Under the lock that a close drains under: a record is refused, or sent by it.
             if let Err(error) = self.check_open() {
                 drop(state);
-                self.release(if reserved { charge } else { 0 });
+                self.release(reserved);
                 return Err(error);
             }
             let room = state.batches.back().is_some_and(|batch| batch.has_room(input));
-            if !room && !reserved {
+            let outgrows = state.batches.back().is_some_and(|batch| batch.outgrows(input));
+            if (!room || outgrows) && reserved == 0 {
                 drop(state);
                 self.reserve(charge)?;
-                reserved = true;
+                reserved = charge;
                 continue;
             }
-            if room && reserved {
-                self.release(charge);
+            if room && outgrows {
+                // Records that compress well are held as they are until the batch is full.
+                if let Some(batch) = state.batches.back_mut() {
+                    batch.charge += reserved;
+                }
+            } else if room {
+                self.release(reserved);
             }
             if !room {
                 self.open_batch(lane, &mut state, charge);
@@ -137,7 +143,8 @@ impl Inner {
         lingering.flights.retain(|flight| flight.strong_count() > 0);
         lingering.flights.push(Arc::downgrade(&flight));
         drop(lingering);
-        state.batches.push_back(Batch::new(charge, now, due, flight));
+        let ratio = lane.ratios.estimate(self.settings.codec);
+        state.batches.push_back(Batch::new(charge, ratio, now, due, flight));
         self.wake_at(due, lane);
     }
 
@@ -402,6 +409,7 @@ impl Inner {
         let s = &self.settings;
         let error = match lane.log.append_records(records, s.codec, s.level, options) {
             Ok(appended) => {
+                self.note_ratio(lane, &appended);
                 self.stored(lane, records, appended, &mut stored.outcomes);
                 if appended.must_sync && s.acks != Acks::None {
                     stored.sync = Some(appended.last_offset + 1);
@@ -412,6 +420,7 @@ impl Inner {
         };
         // Departure: Kafka 4.3 splits for ever when one record alone is too large.
         if error.kind() == ErrorKind::RecordTooLarge && records.len() > 1 {
+            lane.ratios.reset(s.codec);
             let (first, second) = records.split_at(records.len() / 2);
             self.store_part(lane, first, now_ms, stored);
             self.store_part(lane, second, now_ms, stored);

@@ -126,7 +126,8 @@ impl Lanes {
         let log = topic.partition(partition)?.log()?.clone();
         // A producer may outlive many topics.
         lanes.retain(|_, open| !open.topic.is_deleted() || open.lane.has_batches());
-        let lane = Arc::new(Lane::new(topic.name().clone(), partition, log));
+        let ratios = topic.compression_ratios().clone();
+        let lane = Arc::new(Lane::new(topic.name().clone(), partition, log, ratios));
         lanes.insert(key, OpenLane { topic: topic.clone(), lane: lane.clone() });
         Ok(lane)
     }

@@ -8,14 +8,9 @@ use super::encode::{
     BATCH_SIZE_MAX, Extent, RecordInput, Stamp, body_size, negative_timestamp, put_record, seal,
     zigzag_len,
 };
+use super::ratio::CompressionRatio;
 use super::varint;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Kafka's estimator of compression ratios: how fast it follows better and worse batches, and the
-/// margin on top (`CompressionRatioEstimator`, `MemoryRecordsBuilder`).
-const RATIO_IMPROVING_STEP: f32 = 0.005;
-const RATIO_DETERIORATE_STEP: f32 = 0.05;
-const RATIO_MARGIN: f32 = 1.05;
 
 /// Collects records and makes one batch of them.
 ///
@@ -49,7 +44,9 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     last_offset_delta: i32,
     count: i32,
-    ratio: f32,
+    /// What the batch had that was made last, where it was compressed.
+    observed: CompressionRatio,
+    ratio: CompressionRatio,
 }
 
 impl BatchBuilder {
@@ -68,7 +65,8 @@ impl BatchBuilder {
             max_timestamp: -1,
             last_offset_delta: -1,
             count: 0,
-            ratio: 1.0,
+            observed: CompressionRatio::default(),
+            ratio: CompressionRatio::default(),
         };
         builder.clear();
         Ok(builder)
@@ -153,8 +151,12 @@ impl BatchBuilder {
         if self.codec() == Codec::None {
             return self.plain.len();
         }
-        let records = (self.plain.len() - BATCH_OVERHEAD) as f32;
-        BATCH_OVERHEAD + (records * self.ratio * RATIO_MARGIN) as usize
+        BATCH_OVERHEAD + self.ratio.estimate(self.plain.len() - BATCH_OVERHEAD)
+    }
+
+    /// How well the batch compressed that was made last.
+    pub(crate) fn observed_ratio(&self) -> CompressionRatio {
+        self.observed
     }
 
     /// The bytes that `record` would add without compression.
@@ -218,12 +220,8 @@ impl BatchBuilder {
         self.packed.resize(BATCH_OVERHEAD, 0);
         self.compressor.compress(records, &mut self.packed)?;
         let compressed = self.packed.len() - BATCH_OVERHEAD;
-        let observed = compressed as f32 / records.len() as f32;
-        self.ratio = if observed > self.ratio {
-            observed.max(self.ratio + RATIO_DETERIORATE_STEP)
-        } else {
-            observed.max(self.ratio - RATIO_IMPROVING_STEP)
-        };
+        self.observed = CompressionRatio::of(compressed, records.len());
+        self.ratio = self.ratio.after(self.observed);
         // What no reader of ours would decompress is not written compressed.
         if records.len() > decompressed_limit(compressed) {
             return Ok(Codec::None);

@@ -16,6 +16,7 @@ mod encode;
 mod fault;
 mod owned;
 mod pack;
+mod ratio;
 mod records;
 pub mod varint;
 
@@ -37,4 +38,5 @@ pub use encode::{
 pub(crate) use encode::{Measured, encode_many};
 pub use fault::BatchFault;
 pub use owned::{OwnedHeader, OwnedRecord};
+pub(crate) use ratio::CompressionRatio;
 pub use records::{Header, Headers, HeadersIter, Record, Records};

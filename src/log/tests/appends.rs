@@ -136,7 +136,7 @@ fn a_batch_larger_than_a_segment_is_refused_by_its_own_name() {
 }
 
 #[test]
-fn a_compacted_topic_needs_keys_and_a_bad_timestamp_wins() {
+fn a_compacted_topic_needs_keys_and_a_bad_timestamp_of_another_record_wins() {
     let mut bench = Bench::heap();
     bench.config.cleanup_compact = true;
     let log = bench.new_log();
@@ -144,6 +144,8 @@ fn a_compacted_topic_needs_keys_and_a_bad_timestamp_wins() {
     assert_eq!(kind_of(log.append(&keyless, bench.options())), ErrorKind::InvalidRecord);
     let late = RecordInput { timestamp: i64::MAX, ..keyless };
     let options = bench.options();
+    assert_eq!(kind_of(log.append(&late, options)), ErrorKind::InvalidRecord);
+    let late = RecordInput { key: Some(b"k"), ..late };
     assert_eq!(
         kind_of(log.append_records(&[keyless, late], Codec::None, None, options)),
         ErrorKind::InvalidTimestamp
@@ -247,7 +249,7 @@ fn log_append_time_overwrites_every_timestamp() {
 fn a_topic_with_a_codec_stores_everything_with_it() {
     let mut bench = Bench::heap();
     bench.config.compression = crate::config::Compression::Stored(Codec::Lz4, None);
-    bench.config.max_message_bytes = 300;
+    bench.config.max_message_bytes = 2200;
     let log = bench.new_log();
     let value = [b'x'; 1000];
     log.append(&record(START_MS, &value), bench.options()).unwrap();
@@ -258,12 +260,29 @@ fn a_topic_with_a_codec_stores_everything_with_it() {
         assert_eq!(RecordBatch::parse(&stored).unwrap().header().codec().unwrap(), Codec::Lz4);
     }
     assert!(read_all(&log, 0).iter().all(|(_, _, stored)| stored == &value));
+    bench.config.max_message_bytes = 300;
+    log.apply_config(bench.config.clone());
+    let many = [record(START_MS, &value); 3];
+    for outcome in [
+        log.append(&many[0], bench.options()),
+        log.append_records(&many, Codec::None, None, bench.options()),
+        log.append_batch(&mut batch_of(&many, Codec::None), bench.options()),
+        log.append(&RecordInput { timestamp: i64::MAX, ..many[0] }, bench.options()),
+    ] {
+        assert_eq!(kind_of(outcome), ErrorKind::RecordTooLarge, "a batch is measured as it comes");
+    }
+    log.append_batch(&mut batch_of(&many, Codec::Lz4), bench.options()).unwrap();
     bench.config.compression = crate::config::Compression::Stored(Codec::None, None);
     log.apply_config(bench.config.clone());
     let mut packed = batch_of(&[record(START_MS, b"small")], Codec::Lz4);
     log.append_batch(&mut packed, bench.options()).unwrap();
     let last = stored_batches(&log).pop().unwrap();
     assert_eq!(RecordBatch::parse(&last).unwrap().header().codec().unwrap(), Codec::None);
-    let outcome = log.append(&record(START_MS, &value), bench.options());
-    assert_eq!(kind_of(outcome), ErrorKind::RecordTooLarge, "what is stored is measured");
+    for outcome in [
+        log.append_batch(&mut batch_of(&many, Codec::Lz4), bench.options()),
+        log.append_records(&many, Codec::Lz4, None, bench.options()),
+        log.append(&record(START_MS, &value), bench.options()),
+    ] {
+        assert_eq!(kind_of(outcome), ErrorKind::RecordTooLarge, "what is stored is measured");
+    }
 }
