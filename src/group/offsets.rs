@@ -5,6 +5,7 @@ use super::classic::GroupState;
 use super::coordinator::{
     GroupCoordinator, check_group_length, rebalancing, refusal, unknown_member,
 };
+use super::records::wire::STRING_BYTES_MAX;
 use super::records::{GroupRecord, OffsetValue};
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
@@ -112,16 +113,20 @@ impl GroupCoordinator {
         }
         let limit = self.config.offset_metadata_max_bytes;
         // UTF-8 is never shorter than UTF-16 counted in units.
-        if commit.metadata.len() > limit && commit.metadata.encode_utf16().count() > limit {
-            let why = format!("commit metadata is longer than offset.metadata.max.bytes = {limit}");
-            return Err(Error::new(ErrorKind::OffsetMetadataTooLarge, why)
-                .with_partition(partition.topic(), partition.partition()));
-        }
-        Ok(shape.id)
+        let long = commit.metadata.len() > limit && commit.metadata.encode_utf16().count() > limit;
+        let why = if long {
+            format!("commit metadata is longer than offset.metadata.max.bytes = {limit}")
+        } else if commit.metadata.len() > STRING_BYTES_MAX {
+            format!("commit metadata of {} bytes: Kafka reads 32767", commit.metadata.len())
+        } else {
+            return Ok(shape.id);
+        };
+        Err(Error::new(ErrorKind::OffsetMetadataTooLarge, why)
+            .with_partition(partition.topic(), partition.partition()))
     }
 
-    /// OffsetFetch for some partitions: `None` where nothing is stored, also when the group does
-    /// not exist.
+    /// OffsetFetch for some partitions: `None` where nothing is stored, or a negative offset, which
+    /// old clients stored for none; also when the group does not exist.
     ///
     /// # Errors
     /// `UnstableOffsetCommit` per partition, with `require_stable`, while an open transaction
@@ -140,7 +145,7 @@ impl GroupCoordinator {
                 return Err(Error::new(ErrorKind::UnstableOffsetCommit, why)
                     .with_partition(partition.topic(), partition.partition()));
             }
-            Ok(offsets.get(partition).map(StoredOffset::committed))
+            Ok(offsets.get(partition).and_then(StoredOffset::committed))
         });
         committed.collect()
     }
@@ -149,7 +154,8 @@ impl GroupCoordinator {
     /// Offsets of open transactions are not waited for.
     pub(crate) fn list_offsets(&self, group: &str) -> Vec<(TopicPartition, CommittedOffset)> {
         let Some(group) = self.groups.get(group) else { return Vec::new() };
-        group.offsets.iter().map(|(tp, stored)| (tp, stored.committed())).collect()
+        let stored = group.offsets.iter();
+        stored.filter_map(|(partition, stored)| Some((partition, stored.committed()?))).collect()
     }
 
     /// A topic was deleted: every group forgets its offsets.
@@ -250,13 +256,14 @@ impl Group {
 }
 
 impl StoredOffset {
-    pub(super) fn committed(&self) -> CommittedOffset {
-        CommittedOffset {
+    /// What clients are told. As for Kafka's clients, a negative offset is none.
+    pub(super) fn committed(&self) -> Option<CommittedOffset> {
+        (self.value.offset >= 0).then(|| CommittedOffset {
             offset: self.value.offset,
             leader_epoch: Some(self.value.leader_epoch).filter(|&epoch| epoch >= 0),
             metadata: self.value.metadata.clone(),
             commit_timestamp: self.value.commit_timestamp,
-        }
+        })
     }
 }
 

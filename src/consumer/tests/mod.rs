@@ -7,6 +7,7 @@ mod malformed;
 mod members;
 mod reads;
 mod ready;
+mod stored;
 mod threads;
 
 use super::{Consumer, ConsumerRecords};

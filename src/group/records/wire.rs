@@ -184,13 +184,27 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The longest string that Kafka reads, in bytes, also where the encoding has room for more
+/// (`MessageGenerator`): a longer one in a record of `__consumer_offsets` loses it the partition.
+pub(in crate::group) const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
+/// The beginning of a text that Kafka reads. Callers refuse what is longer; what was read from a
+/// foreign record may be written anew, and is cut at a character boundary.
+fn readable(text: &str) -> &str {
+    let mut end = text.len().min(STRING_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 /// An owned copy of text that was read.
 pub(in crate::group) fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-/// Appends fields to a buffer. Lengths saturate nowhere: what is written here was either read by
-/// [`Reader`] or is bounded by a setting far below the format's limits.
+/// Appends fields to a buffer. A string is at most [`STRING_BYTES_MAX`] long; other lengths were
+/// either read by [`Reader`] or are bounded by a setting far below the format's limits.
 pub(in crate::group) trait Put {
     fn put_int16(&mut self, value: i16);
     fn put_int32(&mut self, value: i32);
@@ -225,15 +239,10 @@ impl Put for Vec<u8> {
         self.push(value as u8);
     }
 
-    /// A string beyond 32,767 bytes cannot be written in this encoding: it is cut at a character
-    /// boundary, so that the record stays readable.
     fn put_string(&mut self, text: &str) {
-        let mut end = text.len().min(i16::MAX as usize);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.put_int16(end as i16);
-        self.extend_from_slice(&text.as_bytes()[..end]);
+        let text = readable(text);
+        self.put_int16(text.len() as i16);
+        self.extend_from_slice(text.as_bytes());
     }
 
     fn put_nullable_string(&mut self, text: Option<&str>) {
@@ -244,7 +253,8 @@ impl Put for Vec<u8> {
     }
 
     fn put_compact_string(&mut self, text: &str) {
-        self.put_uvarint((text.len() as u32).saturating_add(1));
+        let text = readable(text);
+        self.put_uvarint(text.len() as u32 + 1);
         self.extend_from_slice(text.as_bytes());
     }
 
@@ -303,12 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn a_string_too_long_for_its_length_field_is_cut_between_characters() {
+    fn a_string_longer_than_kafka_reads_is_cut_between_characters() {
         let text = "\u{20ac}".repeat(11_000);
-        let mut bytes = Vec::new();
-        bytes.put_string(&text);
-        let read = Reader::new(&bytes).string().unwrap();
+        let (mut plain, mut compact) = (Vec::new(), Vec::new());
+        plain.put_string(&text);
+        compact.put_compact_string(&text);
+        let read = Reader::new(&plain).string().unwrap();
         assert_eq!(read.len(), 32_766);
         assert!(text.starts_with(read));
+        assert_eq!(Reader::new(&compact).compact_string(), Ok(read));
     }
 }

@@ -118,6 +118,47 @@ fn each_partition_of_a_commit_has_its_own_outcome() {
 }
 
 #[test]
+fn commit_metadata_that_kafka_could_not_load_is_refused_whatever_the_setting() {
+    let config = GroupConfig { offset_metadata_max_bytes: 200_000, ..Default::default() };
+    let mut world = World::new(config);
+    let euros = "\u{20ac}".repeat(10_922);
+    for (text, taken) in [
+        ("m".repeat(32_767), true),
+        ("m".repeat(32_768), false),
+        ("m".repeat(70_000), false),
+        (euros.clone() + "m", true),
+        (euros + "mm", false),
+    ] {
+        let offsets = [commit_of("t-0", 1, &text), commit_of("t-1", 2, "small")];
+        let step = world.groups.commit(&nobody("s"), &offsets, &topics, world.now);
+        let outcomes = world.store(step).unwrap();
+        let kinds =
+            outcomes.into_iter().map(|(_, outcome)| outcome.err().map(|error| error.kind()));
+        let kinds: Vec<_> = kinds.collect();
+        let expected = (!taken).then_some(ErrorKind::OffsetMetadataTooLarge);
+        assert_eq!(kinds, [expected, None], "{} bytes", text.len());
+        let found = world.groups.committed("s", &[tp("t-0")], true).remove(0).unwrap();
+        assert!(found.is_some_and(|found| found.metadata.len() <= 32_767));
+    }
+}
+
+#[test]
+fn a_negative_offset_of_an_old_client_is_none() {
+    let mut world = world();
+    let offsets = [commit_of("t-0", -1, ""), commit_of("t-1", -5, "x"), commit_of("t-2", 0, "")];
+    let step = world.groups.commit(&nobody("s"), &offsets, &topics, world.now);
+    world.store(step).unwrap();
+    for groups in [&world.groups, &world.reopened().groups] {
+        let asked = [tp("t-0"), tp("t-1"), tp("t-2")];
+        let found = groups.committed("s", &asked, true);
+        let found: Vec<_> = found.into_iter().map(|c| c.unwrap().map(|c| c.offset)).collect();
+        assert_eq!(found, [None, None, Some(0)]);
+        let listed = groups.list_offsets("s");
+        assert_eq!(listed.into_iter().map(|(tp, _)| tp).collect::<Vec<_>>(), [tp("t-2")]);
+    }
+}
+
+#[test]
 fn a_commit_of_nothing_that_exists_stores_nothing() {
     let mut world = world();
     let offsets = [commit_of("missing-0", 4, "")];
