@@ -5,6 +5,8 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "directory/links.rs"]
+mod links;
 #[path = "directory/lock.rs"]
 mod lock;
 #[path = "directory/moved.rs"]
@@ -13,3 +15,5 @@ mod moved;
 mod place;
 #[path = "directory/remounted.rs"]
 mod remounted;
+#[path = "directory/special.rs"]
+mod special;

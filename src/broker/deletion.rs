@@ -87,7 +87,9 @@ impl Deletions {
             }
             let ending = deleting_folder_name("t", 0, id_number(topic.id));
             let ending = ending.trim_start_matches("t-0");
-            for entry in entries.iter().filter(|e| e.is_dir && e.name.ends_with(ending)) {
+            for entry in
+                entries.iter().filter(|e| (e.is_dir || e.is_link) && e.name.ends_with(ending))
+            {
                 if matches!(FolderName::parse(&entry.name), Some(FolderName::Deleting(_))) {
                     self.remove_folder(&self.dir.join(&entry.name))?;
                 }
@@ -96,12 +98,18 @@ impl Deletions {
         Ok(())
     }
 
-    /// Removes a folder with everything in it. Partitions have no folders inside.
+    /// Removes a folder with everything in it. Partitions have no folders inside. A link in its
+    /// place goes itself, and what it leads to stays: that is not ours.
     fn remove_folder(&self, folder: &Path) -> Result<()> {
         let gone = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),
             _ => Err(Error::io(error, "cannot remove", folder)),
         };
+        match self.storage.metadata(folder) {
+            Ok(found) if found.is_link => return self.storage.remove(folder).or_else(gone),
+            Ok(_) => {}
+            Err(error) => return gone(error),
+        }
         let entries = match self.storage.list(folder) {
             Ok(entries) => entries,
             Err(error) => return gone(error),

@@ -95,9 +95,15 @@ impl HealthLog {
         self.0.lock().first_error.get_or_insert(error);
     }
 
+    /// Keeps why the broker stopped, in front of what that made fail.
+    pub fn stopped(&self, error: Error) {
+        tracing::error!(%error, "the broker stopped");
+        self.0.lock().first_error = Some(error);
+    }
+
     /// Keeps an error of background work, of a partition's where one is named. On a full disk,
-    /// and where there is no descriptor left, that is only a warning: such work is ahead of its time or comes again, and callers that
-    /// need room are told themselves.
+    /// and where there is no descriptor left, that is only a warning: such work is ahead of its
+    /// time or comes again, and callers that need room are told themselves.
     pub fn background(&self, partition: Option<TopicPartition>, error: Error) {
         if error.kind() == ErrorKind::StorageFull {
             return self.warn_once(format!("background work waits for room: {error}"));

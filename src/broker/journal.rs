@@ -108,6 +108,8 @@ impl Journal {
             None => Contents::Missing,
             Some(bytes) => journal.scan(&bytes)?,
         };
+        // A link is read, and a file of ours takes its place.
+        journal.replace |= journal.storage.metadata(&journal.path).is_ok_and(|found| found.is_link);
         Ok((journal, contents))
     }
 
@@ -224,7 +226,14 @@ impl Journal {
         if self.confirmed || self.next_sequence == 0 {
             return Ok(());
         }
-        let file = self.writable()?;
+        let file = match self.replace {
+            // It is not written again, and it may be a link, through which nothing is written.
+            true => self
+                .storage
+                .open(&self.path)
+                .map_err(|e| Error::io(e, "cannot open the file", &self.path))?,
+            false => self.writable()?,
+        };
         file.sync_data().map_err(|e| self.fail(e))?;
         self.confirm_name(true)
     }

@@ -66,7 +66,7 @@ impl Shared {
         if lost.get().is_none() {
             let Err(error) = owner.ownership.lock.check() else { return };
             let error = Error::io(error, "this broker stopped", &self.dir.join(LOCK_FILE));
-            self.health.error(lost.get_or_init(|| error).clone());
+            self.health.stopped(lost.get_or_init(|| error).clone());
         }
         let Some(error) = lost.get() else { return };
         // Again at every look: a log may have been on its way to its first append at the last one.

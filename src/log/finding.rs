@@ -43,6 +43,8 @@ pub enum FindingKind {
     StateContradicted,
     /// The log ends below the offset that it ought to begin at.
     StartAboveEnd,
+    /// A folder or a file of batches that is a symbolic link: it is read, and never written.
+    Link,
 }
 
 impl FindingKind {
@@ -59,17 +61,18 @@ impl FindingKind {
             FindingKind::HalfDone => "half-done",
             FindingKind::StateContradicted => "state-contradicted",
             FindingKind::StartAboveEnd => "start-above-end",
+            FindingKind::Link => "link",
         }
     }
 
-    /// Normal after a kill, and no reason to worry.
+    /// Normal after a kill, or as somebody made it: no reason to worry.
     pub fn is_note(self) -> bool {
-        matches!(self, FindingKind::UncutTail)
+        matches!(self, FindingKind::UncutTail | FindingKind::Link)
     }
 }
 
 impl Finding {
-    /// Whether it is normal after a kill, and no reason to worry.
+    /// Whether it is normal after a kill, or as somebody made it: no reason to worry.
     pub fn is_note(&self) -> bool {
         self.kind.is_note()
     }

@@ -10,7 +10,7 @@ use super::finding::{Finding, FindingKind};
 use super::names::{FileKind, SegmentFileName, Stage};
 use super::repair::{Repairs, Step};
 use super::scan::{BatchCursor, Rules, WALK_WINDOW_BYTES};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 
@@ -21,6 +21,9 @@ pub(crate) struct Folder {
     pub partition: TopicPartition,
     /// Segment files and snapshots of every stage, in order of offset.
     pub files: Vec<FolderFile>,
+    /// The folder, or the first file of batches in it, where that is a symbolic link: then all of
+    /// it is read and nothing is changed.
+    pub link: Option<PathBuf>,
 }
 
 /// One segment file or snapshot.
@@ -42,23 +45,33 @@ impl Folder {
     /// Lists the folder; one that is missing has no files.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`].
+    /// [`crate::ErrorKind::Io`], also where a FIFO, a socket or a device has the name of a file.
     pub fn list(storage: &dyn Storage, path: &Path, partition: &TopicPartition) -> Result<Folder> {
         let entries = match storage.list(path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(error, "listing", path)),
         };
-        let mut files: Vec<FolderFile> = entries
-            .into_iter()
-            .filter(|entry| !entry.is_dir)
-            .filter_map(|entry| {
-                let name = SegmentFileName::parse(&entry.name)?;
-                Some(FolderFile { name, path: path.join(&entry.name), len: entry.len })
-            })
-            .collect();
+        let mut files: Vec<FolderFile> = Vec::new();
+        let mut link = match storage.metadata(path) {
+            Ok(entry) => entry.is_link.then(|| path.to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(error, "looking at", path)),
+        };
+        for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+            let Some(name) = SegmentFileName::parse(&entry.name) else { continue };
+            let path = path.join(&entry.name);
+            if entry.is_special {
+                let why = "a FIFO, a socket or a device, where a file belongs; remove it";
+                return Err(Error::new(ErrorKind::Io, why).with_path(path));
+            }
+            if entry.is_link && name.kind == FileKind::Log {
+                link.get_or_insert_with(|| path.clone());
+            }
+            files.push(FolderFile { name, path, len: entry.len });
+        }
         files.sort();
-        Ok(Folder { path: path.to_owned(), partition: partition.clone(), files })
+        Ok(Folder { path: path.to_owned(), partition: partition.clone(), files, link })
     }
 
     /// The `.log` files in use, ascending by base offset.

@@ -125,7 +125,9 @@ impl Log {
         upkeep.report = opened.report;
         upkeep.resumable = opened.resumable;
         self.take_in(&opened);
-        let tells = opened.report.foreign && opened.report.bytes_lost > 0;
+        // What is behind a link stays as a crash left it, whatever the next close claims.
+        let stays = opened.link.is_some() && trust != Trust::Clean;
+        let tells = stays || (opened.report.foreign && opened.report.bytes_lost > 0);
         self.unrepaired.store(tells, Ordering::Release);
         upkeep.opened = Some(opened);
         // Release: pairs with the Acquire in `known` and `opened`.
@@ -171,6 +173,8 @@ impl Log {
             let refusal = Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone());
             writer.refusal = Some(self.at_home(refusal));
             self.damage.get_or_init(|| damage.clone());
+        } else if let Some(refusal) = opened.refusal() {
+            writer.refusal = Some(self.at_home(refusal));
         }
         let mut segments = self.segments.write();
         segments.clear();
@@ -318,10 +322,13 @@ impl Log {
         let storage = &self.env.storage;
         let dir = &self.id.dir;
         match storage.create_dir(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.check_left_folder()?;
+            }
+            Err(error) => {
                 return Err(self.at_home(Error::io(error, "cannot make the folder", dir)));
             }
-            _ => {}
         }
         let mut files = Vec::new();
         let metadata = format_partition_metadata(self.id.topic_id);
@@ -339,6 +346,31 @@ impl Log {
         writer.names.folder = true;
         writer.names.parent = true;
         Ok(())
+    }
+
+    /// Says whether a folder that is there, and that nothing is known of, is one that this topic
+    /// began to make: it has the topic's id, or no more than the two small files without an id.
+    fn check_left_folder(&self) -> Result<()> {
+        let storage = &*self.env.storage;
+        let dir = &self.id.dir;
+        let failed = |error| self.at_home(Error::io(error, "cannot look at the folder", dir));
+        let is_link = storage.metadata(dir).map_err(failed)?.is_link;
+        let begun = match read_partition_metadata(storage, dir) {
+            Ok(Some(id)) => id == self.id.topic_id,
+            Ok(None) | Err(_) => {
+                let small = |name: &str| {
+                    let name = name.strip_suffix(".tmp").unwrap_or(name);
+                    name == PARTITION_METADATA || name == LEADER_EPOCH_CHECKPOINT
+                };
+                storage.list(dir).map_err(failed)?.iter().all(|entry| small(&entry.name))
+            }
+        };
+        if begun && !is_link {
+            return Ok(());
+        }
+        let message = "something that is not of this topic stands where its folder belongs; \
+                       move it away, then call again";
+        Err(self.at_home(Error::new(ErrorKind::Io, message).with_path(dir.as_path())))
     }
 
     /// The segment that this life appends to.

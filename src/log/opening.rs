@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use super::adoption;
 use super::epochs::EpochChain;
-use super::finding::Finding;
+use super::finding::{Finding, FindingKind};
 use super::folder::Folder;
 use super::recovery;
 use super::repair::Repairs;
 use super::state::{LastBatch, LogState, SegmentState, Trust};
 use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes};
 use super::transactions::{AbortedTransaction, TransactionTracker};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
@@ -105,6 +105,9 @@ pub(crate) struct OpenedPartition {
     pub resumable: bool,
     /// Why nothing may be appended, and what a read at `log_end_offset` answers.
     pub read_only: Option<Error>,
+    /// The folder, or a file of batches in it, is this symbolic link: nothing may be changed, and
+    /// all of it is read.
+    pub link: Option<PathBuf>,
     /// Files with batches, by base offset and length, that are not part of the log.
     pub left_out: Vec<(i64, u64)>,
     /// What is to be told, in the order it was found.
@@ -127,6 +130,7 @@ impl OpenedPartition {
             last_batch: None,
             resumable: false,
             read_only: None,
+            link: None,
             left_out: Vec::new(),
             findings: Vec::new(),
             report: OpenReport::default(),
@@ -134,7 +138,18 @@ impl OpenedPartition {
         }
     }
 
-    fn note_left_out(&mut self, folder: &Folder) {
+    /// Takes over what the listing of the folder tells beside its segments.
+    fn note_folder(&mut self, folder: &Folder) {
+        self.link.clone_from(&folder.link);
+        if let Some(link) = &self.link {
+            self.findings.push(Finding {
+                kind: FindingKind::Link,
+                path: link.clone(),
+                position: None,
+                offset: None,
+                message: "a symbolic link: it is read, and the partition is read-only".into(),
+            });
+        }
         let segments = &self.segments;
         let known = |base| segments.binary_search_by_key(&base, |s| s.state.base_offset).is_ok();
         self.left_out = folder
@@ -148,6 +163,15 @@ impl OpenedPartition {
     #[cfg(any(test, fuzzing))]
     pub fn last_stable_offset(&self) -> i64 {
         self.transactions.last_stable_offset(self.log_start_offset, self.log_end_offset)
+    }
+
+    /// Why nothing may be appended, if nothing may.
+    pub fn refusal(&self) -> Option<Error> {
+        let linked = |link: &PathBuf| {
+            let message = "read-only: nothing is written, cut or removed through a symbolic link";
+            Error::new(ErrorKind::ReadOnly, message).with_path(link.as_path())
+        };
+        self.read_only.clone().or_else(|| self.link.as_ref().map(linked))
     }
 
     /// Whether [`OpenedPartition::finish`] has anything to do.
@@ -166,11 +190,11 @@ impl OpenedPartition {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`], [`crate::ErrorKind::StorageFull`], and
-    /// [`crate::ErrorKind::StorageFailed`] for good once a sync failed; the error of
-    /// `read_only`, if there is one.
+    /// [`crate::ErrorKind::StorageFailed`] for good once a sync failed; the refusal, if there is
+    /// one.
     pub fn finish(&mut self, storage: &dyn Storage) -> Result<()> {
-        if let Some(error) = &self.read_only {
-            return Err(error.clone());
+        if let Some(error) = self.refusal() {
+            return Err(error);
         }
         self.repairs.run(storage, &mut self.segments)?;
         if std::mem::take(&mut self.report.foreign) {
@@ -225,7 +249,7 @@ pub(crate) fn open_partition(
             match recovery::open(storage, &folder, state, trust, &options)? {
                 Ok(mut opened) => {
                     opened.transactional = state.transactional;
-                    opened.note_left_out(&folder);
+                    opened.note_folder(&folder);
                     return Ok(opened);
                 }
                 Err(contradiction) => Some(contradiction),
@@ -241,7 +265,7 @@ pub(crate) fn open_partition(
     let dense: Vec<SegmentState> = own.copied().collect();
     let mut opened = adoption::open(storage, &folder, state, proven_end, &dense, &mut options)?;
     opened.findings.splice(0..0, contradiction);
-    opened.note_left_out(&folder);
+    opened.note_folder(&folder);
     Ok(opened)
 }
 

@@ -415,6 +415,7 @@ impl<'a> Pass<'a> {
             last_batch: self.last_batch,
             resumable: false,
             read_only: self.read_only,
+            link: None,
             left_out: Vec::new(),
             findings: self.findings,
             report: self.report,

@@ -6,13 +6,14 @@
 use super::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};
 use super::append::After;
 use super::names::{FileKind, file_name};
+use super::scan::SCAN_WINDOW_BYTES;
 use super::segment::{Extent, Segment};
 use super::state::{LastBatch, SegmentState};
 use super::{Log, Writer};
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::BatchHeader;
-use crate::storage::{CutByAnother, File, NotBegun};
+use crate::storage::{CutByAnother, File, NotBegun, Storage};
 use crate::sync::{Arc, MutexGuard};
 use std::path::Path;
 
@@ -147,11 +148,12 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the file of a segment that could not be made; whether it is gone for certain.
+    /// Removes what is left of a segment that could not be made; whether its name is free for
+    /// certain.
     pub(super) fn take_back(&self, base_offset: i64) -> bool {
         let path = self.id.dir.join(file_name(base_offset, FileKind::Log));
-        match self.env.storage.remove(&path) {
-            Ok(()) => true,
+        match remove_empty(&*self.env.storage, &path) {
+            Ok(gone) => gone,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         }
     }
@@ -160,8 +162,8 @@ impl Log {
         let base_offset = writer.next_offset;
         writer.retire();
         if let Some(segment) = self.segments.write().pop_back() {
-            let removed = self.env.storage.remove(segment.path());
-            removed.map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
+            remove_empty(&*self.env.storage, segment.path())
+                .map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
         }
         let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
         self.install(writer, active);
@@ -191,14 +193,23 @@ impl Log {
             |first: u64| storage.create(&path, map_bytes, whole_pages(first).min(map_bytes));
         let mut file = create(first_bytes);
         if file.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::AlreadyExists) {
-            // Left over from a file that was never part of this log: its offsets are not taken.
-            storage.remove(&path).map_err(|e| Error::io(e, "cannot remove left-over", &path))?;
-            file = create(first_bytes);
+            // Left over from a segment that was never part of this log. One with a byte in it was
+            // put here by another hand, and stays.
+            let removed = remove_empty(&**storage, &path);
+            if removed.map_err(|e| Error::io(e, "cannot remove left-over", &path))? {
+                file = create(first_bytes);
+            }
         }
         if file.as_ref().is_err_and(Error::is_full) && first_bytes > FIRST_STEP_BYTES {
             file = create(FIRST_STEP_BYTES);
         }
-        let file = file.map_err(|e| Error::io(e, "cannot make a segment", &path))?;
+        let file = file.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                let doing = "cannot make a segment where another program's file is; move that away";
+                Error::io(error, doing, &path)
+            }
+            _ => Error::io(error, "cannot make a segment", &path),
+        })?;
         let segment = Arc::new(Segment::active(&self.id.dir, base_offset, file.clone()));
         let extent = Extent::of(&SegmentState::empty(base_offset, true));
         self.activate(segment, file, extent, config, now_ms)
@@ -275,6 +286,33 @@ fn io_error(error: std::io::Error, doing: &str, path: &Path) -> Error {
         }
         error => error,
     }
+}
+
+/// Removes a file that holds nothing: one by itself, no link, in which no byte is other than zero.
+/// Returns false, and leaves it, for every other. The directory is ours as long as the storage
+/// removes anything, and in a directory of ours such a file is what is left of a segment in the
+/// making.
+///
+/// # Errors
+/// `NotFound`, and those of the operating system.
+fn remove_empty(storage: &dyn Storage, path: &Path) -> std::io::Result<bool> {
+    let found = storage.metadata(path)?;
+    if found.is_link || found.is_dir || found.is_special {
+        return Ok(false);
+    }
+    let file = storage.open(path)?;
+    let mut window = vec![0; SCAN_WINDOW_BYTES.min(usize::try_from(found.len).unwrap_or(0)).max(1)];
+    let mut at = 0;
+    loop {
+        match file.read_at(at, &mut window)? {
+            0 => break,
+            read if window.iter().take(read).any(|byte| *byte != 0) => return Ok(false),
+            read => at += read as u64,
+        }
+    }
+    drop(file);
+    storage.remove(path)?;
+    Ok(true)
 }
 
 /// How much is mapped for a segment: its whole size, once.

@@ -83,7 +83,7 @@ impl Verification<'_> {
     /// read-only, and nothing would be done.
     pub fn repairs(&self) -> Result<Vec<PlannedRepair>> {
         let opened = self.open(self.state, self.trust)?;
-        if let Some(error) = opened.read_only {
+        if let Some(error) = opened.refusal() {
             return Err(error);
         }
         Ok(opened.repairs.steps().filter_map(PlannedRepair::of).collect())

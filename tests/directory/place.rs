@@ -81,3 +81,36 @@ pub fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     out
 }
+
+/// What was moved out of a directory, with a link left in its place.
+pub struct Elsewhere {
+    home: PathBuf,
+    before: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Elsewhere {
+    /// Fails unless everything that was moved is as it was.
+    pub fn untouched(&self) {
+        let (now, before) = (snapshot(&self.home), &self.before);
+        assert!(now.keys().eq(before.keys()), "{:?}, not {:?}", now.keys(), before.keys());
+        for (path, bytes) in &now {
+            assert!(before.get(path) == Some(bytes), "{} changed", path.display());
+        }
+    }
+}
+
+/// Moves a file or folder out of its directory and leaves a link.
+pub fn link_away(home: &Path, path: &Path) -> Elsewhere {
+    let elsewhere = home.join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let target = elsewhere.join(path.file_name().unwrap());
+    std::fs::rename(path, &target).unwrap();
+    std::os::unix::fs::symlink(&target, path).unwrap();
+    Elsewhere { before: snapshot(&elsewhere), home: elsewhere }
+}
+
+/// Runs the command line; `None` where it is not built.
+pub fn topiclite(args: &[&str], dir: &Path) -> Option<Output> {
+    let program = option_env!("CARGO_BIN_EXE_topiclite")?;
+    Some(Command::new(program).arg("--dir").arg(dir).args(args).output().unwrap())
+}
