@@ -216,13 +216,15 @@ impl ConsumerConfig {
         self.with(FETCH_MIN_BYTES, bytes)
     }
 
-    /// `fetch.max.bytes`: the most bytes of batches behind one poll; a larger first batch is
-    /// returned all the same. Default 50 MiB.
+    /// `fetch.max.bytes`: the most bytes of batches in one fetch, whose records one poll or several
+    /// return. The first batch of a fetch may be larger, the others have to fit into what is left
+    /// and wait for the next fetch if they do not. Default 50 MiB.
     pub fn fetch_max_bytes(self, bytes: u32) -> ConsumerConfig {
         self.with(FETCH_MAX_BYTES, bytes)
     }
 
-    /// `max.partition.fetch.bytes`: the same for one partition. Default 1 MiB.
+    /// `max.partition.fetch.bytes`: the same for one partition; of several partitions, only the
+    /// first batch of all may be larger. Default 1 MiB.
     pub fn max_partition_fetch_bytes(self, bytes: u32) -> ConsumerConfig {
         self.with(MAX_PARTITION_FETCH_BYTES, bytes)
     }

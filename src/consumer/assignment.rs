@@ -125,6 +125,8 @@ pub(super) struct Ticket {
     /// `max.partition.fetch.bytes` less what was returned. The first batch does not ask.
     pub bytes_left: usize,
     pub returned: bool,
+    /// Others of the same fetch had taken what it may return.
+    pub starved: bool,
 }
 
 impl Slot {

@@ -120,8 +120,9 @@ pub(super) struct Reading<'a> {
     pub isolation: IsolationLevel,
     /// At least 1.
     pub records_max: usize,
-    /// The first batch does not ask.
     pub bytes_max: usize,
+    /// Whether the first batch may be larger: it is the first of its fetch.
+    pub may_exceed: bool,
     /// Whether this may be the first read of a segment.
     pub may_open_segment: bool,
 }
@@ -146,6 +147,8 @@ impl Reading<'_> {
             (self.isolation == IsolationLevel::ReadCommitted)
                 .then(|| AbortedFilter::new(self.log, position, upto))
         };
+        // A batch that was begun is gone on with.
+        let may_exceed = self.may_exceed || partial.is_some();
         let mut partial = partial;
         let mut walk = |upto| Walk {
             partition: self.partition,
@@ -153,6 +156,7 @@ impl Reading<'_> {
             partial: partial.take(),
             records_max: self.records_max,
             bytes_max: self.bytes_max,
+            may_exceed,
             upto,
             aborted: filter(upto),
         };
@@ -191,7 +195,7 @@ impl Reading<'_> {
         if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
             *hint = SizeHint(bytes);
         }
-        Ok(Some(walked))
+        Ok(walked.is_something(position).then_some(walked))
     }
 }
 
@@ -205,8 +209,10 @@ struct Walk<'a> {
     partial: Option<Partial>,
     /// The most records to take, at least 1.
     records_max: usize,
-    /// The most bytes to be done with; the first batch does not ask.
+    /// The most bytes to be done with.
     bytes_max: usize,
+    /// The first batch does not ask.
+    may_exceed: bool,
     /// The offset that no batch may reach beyond.
     upto: i64,
     aborted: Option<AbortedFilter<'a>>,
@@ -266,7 +272,7 @@ impl Walk<'_> {
             };
             let header = batch.header();
             let end = walked.bytes + batch.bytes().len();
-            if header.next_offset() > self.upto || (walked.bytes > 0 && end > self.bytes_max) {
+            if header.next_offset() > self.upto || self.exceeds(walked.bytes, end) {
                 break;
             }
             if header.next_offset() <= walked.position {
@@ -331,6 +337,11 @@ impl Walk<'_> {
         Ok((walked, runs))
     }
 
+    /// Whether a batch from `at` to `end` is too much.
+    fn exceeds(&self, at: usize, end: usize) -> bool {
+        end > self.bytes_max && (at > 0 || !self.may_exceed)
+    }
+
     /// Takes what the log knows to be plain, if all of it is wanted.
     fn take_plain(&self, chunk: &Chunk, walked: &mut Walked, run: &mut PlainRun) {
         let Plain { bytes, records, next_offset } = chunk.plain();
@@ -361,7 +372,7 @@ impl Walk<'_> {
                 && !(filtered && header.is_transactional())
                 && header.base_offset >= position
                 && header.next_offset() <= self.upto;
-            if !is_simple || count == 0 || count > left || (at > 0 && end > self.bytes_max) {
+            if !is_simple || count == 0 || count > left || self.exceeds(at, end) {
                 break;
             }
             fetch_ahead(rest, batch.len());

@@ -175,6 +175,7 @@ impl Consumer {
     }
 
     fn commit_now(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
+        self.run_answered();
         if !self.member.coordinator_known {
             self.check_wakeup()?;
             self.member.coordinator_known = true;
@@ -216,6 +217,9 @@ impl Consumer {
         {
             tracing::warn!(client = %self.client_id, %error, "an asynchronous commit failed");
         }
+        let is_next = self.commits.answered == self.commits.completed.len();
+        // Nobody is asked to commit nothing.
+        self.commits.answered += usize::from(is_next && offsets.is_empty());
         self.commits.completed.push_back(Completed { offsets, callback, outcome });
     }
 

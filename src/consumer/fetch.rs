@@ -26,6 +26,8 @@ pub(super) struct Fetcher {
     /// beginning.
     queue: VecDeque<(u64, SlotId)>,
     next_place: u64,
+    /// What is left of the fetches in progress, in the order of their beginning.
+    left: VecDeque<FetchLeft>,
     /// The version of the assignment that the queue holds for.
     queue_of: u64,
     /// Empty between two fetches; kept for its memory.
@@ -36,7 +38,31 @@ pub(super) struct Fetcher {
     pub sources_of: Option<(u64, u64)>,
 }
 
+/// What one fetch may still return of all its partitions: those whose fetch was begun in one poll.
+/// A broker of Kafka fills a response in the same way.
+#[derive(Debug)]
+struct FetchLeft {
+    /// The place of its first partition in the order of beginning.
+    first_place: u64,
+    /// `fetch.max.bytes` less what was returned.
+    bytes: usize,
+    /// Something was returned: from there on a batch has to fit into what is left.
+    returned: bool,
+}
+
 impl Fetcher {
+    /// Begins the accounts of a fetch whose partitions are put in the queue next.
+    fn open_account(&mut self, bytes: usize) {
+        let oldest = self.queue.front().map_or(u64::MAX, |(place, _)| *place);
+        while self.left.len() > 1 && self.left.get(1).is_some_and(|l| l.first_place <= oldest) {
+            self.left.pop_front();
+        }
+        if self.queue.is_empty() {
+            self.left.clear();
+        }
+        self.left.push_back(FetchLeft { first_place: self.next_place, bytes, returned: false });
+    }
+
     /// Puts a fetch where it was begun in the order.
     fn enqueue(&mut self, place: u64, id: SlotId) {
         let at = self.queue.partition_point(|(other, _)| *other < place);
@@ -118,7 +144,9 @@ impl Consumer {
         while budget.records > 0 {
             let Some(&(_, id)) = self.fetcher.queue.front() else { break };
             let ticket = self.assignment.at(id).and_then(|(_, slot)| slot.ticket);
-            let returned = ticket.is_some_and(|ticket| ticket.returned);
+            let returned = ticket.is_some_and(|ticket| {
+                ticket.returned || left_at(&mut self.fetcher.left, ticket.place).returned
+            });
             match self.drain(id, &mut budget, fetched) {
                 Ok(true) => {
                     self.fetcher.queue.pop_front();
@@ -181,6 +209,9 @@ impl Consumer {
         let must_wait = self.settings.fetch_min_bytes > 1 && fetcher.queue.is_empty();
         let begun = fetcher.queue.len();
         ready.sort_unstable_by_key(|(turn, _)| *turn);
+        if !ready.is_empty() {
+            fetcher.open_account(self.settings.fetch_max_bytes);
+        }
         for (_, id) in ready.drain(..) {
             let place = fetcher.next_place;
             fetcher.next_place += 1;
@@ -246,7 +277,9 @@ impl Consumer {
         budget.probe.check(fetch_point(partition))?;
         loop {
             let Some((partition, slot)) = self.assignment.at(id) else { return Ok(true) };
-            match slot.take(partition, isolation, budget, fetched) {
+            let place = slot.ticket.map_or(0, |ticket| ticket.place);
+            let left = left_at(&mut self.fetcher.left, place);
+            match slot.take(partition, isolation, left, budget, fetched) {
                 Ok(Taken::Over) => return Ok(true),
                 Ok(Taken::Full) => return Ok(false),
                 Ok(Taken::Some) => {}
@@ -270,13 +303,15 @@ impl Consumer {
         }
     }
 
-    /// Puts a partition whose turn is over behind all others.
+    /// Puts a partition whose turn is over behind all others. One that got nothing because others
+    /// had taken what a fetch may return stays before them.
     fn end_fetch(&mut self, id: SlotId) {
         let turn = self.assignment.take_turn();
         if let Some((_, slot)) = self.assignment.at(id) {
-            slot.ticket = None;
             slot.queued = None;
-            slot.turn = turn;
+            if !slot.ticket.take().is_some_and(|ticket| ticket.starved) {
+                slot.turn = turn;
+            }
         }
         self.assignment.wake(id);
     }
@@ -342,6 +377,15 @@ impl Look<'_> {
     }
 }
 
+/// The accounts of the fetch that a place belongs to.
+fn left_at(left: &mut VecDeque<FetchLeft>, place: u64) -> &mut FetchLeft {
+    let after = left.partition_point(|fetch| fetch.first_place <= place);
+    if left.is_empty() {
+        left.push_back(FetchLeft { first_place: place, bytes: 0, returned: false });
+    }
+    &mut left[after.saturating_sub(1)]
+}
+
 /// How far [`Slot::take`] came.
 enum Taken {
     /// The fetch of this partition is over.
@@ -405,7 +449,8 @@ impl Slot {
             Err(_) => position,
         };
         let (from, bytes_left) = (position, bytes_max);
-        self.ticket = Some(Ticket { place: 0, from, upto, bytes_left, returned: false });
+        let (place, returned, starved) = (0, false, false);
+        self.ticket = Some(Ticket { place, from, upto, bytes_left, returned, starved });
         true
     }
 
@@ -414,6 +459,7 @@ impl Slot {
         &mut self,
         partition: &TopicPartition,
         isolation: IsolationLevel,
+        left: &mut FetchLeft,
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<Taken> {
@@ -428,13 +474,15 @@ impl Slot {
         if ticket.bytes_left == 0 && ticket.returned {
             return Ok(Taken::Over);
         }
-        let bytes_max = ticket.bytes_left.min(budget.bytes);
+        let of_fetch = ticket.bytes_left.min(left.bytes);
+        let bytes_max = of_fetch.min(budget.bytes);
         let reading = Reading {
             partition,
             log: &source.partition,
             isolation,
             records_max: budget.records,
             bytes_max,
+            may_exceed: !ticket.returned && !left.returned,
             // As with Kafka, one fetch of a partition does not go on into the next segment.
             may_open_segment: !ticket.returned,
         };
@@ -446,12 +494,21 @@ impl Slot {
             &mut self.hint,
             &mut fetched.records,
         );
-        let Some(walked) = walked? else { return Ok(Taken::Over) };
+        let Some(walked) = walked? else {
+            // What this poll may not hold any more is left to the next one.
+            if bytes_max < of_fetch && position < ticket.upto {
+                return Ok(Taken::Full);
+            }
+            ticket.starved = !ticket.returned && left.returned;
+            return Ok(Taken::Over);
+        };
         self.partial = walked.partial;
         self.position = Position::At(walked.position);
         ticket.from = walked.position;
         ticket.bytes_left = ticket.bytes_left.saturating_sub(walked.bytes);
         ticket.returned = true;
+        left.bytes = left.bytes.saturating_sub(walked.bytes);
+        left.returned |= walked.position != position;
         budget.records -= walked.records;
         budget.bytes = budget.bytes.saturating_sub(walked.bytes);
         budget.returned_bytes |= walked.records > 0;

@@ -259,6 +259,7 @@ impl Reader {
             isolation: self.isolation,
             records_max: records_max - records.count(),
             bytes_max,
+            may_exceed: true,
             may_open_segment: true,
         };
         let partial = self.partial.take();
