@@ -18,12 +18,42 @@ impl Admin {
         self.0.verify(topic, partition, |files| files.findings())
     }
 
-    /// What the next append to a partition would do to its files before it writes. Only for
-    /// [`Broker::attach`](crate::Broker::attach); nothing is written.
+    /// What [`Admin::repair_partition`] would do to a partition's files, also to those of a damaged
+    /// one. Only for [`Broker::attach`](crate::Broker::attach); nothing is written.
     ///
     /// # Errors
-    /// As [`Admin::verify_partition`], and the reason why a damaged partition is read-only.
+    /// As [`Admin::verify_partition`], and
+    /// [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) where the partition is read-only
+    /// because of that.
     pub fn planned_repairs(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
         self.0.verify(topic, partition, |files| files.repairs())
+    }
+
+    /// Makes a partition's files what opening found them to be, as the next append would: tails are
+    /// cut, half-done work of Kafka is finished, indexes are written anew. A damaged partition ends
+    /// before its damage where the directory was opened with
+    /// [`BrokerOptions::cut_damage`](crate::BrokerOptions::cut_damage). Bytes of another program,
+    /// and those behind damage, are copied to `FILE.cut` before they are cut off. Returns what was
+    /// done; nothing for a partition that is as it should be.
+    ///
+    /// # Durability
+    /// Survives power loss once the broker is closed or flushed; a crash before leaves files of
+    /// which the same call makes the same.
+    ///
+    /// # Errors
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached directory, and for a partition that
+    /// stays read-only; [`CorruptRecord`](crate::ErrorKind::CorruptRecord) when the partition's
+    /// folder is missing; [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
+    /// [`Io`](crate::ErrorKind::Io), [`StorageFull`](crate::ErrorKind::StorageFull).
+    ///
+    /// # Examples
+    /// ```
+    /// let broker = topiclite::Broker::in_memory()?;
+    /// broker.admin().create_topic("orders", 1, Default::default())?;
+    /// assert!(broker.admin().repair_partition("orders", 0)?.is_empty());
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn repair_partition(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
+        self.0.topic(topic)?.partition(partition)?.log()?.repair()
     }
 }

@@ -84,7 +84,7 @@ impl Shared {
             health: parts.health.clone(),
             counters: counters.clone(),
             probe: parts.probe.clone(),
-            unclean: parts.owner.as_ref().is_some_and(|owner| owner.life.ended().is_unclean()),
+            unclean: !parts.settled,
         };
         let groups = GroupRuntime::new(RuntimeParts {
             rank: Rank::Groups,

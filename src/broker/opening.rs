@@ -73,6 +73,7 @@ impl BrokerInner {
             gate: life.clone(),
             counters: Arc::new(LogCounters::default()),
             mapped: options.mapped_segments_max.map_or_else(MappedLimit::default, MappedLimit::new),
+            cut_damage: options.cut_damage,
             seed,
             probe: options.probe.clone(),
         });
@@ -87,7 +88,8 @@ impl BrokerInner {
         let changes = ranked_mutex(Rank::TopicChanges, Deletions::new(storage.clone(), dir));
         let ownership = Ownership::new(lock, &options.config);
         let owner = Owner { env, life, registry, changes, ownership };
-        let settled = !ended.is_unclean();
+        // Where a log gives records up, a group may have committed beyond its end.
+        let settled = !ended.is_unclean() && !options.cut_damage;
         let owner = Some(owner);
         let probe = options.probe.clone();
         let parts = Parts { health, queue, owner, attached: None, opener, random, settled, probe };

@@ -40,6 +40,7 @@ pub struct BrokerOptions {
     pub(super) progress: Option<ProgressCallback>,
     pub(super) mapped_segments_max: Option<usize>,
     pub(super) unguarded: bool,
+    pub(super) cut_damage: bool,
     pub(super) probe: Probe,
 }
 
@@ -116,6 +117,19 @@ impl BrokerOptions {
     /// has the handler.
     pub fn sigbus_handler(mut self, installed: bool) -> BrokerOptions {
         self.unguarded = !installed;
+        self
+    }
+
+    /// Whether partitions that are read-only after damage end before it, and can be written again.
+    /// Default: no.
+    ///
+    /// Nothing is deleted: before the first append, or with
+    /// [`Admin::repair_partition`](crate::Admin::repair_partition), what lies behind the damage is
+    /// copied to `FILE.cut` and cut off, and later files are renamed to that. Commits of groups
+    /// beyond the new end are set back to it. What would be done:
+    /// [`Admin::planned_repairs`](crate::Admin::planned_repairs).
+    pub fn cut_damage(mut self, cut: bool) -> BrokerOptions {
+        self.cut_damage = cut;
         self
     }
 

@@ -251,7 +251,7 @@ fn tell_missing(pass: &mut Pass<'_>, message: String) {
 }
 
 /// Decides where appends go, and what is written before the first one.
-fn settle(opened: &mut OpenedPartition, folder: &Folder) {
+pub(super) fn settle(opened: &mut OpenedPartition, folder: &Folder) {
     if opened.read_only.is_some() {
         return;
     }

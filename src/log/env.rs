@@ -20,6 +20,8 @@ pub(crate) struct LogEnv {
     pub counters: Arc<LogCounters>,
     /// How many sealed segments stay mapped.
     pub mapped: MappedLimit,
+    /// What lies behind damage is given up, so that a damaged partition can be written again.
+    pub cut_damage: bool,
     /// Seeds the jitter of rolls by time, with the partition's name and the base offset.
     pub seed: u64,
     /// Where a test watches and steers.

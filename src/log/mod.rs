@@ -17,6 +17,7 @@ pub(crate) mod checkpoint;
 mod close;
 mod counters;
 mod cursor;
+mod cut;
 pub(crate) mod derived;
 mod env;
 pub(crate) mod epochs;

@@ -16,6 +16,7 @@ use super::partition_metadata::{
 use super::roll::map_bytes;
 use super::segment::{Segment, Stage};
 use super::state::{LogState, Trust};
+use super::verify::PlannedRepair;
 use super::{Log, STABLE};
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +111,10 @@ impl Log {
         let (state, trust) = (&upkeep.state, upkeep.trust);
         let mut opened = open_partition(storage, dir, &partition, state, trust, options)
             .map_err(|error| self.at_home(error))?;
+        if self.env.cut_damage {
+            let given_up = opened.end_before_damage(storage, dir, &partition);
+            given_up.map_err(|error| self.at_home(error))?;
+        }
         for finding in &opened.findings {
             if !finding.kind.is_note() {
                 tracing::warn!("{finding}");
@@ -228,6 +233,26 @@ impl Log {
             self.install(&mut writer, active);
         }
         Ok(())
+    }
+
+    /// Makes the files what opening decided they are, without an append. What was done, in order.
+    ///
+    /// # Errors
+    /// Why the partition is read-only; what kept a step from being taken.
+    pub fn repair(&self) -> Result<Vec<PlannedRepair>> {
+        let mut upkeep = self.upkeep.lock();
+        self.open_locked(&mut upkeep)?;
+        if let Some(refusal) = &self.writer.lock().refusal {
+            return Err(refusal.clone());
+        }
+        let planned = match &upkeep.opened {
+            Some(opened) => PlannedRepair::all(opened, &self.id.dir),
+            None => Vec::new(),
+        };
+        if !planned.is_empty() {
+            self.enter_life(&mut upkeep)?;
+        }
+        Ok(planned)
     }
 
     /// Precedes every change that this life makes to the partition's folder.

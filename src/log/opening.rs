@@ -108,6 +108,8 @@ pub(crate) struct OpenedPartition {
     /// The folder, or a file of batches in it, is this symbolic link: nothing may be changed, and
     /// all of it is read.
     pub link: Option<PathBuf>,
+    /// The damage that the log ends before, where the caller gave up what is behind it.
+    pub given_up: Option<Error>,
     /// Files with batches, by base offset and length, that are not part of the log.
     pub left_out: Vec<(i64, u64)>,
     /// What is to be told, in the order it was found.
@@ -131,6 +133,7 @@ impl OpenedPartition {
             resumable: false,
             read_only: None,
             link: None,
+            given_up: None,
             left_out: Vec::new(),
             findings: Vec::new(),
             report: OpenReport::default(),
@@ -274,6 +277,8 @@ mod bench;
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod crash;
+#[cfg(test)]
+mod cut;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

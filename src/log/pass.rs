@@ -416,6 +416,7 @@ impl<'a> Pass<'a> {
             resumable: false,
             read_only: self.read_only,
             link: None,
+            given_up: None,
             left_out: Vec::new(),
             findings: self.findings,
             report: self.report,

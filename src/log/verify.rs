@@ -14,7 +14,7 @@ use super::state::{LogState, Trust};
 use crate::error::Result;
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A partition on the disk, and what is recorded of it.
 #[derive(Debug)]
@@ -76,21 +76,24 @@ impl Verification<'_> {
         open_partition(self.storage, &self.folder, self.partition, state, trust, options)
     }
 
-    /// What the next append would do to the files before it writes, in order.
+    /// What a repair would do to the files, in order: what the next append would do before it
+    /// writes, and where damage keeps it from that, what it takes to end before the damage.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`]; `CorruptRecord` and `UnsupportedFormat` where the partition is
-    /// read-only, and nothing would be done.
+    /// [`crate::ErrorKind::Io`]; `UnsupportedFormat` where the partition is read-only for that,
+    /// and nothing would be done.
     pub fn repairs(&self) -> Result<Vec<PlannedRepair>> {
-        let opened = self.open(self.state, self.trust)?;
+        let mut opened = self.open(self.state, self.trust)?;
+        opened.end_before_damage(self.storage, &self.folder, self.partition)?;
         if let Some(error) = opened.refusal() {
             return Err(error);
         }
-        Ok(opened.repairs.steps().filter_map(PlannedRepair::of).collect())
+        Ok(PlannedRepair::all(&opened, &self.folder))
     }
 }
 
-/// One change of a file that the next append to its partition makes before it writes.
+/// One change of a file that a repair makes. Where the partition is not damaged, the next append
+/// makes it as well, before it writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlannedRepair {
@@ -101,6 +104,18 @@ pub struct PlannedRepair {
 }
 
 impl PlannedRepair {
+    /// Everything that is to be done to a partition, in order.
+    pub(super) fn all(opened: &OpenedPartition, folder: &Path) -> Vec<PlannedRepair> {
+        let given_up = opened.given_up.iter().map(|damage| PlannedRepair {
+            path: folder.to_owned(),
+            action: format!(
+                "give up the records from offset {} on, which stay in files named .cut: {damage}",
+                opened.log_end_offset
+            ),
+        });
+        given_up.chain(opened.repairs.steps().filter_map(PlannedRepair::of)).collect()
+    }
+
     fn of(step: &Step) -> Option<PlannedRepair> {
         let (path, action) = match step {
             Step::Remove(path) => (path.clone(), "remove it".to_owned()),

@@ -221,9 +221,13 @@ fn verify_finds_a_flipped_bit_and_says_where() {
     assert_eq!(dumped.code, 1);
     assert!(dumped.stdout.contains("isvalid: false"));
     let repair = shell.run(&["repair"], b"");
-    assert_eq!(repair.code, 1, "{repair:?}");
-    assert!(repair.stdout.contains("stays read-only"), "{repair:?}");
+    assert_eq!(repair.code, 0, "{repair:?}");
+    assert!(repair.stdout.contains("give up the records from offset 0 on"), "{repair:?}");
     assert_eq!(std::fs::read(&log).unwrap(), bytes);
+    let repair = shell.run(&["repair", "--execute"], b"");
+    assert_eq!(repair.code, 0, "{repair:?}");
+    assert_eq!(std::fs::read(format!("{log}.cut")).unwrap(), bytes);
+    assert_eq!(shell.run(&["verify"], b"").code, 0);
 }
 
 #[test]
@@ -274,6 +278,45 @@ fn repair_tells_what_the_next_append_does_and_does_nothing() {
     let again = shell.ok(&["repair"]);
     assert!(again.contains("a dry run"), "{again}");
     assert_eq!(shell.json(&["repair"]), planned);
+    // It is done as it was told, and then there is nothing left to do.
+    assert_eq!(shell.json(&["repair", "--execute"]), planned);
+    assert_eq!(shell.ok(&["repair"]).lines().count(), 1);
+    assert!(shell.ok(&["verify"]).contains("0 findings, 0 notes"));
+    let kept = std::fs::read_dir(shell.dir()).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.filter(|path| path.is_dir()).flat_map(|path| files_of(&path));
+    assert!(kept.into_iter().any(|path| path.to_str().unwrap().ends_with(".log.cut")));
+}
+
+#[test]
+fn repair_ends_a_log_before_its_damage_and_sets_groups_back() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "2"]);
+    let lines: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    shell.feed(&["produce", "t", "--partition", "0"], lines.as_bytes());
+    shell.feed(&["produce", "t", "--partition", "1"], b"whole\n");
+    shell.ok(&["consume", "t", "--group", "g"]);
+    let log = shell.dir().join(format!("t-0/{:020}.log", 0));
+    let mut bytes = std::fs::read(&log).unwrap();
+    let size = bytes.len() / 1000;
+    bytes[size * 600] ^= 1;
+    std::fs::write(&log, &bytes[..size * 900]).unwrap();
+    let refused = shell.run(&["produce", "t", "--partition", "0"], b"more\n");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let planned = shell.json(&["repair"]);
+    let told = planned[0]["action"].as_str().unwrap();
+    let end: u64 = told.split_whitespace().nth(6).unwrap().parse().unwrap();
+    assert!(told.starts_with("give up the records from offset ") && end < 700, "{told}");
+    assert_eq!(shell.json(&["repair", "--execute"]), planned);
+    let copy = std::fs::read(log.with_extension("log.cut")).unwrap();
+    let whole = std::fs::read(&log).unwrap();
+    assert_eq!([whole, copy].concat(), bytes[..size * 900]);
+    assert!(shell.ok(&["verify"]).contains("0 findings, 0 notes"));
+    let expected: String = (0..end).map(|n| format!("{n}\n")).collect();
+    assert_eq!(shell.ok(&["consume", "t", "--partition", "0"]), expected);
+    // What is written in the place of lost records is not skipped by a group that had read them.
+    shell.feed(&["produce", "t", "--partition", "0"], b"more\n");
+    assert_eq!(shell.ok(&["consume", "t", "--group", "g"]), "more\n");
+    assert_eq!(shell.ok(&["consume", "t", "--partition", "1"]), "whole\n");
 }
 
 fn files_of(folder: &Path) -> Vec<PathBuf> {

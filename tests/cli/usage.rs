@@ -124,6 +124,7 @@ const ON_A_DIRECTORY: &[&[&str]] = &[
     &["trim", "t", "--partition", "0", "--before", "0"],
     &["verify"],
     &["repair"],
+    &["repair", "--execute"],
 ];
 
 #[test]

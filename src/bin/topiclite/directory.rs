@@ -44,7 +44,7 @@ impl Options {
     }
 
     /// The directory that was named, if it holds what Kafka or this crate writes.
-    fn present(&self) -> Outcome<&Path> {
+    pub fn present(&self) -> Outcome<&Path> {
         let dir = self.dir()?;
         let advice = "look at --dir, or make a topic there with `topiclite topics create`";
         match holds_data(dir) {

@@ -1,48 +1,82 @@
-//! `repair`: tells what the next append would do to files before it writes, or does it.
+//! `repair`: tells what it takes to make files what opening finds them to be, or does it.
+//!
+//! The next append would do most of it by itself. What it never does by itself is to give up what
+//! lies behind damage; here that is done because the user says so, and everything that goes is
+//! kept in files named `.cut`.
 
 use crate::args::{Options, Repair};
 use crate::failure::Outcome;
 use crate::output::{Output, counted};
-use crate::verify::for_each_partition;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use topiclite::{Error, ErrorKind, Result};
+use topiclite::{Admin, BrokerOptions, Error, ErrorKind, PlannedRepair, Result};
+
+/// What was told.
+#[derive(Default)]
+struct Counts {
+    changes: u64,
+    refused: u64,
+}
 
 pub fn run(options: &Options, repair: &Repair, output: &Output) -> Outcome {
+    let mut counts = Counts::default();
     if repair.execute {
-        return Err(Error::new(ErrorKind::UnsupportedVersion, "not in this version").into());
+        let dir = options.present()?;
+        let broker = BrokerOptions::new().cut_damage(true).open(dir)?;
+        let admin = broker.admin();
+        let done = counts
+            .tell_all(&admin, output, |topic, partition| admin.repair_partition(topic, partition));
+        let closed = broker.close();
+        done?;
+        closed?;
+    } else {
+        let broker = options.attach()?;
+        let admin = broker.admin();
+        counts
+            .tell_all(&admin, output, |topic, partition| admin.planned_repairs(topic, partition))?;
     }
-    let broker = options.attach()?;
-    let admin = broker.admin();
-    let (mut count, mut refused) = (0u64, 0u64);
-    for_each_partition(&admin, |topic, partition| {
-        let planned = match admin.planned_repairs(topic, partition) {
-            Ok(planned) => planned,
-            Err(error) if is_refusal(error.kind()) => {
-                refused += 1;
-                return show_refusal(output, topic, partition, &error);
-            }
-            Err(error) => return Err(error),
-        };
-        for step in planned {
-            count += 1;
-            match output.json {
-                true => output.object(&json!({
-                    "topic": topic,
-                    "partition": partition,
-                    "path": step.path.display().to_string(),
-                    "action": step.action,
-                }))?,
-                false => output.line(&format!("{}: {}", step.path.display(), step.action))?,
+    counts.conclude(repair.execute, output)?;
+    Ok(ExitCode::from(u8::from(counts.refused > 0)))
+}
+
+impl Counts {
+    /// Tells the changes of every partition.
+    fn tell_all(
+        &mut self,
+        admin: &Admin,
+        output: &Output,
+        mut changes: impl FnMut(&str, i32) -> Result<Vec<PlannedRepair>>,
+    ) -> Result<()> {
+        for topic in admin.list_all_topics()? {
+            for partition in 0..topic.partition_count() {
+                match changes(topic.name(), partition) {
+                    Ok(changes) => {
+                        self.changes += changes.len() as u64;
+                        for change in &changes {
+                            show(output, topic.name(), partition, change)?;
+                        }
+                    }
+                    Err(error) if is_refusal(error.kind()) => {
+                        self.refused += 1;
+                        show_refusal(output, topic.name(), partition, &error)?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
-    })?;
-    if !output.json {
-        let changes = counted(count, "change");
-        output.line(&format!("a dry run: {changes} would be made, none was"))?;
     }
-    Ok(ExitCode::from(u8::from(refused > 0)))
+
+    fn conclude(&self, executed: bool, output: &Output) -> Result<()> {
+        if output.json {
+            return Ok(());
+        }
+        let changes = counted(self.changes, "change");
+        output.line(&match executed {
+            true => format!("{changes} made"),
+            false => format!("a dry run: {changes} would be made, none was; --execute makes them"),
+        })
+    }
 }
 
 fn is_refusal(kind: ErrorKind) -> bool {
@@ -50,7 +84,19 @@ fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, CorruptRecord | UnsupportedFormat | ReadOnly)
 }
 
-/// A partition that stays read-only, because nobody repairs it without losing records.
+fn show(output: &Output, topic: &str, partition: i32, change: &PlannedRepair) -> Result<()> {
+    match output.json {
+        true => output.object(&json!({
+            "topic": topic,
+            "partition": partition,
+            "path": change.path.display().to_string(),
+            "action": change.action,
+        })),
+        false => output.line(&format!("{}: {}", change.path.display(), change.action)),
+    }
+}
+
+/// A partition that stays read-only: its folder is missing, or its format is not read.
 fn show_refusal(output: &Output, topic: &str, partition: i32, error: &Error) -> Result<()> {
     match output.json {
         true => output.object(&json!({

@@ -6,7 +6,7 @@ use crate::output::{Output, counted};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use topiclite::{Admin, ErrorKind, Result};
+use topiclite::{ErrorKind, Result};
 
 /// What was read, and what was found.
 #[derive(Default)]
@@ -104,17 +104,4 @@ fn tell(
         line.push_str(&format!(", offset {offset}"));
     }
     output.line(&format!("{line}: {message}"))
-}
-
-/// Runs `body` on every partition.
-pub fn for_each_partition(
-    admin: &Admin,
-    mut body: impl FnMut(&str, i32) -> Result<()>,
-) -> Result<()> {
-    for topic in admin.list_all_topics()? {
-        for partition in 0..topic.partition_count() {
-            body(topic.name(), partition)?;
-        }
-    }
-    Ok(())
 }

@@ -22,7 +22,7 @@ pub(in crate::broker) struct GroupHost {
     pub health: Arc<HealthLog>,
     pub counters: Arc<BrokerCounters>,
     pub probe: Probe,
-    /// The former process may have left offsets beyond the end of their logs.
+    /// The former process, or a log that gives records up, may have left offsets beyond the end.
     pub unclean: bool,
 }
 

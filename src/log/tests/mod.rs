@@ -93,6 +93,7 @@ impl Bench {
         let clock = VirtualClock::manual().starting_at(START_MS);
         let gate = Arc::new(TestGate::default());
         let env = Arc::new(LogEnv {
+            cut_damage: false,
             storage: storage.clone(),
             gate: gate.clone(),
             counters: Arc::new(LogCounters::default()),
