@@ -33,7 +33,7 @@ fn wake(broker: &Broker, producer: &Producer, count: usize, gap: Duration) -> Ve
         for n in 1..=count as u64 {
             limits::wait(gap);
             let sent = (start.elapsed().as_nanos() as u64).to_be_bytes();
-            producer.send(ProducerRecord::new(TOPIC).value(&sent)).unwrap().wait().unwrap();
+            producer.send(ProducerRecord::new(TOPIC).value(sent)).unwrap().wait().unwrap();
             while seen.load(Ordering::Acquire) < n {
                 std::thread::yield_now();
             }

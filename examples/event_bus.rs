@@ -22,9 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             [("a", "placed"), ("b", "placed"), ("a", "paid"), ("a", "sent"), ("b", "paid")]
         {
             // The key keeps the events of one order in order.
-            publisher.send(ProducerRecord::new("events").key(order).value(event))?.wait()?;
+            publisher.send_sync(ProducerRecord::new("events").key(order).value(event))?;
         }
-        publisher.send(ProducerRecord::new("events").key("b").value("cancelled"))?.wait()?;
+        publisher.send_sync(ProducerRecord::new("events").key("b").value("cancelled"))?;
         for subscriber in [billing, shipping] {
             let events = subscriber.join().map_err(|_| "a subscriber panicked")??;
             let of_a: Vec<&str> =
@@ -47,11 +47,14 @@ fn collect(broker: &Broker, group: &str, count: usize) -> topiclite::Result<Vec<
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     while events.len() < count {
-        for record in &consumer.poll(Duration::from_secs(1))? {
+        let records = consumer.poll(Duration::from_secs(1))?;
+        for record in &records {
             events.push((text(record.key()), text(record.value())));
         }
         // Committed behind the work: an event is handled at least once.
-        consumer.commit_sync()?;
+        if !records.is_empty() {
+            consumer.commit_sync()?;
+        }
     }
     consumer.close()?;
     Ok(events)

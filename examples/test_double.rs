@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 use topiclite::testing::{Crash, Fault, TestBroker};
+use topiclite::time::Clock;
 use topiclite::{
-    Broker, Consumer, ConsumerConfig, Error, ErrorKind, OffsetReset, Producer, ProducerConfig,
+    Broker, Consumer, ConsumerConfig, ErrorKind, OffsetReset, Producer, ProducerConfig,
     ProducerRecord, Result, TopicConfig,
 };
 
@@ -20,8 +21,9 @@ fn main() -> Result<()> {
     // finds the disk full.
     let fault = test.inject(Fault::append().on("jobs").nth(2).fail(ErrorKind::StorageFull));
     let producer = test.producer(ProducerConfig::default())?;
+    let clock = test.clock().clock();
     for job in ["wash", "dry", "fold", "iron"] {
-        submit(&producer, job)?;
+        submit(&clock, &producer, job)?;
     }
     assert_eq!(fault.hits(), 1);
 
@@ -40,13 +42,13 @@ fn main() -> Result<()> {
 
     // A commit is made, but its answer is lost, and then the process is killed. What the worker
     // committed stands, and what was sent is there.
-    submit(&producer, "starch")?;
+    submit(&clock, &producer, "starch")?;
     test.inject(Fault::commit().of_client("one").lose_reply());
     let lost = work(&mut one, Duration::from_secs(1), &mut done);
     assert_eq!(failure(lost), Some(ErrorKind::Timeout));
-    submit(&producer, "mend")?;
+    submit(&clock, &producer, "mend")?;
     test.crash(Crash::Kill)?;
-    assert_eq!(failure(submit(&producer, "late")), Some(ErrorKind::Closed));
+    assert_eq!(failure(submit(&clock, &producer, "late")), Some(ErrorKind::Closed));
 
     let mut three = worker(&test, "three")?;
     while !done.contains("mend") {
@@ -71,16 +73,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sends a job, again and again where that may help.
-fn submit(producer: &Producer, job: &str) -> Result<()> {
+/// Sends a job, and again after a pause where that may help, for a minute at most.
+fn submit(clock: &Clock, producer: &Producer, job: &str) -> Result<()> {
+    let give_up = clock.monotonic() + Duration::from_secs(60);
+    let mut pause = Duration::from_millis(100);
     loop {
-        let sent = match producer.send(ProducerRecord::new("jobs").key(job).value(job)) {
-            Ok(future) => future.wait().map(drop).map_err(Error::from),
-            Err(refused) => Err(refused.into()),
-        };
-        match sent {
-            Err(error) if error.is_retriable() => {}
-            sent => return sent,
+        match producer.send_sync(ProducerRecord::new("jobs").key(job).value(job)) {
+            Err(error) if error.is_retriable() && clock.monotonic() < give_up => {
+                clock.sleep(pause);
+                pause = (pause * 2).min(Duration::from_secs(10));
+            }
+            sent => return sent.map(drop),
         }
     }
 }

@@ -59,7 +59,7 @@ kinds! {
     /// A partition without position or commit, under `auto.offset.reset=none`.
     NoOffsetForPartition => "NoOffsetForPartitionException", Plain;
     /// The topic does not exist, or has no such partition.
-    UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION", Retriable;
+    UnknownTopicOrPartition => "UNKNOWN_TOPIC_OR_PARTITION", Plain;
     /// A topic of this name exists.
     TopicExists => "TOPIC_ALREADY_EXISTS", Plain;
     /// The name breaks the rules for topic names, or the topic is internal.
@@ -208,11 +208,16 @@ impl std::error::Error for LockLost {}
 /// # Examples
 /// ```
 /// use topiclite::{Error, ErrorKind};
-/// let error = Error::new(ErrorKind::UnknownTopicOrPartition, "no such topic").with_topic("orders");
+/// let kind = ErrorKind::UnknownTopicOrPartition;
+/// let error = Error::new(kind, "no such topic").with_topic("orders");
 /// assert_eq!(error.kind(), ErrorKind::UnknownTopicOrPartition);
 /// assert_eq!(error.to_string(), "unknown topic or partition orders: no such topic");
-/// assert!(error.is_retriable());
+/// assert!(!error.is_retriable());
 /// ```
+///
+/// # Text
+/// `{}` is complete, but for what [`source`](std::error::Error::source) returns: a cause is told
+/// in one of the two, so that `{:#}` of `anyhow` prints nothing twice.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -228,7 +233,17 @@ struct Inner {
     position: Option<u64>,
     kafka_name: Option<&'static str>,
     possibly_written: bool,
-    source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
+    cause: Option<Cause>,
+    /// The record of a send that failed, for `producer`, whose type it is.
+    attached: Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
+}
+
+/// What an error comes from.
+#[derive(Clone)]
+struct Cause {
+    error: std::sync::Arc<dyn std::error::Error + Send + Sync>,
+    /// The message tells it, so that `source()` must not: whoever prints a chain prints it once.
+    is_told: bool,
 }
 
 impl Error {
@@ -245,7 +260,8 @@ impl Error {
             position: None,
             kafka_name: None,
             possibly_written: false,
-            source: None,
+            cause: None,
+            attached: None,
         }))
     }
 
@@ -305,10 +321,38 @@ impl Error {
         self
     }
 
-    /// Keeps the cause.
+    /// Keeps the cause. `source()` returns it, unless the message contains its text: whoever prints
+    /// a chain of errors would print it twice. [`Error::causes`] has it in both cases.
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-        self.0.source = Some(std::sync::Arc::new(source));
+        let is_told = self.tells(&source);
+        self.0.cause = Some(Cause { error: std::sync::Arc::new(source), is_told });
         self
+    }
+
+    /// Whether the message contains what `cause` says.
+    fn tells(&self, cause: &(dyn std::error::Error + 'static)) -> bool {
+        match cause.downcast_ref::<Error>() {
+            Some(error) if error.message().is_empty() => false,
+            Some(error) => self.0.message.contains(error.message()),
+            None => self.0.message.contains(&cause.to_string()),
+        }
+    }
+
+    /// Keeps what belongs to the error without being part of its text.
+    pub(crate) fn with_attached(
+        mut self,
+        attached: std::sync::Arc<dyn std::any::Any + Send + Sync>,
+    ) -> Error {
+        self.0.attached = Some(attached);
+        self
+    }
+
+    pub(crate) fn attached(&self) -> Option<&std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+        self.0.attached.as_ref()
+    }
+
+    pub(crate) fn into_attached(self) -> Option<std::sync::Arc<dyn std::any::Any + Send + Sync>> {
+        self.0.attached
     }
 
     /// Overrides the name that Kafka would give, where it depends on the caller.
@@ -369,22 +413,51 @@ impl Error {
         self.0.kafka_name.unwrap_or_else(|| self.0.kind.kafka_name())
     }
 
-    /// The kind of the innermost error of this crate below this one, or this one's own.
-    pub fn root_kind(&self) -> ErrorKind {
-        let mut kind = self.kind();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            if let Some(error) = error.downcast_ref::<Error>() {
-                kind = error.kind();
-            }
-            next = error.source();
-        }
-        kind
+    /// What it comes from, the nearest cause first: what `source()` returns, and also what the
+    /// message tells already.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(self.cause(), |error| match error.downcast_ref::<Error>() {
+            Some(error) => error.cause(),
+            None => error.source(),
+        })
     }
 
-    /// The same call may succeed later without any other action.
+    fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.cause.as_ref().map(|cause| &*cause.error as &(dyn std::error::Error + 'static))
+    }
+
+    /// The error of the operating system that it comes from.
+    ///
+    /// # Examples
+    /// ```
+    /// use topiclite::{Broker, BrokerOptions};
+    /// let file = tempfile::NamedTempFile::new()?;
+    /// let refused = Broker::open(file.path()).unwrap_err();
+    /// assert_eq!(refused.io_error().map(|e| e.kind()), Some(std::io::ErrorKind::NotADirectory));
+    /// assert!(!refused.is_retriable());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn io_error(&self) -> Option<&std::io::Error> {
+        self.causes().find_map(|cause| cause.downcast_ref())
+    }
+
+    /// The kind of the innermost error of this crate below this one, or this one's own.
+    pub fn root_kind(&self) -> ErrorKind {
+        let below = self.causes().filter_map(|cause| cause.downcast_ref::<Error>());
+        below.last().unwrap_or(self).kind()
+    }
+
+    /// The same call may succeed later without any other action. A loop that repeats it pauses in
+    /// between: the pause is the caller's.
+    ///
+    /// What the operating system refuses for good (no such file, permission denied, a read-only
+    /// file system) is not, whatever the kind.
+    ///
+    /// Departure: `UnknownTopicOrPartition` is not. In Kafka a client may know less than the
+    /// cluster; here a topic that is not there appears when somebody makes it.
     pub fn is_retriable(&self) -> bool {
-        self.kind().class() == Class::Retriable
+        let passes = |error: &std::io::Error| !is_final(error.kind());
+        self.kind().class() == Class::Retriable && self.io_error().is_none_or(passes)
     }
 
     /// The handle is of no further use; only closing is left.
@@ -412,6 +485,27 @@ impl Error {
     pub fn possibly_written(&self) -> bool {
         self.0.possibly_written
     }
+}
+
+/// Whether the operating system would say the same again, as long as nobody changes the disk.
+fn is_final(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(
+        kind,
+        NotFound
+            | PermissionDenied
+            | AlreadyExists
+            | NotADirectory
+            | IsADirectory
+            | DirectoryNotEmpty
+            | ReadOnlyFilesystem
+            | InvalidInput
+            | InvalidData
+            | InvalidFilename
+            | FileTooLarge
+            | CrossesDevices
+            | Unsupported
+    )
 }
 
 /// `UnknownTopicOrPartition` -> `unknown topic or partition`.
@@ -461,7 +555,34 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
+        self.cause().filter(|_| self.0.cause.as_ref().is_some_and(|cause| !cause.is_told))
+    }
+}
+
+/// The kind in words, as the text of an error begins with it.
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&words(self.name()))
+    }
+}
+
+/// For functions that return [`std::io::Result`]: the kind is the operating system's, where it
+/// was asked.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        use std::io::ErrorKind as Io;
+        let kind = match (error.io_error(), error.kind()) {
+            (Some(io), _) => io.kind(),
+            (None, ErrorKind::UnknownTopicOrPartition | ErrorKind::GroupIdNotFound) => Io::NotFound,
+            (None, ErrorKind::TopicExists) => Io::AlreadyExists,
+            (None, ErrorKind::StorageFull) => Io::StorageFull,
+            (None, ErrorKind::CorruptRecord) => Io::InvalidData,
+            (None, ErrorKind::Timeout) => Io::TimedOut,
+            (None, ErrorKind::Wakeup) => Io::Interrupted,
+            (None, ErrorKind::IllegalArgument | ErrorKind::InvalidConfig) => Io::InvalidInput,
+            (None, _) => Io::Other,
+        };
+        std::io::Error::new(kind, error)
     }
 }
 
@@ -481,6 +602,50 @@ mod tests {
             assert!(!(error.is_retriable() && error.is_fatal()), "{kind:?}");
             assert!(!error.kafka_name().is_empty(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_chain_tells_each_cause_once() {
+        let chain = |error: &Error| {
+            let mut text = error.to_string();
+            let causes = std::iter::successors(std::error::Error::source(error), |e| e.source());
+            causes.for_each(|cause| text += &format!(" <- {cause}"));
+            text
+        };
+        let refused = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let io = Error::io(refused(), "reading", Path::new("a.log"));
+        assert_eq!(chain(&io), "io in a.log: reading: permission denied");
+        let told = Error::new(ErrorKind::Kafka, "it failed: reading: permission denied");
+        assert_eq!(
+            chain(&told.with_source(io.clone())),
+            "kafka: it failed: reading: permission denied"
+        );
+        let bare = Error::new(ErrorKind::StorageFailed, "a sync failed").with_source(io);
+        let expected = "storage failed: a sync failed <- io in a.log: reading: permission denied";
+        assert_eq!(chain(&bare), expected);
+        assert_eq!(bare.root_kind(), ErrorKind::Io);
+        assert_eq!(bare.causes().count(), 2);
+        assert_eq!(bare.io_error().unwrap().kind(), std::io::ErrorKind::PermissionDenied);
+        assert_eq!(std::io::Error::from(bare).kind(), std::io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn what_the_operating_system_refuses_for_good_is_not_retriable() {
+        use std::io::ErrorKind::*;
+        for (kind, retriable) in [
+            (NotFound, false),
+            (PermissionDenied, false),
+            (ReadOnlyFilesystem, false),
+            (NotADirectory, false),
+            (Interrupted, true),
+            (StorageFull, true),
+            (Other, true),
+        ] {
+            let error = Error::io(kind.into(), "appending", Path::new("a.log"));
+            assert_eq!(error.is_retriable(), retriable, "{kind}");
+        }
+        assert!(Error::new(ErrorKind::Io, "injected").is_retriable());
+        assert!(!Error::new(ErrorKind::UnknownTopicOrPartition, "a typo").is_retriable());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! broker.admin().create_topic("orders", 3, TopicConfig::default())?;
 //!
 //! let producer = broker.producer(ProducerConfig::default())?;
-//! producer.send(ProducerRecord::new("orders").key("alice").value("one tea"))?.wait()?;
+//! producer.send_sync(ProducerRecord::new("orders").key("alice").value("one tea"))?;
 //!
 //! let config = ConsumerConfig::new("billing").auto_offset_reset(OffsetReset::Earliest);
 //! let mut consumer = broker.consumer(config)?;
@@ -100,9 +100,7 @@ pub use group::{
 #[doc(hidden)]
 pub use log::fuzzing as log_fuzzing;
 pub use log::{Finding, FindingKind, PlannedRepair};
-pub use producer::{
-    DeliveryError, Producer, ProducerRecord, RecordMetadata, SendError, SendFuture,
-};
+pub use producer::{IntoPayload, Payload, Producer, ProducerRecord, RecordMetadata, SendFuture};
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
 pub use topic::TopicPartition;
 

@@ -129,6 +129,16 @@ impl Clock {
         }
     }
 
+    /// Lets time pass: a pause between two attempts, say. Under a stepping clock it takes no time,
+    /// and runs the timers that fall due meanwhile.
+    pub fn sleep(&self, pause: Duration) {
+        let until = self.monotonic().saturating_add(pause);
+        let nobody = Event::new();
+        while self.monotonic() < until {
+            self.park(&nobody, Some(until));
+        }
+    }
+
     /// Makes virtual time run `driver`'s timers. The system clock only keeps the reference; there
     /// the driver runs its own timer thread.
     pub fn register(&self, driver: Weak<dyn TimerDriver>) {

@@ -78,7 +78,7 @@ fn broker(dir: &TempDir) -> Broker {
 fn send(producer: &Producer, value: &[u8], records: usize) {
     for n in 0..records as u64 {
         let key = n.to_be_bytes();
-        let record = ProducerRecord::new("t").key(&key).value(value).partition(0);
+        let record = ProducerRecord::new("t").key(key).value(value).partition(0);
         producer.send(record).unwrap().wait().unwrap();
     }
 }

@@ -85,13 +85,13 @@ fn live(dir: &Path, life: i64) {
             (0..count).map(|n| format!("{topic} life {life} record {n} ").repeat(4)).collect();
         let records = texts.iter().enumerate().map(|(n, text)| {
             let n = n as i64;
-            let record = ProducerRecord::new(topic)
+            let record = ProducerRecord::new(*topic)
                 .partition(i32::try_from(n).unwrap() % partitions)
                 .timestamp(1_790_000_000_000 + life * 1_000_000 + n * 1000)
                 .value(text.as_str());
             match (*topic, n % 4) {
-                ("odd", 0) => record.key("").header_or_null("null", None).header("null", "twice"),
-                ("odd", 1) => record.value_or_null(None).key("tombstone"),
+                ("odd", 0) => record.key("").header("null", None::<&str>).header("null", "twice"),
+                ("odd", 1) => record.value(None::<&str>).key("tombstone"),
                 ("odd", 2) => record.header("\u{e9}", "\u{fc}ber").header("", ""),
                 (_, 3) => record,
                 _ => record.key(&text[..text.len().min(12)]),

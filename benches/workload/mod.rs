@@ -84,7 +84,7 @@ pub fn fill(producer: &Producer, value: &[u8], records: usize, batched: bool) {
 pub fn append(producer: &Producer, value: &[u8], records: usize) {
     for n in 0..records as u64 {
         let key = n.to_be_bytes();
-        let record = ProducerRecord::new(TOPIC).key(&key).value(value).partition(0);
+        let record = ProducerRecord::new(TOPIC).key(key).value(value).partition(0);
         producer.send(record).unwrap().wait().unwrap();
     }
 }

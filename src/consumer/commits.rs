@@ -78,8 +78,8 @@ impl Consumer {
     /// [`ErrorKind::CommitFailed`] when the member was put out of its group: the partitions may
     /// belong to others. [`ErrorKind::RebalanceInProgress`] between the member's rejoin and the
     /// end of the rebalance. [`ErrorKind::OffsetMetadataTooLarge`], where the other partitions
-    /// were committed. [`ErrorKind::Timeout`] for a partition that does not exist, where the
-    /// others were committed too. [`ErrorKind::InvalidGroupId`] without a group,
+    /// were committed. [`ErrorKind::UnknownTopicOrPartition`], where the others were committed
+    /// too. [`ErrorKind::InvalidGroupId`] without a group,
     /// [`ErrorKind::Wakeup`], [`ErrorKind::ReadOnly`] on an attached directory.
     ///
     /// Departure: metadata above 32,767 bytes is refused with the same error. The Java client
@@ -189,8 +189,7 @@ impl Consumer {
         self.check_wakeup()?;
         outcome.map_err(|error| match error.kind() {
             ErrorKind::UnknownTopicOrPartition => {
-                let message = format!("the commit cannot succeed: {error}");
-                Error::new(ErrorKind::Timeout, message).with_source(error)
+                error.with_kafka_name(ErrorKind::Timeout.kafka_name())
             }
             _ => error,
         })
@@ -205,6 +204,12 @@ impl Consumer {
         let outcome = match offsets.is_empty() {
             true => Ok(()),
             false => self.send_commit(&offsets).map_err(|error| match error.is_retriable() {
+                // Kafka says that this one may be repeated. It helps once somebody makes the topic.
+                _ if error.kind() == ErrorKind::UnknownTopicOrPartition => {
+                    Error::new(error.kind(), format!("the commit cannot succeed: {error}"))
+                        .with_kafka_name(ErrorKind::RetriableCommitFailed.kafka_name())
+                        .with_source(error)
+                }
                 true => {
                     let message = format!("the commit may be repeated: {error}");
                     Error::new(ErrorKind::RetriableCommitFailed, message).with_source(error)

@@ -12,7 +12,7 @@ impl Consumer {
     /// The first offset of each partition, assigned or not.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] for a partition that does not exist, at once; [`ErrorKind::Wakeup`].
+    /// [`ErrorKind::UnknownTopicOrPartition`], at once; [`ErrorKind::Wakeup`].
     pub fn beginning_offsets(
         &mut self,
         partitions: &[TopicPartition],
@@ -125,25 +125,27 @@ impl Consumer {
         }
         partitions
             .map(|partition| {
-                let topic = match self.settings.auto_create_topics {
-                    true => self.broker.topic_or_create(partition.topic()),
-                    false => self.broker.topic(partition.topic()),
-                };
-                let log = topic
-                    .and_then(|topic| topic.partition(partition.partition()))
-                    .map_err(|error| absent(error, partition))?;
+                let log = self.partition_of(partition)?;
                 Ok((partition.clone(), ask(partition, &log)?))
             })
             .collect()
     }
-}
 
-/// Departure: Kafka's client asks for an unknown partition until its timeout, and then says so.
-fn absent(error: Error, partition: &TopicPartition) -> Error {
-    if error.kind() != ErrorKind::UnknownTopicOrPartition {
-        return error;
+    /// A partition by its name; its topic is made where that is allowed.
+    ///
+    /// Departure: Kafka's client asks for an unknown partition until its timeout, and says that
+    /// the time is up. Here it is told at once, as what it is, under the name of Kafka's answer.
+    pub(super) fn partition_of(&self, partition: &TopicPartition) -> Result<Partition> {
+        let topic = match self.settings.auto_create_topics {
+            true => self.broker.topic_or_create(partition.topic()),
+            false => self.broker.topic(partition.topic()),
+        };
+        let found = topic.and_then(|topic| topic.partition(partition.partition()));
+        found.map_err(|error| match error.kind() {
+            ErrorKind::UnknownTopicOrPartition => error
+                .with_partition(partition.topic(), partition.partition())
+                .with_kafka_name(ErrorKind::Timeout.kafka_name()),
+            _ => error,
+        })
     }
-    Error::new(ErrorKind::Timeout, "the partition does not exist")
-        .with_partition(partition.topic(), partition.partition())
-        .with_source(error)
 }

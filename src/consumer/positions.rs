@@ -25,10 +25,11 @@ impl Consumer {
     /// # Errors
     /// [`ErrorKind::IllegalState`] when the partition is not assigned;
     /// [`ErrorKind::NoOffsetForPartition`] without a commit and with the policy `none`, naming
-    /// every such partition; [`ErrorKind::Timeout`] when there is nothing to start at: the
-    /// partition does not exist, no record is young enough for the policy, or a transaction holds
-    /// the committed offset; [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`]
-    /// where the policy leads behind damage; [`ErrorKind::Wakeup`].
+    /// every such partition; [`ErrorKind::UnknownTopicOrPartition`] when it does not exist;
+    /// [`ErrorKind::Timeout`] when there is nothing to start at: no record is young enough for the
+    /// policy, or a transaction holds the committed offset; [`ErrorKind::CorruptRecord`] and
+    /// [`ErrorKind::UnsupportedFormat`] where the policy leads behind damage;
+    /// [`ErrorKind::Wakeup`].
     ///
     /// Inside `revoked`, where a commit is made by itself, a position that was not looked up before
     /// is not looked up any more: the call takes `default.api.timeout.ms` and fails with
@@ -55,6 +56,7 @@ impl Consumer {
             let (isolation, now) = (self.settings.isolation_level, self.broker.clock().now());
             self.assignment.assigned_mut(partition)?.resolve_reset(isolation, now.wall_ms)?;
             if !pending || !self.back_off(deadline)? {
+                self.partition_of(partition)?;
                 let fault = "there is no position to start at; seek, or poll until there is one";
                 return Err(Error::new(ErrorKind::Timeout, fault)
                     .with_partition(partition.topic(), partition.partition()));

@@ -5,13 +5,11 @@
 //! one buffer for each batch and encoded once, at the append.
 
 use super::future::{Flight, Outcome};
-use super::record::{DeliveryError, RecordMetadata, size_in_batch, size_upper_bound};
+use super::record::{ProducerRecord, RecordMetadata, size_in_batch, size_upper_bound};
 use crate::broker::CompressionRatios;
 use crate::error::{Error, ErrorKind};
 use crate::log::Log;
-use crate::record::{
-    BATCH_OVERHEAD, CompressionRatio, HeaderInput, OwnedHeader, OwnedRecord, RecordInput,
-};
+use crate::record::{BATCH_OVERHEAD, CompressionRatio, HeaderInput, RecordInput};
 use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -69,8 +67,13 @@ impl Lane {
 
     /// The failure of a record of this lane.
     #[cold]
-    pub fn failed(&self, error: Error, record: OwnedRecord) -> DeliveryError {
-        DeliveryError::new(error, self.topic.clone(), Some(self.partition), record)
+    pub fn failed(&self, error: Error, record: &RecordInput<'_>) -> Error {
+        error.losing(self.copied(record))
+    }
+
+    /// A copy of a record of this lane.
+    pub fn copied(&self, record: &RecordInput<'_>) -> ProducerRecord<'static> {
+        ProducerRecord::copied(&self.topic, Some(self.partition), record)
     }
 
     /// Whether everything below `upto` survives a power cut.
@@ -251,25 +254,8 @@ impl Batch {
     /// All outcomes of a batch that failed as a whole.
     pub fn all_failed(&self, lane: &Lane, error: &Error) -> Vec<Outcome> {
         self.with_inputs(|inputs| {
-            inputs.iter().map(|input| Err(lane.failed(error.clone(), owned(input)))).collect()
+            inputs.iter().map(|input| Err(lane.failed(error.clone(), input))).collect()
         })
-    }
-}
-
-/// A copy of a record.
-pub(super) fn owned(record: &RecordInput<'_>) -> OwnedRecord {
-    OwnedRecord {
-        timestamp: record.timestamp,
-        key: record.key.map(<[u8]>::to_vec),
-        value: record.value.map(<[u8]>::to_vec),
-        headers: record
-            .headers
-            .iter()
-            .map(|header| OwnedHeader {
-                name: header.name.to_owned(),
-                value: header.value.map(<[u8]>::to_vec),
-            })
-            .collect(),
     }
 }
 
@@ -300,7 +286,7 @@ pub(super) fn refused_batch(
             Error::new(ErrorKind::InvalidRecord, fault.message().to_owned()).with_source(fault)
         }
     });
-    answers.zip(records).map(|(error, r)| Err(lane.failed(error, owned(r)))).collect()
+    answers.zip(records).map(|(error, r)| Err(lane.failed(error, r))).collect()
 }
 
 /// The metadata of record `index` of an appended batch.

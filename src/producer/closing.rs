@@ -58,7 +58,7 @@ impl Inner {
             sync: Some(unsynced.upto()),
             outcomes: vec![Ok(unsynced.metadata)],
             callbacks: Vec::new(),
-            records: Records::One(unsynced.record),
+            records: Records::One(Box::new(unsynced.record)),
             lane: unsynced.lane,
             flight: flight.clone(),
         });

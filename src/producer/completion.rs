@@ -7,8 +7,8 @@
 use super::Inner;
 use super::batch::{Batch, Callback, Lane};
 use super::future::{Flight, Outcome};
+use super::record::ProducerRecord;
 use crate::error::{Error, ErrorKind};
-use crate::record::OwnedRecord;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub(super) struct Completion {
 /// The records of a completion, for the case that the sync fails.
 pub(super) enum Records {
     None,
-    One(OwnedRecord),
+    One(Box<ProducerRecord<'static>>),
     Batch(Batch),
 }
 
@@ -170,7 +170,7 @@ impl Completion {
     fn fail(&mut self, error: Error) {
         match std::mem::replace(&mut self.records, Records::None) {
             Records::Batch(batch) => self.outcomes = batch.all_failed(&self.lane, &error),
-            Records::One(record) => self.outcomes = vec![Err(self.lane.failed(error, record))],
+            Records::One(record) => self.outcomes = vec![Err(error.losing(*record))],
             Records::None => {}
         }
     }

@@ -2,8 +2,8 @@
 
 use super::Inner;
 use super::batch::Lane;
-use super::record::{DeliveryError, RecordMetadata};
-use crate::record::OwnedRecord;
+use super::record::{ProducerRecord, RecordMetadata};
+use crate::error::Result;
 use crate::sync::{Arc, Mutex, Weak};
 use crate::time::Event;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// What became of one record.
-pub(super) type Outcome = Result<RecordMetadata, DeliveryError>;
+pub(super) type Outcome = Result<RecordMetadata>;
 
 /// The outcome of a send, to be waited for with [`SendFuture::wait`] or `.await`.
 ///
@@ -40,7 +40,7 @@ pub(super) struct Unsynced {
     pub producer: Arc<Inner>,
     pub lane: Arc<Lane>,
     pub metadata: RecordMetadata,
-    pub record: OwnedRecord,
+    pub record: ProducerRecord<'static>,
 }
 
 impl Unsynced {
@@ -52,7 +52,7 @@ impl Unsynced {
     fn sync(self) -> Outcome {
         match self.lane.log.make_durable(self.upto()) {
             Ok(()) => Ok(self.metadata),
-            Err(error) => Err(self.lane.failed(error.with_possibly_written(), self.record)),
+            Err(error) => Err(error.with_possibly_written().losing(self.record)),
         }
     }
 }
@@ -88,15 +88,15 @@ impl SendFuture {
     /// `flush.messages=1`.
     ///
     /// # Errors
-    /// A [`DeliveryError`] with the record and its reason, such as
+    /// The reason, with the record ([`Error::record`](crate::Error::record)), such as
     /// [`RecordTooLarge`](crate::ErrorKind::RecordTooLarge),
     /// [`InvalidTimestamp`](crate::ErrorKind::InvalidTimestamp),
-    /// [`Timeout`](crate::ErrorKind::Timeout) for a topic that does not exist,
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
     /// [`StorageFull`](crate::ErrorKind::StorageFull).
     ///
     /// # Panics
     /// When the outcome was taken by polling.
-    pub fn wait(self) -> Result<RecordMetadata, DeliveryError> {
+    pub fn wait(self) -> Result<RecordMetadata> {
         match self.0 {
             Stage::Done(outcome) => outcome,
             Stage::Unsynced(unsynced) => unsynced.sync(),
@@ -107,7 +107,7 @@ impl SendFuture {
 }
 
 impl Future for SendFuture {
-    type Output = Result<RecordMetadata, DeliveryError>;
+    type Output = Result<RecordMetadata>;
 
     /// Never syncs and never appends on the system clock: both are left to the broker's threads.
     /// Under a virtual clock there is none, so that a sync is done here.

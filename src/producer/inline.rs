@@ -1,11 +1,11 @@
 //! Sending on the caller's thread: a record, or many, straight into the log.
 
-use super::batch::{Lane, estimated_size, metadata_of, owned};
+use super::Inner;
+use super::batch::{Lane, estimated_size, metadata_of};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture, Unsynced};
-use super::record::{ProducerRecord, RecordMetadata, SendError, size_in_batch};
+use super::record::{ProducerRecord, RecordMetadata, size_in_batch};
 use super::topics::{Found, missing_topic};
-use super::{DeliveryError, Inner};
 use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::log::{AppendOptions, Appended};
@@ -101,21 +101,16 @@ impl Routes {
 
 impl Inner {
     #[inline]
-    pub(super) fn send<'a>(
-        self: &Arc<Self>,
-        record: ProducerRecord<'a>,
-    ) -> Result<SendFuture, SendError<'a>> {
+    pub(super) fn send(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
-        let input = record.input(now_ms);
+        let headers = record.header_inputs();
+        let input = record.input(now_ms, &headers);
         // The metadata comes out in parts and is put together at its last place: moving a finished
         // future twice costs as much as finding the topic.
-        match self.deliver(&record, &input, now_ms) {
+        match self.deliver(record, &input, now_ms) {
             Ok(Sent::Stored(metadata)) => Ok(SendFuture::done(Ok(metadata))),
             Ok(Sent::Later(future)) => Ok(future),
-            Err(error) => match self.refuse(error, &record, &input) {
-                Ok(outcome) => Ok(SendFuture::done(outcome)),
-                Err(error) => Err(SendError::new(error, record)),
-            },
+            Err(error) => self.refuse(error, record, &input).map(SendFuture::done),
         }
     }
 
@@ -228,7 +223,7 @@ impl Inner {
             producer: self.clone(),
             lane: lane.clone(),
             metadata: self.metadata(lane, Some(appended), input),
-            record: owned(input),
+            record: lane.copied(input),
         })
     }
 
@@ -243,8 +238,10 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> Result<Outcome> {
-        let partition = error.partition().or(record.chosen_partition());
-        self.undelivered(error, record.topic(), partition, input)
+        match Inner::is_thrown(&error) {
+            true => Err(error.refusing(record)),
+            false => Ok(Err(undelivered(error, record, input))),
+        }
     }
 
     pub(super) fn send_with(
@@ -252,10 +249,11 @@ impl Inner {
         record: &ProducerRecord<'_>,
         callback: impl FnOnce(&Outcome) + Send + 'static,
     ) -> Result<SendFuture> {
-        self.check_open()?;
-        record.check()?;
+        let checked = self.check_open().and_then(|()| record.check());
+        checked.map_err(|error| error.refusing(record))?;
         let now_ms = self.clock().coarse_wall_ms();
-        let input = record.input(now_ms);
+        let headers = record.header_inputs();
+        let input = record.input(now_ms, &headers);
         let mut callback = Some(callback);
         match self.deliver_with(record, &input, now_ms, &mut callback) {
             Ok(future) => Ok(future),
@@ -307,7 +305,7 @@ impl Inner {
             callbacks: vec![(0, Box::new(callback))],
             sync,
             records: match sync {
-                Some(_) => Records::One(owned(input)),
+                Some(_) => Records::One(Box::new(lane.copied(input))),
                 None => Records::None,
             },
             flight: flight.clone(),
@@ -319,12 +317,22 @@ impl Inner {
 
     pub(super) fn send_all(self: &Arc<Self>, records: &[ProducerRecord<'_>]) -> Vec<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
-        let inputs: Vec<RecordInput<'_>> = records.iter().map(|r| r.input(now_ms)).collect();
+        // Only records that own their headers need lists made for them.
+        let made: Vec<_> = match records.iter().any(ProducerRecord::owns_headers) {
+            true => records.iter().map(|record| record.header_inputs().into_owned()).collect(),
+            false => Vec::new(),
+        };
+        let inputs: Vec<RecordInput<'_>> = match made.is_empty() {
+            true => records.iter().map(|r| r.input(now_ms, r.lent_headers())).collect(),
+            false => {
+                records.iter().zip(&made).map(|(r, headers)| r.input(now_ms, headers)).collect()
+            }
+        };
         let mut routes = Routes::default();
         let mut last: Option<(&str, Found<'_>)> = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
             if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
-                let failed = self.give_up(error, record, input);
+                let failed = undelivered(error, record, input);
                 routes.refused.push((place, SendFuture::done(Err(failed))));
             }
         }
@@ -344,7 +352,7 @@ impl Inner {
     /// record before: most calls are about one.
     fn route<'p, 'r>(
         &'p self,
-        record: &ProducerRecord<'r>,
+        record: &'r ProducerRecord<'_>,
         input: &RecordInput<'_>,
         place: usize,
         last: &mut Option<(&'r str, Found<'p>)>,
@@ -365,19 +373,6 @@ impl Inner {
         // Its own batch would have a header of its own.
         routes.add(lane, place, size - BATCH_OVERHEAD);
         Ok(())
-    }
-
-    /// A failure of [`Inner::send_all`]: all of them come through futures there, because records
-    /// before it may be stored.
-    #[cold]
-    fn give_up(
-        &self,
-        error: Error,
-        record: &ProducerRecord<'_>,
-        input: &RecordInput<'_>,
-    ) -> DeliveryError {
-        let partition = error.partition().or(record.chosen_partition());
-        DeliveryError::new(error, record.topic(), partition, owned(input))
     }
 
     /// Sends the records of one partition in batches of `batch.size`. Adds a future for each.
@@ -417,7 +412,7 @@ impl Inner {
                         producer: self.clone(),
                         lane: group.lane.clone(),
                         metadata,
-                        record: owned(input),
+                        record: group.lane.copied(input),
                     }),
                     (outcome, _) => SendFuture::done(outcome),
                 });
@@ -441,6 +436,14 @@ impl Inner {
             Ok(metadata_of(lane, record, base_offset, index, append_time))
         }));
     }
+}
+
+/// The failure of a record that did not get as far as a log. In [`Inner::send_all`] every failure
+/// is one, because records before it may be stored.
+#[cold]
+fn undelivered(error: Error, record: &ProducerRecord<'_>, input: &RecordInput<'_>) -> Error {
+    let partition = error.partition().or(record.chosen_partition());
+    error.losing(ProducerRecord::copied(record.topic(), partition, input))
 }
 
 /// How many of the records one batch may hold, at least one: as [`Batch::has_room`] says it.

@@ -1,7 +1,7 @@
 //! Sending later: batches that fill up, their deadlines, memory, retries.
 
 use super::Inner;
-use super::batch::{Batch, Lane, LaneState, batch_charge, owned, refused_batch};
+use super::batch::{Batch, Lane, LaneState, batch_charge, refused_batch};
 use super::completion::{Completion, Records};
 use super::future::{Flight, Outcome, SendFuture};
 use super::record::{RecordMetadata, size_upper_bound};
@@ -209,7 +209,7 @@ impl Inner {
         for input in inputs {
             futures.push(match self.enqueue(lane, input, &mut None::<fn(&Outcome)>) {
                 Ok((future, _)) => future,
-                Err(error) => SendFuture::done(Err(lane.failed(error, owned(input)))),
+                Err(error) => SendFuture::done(Err(lane.failed(error, input))),
             });
         }
         self.drain(lane, true);
@@ -430,6 +430,7 @@ impl Inner {
         if stored.outcomes.is_empty()
             && s.acks != Acks::None
             && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::Io)
+            && error.is_retriable()
         {
             stored.retriable = Some(error.clone());
         }

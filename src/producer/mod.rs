@@ -13,6 +13,7 @@ mod future;
 mod inline;
 mod linger;
 mod partitioner;
+mod payload;
 mod record;
 mod topics;
 
@@ -20,7 +21,8 @@ mod topics;
 mod tests;
 
 pub use future::SendFuture;
-pub use record::{DeliveryError, ProducerRecord, RecordMetadata, SendError};
+pub use payload::{IntoPayload, Payload};
+pub use record::{ProducerRecord, RecordMetadata};
 
 use crate::broker::BrokerInner;
 use crate::config::{ProducerConfig, ProducerSettings};
@@ -29,9 +31,8 @@ use crate::record::RecordInput;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Clock;
 use crate::topic::TopicPartition;
-use batch::{Lane, owned};
+use batch::Lane;
 use completion::Line;
-use future::Outcome;
 use linger::Lingering;
 use record::size_upper_bound;
 use std::fmt;
@@ -47,7 +48,7 @@ use topics::{Found, Lanes, TopicCache};
 /// broker.admin().create_topic("orders", 3, TopicConfig::default())?;
 /// let producer = broker.producer(ProducerConfig::default())?;
 /// let record = ProducerRecord::new("orders").key("alice").value("one tea");
-/// let metadata = producer.send(record)?.wait()?;
+/// let metadata = producer.send_sync(record)?;
 /// assert_eq!(metadata.offset(), 0);
 /// producer.close()?;
 /// # Ok::<(), topiclite::Error>(())
@@ -98,20 +99,33 @@ impl Producer {
     ///
     /// What has to do with the topic or its log (a record that is too large, a topic that does not
     /// exist, a full disk) comes through the future, as in the Java client; what is returned here
-    /// are faults of the call.
+    /// are faults of the call. Both are errors of the crate, with the record inside.
     ///
     /// Departure: an append that fails is not tried again here. The error says whether it is
-    /// [retriable](Error::is_retriable), and the record comes back.
+    /// [retriable](Error::is_retriable), and [`Error::into_record`] gives the record back. A pause
+    /// between two attempts is the caller's.
     ///
     /// # Durability
     /// See [`SendFuture::wait`].
     ///
     /// # Errors
-    /// A [`SendError`] with the record: [`ErrorKind::IllegalArgument`] for a negative partition or
-    /// timestamp; [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
+    /// [`ErrorKind::IllegalArgument`] for a negative partition or timestamp;
+    /// [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
     #[inline]
-    pub fn send<'a>(&self, record: ProducerRecord<'a>) -> Result<SendFuture, SendError<'a>> {
-        self.0.send(record)
+    pub fn send(&self, record: ProducerRecord<'_>) -> Result<SendFuture> {
+        self.0.send(&record)
+    }
+
+    /// Sends a record and waits for the outcome: [`Producer::send`] and [`SendFuture::wait`].
+    ///
+    /// # Durability
+    /// See [`SendFuture::wait`].
+    ///
+    /// # Errors
+    /// Those of both, with the record ([`Error::record`]).
+    #[inline]
+    pub fn send_sync(&self, record: ProducerRecord<'_>) -> Result<RecordMetadata> {
+        self.0.send(&record)?.wait()
     }
 
     /// Sends a record, and has `callback` told what became of it, once, with no lock held.
@@ -124,15 +138,12 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::send`]; the callback is not called then.
-    pub fn send_with<'a>(
+    pub fn send_with(
         &self,
-        record: ProducerRecord<'a>,
-        callback: impl FnOnce(&Result<RecordMetadata, DeliveryError>) + Send + 'static,
-    ) -> Result<SendFuture, SendError<'a>> {
-        match self.0.send_with(&record, callback) {
-            Ok(future) => Ok(future),
-            Err(error) => Err(SendError::new(error, record)),
-        }
+        record: ProducerRecord<'_>,
+        callback: impl FnOnce(&Result<RecordMetadata>) + Send + 'static,
+    ) -> Result<SendFuture> {
+        self.0.send_with(&record, callback)
     }
 
     /// Sends many records at once: those for one partition share batches of `batch.size`, and
@@ -143,22 +154,14 @@ impl Producer {
     pub fn send_all<'a>(
         &self,
         records: impl IntoIterator<Item = ProducerRecord<'a>>,
-    ) -> Result<Vec<SendFuture>, SendError<'a>> {
+    ) -> Result<Vec<SendFuture>> {
         let records: Vec<_> = records.into_iter().collect();
-        let refused = match self.0.check_open() {
-            Err(error) => records.first().map(|_| (0, error)),
-            Ok(()) => {
-                let mut faults = records.iter().map(ProducerRecord::check).enumerate();
-                faults.find_map(|(i, checked)| checked.err().map(|error| (i, error)))
-            }
-        };
-        match refused {
-            None => Ok(self.0.send_all(&records)),
-            Some((at, error)) => match records.into_iter().nth(at) {
-                Some(record) => Err(SendError::new(error, record)),
-                None => Ok(Vec::new()),
-            },
+        let Some(first) = records.first() else { return Ok(Vec::new()) };
+        self.0.check_open().map_err(|error| error.refusing(first))?;
+        for record in &records {
+            record.check().map_err(|error| error.refusing(record))?;
         }
+        Ok(self.0.send_all(&records))
     }
 
     /// Sends what lingers and waits until every record sent before is stored or has failed, also
@@ -197,9 +200,9 @@ impl Producer {
     /// The partitions of a topic, which is made where `auto.create.topics.enable` allows it.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] when there is no such topic. Departure: at once, where the Java
-    /// client waits `max.block.ms`. [`ErrorKind::InvalidTopic`]; [`ErrorKind::IllegalState`] and
-    /// [`ErrorKind::Closed`] after a close.
+    /// [`ErrorKind::UnknownTopicOrPartition`]. Departure: at once, where the Java client waits
+    /// `max.block.ms` and says that the time is up. [`ErrorKind::InvalidTopic`];
+    /// [`ErrorKind::IllegalState`] and [`ErrorKind::Closed`] after a close.
     pub fn partitions_for(&self, topic: &str) -> Result<Vec<TopicPartition>> {
         self.0.check_open()?;
         let topic = self.0.broker.topic_or_create(topic).map_err(topics::missing_topic)?;
@@ -283,21 +286,6 @@ impl Inner {
             error.kind(),
             ErrorKind::Closed | ErrorKind::IllegalState | ErrorKind::IllegalArgument
         )
-    }
-
-    /// The outcome of a record that did not get as far as a log.
-    #[cold]
-    fn undelivered(
-        &self,
-        error: Error,
-        topic: &str,
-        partition: Option<i32>,
-        record: &RecordInput<'_>,
-    ) -> Result<Outcome> {
-        match Inner::is_thrown(&error) {
-            true => Err(error),
-            false => Ok(Err(DeliveryError::new(error, topic, partition, owned(record)))),
-        }
     }
 }
 

@@ -1,117 +1,170 @@
 //! What a producer sends, what comes back, and what comes back when it does not work.
 
+use super::payload::{IntoPayload, Payload};
 use crate::error::{Error, ErrorKind};
-use crate::record::{HeaderInput, OwnedRecord, RecordInput, varint};
-use crate::sync::Arc;
+use crate::record::{HeaderInput, OwnedHeader, RecordInput, varint};
+use std::borrow::Cow;
 use std::fmt;
 
-/// A record to send. It borrows its topic, key, value and headers.
+/// A record to send. Topic, key, value and headers are borrowed or owned, as they are given: a
+/// `ProducerRecord<'static>` can be kept in a struct and go through a queue.
 ///
 /// # Examples
 /// ```
+/// use std::collections::VecDeque;
 /// use topiclite::ProducerRecord;
 /// let record = ProducerRecord::new("orders").key("alice").value("one tea").header("trace", "7");
 /// assert_eq!(record.topic(), "orders");
 /// assert_eq!(record.key_bytes(), Some(&b"alice"[..]));
+///
+/// let mut later: VecDeque<ProducerRecord<'static>> = VecDeque::new();
+/// let customer = String::from("bob");
+/// later.push_back(ProducerRecord::new("orders").key(customer).value(vec![1, 2, 3]));
+/// later.push_back(record.into_owned());
+/// ```
+///
+/// A consumed record is passed on as it is, headers included:
+/// ```
+/// use topiclite::{ConsumerRecord, Producer, ProducerRecord};
+/// fn forward(producer: &Producer, record: ConsumerRecord<'_>) -> topiclite::Result<()> {
+///     let copy = ProducerRecord::from(&record).with_topic("copies").header("via", "forward");
+///     producer.send_sync(copy)?;
+///     Ok(())
+/// }
 /// ```
 #[derive(Clone)]
 pub struct ProducerRecord<'a> {
-    topic: &'a str,
+    topic: Cow<'a, str>,
     partition: Option<i32>,
     timestamp: Option<i64>,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    headers: Vec<HeaderInput<'a>>,
+    key: Payload<'a>,
+    value: Payload<'a>,
+    headers: RecordHeaders<'a>,
+}
+
+/// Headers as the encoder takes them, as long as all are borrowed.
+#[derive(Clone)]
+enum RecordHeaders<'a> {
+    Borrowed(Vec<HeaderInput<'a>>),
+    Owned(Vec<OwnedHeader>),
 }
 
 impl<'a> ProducerRecord<'a> {
     /// A record for `topic` with neither key nor value.
     #[inline]
-    pub fn new(topic: &'a str) -> ProducerRecord<'a> {
+    pub fn new(topic: impl Into<Cow<'a, str>>) -> ProducerRecord<'a> {
         ProducerRecord {
-            topic,
+            topic: topic.into(),
             partition: None,
             timestamp: None,
-            key: None,
-            value: None,
-            headers: Vec::new(),
+            key: Payload::NULL,
+            value: Payload::NULL,
+            headers: RecordHeaders::Borrowed(Vec::new()),
         }
     }
 
-    /// The record that a late failure gave back, for `topic`.
-    pub fn from_owned(topic: &'a str, record: &'a OwnedRecord) -> ProducerRecord<'a> {
+    /// The copy of a record on its way to a log.
+    pub(super) fn copied(
+        topic: &str,
+        partition: Option<i32>,
+        record: &RecordInput<'_>,
+    ) -> ProducerRecord<'static> {
+        let headers = record.headers.iter().map(|header| OwnedHeader {
+            name: header.name.to_owned(),
+            value: header.value.map(<[u8]>::to_vec),
+        });
         ProducerRecord {
-            topic,
-            partition: None,
-            timestamp: (record.timestamp >= 0).then_some(record.timestamp),
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: record.header_inputs(),
+            topic: Cow::Owned(topic.to_owned()),
+            partition,
+            timestamp: Some(record.timestamp),
+            key: record.key.into_payload().into_owned(),
+            value: record.value.into_payload().into_owned(),
+            headers: RecordHeaders::Owned(headers.collect()),
         }
     }
 
-    /// Chooses the partition, from 0. It wins over the key.
+    /// Sends it to another topic.
     #[inline]
-    pub fn partition(mut self, partition: i32) -> ProducerRecord<'a> {
-        self.partition = Some(partition);
+    pub fn with_topic(mut self, topic: impl Into<Cow<'a, str>>) -> ProducerRecord<'a> {
+        self.topic = topic.into();
+        self
+    }
+
+    /// Chooses the partition, from 0. It wins over the key. None has one chosen.
+    #[inline]
+    pub fn partition(mut self, partition: impl Into<Option<i32>>) -> ProducerRecord<'a> {
+        self.partition = partition.into();
         self
     }
 
     /// Sets the timestamp, in milliseconds since 1970 and not negative. Without it, the time of
     /// the send. A topic with `LogAppendTime` replaces it.
     #[inline]
-    pub fn timestamp(mut self, ms: i64) -> ProducerRecord<'a> {
-        self.timestamp = Some(ms);
+    pub fn timestamp(mut self, ms: impl Into<Option<i64>>) -> ProducerRecord<'a> {
+        self.timestamp = ms.into();
         self
     }
 
-    /// Sets the key. An empty key is a key.
+    /// Sets the key. An empty key is a key; `None` is none.
     #[inline]
-    pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> ProducerRecord<'a> {
-        self.key = Some(key.as_ref());
+    pub fn key(mut self, key: impl IntoPayload<'a>) -> ProducerRecord<'a> {
+        self.key = key.into_payload();
         self
     }
 
-    /// Sets the value. A record without one is a tombstone on a compacted topic.
+    /// Sets the value. A record without one (`None`) is a tombstone on a compacted topic.
     #[inline]
-    pub fn value<V: AsRef<[u8]> + ?Sized>(mut self, value: &'a V) -> ProducerRecord<'a> {
-        self.value = Some(value.as_ref());
+    pub fn value(mut self, value: impl IntoPayload<'a>) -> ProducerRecord<'a> {
+        self.value = value.into_payload();
         self
     }
 
-    /// Sets the key, or takes it away.
-    #[inline]
-    pub fn key_or_null(mut self, key: Option<&'a [u8]>) -> ProducerRecord<'a> {
-        self.key = key;
-        self
-    }
-
-    /// Sets the value, or takes it away.
-    #[inline]
-    pub fn value_or_null(mut self, value: Option<&'a [u8]>) -> ProducerRecord<'a> {
-        self.value = value;
-        self
-    }
-
-    /// Adds a header behind the others; names may repeat.
-    pub fn header<V: AsRef<[u8]> + ?Sized>(
-        self,
-        name: &'a str,
-        value: &'a V,
+    /// Adds a header behind the others; names may repeat, and the value may be `None`.
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'a, str>>,
+        value: impl IntoPayload<'a>,
     ) -> ProducerRecord<'a> {
-        self.header_or_null(name, Some(value.as_ref()))
+        let (name, value) = (name.into(), value.into_payload());
+        let owned = match (&mut self.headers, name) {
+            (RecordHeaders::Borrowed(headers), Cow::Borrowed(name)) => {
+                match value.into_borrowed() {
+                    Ok(value) => {
+                        headers.push(HeaderInput { name, value });
+                        return self;
+                    }
+                    Err(value) => OwnedHeader { name: name.to_owned(), value: value.into_vec() },
+                }
+            }
+            (_, name) => OwnedHeader { name: name.into_owned(), value: value.into_vec() },
+        };
+        let mut headers = self.headers.into_owned();
+        headers.push(owned);
+        self.headers = RecordHeaders::Owned(headers);
+        self
     }
 
-    /// Adds a header whose value may be null.
-    pub fn header_or_null(mut self, name: &'a str, value: Option<&'a [u8]>) -> ProducerRecord<'a> {
-        self.headers.push(HeaderInput { name, value });
-        self
+    /// The same, owning everything.
+    pub fn into_owned(self) -> ProducerRecord<'static> {
+        ProducerRecord {
+            topic: Cow::Owned(self.topic.into_owned()),
+            partition: self.partition,
+            timestamp: self.timestamp,
+            key: self.key.into_owned(),
+            value: self.value.into_owned(),
+            headers: match self.headers {
+                RecordHeaders::Borrowed(headers) if headers.is_empty() => {
+                    RecordHeaders::Borrowed(Vec::new())
+                }
+                headers => RecordHeaders::Owned(headers.into_owned()),
+            },
+        }
     }
 
     /// The topic.
     #[inline]
-    pub fn topic(&self) -> &'a str {
-        self.topic
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// The partition, where one was chosen.
@@ -128,30 +181,67 @@ impl<'a> ProducerRecord<'a> {
 
     /// The key.
     #[inline]
-    pub fn key_bytes(&self) -> Option<&'a [u8]> {
-        self.key
+    pub fn key_bytes(&self) -> Option<&[u8]> {
+        self.key.as_bytes()
     }
 
     /// The value.
     #[inline]
-    pub fn value_bytes(&self) -> Option<&'a [u8]> {
-        self.value
+    pub fn value_bytes(&self) -> Option<&[u8]> {
+        self.value.as_bytes()
     }
 
-    /// The headers, in order.
+    /// The headers, in order: name and value.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
+        let count = self.headers.len();
+        (0..count).map(|index| match &self.headers {
+            RecordHeaders::Borrowed(headers) => {
+                headers.get(index).map_or(("", None), |header| (header.name, header.value))
+            }
+            RecordHeaders::Owned(headers) => headers
+                .get(index)
+                .map_or(("", None), |header| (header.name.as_str(), header.value.as_deref())),
+        })
+    }
+
+    /// Whether the encoder needs a list of headers made for it.
     #[inline]
-    pub fn headers(&self) -> &[HeaderInput<'a>] {
-        &self.headers
+    pub(super) fn owns_headers(&self) -> bool {
+        matches!(&self.headers, RecordHeaders::Owned(headers) if !headers.is_empty())
+    }
+
+    /// The headers of a record that does not own them.
+    #[inline]
+    pub(super) fn lent_headers(&self) -> &[HeaderInput<'_>] {
+        match &self.headers {
+            RecordHeaders::Borrowed(headers) => headers,
+            RecordHeaders::Owned(_) => &[],
+        }
+    }
+
+    /// The headers as the encoder takes them: lent, unless the record owns them.
+    #[inline]
+    pub(super) fn header_inputs(&self) -> Cow<'_, [HeaderInput<'_>]> {
+        match &self.headers {
+            RecordHeaders::Borrowed(headers) => Cow::Borrowed(headers),
+            RecordHeaders::Owned(headers) => {
+                Cow::Owned(headers.iter().map(OwnedHeader::input).collect())
+            }
+        }
     }
 
     /// The record as the log takes it, with `timestamp` where it has none of its own.
     #[inline]
-    pub(super) fn input(&self, timestamp: i64) -> RecordInput<'_> {
+    pub(super) fn input<'r>(
+        &'r self,
+        timestamp: i64,
+        headers: &'r [HeaderInput<'r>],
+    ) -> RecordInput<'r> {
         RecordInput {
             timestamp: self.timestamp.unwrap_or(timestamp),
-            key: self.key,
-            value: self.value,
-            headers: &self.headers,
+            key: self.key.as_bytes(),
+            value: self.value.as_bytes(),
+            headers,
         }
     }
 
@@ -175,7 +265,29 @@ impl<'a> ProducerRecord<'a> {
                 timestamp.unwrap_or_default()
             ),
         };
-        Error::new(ErrorKind::IllegalArgument, message).with_topic(self.topic)
+        Error::new(ErrorKind::IllegalArgument, message).with_topic(self.topic())
+    }
+}
+
+impl RecordHeaders<'_> {
+    fn len(&self) -> usize {
+        match self {
+            RecordHeaders::Borrowed(headers) => headers.len(),
+            RecordHeaders::Owned(headers) => headers.len(),
+        }
+    }
+
+    fn into_owned(self) -> Vec<OwnedHeader> {
+        match self {
+            RecordHeaders::Owned(headers) => headers,
+            RecordHeaders::Borrowed(headers) => headers
+                .into_iter()
+                .map(|header| OwnedHeader {
+                    name: header.name.to_owned(),
+                    value: header.value.map(<[u8]>::to_vec),
+                })
+                .collect(),
+        }
     }
 }
 
@@ -186,8 +298,8 @@ impl fmt::Debug for ProducerRecord<'_> {
             .field("topic", &self.topic)
             .field("partition", &self.partition)
             .field("timestamp", &self.timestamp)
-            .field("key_size", &self.key.map(<[u8]>::len))
-            .field("value_size", &self.value.map(<[u8]>::len))
+            .field("key", &self.key)
+            .field("value", &self.value)
             .field("headers", &self.headers.len())
             .finish()
     }
@@ -300,149 +412,68 @@ impl RecordMetadata {
     }
 }
 
-/// A send that was refused on the spot, with the record.
-///
-/// These are faults of the call: an argument out of range, a closed producer. Everything that has
-/// to do with the topic or its log comes through the [`SendFuture`](super::SendFuture).
-pub struct SendError<'a>(Box<(Error, ProducerRecord<'a>)>);
+/// What became of a record that did not get into a log.
+impl Error {
+    /// The record of a send that failed, as it was to be stored: with the topic, the partition
+    /// that was chosen, and the time of the send. Where [`Error::possibly_written`] holds, it may
+    /// be in the log all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use topiclite::{Broker, ProducerConfig, ProducerRecord, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// let producer = broker.producer(ProducerConfig::default())?;
+    /// let failed = producer.send_sync(ProducerRecord::new("orders").value("tea")).unwrap_err();
+    /// assert_eq!(failed.topic(), Some("orders"));
+    ///
+    /// broker.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// let record = failed.into_record().expect("the error is a send's");
+    /// assert_eq!(producer.send_sync(record)?.offset(), 0);
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn record(&self) -> Option<&ProducerRecord<'static>> {
+        self.attached()?.downcast_ref()
+    }
 
-impl<'a> SendError<'a> {
+    /// The same, to be sent again.
+    pub fn into_record(self) -> Option<ProducerRecord<'static>> {
+        let shared = self.into_attached()?.downcast::<ProducerRecord<'static>>().ok()?;
+        Some(std::sync::Arc::unwrap_or_clone(shared))
+    }
+
+    /// The call's fault: the record comes back as it was given.
     #[cold]
-    pub(super) fn new(error: Error, record: ProducerRecord<'a>) -> SendError<'a> {
-        SendError(Box::new((error, record)))
+    pub(super) fn refusing(self, record: &ProducerRecord<'_>) -> Error {
+        self.with_attached(std::sync::Arc::new(record.clone().into_owned()))
     }
 
-    /// What is wrong.
-    pub fn error(&self) -> &Error {
-        &self.0.0
-    }
-
-    /// The kind of [`SendError::error`].
-    pub fn kind(&self) -> ErrorKind {
-        self.0.0.kind()
-    }
-
-    /// The record.
-    pub fn record(&self) -> &ProducerRecord<'a> {
-        &self.0.1
-    }
-
-    /// Gives the record back.
-    pub fn into_record(self) -> ProducerRecord<'a> {
-        self.0.1
-    }
-}
-
-impl From<SendError<'_>> for Error {
-    fn from(refused: SendError<'_>) -> Error {
-        refused.0.0
-    }
-}
-
-impl fmt::Debug for SendError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SendError").field(self.error()).field(self.record()).finish()
-    }
-}
-
-impl fmt::Display for SendError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.error(), f)
-    }
-}
-
-impl std::error::Error for SendError<'_> {}
-
-/// A record that was not stored, with the reason.
-///
-/// Where [`Error::possibly_written`] holds, it may be in the log all the same.
-#[derive(Debug, Clone)]
-pub struct DeliveryError(Box<Undelivered>);
-
-#[derive(Debug, Clone)]
-struct Undelivered {
-    error: Error,
-    topic: Arc<str>,
-    partition: Option<i32>,
-    record: OwnedRecord,
-}
-
-impl DeliveryError {
+    /// The topic's fault, or its log's: the record comes back as it was to be stored.
     #[cold]
-    pub(super) fn new(
-        error: Error,
-        topic: impl Into<Arc<str>>,
-        partition: Option<i32>,
-        record: OwnedRecord,
-    ) -> DeliveryError {
-        DeliveryError(Box::new(Undelivered { error, topic: topic.into(), partition, record }))
-    }
-
-    /// What went wrong.
-    pub fn error(&self) -> &Error {
-        &self.0.error
-    }
-
-    /// The kind of [`DeliveryError::error`].
-    pub fn kind(&self) -> ErrorKind {
-        self.0.error.kind()
-    }
-
-    /// The topic.
-    pub fn topic(&self) -> &str {
-        &self.0.topic
-    }
-
-    /// The partition, once one was chosen.
-    pub fn partition(&self) -> Option<i32> {
-        self.0.partition
-    }
-
-    /// The record.
-    pub fn record(&self) -> &OwnedRecord {
-        &self.0.record
-    }
-
-    /// Gives the record back, to be sent again with [`ProducerRecord::from_owned`].
-    pub fn into_record(self) -> OwnedRecord {
-        self.0.record
-    }
-}
-
-impl From<DeliveryError> for Error {
-    fn from(failed: DeliveryError) -> Error {
-        failed.0.error
-    }
-}
-
-impl fmt::Display for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.error(), f)
-    }
-}
-
-impl std::error::Error for DeliveryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0.error)
+    pub(super) fn losing(self, record: ProducerRecord<'static>) -> Error {
+        let error = match (self.topic(), self.partition(), record.partition) {
+            (_, None, Some(partition)) => self.with_partition(record.topic(), partition),
+            (None, None, None) => self.with_topic(record.topic()),
+            _ => self,
+        };
+        error.with_attached(std::sync::Arc::new(record))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::producer::batch::owned;
+
+    fn sized(record: &ProducerRecord<'_>) -> usize {
+        size_upper_bound(&record.input(0, &record.header_inputs()))
+    }
 
     #[test]
     fn the_upper_bound_of_a_records_size_is_kafkas() {
-        let sized = |n: usize| {
-            let value = vec![0; n];
-            let record = ProducerRecord::new("t").value(&value);
-            size_upper_bound(&record.input(0))
-        };
-        assert_eq!((sized(914), sized(915)), (1000, 1001), "recorded from a real Kafka");
-        let record = ProducerRecord::new("t").key("").header("ab", "c").header_or_null("", None);
+        let of = |n: usize| sized(&ProducerRecord::new("t").value(vec![0; n]));
+        assert_eq!((of(914), of(915)), (1000, 1001), "recorded from a real Kafka");
+        let record = ProducerRecord::new("t").key("").header("ab", "c").header("", None::<&str>);
         let fields = 1 + 1 + 1 + (3 + 2) + (1 + 1);
-        assert_eq!(size_upper_bound(&record.input(0)), 61 + 21 + fields);
+        assert_eq!(sized(&record), 61 + 21 + fields);
     }
 
     #[test]
@@ -457,7 +488,8 @@ mod tests {
         let mut builder = BatchBuilder::new(Codec::None, None).unwrap();
         let mut size = BATCH_HEADER;
         for (i, record) in records.iter().enumerate() {
-            let input = record.input(0);
+            let headers = record.header_inputs();
+            let input = record.input(0, &headers);
             size += size_in_batch(&input, i, input.timestamp - 1000);
             builder.append(&input).unwrap();
         }
@@ -478,24 +510,44 @@ mod tests {
 
     #[test]
     fn a_record_that_came_back_can_be_sent_again() {
-        let record = ProducerRecord::new("t").key("k").header_or_null("h", None).timestamp(5);
-        let owned = owned(&record.input(9));
-        let again = ProducerRecord::from_owned("u", &owned);
-        assert_eq!((again.topic(), again.chosen_timestamp()), ("u", Some(5)));
+        let record = ProducerRecord::new("t").key("k").header("h", None::<&str>).timestamp(5);
+        let copy = ProducerRecord::copied("t", Some(2), &record.input(9, &record.header_inputs()));
+        let failed = Error::new(ErrorKind::StorageFull, "no room").losing(copy);
+        assert_eq!((failed.topic(), failed.partition()), (Some("t"), Some(2)));
+        let again = failed.clone().into_record().unwrap();
+        assert_eq!((again.topic(), again.chosen_timestamp()), ("t", Some(5)));
+        assert_eq!(again.chosen_partition(), Some(2));
         assert_eq!((again.key_bytes(), again.value_bytes()), (Some(&b"k"[..]), None));
-        assert_eq!(again.headers(), record.headers());
+        assert!(again.headers().eq(record.headers()));
+        assert_eq!(failed.record().unwrap().chosen_timestamp(), Some(5));
+        let refused = Error::new(ErrorKind::Closed, "closed").refusing(&ProducerRecord::new("t"));
+        assert_eq!((refused.topic(), refused.record().unwrap().topic()), (None, "t"));
+        assert!(Error::new(ErrorKind::Closed, "").into_record().is_none());
     }
 
     #[test]
-    fn errors_turn_into_the_crates_error_and_keep_the_record() {
-        let error = Error::new(ErrorKind::IllegalState, "the producer is closed");
-        let refused = SendError::new(error.clone(), ProducerRecord::new("t").value("v"));
-        assert_eq!(refused.record().value_bytes(), Some(&b"v"[..]));
-        assert_eq!(Error::from(refused).kind(), ErrorKind::IllegalState);
-        let owned = owned(&ProducerRecord::new("t").value("v").input(1));
-        let failed = DeliveryError::new(error, "t", Some(2), owned);
-        assert_eq!((failed.topic(), failed.partition()), ("t", Some(2)));
-        assert_eq!(failed.clone().into_record().value.as_deref(), Some(&b"v"[..]));
-        assert_eq!(Error::from(failed).kind(), ErrorKind::IllegalState);
+    fn headers_are_owned_as_soon_as_one_is() {
+        let borrowed = ProducerRecord::new("t").header("a", "1").header("b", None::<&[u8]>);
+        assert!(!borrowed.owns_headers());
+        let mixed = borrowed.clone().header(String::from("c"), vec![3]).header("d", [4]);
+        assert!(mixed.owns_headers());
+        let expected =
+            [("a", Some(&b"1"[..])), ("b", None), ("c", Some(&[3][..])), ("d", Some(&[4][..]))];
+        assert!(mixed.headers().eq(expected));
+        let inputs = mixed.header_inputs();
+        assert!(inputs.iter().map(|header| (header.name, header.value)).eq(expected));
+        assert!(mixed.clone().into_owned().headers().eq(expected));
+        assert!(borrowed.into_owned().headers().eq(expected.into_iter().take(2)));
+    }
+
+    #[test]
+    fn neither_a_record_nor_an_error_that_carries_it_shows_a_payload() {
+        let record =
+            ProducerRecord::new("t").key("hunter2").value("hunter2").header("h", "hunter2");
+        let failed = Error::new(ErrorKind::Closed, "closed").refusing(&record);
+        for text in [format!("{record:?}"), format!("{failed:?}"), format!("{failed:#?}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(format!("{record:?}").contains("key: 7 bytes"));
     }
 }

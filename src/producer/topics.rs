@@ -91,14 +91,17 @@ impl TopicEntry {
 
     /// What a record for a partition that the topic does not have gets.
     ///
-    /// Departure: at once. The Java client waits `max.block.ms` for the partition to appear.
+    /// Departure: at once, and as what it is. The Java client waits `max.block.ms` for the
+    /// partition to appear, and says that the time is up.
     #[cold]
     pub fn no_partition(&self, partition: i32) -> Error {
         let message = format!(
             "the topic has {} partitions, from 0; grow it, or choose another partition",
             self.count
         );
-        Error::new(ErrorKind::Timeout, message).with_partition(&**self.name(), partition)
+        Error::new(ErrorKind::UnknownTopicOrPartition, message)
+            .with_partition(&**self.name(), partition)
+            .with_kafka_name(ErrorKind::Timeout.kafka_name())
     }
 }
 
@@ -185,8 +188,9 @@ impl TopicCache {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidTopic`]: no topic can have that name, or it is internal.
-    /// - [`ErrorKind::Timeout`]: there is no such topic. Departure: at once. The Java client waits
-    ///   `max.block.ms` for it to appear, and ends with the same error.
+    /// - [`ErrorKind::UnknownTopicOrPartition`]: there is no such topic. Departure: at once, and as
+    ///   what it is. The Java client waits `max.block.ms` for it to appear, and says that the time
+    ///   is up.
     /// - [`ErrorKind::Closed`], [`ErrorKind::ReadOnly`], and those of creating a topic.
     #[inline]
     pub fn find(&self, name: &str, broker: &BrokerInner) -> Result<Found<'_>> {
@@ -250,5 +254,7 @@ pub(super) fn missing_topic(error: Error) -> Error {
     }
     let name = error.topic().unwrap_or_default().to_owned();
     let message = "there is no such topic; create it, or set auto.create.topics.enable";
-    Error::new(ErrorKind::Timeout, message).with_topic(name).with_source(error)
+    Error::new(ErrorKind::UnknownTopicOrPartition, message)
+        .with_topic(name)
+        .with_kafka_name(ErrorKind::Timeout.kafka_name())
 }

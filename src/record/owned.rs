@@ -25,13 +25,17 @@ pub struct OwnedHeader {
     pub value: Option<Vec<u8>>,
 }
 
+impl OwnedHeader {
+    /// The header as the encoder takes it.
+    pub fn input(&self) -> HeaderInput<'_> {
+        HeaderInput { name: &self.name, value: self.value.as_deref() }
+    }
+}
+
 impl OwnedRecord {
     /// The headers as the encoder takes them.
     pub fn header_inputs(&self) -> Vec<HeaderInput<'_>> {
-        self.headers
-            .iter()
-            .map(|header| HeaderInput { name: &header.name, value: header.value.as_deref() })
-            .collect()
+        self.headers.iter().map(OwnedHeader::input).collect()
     }
 }
 

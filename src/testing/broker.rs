@@ -178,7 +178,7 @@ impl TestBrokerBuilder {
 /// let mut test = TestBroker::new()?;
 /// test.admin().create_topic("orders", 1, TopicConfig::default())?;
 /// let producer = test.producer(ProducerConfig::default())?;
-/// producer.send(ProducerRecord::new("orders").value("one tea"))?.wait()?;
+/// producer.send_sync(ProducerRecord::new("orders").value("one tea"))?;
 ///
 /// test.crash(Crash::Kill)?;
 /// let refused = producer.send(ProducerRecord::new("orders").value("late")).unwrap_err();
@@ -186,7 +186,7 @@ impl TestBrokerBuilder {
 /// test.flush()?;
 ///
 /// let producer = test.producer(ProducerConfig::default())?;
-/// producer.send(ProducerRecord::new("orders").value("unsynced"))?.wait()?;
+/// producer.send_sync(ProducerRecord::new("orders").value("unsynced"))?;
 /// test.crash(Crash::PowerCutAtWorst)?;
 /// assert_eq!(test.reader("orders", 0, ReadFrom::Beginning)?.end_offset()?, 1);
 /// # Ok::<(), topiclite::Error>(())

@@ -59,7 +59,7 @@ pub(super) enum Action {
 /// test.admin().create_topic("orders", 1, TopicConfig::default())?;
 /// let producer = test.producer(ProducerConfig::default())?;
 /// let send = || -> topiclite::Result<i64> {
-///     Ok(producer.send(ProducerRecord::new("orders").value("tea"))?.wait()?.offset())
+///     Ok(producer.send_sync(ProducerRecord::new("orders").value("tea"))?.offset())
 /// };
 ///
 /// let fault = test.inject(Fault::append().on("orders").nth(2).fail(ErrorKind::StorageFull));

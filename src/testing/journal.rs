@@ -50,7 +50,7 @@ impl fmt::Display for Entry {
 /// let test = TestBroker::new()?;
 /// test.admin().create_topic("orders", 1, TopicConfig::default())?;
 /// let producer = test.producer(ProducerConfig::default())?;
-/// producer.send(ProducerRecord::new("orders").value("one tea"))?.wait()?;
+/// producer.send_sync(ProducerRecord::new("orders").value("one tea"))?;
 /// assert_eq!(
 ///     test.journal().lines(),
 ///     ["opened", "created orders with 1 partitions", "append orders-0 at 0"]

@@ -25,7 +25,7 @@
 //! let test = TestBroker::new()?;
 //! test.admin().create_topic("orders", 1, TopicConfig::default())?;
 //! let producer = test.producer(ProducerConfig::default())?;
-//! producer.send(ProducerRecord::new("orders").value("one tea"))?.wait()?;
+//! producer.send_sync(ProducerRecord::new("orders").value("one tea"))?;
 //!
 //! let config = ConsumerConfig::new("billing")
 //!     .client_id("clerk")

@@ -29,10 +29,7 @@ fn producer(test: &TestBroker) -> Producer {
 
 fn send(producer: &Producer, partition: i32, value: &str) -> Result<i64> {
     let record = ProducerRecord::new("t").partition(partition).value(value);
-    match producer.send(record) {
-        Ok(future) => Ok(future.wait()?.offset()),
-        Err(refused) => Err(refused.into()),
-    }
+    Ok(producer.send_sync(record)?.offset())
 }
 
 fn member(test: &TestBroker, client_id: &str) -> Consumer {
@@ -444,7 +441,7 @@ fn eventful() -> String {
     let producer = producer(&test);
     let (mut one, mut two) = (member(&test, "one"), member(&test, "two"));
     for n in 0..20 {
-        drop(producer.send(ProducerRecord::new("t").key(&n.to_string()).value("v")));
+        drop(producer.send(ProducerRecord::new("t").key(n.to_string()).value("v")));
         settle(&mut [&mut one, &mut two]);
     }
     test.kill_consumer("two").unwrap();

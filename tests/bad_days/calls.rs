@@ -24,7 +24,7 @@ fn a_record_too_large_is_refused_and_the_next_one_goes_on() {
     let config = ProducerConfig::from_properties([("max.request.size", "100000000")]).unwrap();
     let producer = broker.producer(config).unwrap();
     let record = ProducerRecord::new("t").partition(0).value(&mib);
-    let error = producer.send(record).unwrap().wait().unwrap_err().error().clone();
+    let error = producer.send(record).unwrap().wait().unwrap_err();
     told(&error, ErrorKind::RecordTooLarge, &["t-0", "max.message.bytes"]);
     assert_eq!(send(&broker, "t", "fits").unwrap(), 0, "nothing of them took an offset");
 
@@ -64,7 +64,7 @@ fn every_closed_handle_says_so() {
     producer.close().unwrap();
     let refused = producer.send(record()).map(drop).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::IllegalState, "as Kafka names it");
-    assert_eq!(refused.record().topic(), "t", "the record comes back");
+    assert_eq!(refused.record().unwrap().topic(), "t", "the record comes back");
 
     // Handles of a broker that was closed under them.
     let (mut late, mut assigned) = (consumer(), consumer());

@@ -63,7 +63,7 @@ fn send_batch(broker: &Broker) -> topiclite::Result<()> {
         .collect();
     producer.flush()?;
     for sent in sent {
-        sent?.wait().map_err(|failed| failed.error().clone())?;
+        sent?.wait()?;
     }
     Ok(())
 }

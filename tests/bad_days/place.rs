@@ -89,8 +89,7 @@ pub fn create(broker: &Broker, topic: &str, segment_bytes: &str) -> Result<()> {
 pub fn send(broker: &Broker, topic: &str, value: &str) -> Result<i64> {
     let producer = broker.producer(ProducerConfig::default())?;
     let record = ProducerRecord::new(topic).partition(0).value(value).timestamp(5);
-    let sent = producer.send(record)?.wait();
-    Ok(sent.map_err(|failed| failed.error().clone())?.offset())
+    Ok(producer.send_sync(record)?.offset())
 }
 
 /// The value of record `number`, 60 bytes.

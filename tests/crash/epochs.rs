@@ -57,8 +57,8 @@ pub fn case(seed: u64) -> Verdict<()> {
         let producer = told(life.broker.producer(ProducerConfig::default()), "a producer")?;
         for at in 0..1 + random.below(4) {
             let record = ProducerRecord::new(NAMES[0]).partition(0).value("value");
-            let future = told(producer.send(record).map_err(|e| e.error().clone()), "append")?;
-            told(future.wait().map_err(|e| e.error().clone()), "append")?;
+            let future = told(producer.send(record), "append")?;
+            told(future.wait(), "append")?;
             if at > 0 && random.below(4) == 0 {
                 told(life.broker.flush(), "flush")?;
             }

@@ -323,7 +323,7 @@ impl World {
             let mut record = ProducerRecord::new(name)
                 .partition(number)
                 .timestamp(sent.timestamp)
-                .key_or_null(sent.key.as_deref())
+                .key(sent.key.as_deref())
                 .value(&sent.value);
             if let Some(header) = &sent.header {
                 record = record.header("h", header);
@@ -333,10 +333,10 @@ impl World {
         let mut futures = Vec::new();
         if count == 1 {
             for record in records {
-                futures.push(life.producer.send(record).map_err(|e| e.error().clone())?);
+                futures.push(life.producer.send(record)?);
             }
         } else {
-            futures = life.producer.send_all(records).map_err(|e| e.error().clone())?;
+            futures = life.producer.send_all(records)?;
         }
         let mut outcome = Ok(());
         for future in futures {
@@ -347,7 +347,7 @@ impl World {
                     borders.end += 1;
                 }
                 Ok(metadata) => panic!("H-O3: {metadata:?} after a failure before it"),
-                Err(error) => outcome = outcome.and(Err(error.error().clone())),
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
         outcome?;

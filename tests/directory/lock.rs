@@ -46,10 +46,7 @@ fn an_owner_whose_lock_file_is_gone_stops() {
         let before = snapshot(&dir);
         for _ in 0..3 {
             let refused = producer.send(ProducerRecord::new("t").value("x"));
-            let refused = refused
-                .map_err(topiclite::Error::from)
-                .and_then(|sent| Ok(sent.wait()?))
-                .unwrap_err();
+            let refused = refused.and_then(|sent| sent.wait()).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Locked, "{refused}");
         }
         let admin = broker.admin();

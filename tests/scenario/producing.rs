@@ -6,8 +6,8 @@ use super::world::{World, millis, not_built, number, number32, text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use topiclite::ProducerConfig;
-use topiclite::{DeliveryError, Producer, ProducerRecord, RecordMetadata, SendFuture};
 use topiclite::{Error, Result};
+use topiclite::{Producer, ProducerRecord, RecordMetadata};
 
 /// A producer and what is left of it after `close` or `kill`.
 pub(super) struct ProducerActor {
@@ -63,7 +63,7 @@ impl Given {
             record = record.timestamp(timestamp);
         }
         for (name, value) in &self.headers {
-            record = record.header_or_null(name.as_str(), value.as_deref());
+            record = record.header(name.as_str(), value.as_deref());
         }
         record
     }
@@ -141,7 +141,7 @@ impl World {
         let future = match producer.send(given.record()) {
             Ok(future) => future,
             Err(refused) => {
-                let mut seen = shown(refused.error());
+                let mut seen = shown(&refused);
                 seen.insert("thrown".into(), json!(true));
                 return Ok(seen);
             }
@@ -149,7 +149,7 @@ impl World {
         if flush {
             producer.flush()?;
         }
-        Ok(match settle_send(future) {
+        Ok(match future.wait() {
             Ok(metadata) => {
                 let mut seen = show_metadata(&given.topic, &metadata);
                 if step.get("want_timestamp").is_some() {
@@ -172,11 +172,11 @@ impl World {
         let flush = step.get("flush").and_then(Value::as_bool) == Some(true);
         let producer = self.producer(actor, step)?.producer.clone();
         let topic = given.topic.clone();
-        let callback = move |outcome: &std::result::Result<RecordMetadata, DeliveryError>| {
+        let callback = move |outcome: &Result<RecordMetadata>| {
             events.tell(&name, sent_event(&topic, outcome, tag.as_ref()));
         };
         if let Err(refused) = producer.send_with(given.record(), callback) {
-            return Ok(shown(refused.error()));
+            return Ok(shown(&refused));
         }
         if flush {
             producer.flush()?;
@@ -199,7 +199,7 @@ impl World {
         for n in 0..count {
             given.key = keys.as_ref().map(|prefix| format!("{prefix}{n}").into_bytes());
             given.value = values.as_ref().map(|prefix| format!("{prefix}{n}").into_bytes());
-            let future = producer.send(given.record()).map_err(Error::from)?;
+            let future = producer.send(given.record())?;
             futures.push(future);
         }
         if flush {
@@ -208,7 +208,7 @@ impl World {
         let mut offsets = Vec::new();
         let mut partitions = BTreeSet::new();
         for future in futures {
-            let metadata = settle_send(future)?;
+            let metadata = future.wait()?;
             offsets.push(metadata.offset());
             partitions.insert(metadata.partition());
         }
@@ -224,10 +224,6 @@ impl World {
     }
 }
 
-fn settle_send(future: SendFuture) -> Result<RecordMetadata> {
-    Ok(future.wait()?)
-}
-
 fn shown(error: &Error) -> Map<String, Value> {
     show_error(error).as_object().cloned().unwrap_or_default()
 }
@@ -239,16 +235,12 @@ fn show_metadata(topic: &str, metadata: &RecordMetadata) -> Map<String, Value> {
     seen
 }
 
-fn sent_event(
-    topic: &str,
-    outcome: &std::result::Result<RecordMetadata, DeliveryError>,
-    tag: Option<&Value>,
-) -> Value {
+fn sent_event(topic: &str, outcome: &Result<RecordMetadata>, tag: Option<&Value>) -> Value {
     let (partition, offset, error) = match outcome {
         Ok(metadata) => (metadata.partition(), json!(metadata.offset()), Value::Null),
         Err(error) => {
             let partition = error.partition().unwrap_or(-1);
-            (partition, Value::Null, json!(error.error().kafka_name()))
+            (partition, Value::Null, json!(error.kafka_name()))
         }
     };
     let mut event = vec![json!("sent"), json!(format!("{topic}-{partition}")), offset, error];

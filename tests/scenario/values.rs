@@ -102,14 +102,12 @@ pub(super) fn show_error(error: &Error) -> Value {
 /// The name of the innermost other error below `error`.
 fn innermost(error: &Error) -> Option<String> {
     let mut found = None;
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
+    for error in error.causes() {
         if let Some(error) = error.downcast_ref::<Error>() {
             found = Some(error.kafka_name().to_owned());
         } else if let Some(Thrown(name)) = error.downcast_ref::<Thrown>() {
             found = Some(name.clone());
         }
-        next = error.source();
     }
     found
 }

@@ -109,7 +109,6 @@ fn context(out: &mut Map<String, Value>, error: &Error) {
 /// The error, with what to do where the kind says it and its text does not.
 fn told(error: &Error) -> String {
     let hint = match error.kind() {
-        ErrorKind::Locked => "; stop that process, or use a command that only reads",
         ErrorKind::UnknownTopicOrPartition => "; `topiclite topics list` shows what there is",
         ErrorKind::GroupIdNotFound => "; `topiclite groups list` shows what there is",
         _ => "",

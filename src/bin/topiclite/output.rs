@@ -63,15 +63,7 @@ impl Output {
 
     /// Whether the reader of our output went away, which ends a command without a complaint.
     pub fn is_broken_pipe(&self, error: &Error) -> bool {
-        let mut next = std::error::Error::source(error);
-        while let Some(source) = next {
-            let io = source.downcast_ref::<std::io::Error>();
-            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
-                return true;
-            }
-            next = source.source();
-        }
-        false
+        error.io_error().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
     /// Prints rows under a heading, numbers to the right.

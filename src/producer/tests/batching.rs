@@ -188,9 +188,9 @@ fn the_delivery_timeout_ends_the_attempts() {
     fault.fail(Rule::nth(0, Failure::Full).of(&[Call::Create]).on("t-0").sticky());
     let start = world.clock.now().mono;
     let failed = failure(&producer, to(0, "a").key("k"));
-    assert_eq!(failed.error().kafka_name(), "REQUEST_TIMED_OUT");
-    assert_eq!(failed.error().root_kind(), ErrorKind::StorageFull);
-    assert_eq!(failed.record().key.as_deref(), Some(&b"k"[..]));
+    assert_eq!(failed.kafka_name(), "REQUEST_TIMED_OUT");
+    assert_eq!(failed.root_kind(), ErrorKind::StorageFull);
+    assert_eq!(failed.record().unwrap().key_bytes(), Some(&b"k"[..]));
     assert_eq!(world.clock.now().mono, start + ms(3000));
 }
 
@@ -273,5 +273,5 @@ fn a_topic_deleted_under_a_batch_fails_it_with_kafkas_error() {
     let future = producer.send(to(0, "a")).unwrap();
     world.broker.admin().delete_topic("t").unwrap();
     let failed = future.wait().unwrap_err();
-    assert_eq!(failed.error().kafka_name(), "REQUEST_TIMED_OUT");
+    assert_eq!(failed.kafka_name(), "REQUEST_TIMED_OUT");
 }

@@ -67,8 +67,8 @@ fn a_failed_sync_is_told_with_the_record_which_may_be_written() {
     fault.fail(Rule::nth(0, Failure::Io).of(&[Call::SyncData]).on("t-0"));
     let failed = plain.wait().unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::StorageFailed);
-    assert!(failed.error().possibly_written() && failed.error().is_fatal());
-    assert_eq!(failed.record().key.as_deref(), Some(&b"k"[..]));
+    assert!(failed.possibly_written() && failed.is_fatal());
+    assert_eq!(failed.record().unwrap().key_bytes(), Some(&b"k"[..]));
     // A failed sync is final for the partition.
     drop(producer.send_with(to(0, "c"), told.callback()).unwrap());
     assert_eq!(told.take(), [Err("KAFKA_STORAGE_ERROR")]);

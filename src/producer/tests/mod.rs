@@ -136,14 +136,12 @@ pub(super) fn to(partition: i32, value: &str) -> ProducerRecord<'_> {
 pub(super) struct Told(Arc<Mutex<Vec<Result<i64, &'static str>>>>);
 
 impl Told {
-    pub fn callback(
-        &self,
-    ) -> impl FnOnce(&Result<super::RecordMetadata, super::DeliveryError>) + Send + 'static {
+    pub fn callback(&self) -> impl FnOnce(&Result<super::RecordMetadata, Error>) + Send + 'static {
         let told = self.clone();
         move |outcome| {
             let entry = match outcome {
                 Ok(metadata) => Ok(metadata.offset()),
-                Err(failed) => Err(failed.error().kafka_name()),
+                Err(failed) => Err(failed.kafka_name()),
             };
             told.0.lock().push(entry);
         }
@@ -155,7 +153,7 @@ impl Told {
 }
 
 /// The failure of a send, which has to come through its future.
-pub(super) fn failure(producer: &Producer, record: ProducerRecord<'_>) -> super::DeliveryError {
+pub(super) fn failure(producer: &Producer, record: ProducerRecord<'_>) -> Error {
     producer.send(record).unwrap().wait().unwrap_err()
 }
 

@@ -77,7 +77,7 @@ fn faults_of_the_call_are_returned_with_the_record() {
     for record in [to(-1, "v"), to(0, "v").timestamp(-1)] {
         let refused = producer.send(record.clone()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::IllegalArgument);
-        assert_eq!(refused.into_record().value_bytes(), Some(&b"v"[..]));
+        assert_eq!(refused.into_record().unwrap().value_bytes(), Some(&b"v"[..]));
         let told = Told::default();
         producer.send_with(record, told.callback()).unwrap_err();
         assert!(told.take().is_empty(), "no callback for what was thrown");
@@ -94,14 +94,15 @@ fn a_missing_topic_or_partition_is_known_at_once_with_kafkas_error() {
     let producer = world.producer(&[]);
     let before = world.clock.now();
     let failed = failure(&producer, ProducerRecord::new("nope").key("k").value("v").timestamp(7));
-    assert_eq!(failed.error().kafka_name(), "REQUEST_TIMED_OUT");
-    assert_eq!(failed.error().root_kind(), ErrorKind::UnknownTopicOrPartition);
-    assert_eq!((failed.topic(), failed.partition()), ("nope", None));
-    let record = failed.into_record();
-    assert_eq!((record.key.as_deref(), record.timestamp), (Some(&b"k"[..]), 7));
+    assert_eq!(failed.kafka_name(), "REQUEST_TIMED_OUT");
+    assert_eq!(failed.root_kind(), ErrorKind::UnknownTopicOrPartition);
+    assert_eq!((failed.topic(), failed.partition()), (Some("nope"), None));
+    assert!(!failed.is_retriable(), "a typo stays one");
+    let record = failed.into_record().unwrap();
+    assert_eq!((record.key_bytes(), record.chosen_timestamp()), (Some(&b"k"[..]), Some(7)));
     let failed = failure(&producer, to(2, "v"));
-    assert_eq!((failed.kind(), failed.partition()), (ErrorKind::Timeout, Some(2)));
-    assert_eq!(kind(producer.partitions_for("nope")), ErrorKind::Timeout);
+    assert_eq!((failed.kind(), failed.partition()), (ErrorKind::UnknownTopicOrPartition, Some(2)));
+    assert_eq!(kind(producer.partitions_for("nope")), ErrorKind::UnknownTopicOrPartition);
     assert_eq!(world.clock.now(), before, "nothing waited");
     // Creating the topic heals the producer.
     world.topic("nope", 1, &[]);
@@ -131,7 +132,7 @@ fn names_that_no_topic_can_have_and_internal_topics_are_refused() {
     let internal = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
     for name in ["a b", "a/b", "..", "", &long].into_iter().chain(internal) {
         let failed = failure(&producer, ProducerRecord::new(name).partition(0).value("v"));
-        assert_eq!(failed.error().kafka_name(), "INVALID_TOPIC_EXCEPTION", "{name}");
+        assert_eq!(failed.kafka_name(), "INVALID_TOPIC_EXCEPTION", "{name}");
     }
 }
 
@@ -141,7 +142,7 @@ fn a_grown_topic_gives_its_new_partitions_to_a_running_producer() {
     world.topic("t", 1, &[]);
     let producer = world.producer(&[]);
     producer.send(to(0, "a")).unwrap().wait().unwrap();
-    assert_eq!(failure(&producer, to(3, "b")).kind(), ErrorKind::Timeout);
+    assert_eq!(failure(&producer, to(3, "b")).kind(), ErrorKind::UnknownTopicOrPartition);
     world.broker.admin().grow_topic("t", 4).unwrap();
     producer.send(to(3, "b")).unwrap().wait().unwrap();
     let metadata = producer.send(ProducerRecord::new("t").key("abc")).unwrap().wait().unwrap();
@@ -215,8 +216,8 @@ fn the_topics_limit_counts_the_batch_with_its_header() {
         }
         for n in [131, 132, 133, 134] {
             let failed = failure(&producer, to(0, &value[..n]));
-            assert_eq!(failed.error().kafka_name(), "MESSAGE_TOO_LARGE");
-            assert_eq!(failed.record().value.as_ref().map(Vec::len), Some(n));
+            assert_eq!(failed.kafka_name(), "MESSAGE_TOO_LARGE");
+            assert_eq!(failed.record().unwrap().value_bytes().map(<[u8]>::len), Some(n));
         }
         assert_eq!(world.end("t", 0), base + 3);
     }
@@ -231,7 +232,7 @@ fn timestamps_outside_the_topics_bounds_are_refused() {
     producer.send(to(0, "old").timestamp(0)).unwrap().wait().unwrap();
     producer.send(to(0, "soon").timestamp(now + 1_800_000)).unwrap().wait().unwrap();
     let failed = failure(&producer, to(0, "late").timestamp(now + 7_200_000));
-    assert_eq!(failed.error().kafka_name(), "INVALID_TIMESTAMP");
+    assert_eq!(failed.kafka_name(), "INVALID_TIMESTAMP");
 }
 
 #[test]
@@ -266,7 +267,11 @@ fn acks_0_tells_no_offset_and_no_error_of_the_log() {
         assert!(many.into_iter().all(|future| future.wait().unwrap().offset() == -1));
         assert_eq!(world.end("t", 0), base + 3);
         let missing = failure(&producer, ProducerRecord::new("nope"));
-        assert_eq!(missing.kind(), ErrorKind::Timeout, "what the client finds it tells");
+        assert_eq!(
+            missing.kind(),
+            ErrorKind::UnknownTopicOrPartition,
+            "what the client finds it tells"
+        );
     }
 }
 
@@ -305,12 +310,11 @@ fn a_full_disk_fails_the_send_at_once_and_the_record_can_be_sent_again() {
     }
     let failed = failed.expect("the segment is full, and the next one cannot be made");
     assert_eq!(failed.kind(), ErrorKind::StorageFull);
-    assert!(failed.error().is_retriable() && !failed.error().possibly_written());
+    assert!(failed.is_retriable() && !failed.possibly_written());
     fault.heal();
     let end = world.end("t", 0);
-    let record = failed.into_record();
-    let again = ProducerRecord::from_owned("t", &record);
-    assert_eq!(producer.send(again).unwrap().wait().unwrap().offset(), end);
+    let record = failed.into_record().unwrap();
+    assert_eq!(producer.send_sync(record).unwrap().offset(), end);
 }
 
 #[test]
@@ -326,7 +330,7 @@ fn callbacks_run_before_the_send_returns_and_failures_are_told_too() {
     }
     let future = producer.send_with(ProducerRecord::new("nope"), told.callback()).unwrap();
     assert_eq!(told.take(), [Err("REQUEST_TIMED_OUT")]);
-    assert_eq!(kind(future.wait()), ErrorKind::Timeout);
+    assert_eq!(kind(future.wait()), ErrorKind::UnknownTopicOrPartition);
 }
 
 #[test]
@@ -390,7 +394,7 @@ fn send_all_sends_nothing_when_a_record_is_refused_and_tells_each_failure_otherw
     world.topic("t", 1, &[]);
     let producer = world.producer(&[("max.request.size", "500")]);
     let refused = producer.send_all([to(0, "a"), to(-2, "b"), to(0, "c")]).unwrap_err();
-    assert_eq!(refused.record().value_bytes(), Some(&b"b"[..]));
+    assert_eq!(refused.record().unwrap().value_bytes(), Some(&b"b"[..]));
     assert_eq!(world.end("t", 0), 0);
     let large = "v".repeat(500);
     let records = [to(0, "a"), ProducerRecord::new("nope"), to(0, &large), to(0, "b")];
@@ -400,7 +404,7 @@ fn send_all_sends_nothing_when_a_record_is_refused_and_tells_each_failure_otherw
         .iter()
         .map(|outcome| match outcome {
             Ok(metadata) => metadata.offset().to_string(),
-            Err(failed) => failed.error().kafka_name().to_owned(),
+            Err(failed) => failed.kafka_name().to_owned(),
         })
         .collect();
     assert_eq!(names, ["0", "REQUEST_TIMED_OUT", "MESSAGE_TOO_LARGE", "1"]);

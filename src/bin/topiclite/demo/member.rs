@@ -96,7 +96,7 @@ impl Life<'_> {
         for number in numbers {
             let label = number.to_be_bytes();
             let mut record =
-                ProducerRecord::new(TOPIC).value(self.lines.line(number)).header(LINE, &label);
+                ProducerRecord::new(TOPIC).value(self.lines.line(number)).header(LINE, label);
             if let Some(key) = self.lines.key(number) {
                 record = record.key(key);
             }

@@ -137,7 +137,7 @@ impl Writer<'_> {
             record = record.value(value.as_slice());
         }
         for (name, value) in &given.headers {
-            record = record.header_or_null(name, value.as_deref());
+            record = record.header(name, value.as_deref());
         }
         self.pending.push_back((line, self.producer.send(record)?));
         Ok(())
@@ -160,7 +160,7 @@ impl Writer<'_> {
                     self.written += 1;
                     self.print(&metadata)?;
                 }
-                Err(error) if first.is_none() => first = Some((line, Error::from(error))),
+                Err(error) if first.is_none() => first = Some((line, error)),
                 Err(_) => {}
             }
         }
