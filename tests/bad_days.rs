@@ -17,7 +17,11 @@ mod damage;
 mod disk;
 #[path = "bad_days/place.rs"]
 mod place;
+#[path = "bad_days/rlimits.rs"]
+mod rlimits;
 #[path = "bad_days/strangers.rs"]
 mod strangers;
 #[path = "bad_days/tmpfs.rs"]
 mod tmpfs;
+#[path = "bad_days/vanished.rs"]
+mod vanished;

@@ -24,6 +24,7 @@ mod coordinator;
 #[cfg(not(loom))]
 mod crash_tests;
 mod deletion;
+mod disk_watch;
 #[cfg(any(all(test, not(loom)), fuzzing))]
 pub mod fuzzing;
 #[cfg(test)]

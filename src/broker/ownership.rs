@@ -52,6 +52,9 @@ impl Shared {
         let Some(owner) = &self.owner else { return };
         if owner.ownership.take(now) && !self.closed.load(Ordering::Acquire) {
             self.check_lock(owner);
+            if owner.ownership.lost.get().is_none() {
+                self.check_disk(owner);
+            }
         }
     }
 

@@ -199,6 +199,16 @@ impl Log {
         self.fail_storage("the disk failed, or a file was cut by another program", cause)
     }
 
+    /// Makes the partition read-only because its disk is gone, if it was appended to and goes on.
+    pub fn disk_failed(&self, cause: &Error) {
+        let writer = self.writer.lock();
+        let goes_on = writer.active.is_some() && writer.refusal.is_none();
+        drop(writer);
+        if goes_on {
+            self.storage_failed(cause.clone());
+        }
+    }
+
     fn fail_storage(&self, what: &str, cause: Error) -> Error {
         let path = cause.path().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
         let message = format!(

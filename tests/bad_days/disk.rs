@@ -129,6 +129,87 @@ fn a_disk_that_is_full_at_any_call_loses_nothing() {
     assert!(fired > 10, "{fired} calls failed");
 }
 
+/// No call to the disk can begin for want of a descriptor, once or for a while: it is told as
+/// that, no sync counts as failed, and the same calls go on afterwards.
+#[test]
+fn a_call_that_cannot_begin_fails_no_partition() {
+    let script = |broker: &Broker, acked: &mut usize| -> topiclite::Result<()> {
+        while *acked < 12 {
+            send(broker, "t", &value(*acked))?;
+            *acked += 1;
+        }
+        commit(broker, 5)?;
+        match create(broker, "u", "600") {
+            Err(error) if error.kind() == ErrorKind::TopicExists => {}
+            made => made?,
+        }
+        broker.flush()
+    };
+    let mut fired = 0;
+    for (nth, sticky) in (0..10_000).flat_map(|nth| [(nth, false), (nth, true)]) {
+        let sim = Sim::new();
+        open(&sim).close().unwrap();
+        let fault = Fault::new(Arc::new(sim.clone()));
+        let broker = open(&fault);
+        create(&broker, "t", "600").unwrap();
+        let opening = [
+            Call::Create,
+            Call::CreateCold,
+            Call::Open,
+            Call::OpenCold,
+            Call::OpenAppend,
+            Call::List,
+            Call::SyncDir,
+            Call::SyncData,
+            Call::Region,
+        ];
+        let rule = Rule::nth(nth, Failure::Descriptors).of(&opening);
+        fault.fail(if sticky { rule.sticky() } else { rule });
+        let mut acked = 0;
+        let first = script(&broker, &mut acked);
+        if !fault.has_fired() {
+            first.unwrap();
+            break;
+        }
+        fired += 1;
+        fault.heal();
+        if let Err(error) = first {
+            told(&error, ErrorKind::Io, &["os error 24"]);
+            assert!(error.is_retriable(), "{error}");
+            script(&broker, &mut acked).unwrap();
+        }
+        holds(&broker, 12);
+        let health = broker.health();
+        assert!(health.failed_partitions().next().is_none(), "call {nth}: {health:?}");
+        broker.close().unwrap();
+        let broker = open(&sim);
+        holds(&broker, 12);
+        assert_eq!(committed(&broker), Some(5), "call {nth}");
+    }
+    assert!(fired > 20, "{fired} calls failed");
+}
+
+/// A file system that takes no writes any more, found out while nobody appends.
+#[test]
+fn an_idle_partition_of_a_disk_that_is_gone_acknowledges_nothing() {
+    let sim = Sim::new();
+    let fault = Fault::new(Arc::new(sim.clone()));
+    let clock = topiclite::time::VirtualClock::stepping();
+    let broker = open_under(&clock, &fault);
+    create(&broker, "t", "600").unwrap();
+    fill(&broker, 0..2);
+    clock.advance(std::time::Duration::from_secs(5));
+    fault.fail(Rule::nth(0, Failure::Io).of(&[Call::OpenCold]).on("topiclite.state").sticky());
+    // Until something else wakes the broker: a virtual clock does not run for the look alone.
+    clock.advance(std::time::Duration::from_secs(3600));
+    told(
+        &send(&broker, "t", "no").unwrap_err(),
+        ErrorKind::StorageFailed,
+        &["t-0", "the disk failed"],
+    );
+    holds(&broker, 2);
+}
+
 /// A read-only directory: `open` needs the lock file and says so; `attach` reads everything.
 #[test]
 fn a_read_only_directory_is_refused_by_open_and_read_by_attach() {

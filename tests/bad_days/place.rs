@@ -34,6 +34,10 @@ pub fn open(storage: &(impl Storage + Clone)) -> Broker {
     try_open(storage).unwrap()
 }
 
+pub fn open_under(clock: &VirtualClock, storage: &(impl Storage + Clone)) -> Broker {
+    options_under(clock, storage).open(DIR).unwrap()
+}
+
 pub fn attach(storage: &(impl Storage + Clone)) -> Broker {
     options(storage).attach(DIR).unwrap()
 }

@@ -1,0 +1,194 @@
+//! Limits of the process, met in a child: no descriptor left, and files that may not grow.
+
+use crate::place::{GROUP, create, fill, holds, send, told, value};
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use topiclite::{
+    Broker, BrokerConfig, BrokerOptions, ConfigChange, ConsumerConfig, Error, ErrorKind,
+    OffsetReset, ReadFrom, TopicPartition,
+};
+
+const ROLE: &str = "TOPICLITE_LIMITED_DIR";
+
+fn in_a_child(test: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(ROLE, home.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    let complained = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{} {said} {complained}", child.status);
+    assert!(said.contains("survived"), "{said}");
+}
+
+fn limit(resource: rustix::process::Resource, to: u64) {
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    let limit = rustix::process::Rlimit { current: Some(to), maximum };
+    rustix::process::setrlimit(resource, limit).unwrap();
+}
+
+/// Nothing is flushed in the background.
+fn open(dir: &Path) -> Broker {
+    let properties = [("offsets.topic.num.partitions", "1")];
+    let config = BrokerConfig::from_properties(properties).unwrap();
+    let config = config.log_flush_interval_ms(3_600_000);
+    BrokerOptions::new().config(config).open(dir).unwrap()
+}
+
+/// All descriptors that this process may still open.
+fn hog() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
+}
+
+/// The error of a flush with no descriptor left. The broker's threads let one go now and then:
+/// with it a flush may succeed, and needs others the next time.
+fn refused_flush(broker: &Broker, round: &str) -> Error {
+    for number in 0..100 {
+        let topic = format!("flushed-{round}-{number}");
+        create(broker, &topic, "100000000").unwrap();
+        send(broker, &topic, "x").unwrap();
+        let hogged = hog();
+        let outcome = broker.flush().and_then(|()| broker.flush());
+        drop(hogged);
+        if let Err(error) = outcome {
+            return error;
+        }
+    }
+    panic!("it never fails");
+}
+
+fn without_descriptor(error: &Error, parts: &[&str]) {
+    told(error, ErrorKind::Io, &["Too many open files", "call again"]);
+    told(error, ErrorKind::Io, parts);
+    assert!(error.is_retriable() && !error.is_fatal());
+}
+
+#[test]
+fn a_process_without_a_descriptor_left_is_told_so_and_goes_on() {
+    in_a_child("rlimits::a_child_has_no_descriptor_left");
+}
+
+/// Does nothing unless this process was started for it.
+#[test]
+fn a_child_has_no_descriptor_left() {
+    let Some(home) = std::env::var_os(ROLE) else { return };
+    let dir = Path::new(&home).join("data");
+    let mut broker = open(&dir);
+    create(&broker, "t", "600").unwrap();
+    fill(&broker, 0..20);
+    broker.close().unwrap();
+    broker = open(&dir);
+    create(&broker, "u", "100000000").unwrap();
+    let durable = ConfigChange::Set("flush.messages".into(), "1".into());
+    send(&broker, "u", "first").unwrap();
+    fill(&broker, 20..21);
+    limit(rustix::process::Resource::Nofile, 200);
+    // No sync can begin, and no partition is the worse for it.
+    for round in ["first", "second"] {
+        without_descriptor(&refused_flush(&broker, round), &["cannot sync"]);
+    }
+    let mut hogged = hog();
+    let mut count = 21;
+    let error = loop {
+        hogged.extend(hog());
+        match send(&broker, "t", &value(count)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100, "a roll needs a descriptor");
+    };
+    without_descriptor(&error, &["t-0"]);
+    let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+    hogged.extend(hog());
+    if let Err(error) = reader.next(Default::default()) {
+        without_descriptor(&error, &["t-0"]);
+    }
+    assert!(create(&broker, "v", "600").err().is_none_or(|error| error.is_retriable()));
+    let other = Path::new(&home).join("other");
+    assert!(Broker::open(other).err().is_none_or(|error| error.is_retriable()));
+    assert!(Broker::attach(&dir).err().is_none_or(|error| error.is_retriable()));
+    assert_eq!(broker.health().failed_partitions().count(), 0, "{:?}", broker.health());
+    drop(hogged);
+    broker.flush().unwrap();
+    assert!(reader.next(Default::default()).unwrap().is_some());
+    fill(&broker, count..count + 10);
+    holds(&broker, count + 10);
+    drop(reader);
+    // The answer of a durable send says that the record may be there, and it is.
+    broker.admin().alter_topic("u", &[durable]).unwrap();
+    let broker2 = open_again(broker, &dir);
+    let hogged = hog();
+    let producer = broker2.producer(Default::default()).unwrap();
+    let record = topiclite::ProducerRecord::new("u").partition(0).value("second");
+    let sent = producer.send(record).map_err(Error::from);
+    if let Err(failed) = sent.and_then(|sent| Ok(sent.wait()?)) {
+        assert!(failed.is_retriable(), "{failed}");
+    }
+    assert_eq!(broker2.health().failed_partitions().count(), 0, "{:?}", broker2.health());
+    drop((hogged, producer));
+    send(&broker2, "u", "third").unwrap();
+    commit_once(&broker2);
+    broker2.close().unwrap();
+    holds(&open(&dir), count + 10);
+    println!("survived");
+}
+
+fn open_again(broker: Broker, dir: &Path) -> Broker {
+    broker.close().unwrap();
+    open(dir)
+}
+
+/// A group commits with no descriptor left, and again with some.
+fn commit_once(broker: &Broker) {
+    let config = ConsumerConfig::new(GROUP).auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    let partition = TopicPartition::new("u", 0);
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
+    consumer.seek(&partition, 1).unwrap();
+    let hogged = hog();
+    let outcome = consumer.commit_sync();
+    assert!(outcome.err().is_none_or(|error| error.is_retriable()));
+    drop(hogged);
+    consumer.commit_sync().unwrap();
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk_and_no_signal() {
+    in_a_child("rlimits::a_child_may_not_grow_files");
+}
+
+/// Does nothing unless this process was started for it.
+#[test]
+fn a_child_may_not_grow_files() {
+    let Some(home) = std::env::var_os(ROLE) else { return };
+    let dir = Path::new(&home).join("data");
+    let broker = open(&dir);
+    create(&broker, "t", "100000000").unwrap();
+    fill(&broker, 0..10);
+    limit(rustix::process::Resource::Fsize, 40_000);
+    let mut count = 10;
+    let error = loop {
+        match send(&broker, "t", &value(count)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100_000, "there is no limit");
+    };
+    told(&error, ErrorKind::StorageFull, &["t-0", "RLIMIT_FSIZE"]);
+    assert!(error.is_retriable());
+    holds(&broker, count);
+    // Small files, too: a registry, an index, a lock file.
+    limit(rustix::process::Resource::Fsize, 1);
+    let refused = create(&broker, "u", "600").unwrap_err();
+    told(&refused, ErrorKind::StorageFull, &["topiclite.registry", "RLIMIT_FSIZE"]);
+    let refused = Broker::open(Path::new(&home).join("other")).unwrap_err();
+    told(&refused, ErrorKind::StorageFull, &[".lock", "RLIMIT_FSIZE"]);
+    limit(rustix::process::Resource::Fsize, 1 << 40);
+    fill(&broker, count..count + 1000);
+    broker.close().unwrap();
+    holds(&open(&dir), count + 1000);
+    println!("survived");
+}
