@@ -42,7 +42,7 @@ impl Broker {
     /// absolute, and links in it are followed, once: what becomes of either later changes nothing.
     ///
     /// Departure: a partition whose folder, or a segment of which, is a symbolic link is read and
-    /// is read-only, and a file in the place of a new segment stays, where Kafka writes and deletes.
+    /// is read-only, and a file in the place of a new segment stays. Kafka writes, and deletes.
     ///
     /// Nothing is written but the lock file, and no partition's folder is touched, until they are
     /// used. A directory that Apache Kafka wrote is read whole and checked first.
