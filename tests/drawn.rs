@@ -3,7 +3,7 @@
 //! `TOPICLITE_DRAW_INTO=FOLDER` writes scenarios there: `TOPICLITE_DRAW` of each theme (50), from
 //! the seed `TOPICLITE_FIRST_SEED` (0) on, of themes whose name contains `TOPICLITE_THEME`. With
 //! `TOPICLITE_KAFKA_TOOLS` they are also run three times on a real node, and those whose outcome
-//! was the same each time are added to `tests/recorded`, which `tests/scenarios.rs` replays.
+//! was the same each time are added to `tests/recorded/drawn`, which `tests/scenarios.rs` replays.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod draw;

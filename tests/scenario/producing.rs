@@ -237,7 +237,11 @@ fn show_metadata(topic: &str, metadata: &RecordMetadata) -> Map<String, Value> {
 
 fn sent_event(topic: &str, outcome: &Result<RecordMetadata>, tag: Option<&Value>) -> Value {
     let (partition, offset, error) = match outcome {
-        Ok(metadata) => (metadata.partition(), json!(metadata.offset()), Value::Null),
+        Ok(metadata) => {
+            // With acks=0 there is none.
+            let offset = Some(metadata.offset()).filter(|offset| *offset >= 0);
+            (metadata.partition(), json!(offset), Value::Null)
+        }
         Err(error) => {
             let partition = error.partition().unwrap_or(-1);
             (partition, Value::Null, json!(error.kafka_name()))
