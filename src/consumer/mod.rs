@@ -168,7 +168,8 @@ impl Consumer {
     /// # Errors
     /// [`ErrorKind::InvalidGroupId`] without a group, [`ErrorKind::IllegalArgument`] for a blank
     /// name, [`ErrorKind::IllegalState`] after [`Consumer::assign`] or with an empty list of
-    /// assignors. A name that no topic can have is [`ErrorKind::InvalidTopic`] of the next poll.
+    /// assignors. A name that no topic can have is [`ErrorKind::InvalidTopic`] of the next poll or
+    /// lookup.
     pub fn subscribe(&mut self, topics: &[impl AsRef<str>]) -> Result<()> {
         self.subscribe_inner(topics, None)
     }

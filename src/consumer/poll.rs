@@ -53,8 +53,9 @@ impl Consumer {
     /// [`ErrorKind::OffsetOutOfRange`] under `auto.offset.reset=none`, naming the partitions;
     /// [`ErrorKind::CorruptRecord`] with partition and offset until it is sought past, and for good
     /// at and behind the end of a partition that is read-only up to its damage (or
-    /// [`ErrorKind::UnsupportedFormat`]); [`ErrorKind::InvalidTopic`] once for a name that no topic
-    /// can have; [`ErrorKind::InconsistentGroupProtocol`], [`ErrorKind::InvalidSessionTimeout`] and
+    /// [`ErrorKind::UnsupportedFormat`]); [`ErrorKind::InvalidTopic`] for a name that no topic
+    /// can have, once when the names change, and again as long as a topic is missing;
+    /// [`ErrorKind::InconsistentGroupProtocol`], [`ErrorKind::InvalidSessionTimeout`] and
     /// [`ErrorKind::GroupMaxSizeReached`] from the group; what the listener failed with (see
     /// [`RebalanceListener`](super::RebalanceListener)). No record is lost by an error: records
     /// before it are returned first, no reset policy crosses damage. A partition that failed fails
