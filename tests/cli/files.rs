@@ -1,7 +1,7 @@
 //! `dump`, `verify` and `repair` on files that a real Apache Kafka wrote, and on damaged ones.
 
 use crate::shell::Shell;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn golden(case: &str) -> PathBuf {
@@ -193,6 +193,8 @@ fn verify_is_quiet_about_what_kafka_closed_and_about_zeros_after_a_kill() {
         let dir = data.to_str().unwrap();
         let text = shell.ok(&["--dir", dir, "verify"]);
         assert!(text.contains("0 findings"), "{case}: {text}");
+        let summary = shell.json(&["--dir", dir, "verify"]).pop().unwrap();
+        assert_eq!((&summary["kind"], &summary["findings"]), (&json!("summary"), &json!(0)));
         if let Some(note) = note {
             let notes = shell.json(&["--dir", dir, "verify"]);
             assert!(notes.iter().any(|found| found["kind"] == note), "{case}: {notes:?}");
@@ -280,7 +282,9 @@ fn repair_tells_what_the_next_append_does_and_does_nothing() {
     assert_eq!(shell.json(&["repair"]), planned);
     // It is done as it was told, and then there is nothing left to do.
     assert_eq!(shell.json(&["repair", "--execute"]), planned);
-    assert_eq!(shell.ok(&["repair"]).lines().count(), 1);
+    assert_eq!(shell.ok(&["repair"]), "nothing is to be repaired\n");
+    assert_eq!(shell.ok(&["repair", "--execute"]), "nothing is to be repaired\n");
+    assert!(shell.json(&["repair"]).is_empty());
     assert!(shell.ok(&["verify"]).contains("0 findings, 0 notes"));
     let kept = std::fs::read_dir(shell.dir()).unwrap().map(|entry| entry.unwrap().path());
     let kept = kept.filter(|path| path.is_dir()).flat_map(|path| files_of(&path));

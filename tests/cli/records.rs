@@ -122,3 +122,55 @@ fn times_are_local_dates_and_how_long_ago_as_well() {
     assert_eq!(zoned("UTC", "@-1h"), "today\n");
     assert_eq!(zoned("UTC", "@-20000d").lines().count(), 3);
 }
+
+#[test]
+fn trim_moves_the_beginning_of_a_partition() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "2"]);
+    shell.feed(&["produce", "t", "--partition", "1"], b"0\n1\n2\n3\n");
+    let trim = ["trim", "t", "--partition", "1", "--before"];
+    assert_eq!(shell.ok(&[&trim[..], &["2"]].concat()), "t-1 begins at offset 2\n");
+    assert_eq!(shell.ok(&["consume", "t"]), "2\n3\n");
+    assert_eq!(
+        shell.json(&[&trim[..], &["end"]].concat()),
+        [json!({"topic": "t", "partition": 1, "log_start_offset": 4})]
+    );
+    assert_eq!(shell.ok(&["consume", "t"]), "");
+    // A topic that is compacted alone keeps its records, and says that nobody compacts it.
+    let alter = shell.run(&["topics", "alter", "t", "-X", "cleanup.policy=compact"], b"");
+    if alter.code == 0 {
+        assert!(alter.stderr.contains("no cleaner"), "{alter:?}");
+        let refused = shell.run(&["trim", "t", "-p", "0", "--before", "end"], b"");
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("cleanup.policy"), "{refused:?}");
+    }
+}
+
+#[test]
+fn changes_of_topics_are_told_as_json_and_a_topic_is_described_in_full() {
+    let shell = Shell::new();
+    let made = shell.json(&["topics", "create", "t", "-p", "2", "-X", "retention.ms=5"]);
+    assert_eq!(made[0]["config"], json!({"retention.ms": "5"}));
+    assert_eq!(shell.json(&["topics", "grow", "t", "-p", "3"])[0]["partitions"], 3);
+    assert_eq!(
+        shell.json(&["topics", "alter", "t", "-X", "retention.ms="])[0]["config"],
+        json!({})
+    );
+    shell.feed(&["produce", "t", "-p", "1"], b"0\n1\n");
+    let described = &shell.json(&["topics", "describe", "t"])[0];
+    assert_eq!(described["id"], made[0]["id"]);
+    assert_eq!(described["settings"]["retention.ms"]["value"], "604800000");
+    let sizes: Vec<u64> = described["partition_details"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["size_bytes"].as_u64().unwrap())
+        .collect();
+    assert!(sizes[0] == 0 && sizes[1] > 0 && sizes[2] == 0, "{described}");
+    assert_eq!(described["size_bytes"], json!(sizes[1]));
+    assert_eq!(described["partition_details"][1]["log_end_offset"], 2);
+    let text = shell.ok(&["topics", "describe", "t"]);
+    let id = described["id"].as_str().unwrap();
+    assert!(text.contains(id) && text.contains("retention.ms") && text.contains("604800000"));
+    assert_eq!(shell.json(&["topics", "delete", "t"]), [json!({"topic": "t"})]);
+}

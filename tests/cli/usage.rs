@@ -80,6 +80,7 @@ fn bad_usage_is_exit_code_2_whatever_the_directory_holds() {
         (&["topics", "grow", "t", "--partitions", "0"], "--partitions"),
         (&["produce", "t", "--compression", "zst"], "zstd"),
         (&["produce", "t", "--config", "linger.mss=1"], "linger.ms"),
+        (&["produce", "t", "--config", "acks=7"], "acks"),
         (&["produce", "t", "--key-separator", ""], "--key-separator"),
         (&["produce", "t", "--key-separator", "\\q"], "--key-separator"),
         (&["produce", "t", "--header", "name"], "NAME=VALUE"),
@@ -157,6 +158,9 @@ fn what_is_kept_without_effect_is_said() {
     let made = shell.run(&words, b"");
     assert_eq!(made.code, 0, "{made:?}");
     assert!(made.stderr.contains("min.insync.replicas is kept without effect"), "{made:?}");
+    // What is not there asks for a directory to be looked at, and is bad usage all the same.
+    let asked = shell.run(&["produce", "t", "--config", "enable.idempotence=true"], b"");
+    assert_eq!(asked.code, 2, "{asked:?}");
     let words = ["--json", "topics", "alter", "t", "--config", "delete.retention.ms=9"];
     let altered = shell.run(&words, b"");
     assert_eq!(altered.code, 0, "{altered:?}");

@@ -71,6 +71,9 @@ impl Counts {
         if output.json {
             return Ok(());
         }
+        if self.changes == 0 && self.refused == 0 {
+            return output.line("nothing is to be repaired");
+        }
         let changes = counted(self.changes, "change");
         output.line(&match executed {
             true => format!("{changes} made"),

@@ -74,7 +74,11 @@ fn write(
         let error = Error::new(ErrorKind::UnknownTopicOrPartition, text);
         return Err(error.with_partition(&produce.topic, partition).into());
     }
-    let producer = broker.producer(config)?;
+    let producer = broker.producer(config).map_err(|error| match error.root_kind() {
+        // Settings that do not go together, or ask for what is not there.
+        ErrorKind::InvalidConfig => Failure::Usage(error.to_string()),
+        _ => Failure::Failed(error),
+    })?;
     let mut writer = Writer {
         producer: &producer,
         produce,
