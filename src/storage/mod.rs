@@ -361,14 +361,10 @@ pub struct NotBegun(io::Error);
 impl NotBegun {
     /// Whether `error`, or a cause of it, says so.
     pub fn caused(error: &crate::error::Error) -> bool {
-        let mut next = std::error::Error::source(error);
-        while let Some(cause) = next {
-            if cause.downcast_ref::<io::Error>().is_some_and(NotBegun::is_in) {
-                return true;
-            }
-            next = cause.source();
-        }
-        false
+        let refused = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(NotBegun::is_in)
+        };
+        error.causes().any(refused)
     }
 
     /// Whether `error` says so.
