@@ -11,7 +11,7 @@ use super::names::{FileKind, file_name};
 use super::opening::{OpenOptions, OpenedPartition, open_partition};
 use super::repair::Step;
 use super::state::{LogState, Trust};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 use std::path::{Path, PathBuf};
@@ -83,8 +83,16 @@ impl Verification<'_> {
     /// [`crate::ErrorKind::Io`]; `UnsupportedFormat` where the partition is read-only for that,
     /// and nothing would be done.
     pub fn repairs(&self) -> Result<Vec<PlannedRepair>> {
-        let mut opened = self.open(self.state, self.trust)?;
-        opened.end_before_damage(self.storage, &self.folder, self.partition)?;
+        let look = || {
+            let mut opened = self.open(self.state, self.trust)?;
+            opened.end_before_damage(self.storage, &self.folder, self.partition)?;
+            Ok::<_, Error>(opened)
+        };
+        let mut opened = look()?;
+        if opened.given_up.is_some() {
+            // An owner may have been in the middle of a batch.
+            opened = look()?;
+        }
         if let Some(error) = opened.refusal() {
             return Err(error);
         }

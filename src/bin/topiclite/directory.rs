@@ -2,8 +2,12 @@
 
 use crate::args::Options;
 use crate::failure::{Failure, Outcome};
+use crate::output::Output;
 use std::path::Path;
-use topiclite::{Broker, Error, ErrorKind, TopicPartition};
+use topiclite::{Broker, Error, ErrorKind, Result, TopicPartition};
+
+/// Warnings told by one command; more of them are counted.
+const WARNINGS_SHOWN: usize = 20;
 
 /// Files that Apache Kafka or this crate puts into its data directory.
 const NAMES: &[&str] = &[
@@ -61,6 +65,20 @@ impl Options {
             Err(error) => Err(Error::io(error, "cannot list the directory", dir).into()),
         }
     }
+}
+
+/// Closes a directory that was opened for writing, and says what was found or set right in it.
+pub fn close(broker: &Broker, output: &Output) -> Result<()> {
+    let closed = broker.close();
+    let health = broker.health();
+    for warning in health.warnings().take(WARNINGS_SHOWN) {
+        output.note(warning);
+    }
+    let rest = health.warning_count().saturating_sub(WARNINGS_SHOWN as u64);
+    if rest > 0 {
+        output.note(&format!("and {rest} more of that kind"));
+    }
+    closed
 }
 
 /// Whether there is a file by one of the names, or a partition's folder.

@@ -1,6 +1,7 @@
 //! `offsets`: the borders of a topic's partitions. `trim`: moves the first of them.
 
 use crate::args::{Offsets, Options, Trim};
+use crate::directory;
 use crate::failure::Outcome;
 use crate::output::{Output, or_dash};
 use serde_json::json;
@@ -75,7 +76,7 @@ pub fn borders(admin: &Admin, topic: &str, partition: i32) -> Result<Borders> {
 pub fn trim(options: &Options, trim: &Trim, output: &Output) -> Outcome {
     let broker = options.open()?;
     let moved = broker.admin().delete_records(&trim.topic, trim.partition, trim.before);
-    let closed = broker.close();
+    let closed = directory::close(&broker, output);
     let start = moved?;
     closed?;
     match output.json {

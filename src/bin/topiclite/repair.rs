@@ -5,6 +5,7 @@
 //! kept in files named `.cut`.
 
 use crate::args::{Options, Repair};
+use crate::directory;
 use crate::failure::Outcome;
 use crate::output::{Output, counted};
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ pub fn run(options: &Options, repair: &Repair, output: &Output) -> Outcome {
         let admin = broker.admin();
         let done = counts
             .tell_all(&admin, output, |topic, partition| admin.repair_partition(topic, partition));
-        let closed = broker.close();
+        let closed = directory::close(&broker, output);
         done?;
         closed?;
     } else {

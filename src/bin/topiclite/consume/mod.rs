@@ -5,6 +5,7 @@ mod start;
 
 use crate::args::values::From;
 use crate::args::{Consume, Isolation, Options};
+use crate::directory;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, counted};
@@ -40,7 +41,7 @@ pub fn run(options: &Options, consume: &Consume, output: &Output) -> Outcome {
             let from = consume.from.unwrap_or(From::Stored);
             let mut reading = Reading::new(consume, output, &interrupt, &mut shown);
             let read = reading.as_member(&broker, group, from);
-            let closed = broker.close();
+            let closed = directory::close(&broker, output);
             read?;
             closed?;
         }

@@ -4,6 +4,7 @@ mod describe;
 mod reset;
 
 use crate::args::{Groups, GroupsAction, Options};
+use crate::directory;
 use crate::failure::Outcome;
 use crate::output::Output;
 use serde_json::json;
@@ -22,7 +23,7 @@ pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
         GroupsAction::Delete { group } => {
             let broker = options.open()?;
             let deleted = broker.admin().delete_group(group);
-            let closed = broker.close();
+            let closed = directory::close(&broker, output);
             deleted?;
             closed?;
             match output.json {

@@ -3,6 +3,7 @@
 
 use crate::args::values::{Place, Scope};
 use crate::args::{Options, Reset};
+use crate::directory;
 use crate::failure::Outcome;
 use crate::offsets::{Borders, borders};
 use crate::output::{Output, or_dash};
@@ -31,7 +32,7 @@ pub fn run(options: &Options, reset: &Reset, output: &Output) -> Outcome<()> {
     }
     let broker = options.open()?;
     let done = execute(&broker, reset, output);
-    let closed = broker.close();
+    let closed = directory::close(&broker, output);
     let moves = done?;
     closed?;
     Ok(show(reset, &moves, output)?)

@@ -7,6 +7,7 @@ mod input;
 mod line;
 
 use crate::args::{InputFormat, Options, Produce};
+use crate::directory;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted};
 use crate::record_json::Given;
@@ -30,7 +31,7 @@ pub fn run(options: &Options, produce: &Produce, output: &Output) -> Outcome {
     }
     let broker = options.open()?;
     let written = write(&broker, config, produce, output);
-    let closed = broker.close();
+    let closed = directory::close(&broker, output);
     let (count, code) = written?;
     closed?;
     let text = format!("{} written to {}", counted(count, "record"), produce.topic);

@@ -3,6 +3,7 @@
 mod describe;
 
 use crate::args::{Options, Topics, TopicsAction};
+use crate::directory;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted};
 use serde_json::json;
@@ -22,7 +23,7 @@ pub fn run(options: &Options, topics: &Topics, output: &Output) -> Outcome {
             let admin = broker.admin();
             let made = admin.create_topic(name, partitions.unwrap_or(-1), settings.clone());
             let told = made.and_then(|()| tell(&admin, name, "created", output));
-            let closed = broker.close();
+            let closed = directory::close(&broker, output);
             told?;
             closed?;
             tell_ignored(&settings, output);
@@ -33,14 +34,14 @@ pub fn run(options: &Options, topics: &Topics, output: &Output) -> Outcome {
             let admin = broker.admin();
             let grown = admin.grow_topic(name, *partitions);
             let told = grown.and_then(|()| tell(&admin, name, "grown", output));
-            let closed = broker.close();
+            let closed = directory::close(&broker, output);
             told?;
             closed?;
         }
         TopicsAction::Delete { name } => {
             let broker = options.open()?;
             let deleted = broker.admin().delete_topic(name);
-            let closed = broker.close();
+            let closed = directory::close(&broker, output);
             deleted?;
             closed?;
             match output.json {
@@ -80,7 +81,7 @@ fn alter(
     let admin = broker.admin();
     let altered = admin.alter_topic(name, &changes);
     let told = altered.and_then(|()| tell(&admin, name, "altered", output));
-    let closed = broker.close();
+    let closed = directory::close(&broker, output);
     told?;
     closed?;
     tell_ignored(&set, output);
