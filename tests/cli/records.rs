@@ -174,3 +174,81 @@ fn changes_of_topics_are_told_as_json_and_a_topic_is_described_in_full() {
     assert!(text.contains(id) && text.contains("retention.ms") && text.contains("604800000"));
     assert_eq!(shell.json(&["topics", "delete", "t"]), [json!({"topic": "t"})]);
 }
+
+fn what_consume_prints_as_json_produce_takes_back() {
+    let shell = Shell::new();
+    for topic in ["a", "b", "c"] {
+        shell.ok(&["topics", "create", topic, "--partitions", "2"]);
+    }
+    let lines = [
+        r#"{"partition":0,"timestamp":0,"key":"k","value":"v","headers":[]}"#,
+        r#"{"partition":1,"timestamp":5,"key":null,"value":null,"headers":null}"#,
+        r#"{"partition":0,"timestamp":6,"key":"","value":""}"#,
+        r#"{"partition":1,"timestamp":7,"key_base64":"/w==","value_base64":"AP8="}"#,
+        r#"{"partition":0,"timestamp":8,"value":"\u0000\u001b[2J\n\"\\\u20ac\ud83d\ude00"}"#,
+        r#"{"partition":1,"timestamp":9,"value":"h","headers":[{"name":"a","value":"1"},
+            {"name":"a","value":null},{"name":"","value":""},{"name":"b","value_base64":"gA=="}]}"#,
+    ];
+    let input: String = lines.iter().map(|line| line.replace('\n', "") + "\n").collect();
+    let produce = |topic| ["produce", topic, "--input-format", "json"];
+    shell.feed(&produce("a"), input.as_bytes());
+    let printed = shell.ok(&["--json", "consume", "a"]);
+    assert_eq!(printed.lines().count(), lines.len());
+    shell.feed(&produce("b"), printed.as_bytes());
+    let again = shell.ok(&["--json", "consume", "b"]);
+    assert_eq!(again.replace(r#""topic":"b""#, r#""topic":"a""#), printed);
+
+    // A timestamp of -1 is none; the clock gives one.
+    let none = r#"{"headers":[],"key":"k","offset":0,"partition":0,"timestamp":-1,
+        "timestamp_type":"create","topic":"no-timestamp","value":"none"}"#;
+    shell.feed(&produce("c"), none.replace('\n', "").as_bytes());
+    let found = &shell.json(&["consume", "c"])[0];
+    assert_eq!((&found["key"], &found["value"]), (&json!("k"), &json!("none")));
+    assert!(found["timestamp"].as_i64() > Some(1_700_000_000_000));
+}
+
+#[test]
+fn a_line_that_is_not_all_understood_writes_nothing() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    for (line, part) in [
+        (r#"{"key":"k1","value":"v1","headers":{"trace":"abc"}}"#, "\"headers\" is an array"),
+        (r#"{"key":"k2","payload":"v2"}"#, "no field \"payload\""),
+        (r#"{"key":"k3","value":"v3","ts":1700000000000}"#, "no field \"ts\""),
+        (r#"{"key":"k4","value":4}"#, "\"value\" is text or null, not 4"),
+        (r#"{"key":"k5","value":"a","value":"b"}"#, "\"value\" comes twice"),
+        ("{}", "a record has a \"value\""),
+    ] {
+        let words = ["produce", "t", "--input-format", "json"];
+        let ended = shell.run(&words, line.as_bytes());
+        assert_eq!(ended.code, 1, "{line}: {ended:?}");
+        assert!(ended.stderr.starts_with("topiclite: line 1: "), "{ended:?}");
+        assert!(ended.stderr.contains(part), "{line}: {ended:?}");
+    }
+    assert_eq!(shell.ok(&["consume", "t"]), "");
+}
+
+#[test]
+fn control_characters_are_shown_where_people_read() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    shell.feed(&["produce", "t", "--input-format", "json"], br#"{"key":"\u001b[2J","value":"v"}"#);
+    let group = "g\u{1b}[2J\u{9b}\n";
+    shell.ok(&["consume", "t", "--group", group]);
+    let log = shell.dir().join("t-0/00000000000000000000.log");
+    let dump = ["dump", log.to_str().unwrap(), "--records"];
+    let mut shown = vec![
+        shell.ok(&["groups", "list"]),
+        shell.ok(&["groups", "describe", group]),
+        shell.run(&["groups", "describe", "no\u{1b}[2J"], b"").stderr,
+        shell.run(&["consume", "t\u{1b}[2J\n"], b"").stderr,
+    ];
+    let dumped = shell.run(&dump, b"");
+    if dumped.code == 0 {
+        shown.push(dumped.stdout);
+    }
+    for text in shown {
+        assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
+    }
+    assert!(shell.ok(&["groups", "list"]).contains(r"g\u{1b}[2J\u{9b}\n"));
+}

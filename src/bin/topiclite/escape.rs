@@ -1,4 +1,6 @@
-//! Backslashes in what a user types: `\t`, `\n`, `\r`, `\0`, `\\`, `\xHH`.
+//! Backslashes in what a user types (`\t`, `\n`, `\r`, `\0`, `\\`, `\xHH`), and in what is shown.
+
+use std::borrow::Cow;
 
 /// The bytes that a text with escapes stands for.
 ///
@@ -44,6 +46,21 @@ pub fn one(rest: &[u8]) -> Result<(u8, &[u8]), String> {
     Ok((byte, tail))
 }
 
+/// Text as it may stand on a line for people: control characters are shown, not sent to a terminal.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +71,14 @@ mod tests {
         for bad in [r"\", r"\q", r"\x", r"\x1", r"\x+1", r"\xgg"] {
             assert!(unescape(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(printable("a-\u{e4} \u{20ac}"), "a-\u{e4} \u{20ac}");
+        assert_eq!(
+            printable("a\u{1b}[2Jb\n\r\t\u{7f}\u{9b}\0"),
+            r"a\u{1b}[2Jb\n\r\t\u{7f}\u{9b}\u{0}"
+        );
     }
 }

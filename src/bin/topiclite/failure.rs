@@ -1,6 +1,7 @@
 //! How a command ends when it does not work, and how that is told: a line on standard error, an
 //! object under `--json`.
 
+use crate::escape::printable;
 use crate::output::Output;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -49,7 +50,7 @@ impl Failure {
         }
         match output.json {
             true => output.stderr(&self.object().to_string()),
-            false => output.stderr(&format!("topiclite: {}", self.text())),
+            false => output.stderr(&format!("topiclite: {}", printable(&self.text()))),
         }
         match self {
             Failure::Usage(_) => ExitCode::from(USAGE),

@@ -1,5 +1,6 @@
 //! Where commands print: text for people, one JSON object per line for scripts.
 
+use crate::escape::printable;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Value, json};
@@ -19,8 +20,9 @@ impl Output {
         Output { json, to: Mutex::new(BufWriter::new(std::io::stdout())) }
     }
 
-    /// Prints a line of text.
+    /// Prints a line of text; what would move the cursor is shown instead.
     pub fn line(&self, text: &str) -> Result<()> {
+        let text = printable(text);
         self.write(|to| writeln!(to, "{text}"))
     }
 
@@ -43,7 +45,7 @@ impl Output {
     pub fn note(&self, text: &str) {
         match self.json {
             true => self.stderr(&json!({ "note": text }).to_string()),
-            false => self.stderr(&format!("topiclite: {text}")),
+            false => self.stderr(&format!("topiclite: {}", printable(text))),
         }
     }
 
@@ -76,8 +78,10 @@ impl Output {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.add_rows(rows);
-        self.line(&table.trim_fmt())
+        let shown = |row: Vec<String>| row.into_iter().map(|cell| printable(&cell).into_owned());
+        table.add_rows(rows.into_iter().map(shown));
+        let text = table.trim_fmt();
+        self.write(|to| writeln!(to, "{text}"))
     }
 }
 
