@@ -219,6 +219,9 @@ impl ConsumerConfig {
     /// `fetch.max.bytes`: the most bytes of batches in one fetch, whose records one poll or several
     /// return. The first batch of a fetch may be larger, the others have to fit into what is left
     /// and wait for the next fetch if they do not. Default 50 MiB.
+    ///
+    /// Departure: what compressed batches beyond the first of a poll decompress to is bounded by
+    /// it, too, but not below 64 KiB.
     pub fn fetch_max_bytes(self, bytes: u32) -> ConsumerConfig {
         self.with(FETCH_MAX_BYTES, bytes)
     }

@@ -47,6 +47,10 @@ pub(super) struct Walked {
     pub records: usize,
     /// The batch that the walk ended in, if it ended in one.
     pub partial: Option<Partial>,
+    /// Bytes that compressed batches were decompressed to, and are held by what was added.
+    pub unpacked: usize,
+    /// The batch at `position` decompresses to more than was left.
+    pub full: bool,
     /// What is wrong at `position`.
     pub fault: Option<BatchFault>,
 }
@@ -54,12 +58,13 @@ pub(super) struct Walked {
 impl Walked {
     /// No more than the position.
     fn nothing(position: i64) -> Walked {
-        Walked { position, bytes: 0, records: 0, partial: None, fault: None }
+        let (bytes, records, unpacked, full) = (0, 0, 0, false);
+        Walked { position, bytes, records, partial: None, unpacked, full, fault: None }
     }
 
     /// Whether anything came of it.
     fn is_something(&self, before: i64) -> bool {
-        self.position != before || self.bytes > 0 || self.fault.is_some()
+        self.position != before || self.bytes > 0 || self.full || self.fault.is_some()
     }
 }
 
@@ -125,6 +130,41 @@ pub(super) struct Reading<'a> {
     pub may_exceed: bool,
     /// Whether this may be the first read of a segment.
     pub may_open_segment: bool,
+    /// What compressed batches may decompress to.
+    pub unpack: Unpack,
+}
+
+/// How much memory decompressed batches may take, over all that one poll returns.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unpack {
+    left: usize,
+    /// Nothing is returned so far: the first batch does not ask, or it could never be read.
+    first: bool,
+}
+
+/// A poll that returns small batches by a small `fetch.max.bytes` gathers them as Kafka's client
+/// does, which counts compressed bytes alone.
+const UNPACKED_MIN: usize = 64 << 10;
+
+impl Unpack {
+    /// `fetch.max.bytes` of records beyond the first batch.
+    pub fn up_to(bytes_max: usize) -> Unpack {
+        Unpack { left: bytes_max.max(UNPACKED_MIN), first: true }
+    }
+
+    /// What is left behind a walk.
+    pub fn spend(&mut self, walked: &Walked) {
+        self.left = self.left.saturating_sub(walked.unpacked);
+        self.first &= walked.records == 0;
+    }
+
+    /// How many bytes the next batch may decompress to.
+    fn room(self, walked: &Walked) -> usize {
+        match self.first && walked.records == 0 {
+            true => usize::MAX,
+            false => self.left.saturating_sub(walked.unpacked),
+        }
+    }
 }
 
 impl Reading<'_> {
@@ -157,6 +197,7 @@ impl Reading<'_> {
             records_max: self.records_max,
             bytes_max: self.bytes_max,
             may_exceed,
+            unpack: self.unpack,
             upto,
             aborted: filter(upto),
         };
@@ -213,6 +254,7 @@ struct Walk<'a> {
     bytes_max: usize,
     /// The first batch does not ask.
     may_exceed: bool,
+    unpack: Unpack,
     /// The offset that no batch may reach beyond.
     upto: i64,
     aborted: Option<AbortedFilter<'a>>,
@@ -292,8 +334,13 @@ impl Walk<'_> {
             }
             let left = self.records_max - walked.records;
             let partial = self.partial.take().filter(|p| p.fits(header, walked.position));
-            let (payload, part) = match open(&batch, partial) {
-                Ok(opened) => opened,
+            let (payload, part) = match open(&batch, partial, self.unpack.room(&walked)) {
+                Ok(Opened::Records(payload, part)) => (payload, part),
+                Ok(Opened::TooLarge(partial)) => {
+                    walked.partial = partial;
+                    walked.full = true;
+                    break;
+                }
                 Err(fault) => {
                     walked.fault = Some(fault);
                     break;
@@ -307,6 +354,7 @@ impl Walk<'_> {
             if taken.count > 0 {
                 match &payload {
                     Some(payload) => {
+                        walked.unpacked += payload.len();
                         plain.end(&mut runs);
                         runs.push(Piece::Decoded(
                             *header,
@@ -390,20 +438,40 @@ impl Walk<'_> {
     }
 }
 
-/// The decompressed records, where they are compressed, and where to begin.
+/// What opening a batch comes to.
+enum Opened {
+    /// The decompressed records, where they are compressed, and where to begin.
+    Records(Option<Bytes>, Skip),
+    /// There is no room for them. What was known of the batch stands.
+    TooLarge(Option<Partial>),
+}
+
+/// Decompresses a batch into at most `room` bytes.
 fn open(
     batch: &RecordBatch<'_>,
     partial: Option<Partial>,
-) -> std::result::Result<(Option<Bytes>, Skip), BatchFault> {
+    room: usize,
+) -> std::result::Result<Opened, BatchFault> {
     if let Some(partial) = partial {
-        return Ok((partial.payload, partial.skip));
+        return Ok(match partial.payload.as_ref().is_some_and(|payload| payload.len() > room) {
+            true => Opened::TooLarge(Some(partial)),
+            false => Opened::Records(partial.payload, partial.skip),
+        });
     }
-    if batch.header().codec()? == Codec::None {
-        return Ok((None, Skip::default()));
+    let header = batch.header();
+    // As in Kafka, nobody looks into a batch without records.
+    match (header.codec()?, header.records_count) {
+        (Codec::None, _) => return Ok(Opened::Records(None, Skip::default())),
+        (_, 0) => return Ok(Opened::Records(Some(Bytes::new()), Skip::default())),
+        _ => {}
     }
     let mut payload = Vec::new();
-    batch.records(&mut payload)?;
-    Ok((Some(Bytes::from(payload)), Skip::default()))
+    if batch.records_within(&mut payload, room)?.is_none() {
+        return Ok(Opened::TooLarge(None));
+    }
+    // What is held is what is counted.
+    payload.shrink_to_fit();
+    Ok(Opened::Records(Some(Bytes::from(payload)), Skip::default()))
 }
 
 /// What one batch gives.

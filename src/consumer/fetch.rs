@@ -7,7 +7,7 @@
 
 use super::Consumer;
 use super::assignment::{Look, Position, Slot, SlotId, Ticket};
-use super::batches::Reading;
+use super::batches::{Reading, Unpack};
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -106,6 +106,7 @@ struct Budget<'a> {
     records: usize,
     bytes: usize,
     returned_bytes: bool,
+    unpack: Unpack,
 }
 
 impl Consumer {
@@ -139,6 +140,7 @@ impl Consumer {
             records: self.settings.max_poll_records,
             bytes: self.settings.fetch_max_bytes,
             returned_bytes: false,
+            unpack: Unpack::up_to(self.settings.fetch_max_bytes),
         };
         let mut pass = Pass::Idle;
         while budget.records > 0 {
@@ -485,6 +487,7 @@ impl Slot {
             may_exceed: !ticket.returned && !left.returned,
             // As with Kafka, one fetch of a partition does not go on into the next segment.
             may_open_segment: !ticket.returned,
+            unpack: budget.unpack,
         };
         let partial = self.partial.take();
         let walked = reading.go_on(
@@ -502,7 +505,12 @@ impl Slot {
             ticket.starved = !ticket.returned && left.returned;
             return Ok(Taken::Over);
         };
+        budget.unpack.spend(&walked);
         self.partial = walked.partial;
+        if walked.full && walked.position == position {
+            // The batch waits for the next poll, where it is the first.
+            return Ok(Taken::Full);
+        }
         self.position = Position::At(walked.position);
         ticket.from = walked.position;
         ticket.bytes_left = ticket.bytes_left.saturating_sub(walked.bytes);
@@ -524,6 +532,7 @@ impl Slot {
         }
         Ok(match walked.position >= ticket.upto {
             true => Taken::Over,
+            false if walked.full => Taken::Full,
             false => Taken::Some,
         })
     }

@@ -296,7 +296,12 @@ impl Consumer {
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> Result<()> {
         self.check_open()?;
         for partition in partitions {
-            self.assignment.assigned_mut(partition)?.paused = paused;
+            let slot = self.assignment.assigned_mut(partition)?;
+            slot.paused = paused;
+            if paused {
+                // Any number of partitions may be paused, each in the middle of a large batch.
+                slot.partial = None;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{Partial, Reading, SizeHint};
+use super::batches::{Partial, Reading, SizeHint, Unpack};
 use super::poll::ATTACHED_INTERVAL;
 use super::records::{ConsumerRecord, ConsumerRecords};
 use super::wakeup::{Alarm, WakeupHandle};
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 const RECORDS_MAX: usize = 500;
 const READ_BYTES_MAX: usize = 1 << 20;
+/// What one read may decompress beyond its first batch: the default of `fetch.max.bytes`.
+const UNPACKED_MAX: usize = 50 << 20;
 
 /// Where a [`Reader`] starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,8 +230,9 @@ impl Reader {
         let mut records = ConsumerRecords::default();
         self.pass_over_deleted()?;
         let mut bytes_left = READ_BYTES_MAX;
+        let mut unpack = Unpack::up_to(UNPACKED_MAX);
         while records.count() < records_max && bytes_left > 0 {
-            match self.go_on(records_max, bytes_left, &mut records) {
+            match self.go_on(records_max, bytes_left, &mut unpack, &mut records) {
                 Ok(0) => break,
                 Ok(bytes) => bytes_left = bytes_left.saturating_sub(bytes),
                 // It comes again when there is nothing before it.
@@ -251,6 +254,7 @@ impl Reader {
         &mut self,
         records_max: usize,
         bytes_max: usize,
+        unpack: &mut Unpack,
         records: &mut ConsumerRecords,
     ) -> Result<usize> {
         let reading = Reading {
@@ -261,11 +265,14 @@ impl Reader {
             bytes_max,
             may_exceed: true,
             may_open_segment: true,
+            unpack: *unpack,
         };
         let partial = self.partial.take();
         let (position, cursor) = (self.position, &mut self.cursor);
         let walked = reading.go_on(position, cursor, partial, &mut self.hint, records)?;
         let Some(walked) = walked else { return Ok(0) };
+        unpack.spend(&walked);
+        let over = walked.full && walked.bytes == 0 && walked.position == position;
         self.partial = walked.partial;
         self.position = walked.position;
         if walked.records > 0 {
@@ -278,6 +285,7 @@ impl Reader {
                     .with_partition(self.name.topic(), self.name.partition())
                     .with_offset(walked.position))
             }
+            None if over => Ok(0),
             None => Ok(walked.bytes.max(1)),
         }
     }

@@ -401,6 +401,27 @@ impl<'a> RecordBatch<'a> {
         Ok(Records::new(&self.header, payload))
     }
 
+    /// [`RecordBatch::records`] for a caller that has room for `room` bytes of them: `None` where
+    /// compressed records take more, which is nothing against them.
+    ///
+    /// # Errors
+    /// As [`RecordBatch::records`].
+    pub(crate) fn records_within<'b>(
+        &self,
+        scratch: &'b mut Vec<u8>,
+        room: usize,
+    ) -> Result<Option<Records<'b>>, BatchFault>
+    where
+        'a: 'b,
+    {
+        let codec = self.header.codec()?;
+        if codec == Codec::None || self.header.records_count < 0 {
+            return self.records(scratch).map(Some);
+        }
+        let whole = codec::decompress_within(codec, self.payload, scratch, room)?;
+        Ok(whole.then_some(Records::new(&self.header, scratch)))
+    }
+
     /// The control record, where this is a control batch that still has one.
     ///
     /// # Errors

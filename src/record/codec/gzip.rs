@@ -6,21 +6,32 @@ use std::io::Read;
 use flate2::bufread::GzDecoder;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
-use super::Refusal;
+use super::{Refusal, make_room};
 
 /// Magic, deflate, no flags, no time, no hint on the effort, unknown operating system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
+/// The least room that is made at once.
+const STEP_MIN: usize = 4 << 10;
+
 pub(super) fn decompress(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
     let mut rest = input;
     loop {
-        let room = (limit - out.len()) as u64;
-        let mut member = GzDecoder::new(rest).take(room + 1);
-        member.read_to_end(out)?;
-        if out.len() > limit {
-            return Err(Refusal::TooLarge);
+        let mut member = GzDecoder::new(rest);
+        loop {
+            // One byte beyond the limit tells that there is more.
+            let step = input.len().max(STEP_MIN).min(limit - out.len() + 1);
+            make_room(out, step, limit + 1);
+            let room = out.capacity() - out.len();
+            let read = member.by_ref().take(room as u64).read_to_end(out)?;
+            if out.len() > limit {
+                return Err(Refusal::TooLarge);
+            }
+            if read < room {
+                break;
+            }
         }
-        rest = member.into_inner().into_inner();
+        rest = member.into_inner();
         if !rest.starts_with(&[0x1f, 0x8b]) {
             return Ok(());
         }

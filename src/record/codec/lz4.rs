@@ -13,7 +13,7 @@
 
 use lz4_flex::block;
 
-use super::Refusal;
+use super::{Refusal, make_room};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const FLG_VERSION: u8 = 0x40;
@@ -60,6 +60,7 @@ pub(super) fn decompress(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Resul
             if length > room {
                 return Err(Refusal::TooLarge);
             }
+            make_room(out, length, limit);
             out.extend_from_slice(bytes);
         } else {
             expand(bytes, out, frame.block_size_max, room)?;
@@ -89,6 +90,7 @@ fn expand(
     let start = out.len();
     let possible = block_size_max.min(bytes.len().saturating_mul(EXPANSION_MAX));
     let space = possible.min(room);
+    make_room(out, space, start + room);
     out.resize(start + space, 0);
     let to = out.get_mut(start..).unwrap_or_default();
     match block::decompress_into(bytes, to) {

@@ -125,8 +125,23 @@ impl fmt::Display for Codec {
 
 /// Replaces what is in `out` by the decompressed records.
 pub(super) fn decompress(codec: Codec, input: &[u8], out: &mut Vec<u8>) -> Result<(), BatchFault> {
+    decompress_within(codec, input, out, usize::MAX).map(drop)
+}
+
+/// [`decompress`] for a caller that has room for `room` bytes: false where the records take more,
+/// which is nothing against them.
+pub(super) fn decompress_within(
+    codec: Codec,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    room: usize,
+) -> Result<bool, BatchFault> {
     out.clear();
-    let limit = decompressed_limit(input.len());
+    let own_limit = decompressed_limit(input.len());
+    let limit = own_limit.min(room);
+    if limit == 0 {
+        return Ok(false);
+    }
     let done: Result<(), Refusal> = match codec {
         Codec::None => {
             out.extend_from_slice(input);
@@ -143,13 +158,27 @@ pub(super) fn decompress(codec: Codec, input: &[u8], out: &mut Vec<u8>) -> Resul
         #[allow(unreachable_patterns, reason = "reached where a codec is not compiled in")]
         missing => return Err(BatchFault::CodecMissing(missing)),
     };
-    done.map_err(|refusal| {
-        let reason = match refusal {
-            Refusal::TooLarge => format!("they decompress to more than {limit} bytes"),
-            Refusal::Malformed(reason) => reason,
-        };
-        BatchFault::Compression(codec, reason)
-    })
+    let reason = match done {
+        Ok(()) => return Ok(true),
+        Err(Refusal::TooLarge) if limit < own_limit => return Ok(false),
+        Err(Refusal::TooLarge) => format!("they decompress to more than {limit} bytes"),
+        Err(Refusal::Malformed(reason)) => reason,
+    };
+    Err(BatchFault::Compression(codec, reason))
+}
+
+/// Makes room for `more` bytes behind those of `out`: at least twice what it had, so that growing
+/// costs little, and nothing beyond `limit`.
+#[cfg_attr(
+    not(any(feature = "gzip", feature = "snappy", feature = "lz4")),
+    allow(dead_code, reason = "called by the codecs only")
+)]
+fn make_room(out: &mut Vec<u8>, more: usize, limit: usize) {
+    let wanted = out.len().saturating_add(more);
+    if wanted > out.capacity() {
+        let grown = wanted.max(out.capacity().saturating_mul(2).min(limit));
+        out.reserve_exact(grown - out.len());
+    }
 }
 
 /// Why a codec gives up.

@@ -8,7 +8,7 @@
 
 use snap::raw;
 
-use super::Refusal;
+use super::{Refusal, make_room};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const VERSION: i32 = 1;
@@ -65,6 +65,7 @@ fn block(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("a block declares more than it can hold".to_owned()));
     }
     let start = out.len();
+    make_room(out, length, limit);
     out.resize(start + length, 0);
     let to = out.get_mut(start..).unwrap_or_default();
     let written = raw::Decoder::new().decompress(input, to)?;

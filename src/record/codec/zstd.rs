@@ -38,10 +38,14 @@ fn decompress_with(
     out: &mut Vec<u8>,
     limit: usize,
 ) -> Result<(), Refusal> {
-    let mut space = input.len().saturating_mul(GUESSED_RATIO).clamp(GUESS_MIN, limit);
+    let mut space = input.len().saturating_mul(GUESSED_RATIO).max(GUESS_MIN).min(limit);
     loop {
         out.clear();
-        out.reserve(space);
+        // What is in the buffer is of no use, so it is not moved into a larger one.
+        if out.capacity() < space {
+            *out = Vec::new();
+            out.reserve_exact(space);
+        }
         // The buffer may have room from an earlier batch; the limit holds all the same.
         match decoder.decompress(out, input) {
             Ok(written) if written <= limit => return Ok(()),
