@@ -428,7 +428,7 @@ impl Assignment {
     }
 
     /// Hands what the logs have put on the ready list to `take`, and nothing is made of it.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub fn drain_ready(&mut self, take: impl FnMut(SlotId)) {
         self.ready.drain(take);
     }
