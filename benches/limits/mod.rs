@@ -373,3 +373,12 @@ pub fn machine() -> String {
     let gib = memory_kib / (1 << 20);
     format!("{model}, {cores} cores, {gib} GiB, Linux {}", kernel.trim())
 }
+
+/// Prints a pair of which each side was measured once.
+pub fn figure(what: &str, ours: f64, limit: f64, goal: f64) {
+    let ratio = ours / limit;
+    let met = if ratio <= goal { "met" } else { "MISSED" };
+    println!(
+        "ratio | {what} | {ours:.1} ns | limit {limit:.1} ns | {ratio:.2} | goal {goal:.2} | {met}"
+    );
+}

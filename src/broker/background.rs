@@ -109,22 +109,24 @@ impl WorkQueue {
         }
     }
 
-    /// Flushes what is due and returns the logs that it flushed.
+    /// Flushes what is due and returns the logs that it flushed, perhaps some more than once.
     pub fn flush_step(&self, now: Now) -> Vec<Arc<Log>> {
         self.run_calls();
-        let mut flushed: Vec<Arc<Log>> = Vec::new();
+        let mut due = Vec::new();
         loop {
-            let Some((_, log)) = self.flushes.lock().pop_due(now.mono) else { return flushed };
-            let Some(log) = log.upgrade() else { continue };
+            let Some((_, log)) = self.flushes.lock().pop_due(now.mono) else { break };
             // Whoever is held up syncs when that is over.
-            if log.is_sync_held() || flushed.iter().any(|done| Arc::ptr_eq(done, &log)) {
-                continue;
-            }
-            match log.flush() {
-                Ok(()) => flushed.push(log),
-                Err(error) => self.report(&BackgroundWork::Flush(Arc::downgrade(&log)), error),
-            }
+            due.extend(log.upgrade().filter(|log| !log.is_sync_held()));
         }
+        Log::sync_parents(&due);
+        due.retain(|log| match log.flush() {
+            Ok(()) => true,
+            Err(error) => {
+                self.report(&BackgroundWork::Flush(Arc::downgrade(log)), error);
+                false
+            }
+        });
+        due
     }
 
     /// When there is something to do next: at once, or by the end of an interval.

@@ -20,8 +20,9 @@ use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// How many threads close logs: syncs overlap well beyond the number of processors.
-const CLOSERS_MAX: usize = 8;
+/// How many threads close logs: they wait for syncs most of the time, and a file system that
+/// keeps a journal serves all who wait by one commit of it.
+const CLOSERS_MAX: usize = 32;
 /// Fewer logs than this are not worth a thread.
 const CLOSE_SHARE_MIN: usize = 8;
 
@@ -157,6 +158,7 @@ impl Shared {
     /// Closes logs, several at a time where time is real: most of it is waiting for syncs, which
     /// file systems serve together.
     fn close_all(&self, mut logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
+        Log::sync_parents(&logs);
         let share = logs.len().div_ceil(CLOSERS_MAX);
         let mut closers = Vec::new();
         while !self.clock.is_virtual() && logs.len() > share.max(CLOSE_SHARE_MIN) {

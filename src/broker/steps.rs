@@ -67,19 +67,17 @@ impl Shared {
     /// Flushes what is due, and records how far, at most once a second.
     pub fn flush_step(&self, now: Now) {
         let flushed = self.queue.flush_step(now);
-        let logs = {
+        let mut logs = {
             let mut pending = self.recorded.0.lock();
-            for log in flushed {
-                if !pending.logs.iter().any(|known| Arc::ptr_eq(known, &log)) {
-                    pending.logs.push(log);
-                }
-            }
+            pending.logs.extend(flushed);
             if pending.due().is_none_or(|due| due > now.mono) {
                 return;
             }
             pending.last = Some(now.mono);
             std::mem::take(&mut pending.logs)
         };
+        logs.sort_by_cached_key(|log| key_of(log));
+        logs.dedup_by(|a, b| Arc::ptr_eq(a, b));
         self.record(&logs);
     }
 

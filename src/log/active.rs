@@ -16,6 +16,9 @@ use crate::sync::Arc;
 pub(crate) const FIRST_STEP_BYTES: u64 = 16 << 10;
 /// The largest step by which a file grows: 16 MiB took 30 us to allocate where this was measured.
 pub(crate) const STEP_BYTES_MAX: u64 = 16 << 20;
+/// A file may be this much longer than what is stored in it, and by a quarter of that more: steps
+/// that only double leave many partitions with a little each holding several times what they store.
+const SLACK_BYTES: u64 = 1 << 20;
 /// Bytes of one entry in Kafka's index files, which decide when an index is full.
 const INDEX_ENTRY_BYTES: u64 = 8;
 const TIME_ENTRY_BYTES: u64 = 12;
@@ -171,6 +174,11 @@ impl Active {
     /// Bytes that are backed by the file.
     pub fn prepared(&self) -> usize {
         self.region.region().prepared()
+    }
+
+    /// How far the file may be ahead of its batches by a step.
+    pub fn ahead_max(&self) -> u64 {
+        (SLACK_BYTES + self.position as u64 / 4).min(self.step_bytes)
     }
 
     /// The next step is wanted once less than `ahead` prepared bytes are left.

@@ -125,6 +125,8 @@ impl Log {
         if let Some(last) = last.filter(|last| last.stage() != Stage::Sealed) {
             let proofs = self.seal_files(upkeep, &last)?;
             last.close(proofs);
+            // The sync of the folder that the seal ends with covered every name that is in it.
+            self.writer.lock().names.folder = false;
         }
         self.sync_alone()?;
         *self.synced.lock() = None;

@@ -48,6 +48,23 @@ impl Log {
         self.sync_alone()
     }
 
+    /// Makes the folders of new logs durable in their directory, by one sync for all of them. A log
+    /// alone does it with its own flush.
+    pub fn sync_parents(logs: &[Arc<Log>]) {
+        let is_new = |log: &&Arc<Log>| log.writer.lock().names.parent;
+        let new: Vec<_> = logs.iter().filter(is_new).collect();
+        let [first, _, ..] = new.as_slice() else { return };
+        let Some(parent) = first.id.dir.parent() else { return };
+        let synced = first.env.storage.sync_dir(parent);
+        let failed = synced.err().map(|error| Error::io(error, "cannot sync", parent));
+        for log in new.iter().filter(|log| log.id.dir.parent() == Some(parent)) {
+            match &failed {
+                None => log.writer.lock().names.parent = false,
+                Some(cause) => drop(log.sync_failed(cause.clone())),
+            }
+        }
+    }
+
     /// Waits until everything below `upto` is durable. Of all threads that wait, one syncs.
     ///
     /// # Durability

@@ -24,12 +24,14 @@ impl Log {
             let Some(active) = &mut writer.active else { return Ok(false) };
             let (prepared, capacity) = (active.prepared(), active.region.region().capacity());
             let ahead = (prepared - active.position) as u64;
-            if prepared >= capacity || ahead >= active.step_bytes.min(AHEAD_BYTES_MAX) / 2 {
-                active.set_wake(active.step_bytes / 2);
+            let wanted = active.ahead_max().min(AHEAD_BYTES_MAX);
+            if prepared >= capacity || ahead >= wanted / 2 {
+                active.set_wake(wanted / 2);
                 return Ok(false);
             }
-            let step = active.step_bytes;
-            active.step_bytes = (step * 2).min(STEP_BYTES_MAX);
+            // What is ahead already is a part of it.
+            let step = wanted - ahead;
+            active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
             (active.file.clone(), active.position as u64, prepared as u64, capacity as u64, step)
         };
         let wanted = whole_pages(prepared.max(position) + step).min(capacity);

@@ -130,7 +130,7 @@ impl Log {
         let base_offset = writer.next_offset;
         let mut first_bytes = FIRST_STEP_BYTES.max(size as u64);
         if let Some(active) = &writer.active {
-            first_bytes = first_bytes.max(active.step_bytes);
+            first_bytes = first_bytes.max(active.ahead_max());
             if active.segment.base_offset == base_offset {
                 // An empty segment that is mapped too small for the batch makes way.
                 return self.replace_empty(writer, first_bytes, now_ms);
@@ -331,13 +331,14 @@ impl Active {
         let capacity = self.region.region().capacity() as u64;
         let prepared = self.prepared() as u64;
         let needed = whole_pages(end as u64).min(capacity);
-        let wanted = needed.max(prepared.saturating_add(self.step_bytes)).min(capacity);
+        let ahead = self.ahead_max();
+        let wanted = needed.max(whole_pages(prepared.saturating_add(ahead))).min(capacity);
         let grown = match self.file.allocate(wanted) {
             Err(error) if wanted > needed && Error::is_full(&error) => self.file.allocate(needed),
             other => other,
         };
         grown?;
-        self.set_wake(self.step_bytes / 2);
+        self.set_wake(ahead / 2);
         self.step_bytes = (self.step_bytes * 2).min(STEP_BYTES_MAX);
         Ok(())
     }

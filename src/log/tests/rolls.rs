@@ -124,6 +124,26 @@ fn a_file_grows_in_steps_that_double_and_never_beyond_its_segment() {
 }
 
 #[test]
+fn a_file_is_ahead_of_its_batches_by_a_quarter_of_them_and_a_mebibyte_at_most() {
+    for prepares in [false, true] {
+        Bench::both(|bench| {
+            let log = bench.new_log();
+            for _ in 0..120 {
+                bench.append(&log, &[b'v'; 50_000]);
+                if prepares {
+                    bench.run_work();
+                }
+                let writer = log.writer.lock();
+                let active = writer.active.as_ref().unwrap();
+                let (prepared, stored) = (active.prepared(), active.position);
+                let allowed = stored + stored / 4 + (1 << 20) + 4096;
+                assert!(prepared <= allowed, "{prepared} bytes for {stored}, by {prepares}");
+            }
+        });
+    }
+}
+
+#[test]
 fn pages_are_prepared_ahead_of_a_writer_that_is_announced() {
     Bench::both(|bench| {
         let log = bench.new_log();
