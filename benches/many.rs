@@ -158,7 +158,7 @@ fn main() {
     let limit = per_unit(PARTITIONS as usize, || bare_folders(bare.path(), PARTITIONS));
     let first = per_unit(PARTITIONS as usize, || {
         for number in 0..PARTITIONS {
-            let record = ProducerRecord::new(TOPIC).value(&[7; 100]).partition(number);
+            let record = ProducerRecord::new(TOPIC).value([7; 100]).partition(number);
             producer.send(record).unwrap().wait().unwrap();
         }
     });
