@@ -15,11 +15,11 @@ use super::options::BrokerOptions;
 use super::partition::Partition;
 use super::random::Random;
 use super::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
-use super::state_file::{StateFile, StateImage};
+use super::state_file::{PartitionKey, STATE_FILE, StateFile, StateImage};
 use super::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::attached::AttachedLog;
+use crate::log::attached::{AttachedLog, LookAgain};
 use crate::log::names::folder_name;
 use crate::log::verify::Verification;
 use crate::log::{LogState, Trust};
@@ -40,6 +40,7 @@ pub(super) struct Attached {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     seen: Mutex<Seen>,
+    uncompressed_max: usize,
     pub watches: Arc<Watches>,
 }
 
@@ -52,6 +53,8 @@ struct Seen {
     missing: BTreeMap<(Arc<str>, i32), Error>,
     /// Length and time of the registry when it was read; `None` where there is none.
     stamp: Option<(u64, i64)>,
+    /// The same of the state file.
+    state_stamp: Option<(u64, i64)>,
     foreign: bool,
 }
 
@@ -96,6 +99,7 @@ impl BrokerInner {
             storage: storage.clone(),
             dir: dir.to_owned(),
             seen: Mutex::new(seen),
+            uncompressed_max: options.config.batch_uncompressed_max(),
             watches: Arc::default(),
         });
         let health = Arc::new(HealthLog::default());
@@ -126,6 +130,7 @@ fn look(
     random: &Random,
 ) -> Result<(Seen, Vec<TopicEntry>)> {
     let stamp = registry_stamp(&**storage, dir);
+    let state_stamp = file_stamp(&**storage, dir, STATE_FILE);
     let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
     let (state, state_found) = StateFile::load(storage.clone(), dir)?;
     let mark = read_mark(&**storage, dir)?;
@@ -139,6 +144,7 @@ fn look(
         recovery_points: BTreeMap::new(),
         missing: BTreeMap::new(),
         stamp,
+        state_stamp,
         foreign: foreign.is_some(),
     };
     let mut entries: Vec<TopicEntry> = registry.image().topics.into_values().collect();
@@ -161,7 +167,12 @@ fn look(
 
 /// What changes when the registry does. One that cannot be looked at counts as missing.
 fn registry_stamp(storage: &dyn Storage, dir: &Path) -> Option<(u64, i64)> {
-    let entry = storage.metadata(&dir.join(REGISTRY_FILE)).ok()?;
+    file_stamp(storage, dir, REGISTRY_FILE)
+}
+
+/// Length and time of a file of the owner's.
+fn file_stamp(storage: &dyn Storage, dir: &Path, name: &str) -> Option<(u64, i64)> {
+    let entry = storage.metadata(&dir.join(name)).ok()?;
     Some((entry.len, entry.modified_ms))
 }
 
@@ -280,18 +291,43 @@ impl Watches {
 impl Attached {
     fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
         let seen = self.seen.lock();
-        let key = (topic.id(), partition);
-        let recorded = seen.state.state_of(&key);
-        let trust = match (seen.ended, &recorded) {
-            _ if seen.state.unread.contains(&key) => Trust::Foreign,
-            (Ended::Foreign { .. }, _) => Trust::Foreign,
-            (Ended::Clean, Some(_)) => Trust::Clean,
-            (Ended::OtherBoot, _) => Trust::OtherBoot,
-            // What is not recorded may have been made since.
-            _ => Trust::SameBoot,
-        };
-        (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
+        known_of(&seen.state, seen.ended, &(topic.id(), partition))
     }
+
+    /// Reads the state file anew for one partition, if it is another one than before.
+    fn look_again(&self, key: PartitionKey) -> LookAgain {
+        let (storage, dir) = (self.storage.clone(), self.dir.clone());
+        let stamp = move |storage: &dyn Storage, dir: &Path| file_stamp(storage, dir, STATE_FILE);
+        let last = Mutex::new(self.seen.lock().state_stamp);
+        LookAgain(Box::new(move || {
+            let now = stamp(&*storage, &dir);
+            if std::mem::replace(&mut *last.lock(), now) == now {
+                return None;
+            }
+            let (_, registry) = Registry::load(storage.clone(), &dir).ok()?;
+            let (state, state_found) = StateFile::load(storage.clone(), &dir).ok()?;
+            let mark = read_mark(&*storage, &dir).ok()?;
+            let evidence = Evidence { registry: &registry, state: &state_found, mark: &mark };
+            // A directory that is another program's by now is found so by the next look at it.
+            let ended = evidence.ended(&state.image, &storage.boot_id()).ok()?;
+            Some(known_of(&state.image, ended, &key))
+        }))
+    }
+}
+
+/// What is recorded of a partition, and how much of it may be believed.
+fn known_of(state: &StateImage, ended: Ended, key: &PartitionKey) -> (LogState, Trust) {
+    let recorded = state.state_of(key);
+    let trust = match (ended, &recorded) {
+        _ if state.is_foreign(key, recorded.as_deref()) => Trust::Foreign,
+        (Ended::Foreign { .. }, _) => Trust::Foreign,
+        _ if state.is_held(key, recorded.as_deref()) => Trust::Clean,
+        (Ended::Clean, Some(_)) => Trust::Clean,
+        (Ended::OtherBoot, _) => Trust::OtherBoot,
+        // What is not recorded may have been made since.
+        _ => Trust::SameBoot,
+    };
+    (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
 }
 
 impl Attached {
@@ -316,6 +352,7 @@ impl Attached {
             trust,
             log_start_checkpoint: start,
             recovery_checkpoint: recovery,
+            uncompressed_max: self.uncompressed_max,
         })
     }
 }
@@ -348,6 +385,7 @@ impl Opener for Attached {
     fn open(&self, topic: &Topic, partition: i32) -> Result<Partition> {
         let place = TopicPartition::new(topic.name().clone(), partition);
         let (state, trust) = self.state_of(topic, partition);
+        let look_again = self.look_again((topic.id(), partition));
         let seen = self.seen.lock();
         let folder = self.dir.join(folder_name(topic.name(), partition));
         if let Some(error) = seen.missing.get(&(topic.name().clone(), partition)) {
@@ -355,7 +393,9 @@ impl Opener for Attached {
         }
         let checkpoints =
             (seen.log_starts.get(&place).copied(), seen.recovery_points.get(&place).copied());
-        let log = AttachedLog::new(self.storage.clone(), folder, place, state, trust, checkpoints);
+        let log = AttachedLog::new(self.storage.clone(), folder, place, state, trust, checkpoints)
+            .with_look_again(look_again)
+            .with_uncompressed_max(self.uncompressed_max);
         let watches = self.watches.clone();
         Ok(Partition::Attached(Arc::new(AttachedPartition { log, watches })))
     }

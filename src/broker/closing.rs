@@ -146,7 +146,8 @@ impl Shared {
                         closed.presentable = false;
                     }
                     if !state.segments.is_empty() || state.log_end_offset > 0 {
-                        closed.states.push((key_of(&log), state));
+                        let settled = state.settled || !state.suspect;
+                        closed.states.push((key_of(&log), LogState { settled, ..state }));
                     }
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -192,7 +193,8 @@ impl Shared {
                 let partition = TopicPartition::new(topic.name().clone(), number);
                 let state = states.get(&(topic.id(), number));
                 let offset = |of: fn(&LogState) -> i64| state.map_or(0, |state| of(state));
-                recovery.insert(partition.clone(), offset(|state| state.recovery_point));
+                let synced = |state: &LogState| state.recovery_point.min(state.log_end_offset);
+                recovery.insert(partition.clone(), offset(synced));
                 high.insert(partition.clone(), offset(|state| state.log_end_offset));
                 // Implied by the first file's name where it is not above that.
                 let start = offset(|state| state.log_start_offset);

@@ -122,16 +122,17 @@ impl LifeKeeper {
         let state = self.state.lock();
         let recorded = state.image.state_of(&key);
         // An entry that makes no sense is no reason to lose the partition.
-        let unread =
-            state.image.unread.contains(&key) || (recorded.is_none() && state.image.knows(&key));
+        let foreign = state.image.is_foreign(&key, recorded.as_deref());
+        let held = state.image.is_held(&key, recorded.as_deref());
         drop(state);
         let trust = match (self.ended, &recorded) {
-            _ if unread => Trust::Foreign,
+            _ if foreign => Trust::Foreign,
+            (Ended::Foreign { .. }, _) => Trust::Foreign,
+            _ if held => Trust::Clean,
             (Ended::Never, _) | (Ended::Clean, None) => Trust::New,
             (Ended::Clean, Some(_)) => Trust::Clean,
             (Ended::SameBoot, _) => Trust::SameBoot,
             (Ended::OtherBoot, _) => Trust::OtherBoot,
-            (Ended::Foreign { .. }, _) => Trust::Foreign,
         };
         (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
     }

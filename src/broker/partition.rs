@@ -80,6 +80,15 @@ impl Partition {
         }
     }
 
+    /// What the records of one batch may decompress to, in bytes.
+    pub fn uncompressed_max(&self) -> usize {
+        match self {
+            Partition::Live(log) => log.uncompressed_max(),
+            Partition::Attached(found) => found.log.uncompressed_max(),
+            Partition::Missing(_) => 0,
+        }
+    }
+
     /// What is known of damage without another look.
     pub fn known_damage(&self) -> Option<Error> {
         match self {

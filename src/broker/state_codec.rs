@@ -10,6 +10,7 @@ const EPOCHS_CHANGED: u8 = 2;
 const OPEN_CHANGED: u8 = 4;
 const ABORTED_CHANGED: u8 = 8;
 const TRANSACTIONAL: u8 = 16;
+const SETTLED: u8 = 32;
 
 const SEALED: u8 = 1;
 const BY_US: u8 = 2;
@@ -23,7 +24,8 @@ const TRANSACTION_INDEX: u8 = 16;
 /// state      signed start, end, recovery point; u8 flags; [last batch]; removed; put;
 ///            [epochs] [open transactions] [aborted transactions]
 /// flags      1 a last batch follows, 2 epochs, 4 open and 8 aborted transactions follow because
-///            they differ from the entry before; 16 a transactional batch was ever written
+///            they differ from the entry before; 16 a transactional batch was ever written;
+///            32 a clean stop left it so
 /// last batch signed segment, unsigned position, signed base offset, u32 crc
 /// removed    count, each: signed base offset of a segment that is gone
 /// put        count, each a segment that is new or differs:
@@ -43,7 +45,8 @@ pub(super) fn encode_state(before: &LogState, state: &LogState, out: &mut Encode
         | flag(state.epochs != before.epochs, EPOCHS_CHANGED)
         | flag(state.open_transactions != before.open_transactions, OPEN_CHANGED)
         | flag(state.aborted != before.aborted, ABORTED_CHANGED)
-        | flag(state.transactional, TRANSACTIONAL));
+        | flag(state.transactional, TRANSACTIONAL)
+        | flag(state.settled, SETTLED));
     if let Some(last) = &state.last_batch {
         out.signed(last.segment);
         out.unsigned(last.position);
@@ -99,6 +102,7 @@ pub(super) fn decode_state(before: &LogState, input: &mut Decoder<'_>) -> Option
     state.recovery_point = input.signed()?;
     let flags = input.u8()?;
     state.transactional = flags & TRANSACTIONAL != 0;
+    state.settled = flags & SETTLED != 0;
     state.last_batch = match flags & HAS_LAST_BATCH != 0 {
         false => None,
         true => Some(LastBatch {
@@ -280,6 +284,7 @@ mod tests {
                     open_transactions,
                     aborted,
                     suspect: false,
+                    settled: borders[1] % 2 == 0,
                 }
             })
     }

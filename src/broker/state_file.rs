@@ -328,6 +328,19 @@ impl StateImage {
         self.partitions.get(key)?.state()
     }
 
+    /// Whether the partition is to be read as another program's, whatever is known of it.
+    pub fn is_foreign(&self, key: &PartitionKey, known: Option<&LogState>) -> bool {
+        // Nothing was appended to a damaged log since what is known of it was recorded: where that
+        // was a clean stop, it goes on to be held against that.
+        let held = known.is_some_and(|state| state.settled);
+        (self.unread.contains(key) && !held) || (known.is_none() && self.knows(key))
+    }
+
+    /// Whether it is held against what a clean stop left, whatever came since.
+    pub fn is_held(&self, key: &PartitionKey, known: Option<&LogState>) -> bool {
+        self.unread.contains(key) && known.is_some_and(|state| state.settled)
+    }
+
     /// Whether there is an entry of the partition.
     pub fn knows(&self, key: &PartitionKey) -> bool {
         self.partitions.contains_key(key)

@@ -30,6 +30,7 @@ const RETENTION_CHECK_MS: &str = "log.retention.check.interval.ms";
 const INITIAL_TASK_DELAY_MS: &str = "log.initial.task.delay.ms";
 const FLUSH_INTERVAL_MS: &str = "log.flush.interval.ms";
 const FLUSH_INTERVAL_MESSAGES: &str = "log.flush.interval.messages";
+const UNCOMPRESSED_MAX: &str = crate::record::DECOMPRESSED_MAX_SETTING;
 
 const ANY_LONG: Kind = long_from(i64::MIN);
 
@@ -55,6 +56,7 @@ const TABLE: &[Property] = &[
     Property::int(GROUP_MAX_SIZE, "2147483647", 1),
     Property::long(RETENTION_CHECK_MS, "300000", 1),
     Property::long(INITIAL_TASK_DELAY_MS, "30000", 0),
+    Property::int(UNCOMPRESSED_MAX, "268435456", 1 << 16),
     // What follows is the default of a topic property, see `describe.rs`.
     Property::null(FLUSH_INTERVAL_MS, ANY_LONG),
     Property::long(FLUSH_INTERVAL_MESSAGES, "9223372036854775807", 1),
@@ -246,6 +248,11 @@ impl BrokerConfig {
 
     pub(crate) fn retention_check_interval(&self) -> Duration {
         self.0.millis(RETENTION_CHECK_MS)
+    }
+
+    /// What the records of one batch may decompress to, in bytes.
+    pub(crate) fn batch_uncompressed_max(&self) -> usize {
+        self.0.bytes(UNCOMPRESSED_MAX)
     }
 
     pub(crate) fn initial_task_delay(&self) -> Duration {

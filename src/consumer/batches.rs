@@ -200,6 +200,7 @@ impl Reading<'_> {
             unpack: self.unpack,
             upto,
             aborted: filter(upto),
+            uncompressed_max: self.log.uncompressed_max(),
         };
         let at_once = Wanted { records_max: self.records_max, bytes_max: self.bytes_max };
         if let Some(window) = self.log.window(cursor, self.isolation, at_once)? {
@@ -258,6 +259,8 @@ struct Walk<'a> {
     /// The offset that no batch may reach beyond.
     upto: i64,
     aborted: Option<AbortedFilter<'a>>,
+    /// What the records of one batch may decompress to.
+    uncompressed_max: usize,
 }
 
 impl Walk<'_> {
@@ -334,18 +337,19 @@ impl Walk<'_> {
             }
             let left = self.records_max - walked.records;
             let partial = self.partial.take().filter(|p| p.fits(header, walked.position));
-            let (payload, part) = match open(&batch, partial, self.unpack.room(&walked)) {
-                Ok(Opened::Records(payload, part)) => (payload, part),
-                Ok(Opened::TooLarge(partial)) => {
-                    walked.partial = partial;
-                    walked.full = true;
-                    break;
-                }
-                Err(fault) => {
-                    walked.fault = Some(fault);
-                    break;
-                }
-            };
+            let (payload, part) =
+                match open(&batch, partial, self.uncompressed_max, self.unpack.room(&walked)) {
+                    Ok(Opened::Records(payload, part)) => (payload, part),
+                    Ok(Opened::TooLarge(partial)) => {
+                        walked.partial = partial;
+                        walked.full = true;
+                        break;
+                    }
+                    Err(fault) => {
+                        walked.fault = Some(fault);
+                        break;
+                    }
+                };
             let records = payload.as_deref().unwrap_or(batch.payload());
             let taken = match trusted && payload.is_none() {
                 true => take_trusted(header, records, part, walked.position, left),
@@ -450,6 +454,7 @@ enum Opened {
 fn open(
     batch: &RecordBatch<'_>,
     partial: Option<Partial>,
+    uncompressed_max: usize,
     room: usize,
 ) -> std::result::Result<Opened, BatchFault> {
     if let Some(partial) = partial {
@@ -466,7 +471,7 @@ fn open(
         _ => {}
     }
     let mut payload = Vec::new();
-    if batch.records_within(&mut payload, room)?.is_none() {
+    if batch.records_within(&mut payload, uncompressed_max, room)?.is_none() {
         return Ok(Opened::TooLarge(None));
     }
     // What is held is what is counted.

@@ -16,18 +16,40 @@ use super::state::{LogState, SegmentState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
-/// Opens the partition. Of what we knew of it, only `proven_end` counts: a log that ends below
-/// it lost records that a sync, or the page cache, ought to have kept (rule R1). After a clean
-/// stop of ours, which another program would have taken note of, offsets that our own segments
-/// had do count too: `dense` are these segments.
+/// What of our own knowledge stands, although the files contradict the rest.
+pub(super) struct Vouched<'a> {
+    /// A log that ends below it lost records that a sync, or the page cache, ought to have kept
+    /// (rule R1).
+    pub proven_end: i64,
+    /// Segments as a clean stop left them: another program that compacted them would have left a
+    /// trace, so each hole is damage. Offsets in those that we wrote are dense.
+    pub segments: &'a [SegmentState],
+    /// The first offset in them that a reader may ask for.
+    pub start: i64,
+}
+
+impl Vouched<'_> {
+    /// Whether records that were there once are missing from `end` up to `base`.
+    fn misses(&self, end: i64, base: i64) -> bool {
+        self.segments.iter().any(|known| {
+            known.size_bytes > 0 && known.base_offset < base && known.next_offset > end
+        })
+    }
+
+    fn is_dense(&self, base: i64) -> bool {
+        self.segments.iter().any(|segment| segment.by_us && segment.base_offset == base)
+    }
+}
+
+/// Opens the partition. Of what we knew of it, only what is `vouched` for counts.
 pub(super) fn open(
     storage: &dyn Storage,
     folder: &Folder,
     state: &LogState,
-    proven_end: i64,
-    dense: &[SegmentState],
+    vouched: &Vouched<'_>,
     options: &mut OpenOptions<'_>,
 ) -> Result<OpenedPartition> {
+    let proven_end = vouched.proven_end;
     let mut repairs = Repairs::default();
     let mut findings = Vec::new();
     let folder = folder.clone().resolve(storage, &mut repairs, &mut findings)?;
@@ -40,12 +62,17 @@ pub(super) fn open(
     pass.repairs = repairs;
     pass.findings = findings;
     pass.report.foreign = true;
+    pass.far_upto = proven_end.max(options.recovery_checkpoint.unwrap_or(0));
     pass.known_last = state.last_batch;
     pass.progress = Some(progress);
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
     pass.rules = Rules::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
-    read_all(&mut pass, &files, proven_end, dense, options.recovery_checkpoint)?;
+    if let Some(first) = vouched.segments.first() {
+        let start = vouched.start.max(first.base_offset);
+        pass.rules.next_offset = pass.rules.next_offset.min(start);
+    }
+    read_all(&mut pass, &files, vouched, options.recovery_checkpoint)?;
     if pass.read_only.is_none() && pass.log_end() < proven_end {
         let end = pass.log_end();
         lost(&mut pass, format!("the log ends at offset {end}, but it had reached {proven_end}"));
@@ -60,14 +87,14 @@ pub(super) fn open(
 fn read_all(
     pass: &mut Pass<'_>,
     files: &[&FolderFile],
-    proven_end: i64,
-    dense: &[SegmentState],
+    vouched: &Vouched<'_>,
     recovery_checkpoint: Option<i64>,
 ) -> Result<()> {
+    let proven_end = vouched.proven_end;
     for (number, file) in files.iter().enumerate() {
         let later = files.get(number + 1..).unwrap_or_default();
         let base = file.name.offset;
-        if base < pass.log_end() {
+        if number > 0 && base < pass.log_end() {
             if pass.skip_unused(std::slice::from_ref(file))?.is_empty() {
                 continue;
             }
@@ -76,18 +103,18 @@ fn read_all(
             pass.corrupt(file, 0, &message);
             return Ok(());
         }
-        if let Some(last) = number.checked_sub(1).and_then(|before| files.get(before))
-            && dense.iter().any(|own| own.base_offset < base && own.next_offset > pass.log_end())
-        {
+        if pass.log_end() < base && vouched.misses(pass.log_end(), base) {
             let message = format!("no file holds offsets {} to {}", pass.log_end(), base - 1);
             let position = pass.segments.last().map_or(0, |before| before.state.size_bytes);
-            pass.corrupt(last, position, &message);
+            let before = number.checked_sub(1).and_then(|before| files.get(before));
+            pass.corrupt(before.unwrap_or(file), position, &message);
             return Ok(());
         }
         if number > 0 {
             tell_hole(pass, base);
         }
-        let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
+        let dense = vouched.is_dense(base);
+        let end = pass.read_segment(file, Begin::Contradicted { dense })?;
         let why = end.stop.to_string();
         match &end.stop {
             Stop::End => {}
@@ -109,6 +136,13 @@ fn read_all(
                     len: end.position,
                     copy: false,
                 });
+            }
+            // Not the remains of a batch, but one that was written: nothing may take its place.
+            Stop::Invalid(Invalid::Span | Invalid::Offset { .. } | Invalid::Epoch { .. })
+                if pass.is_batch(file, &end)? =>
+            {
+                pass.corrupt(file, end.position, &format!("{why}, in a batch that is whole"));
+                return Ok(());
             }
             _ if pass.goes_on(file, &end, u64::MAX)? || any_batch(pass, later)? => {
                 pass.corrupt(file, end.position, &format!("{why}, but the log goes on behind it"));

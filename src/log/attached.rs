@@ -16,6 +16,7 @@ use super::finding::Finding;
 use super::names::{FileKind, file_name};
 use super::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
 use super::partition_metadata::read_partition_metadata;
+use super::read::{Steps, follows, is_dense_if, misplaced};
 use super::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, SCAN_WINDOW_BYTES};
 use super::state::{LogState, SegmentState, Trust};
 use super::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
@@ -23,7 +24,7 @@ use super::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
 use super::transactions::{AbortedTransaction, TransactionTracker, collect_aborted};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
+use crate::record::{BATCH_OVERHEAD, BatchHeader, DECOMPRESSED_MAX, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::{Arc, Mutex, OnceLock, Rank, ranked_mutex};
 use crate::topic::{TopicId, TopicPartition};
@@ -43,6 +44,17 @@ pub(crate) struct AttachedLog {
     seen: Mutex<Option<Seen>>,
     /// The topic's id as its folder had it when files of it were first looked at.
     topic_id: OnceLock<TopicId>,
+    look_again: Option<LookAgain>,
+    uncompressed_max: usize,
+}
+
+/// What the owner recorded since it was last asked for; `None` where that is nothing.
+pub(crate) struct LookAgain(pub Box<dyn Fn() -> Option<(LogState, Trust)> + Send + Sync>);
+
+impl std::fmt::Debug for LookAgain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LookAgain")
+    }
 }
 
 /// What is known before the first look.
@@ -97,7 +109,31 @@ impl AttachedLog {
         let start = StartingPoint { state, trust, log_start_checkpoint, recovery_checkpoint };
         let topic_id = OnceLock::new();
         let seen = ranked_mutex(Rank::AttachedLog, None);
-        AttachedLog { storage, folder, partition, start, seen, topic_id }
+        AttachedLog {
+            storage,
+            folder,
+            partition,
+            start,
+            seen,
+            topic_id,
+            look_again: None,
+            uncompressed_max: DECOMPRESSED_MAX,
+        }
+    }
+
+    /// What the records of one batch may decompress to, in bytes.
+    pub fn uncompressed_max(&self) -> usize {
+        self.uncompressed_max
+    }
+
+    /// The same with another limit.
+    pub fn with_uncompressed_max(self, uncompressed_max: usize) -> AttachedLog {
+        AttachedLog { uncompressed_max, ..self }
+    }
+
+    /// Damage is believed only of what the owner records at present.
+    pub fn with_look_again(self, look_again: LookAgain) -> AttachedLog {
+        AttachedLog { look_again: Some(look_again), ..self }
     }
 
     /// The first offset that can be read.
@@ -243,7 +279,7 @@ impl AttachedLog {
             log.look_further(seen)?;
             let from = seen.log_start_offset;
             let segments = log.timed(seen);
-            times::offset_for_time(&segments, timestamp, from, upto)
+            times::offset_for_time(&segments, timestamp, from..upto, log.uncompressed_max)
         })
     }
 
@@ -255,7 +291,7 @@ impl AttachedLog {
     pub fn max_timestamp(&self, upto: i64) -> Result<Option<TimedOffset>> {
         self.with(|log, seen| {
             log.look_further(seen)?;
-            let latest = times::max_timestamp(&log.timed(seen))?;
+            let latest = times::max_timestamp(&log.timed(seen), log.uncompressed_max)?;
             Ok(latest.filter(|latest| latest.offset < upto))
         })
     }
@@ -288,19 +324,26 @@ impl AttachedLog {
     }
 
     fn open(&self) -> Result<Seen> {
-        let start = &self.start;
+        let mut opened = self.open_by(&self.start.state, self.start.trust)?;
+        // An owner that went on since may have removed what is missed.
+        for _ in 0..LISTINGS_MAX {
+            let again = self.look_again.as_ref().filter(|_| opened.read_only.is_some());
+            let Some((state, trust)) = again.and_then(|again| again.0()) else { break };
+            opened = self.open_by(&state, trust)?;
+        }
+        self.check_identity()?;
+        Ok(Seen::new(opened))
+    }
+
+    fn open_by(&self, state: &LogState, trust: Trust) -> Result<OpenedPartition> {
         let options = OpenOptions {
-            log_start_checkpoint: start.log_start_checkpoint,
-            recovery_checkpoint: start.recovery_checkpoint,
+            log_start_checkpoint: self.start.log_start_checkpoint,
+            recovery_checkpoint: self.start.recovery_checkpoint,
             beside_owner: true,
             ..OpenOptions::default()
         };
-        let (storage, folder) = (&*self.storage, &self.folder);
-        let opened =
-            open_partition(storage, folder, &self.partition, &start.state, start.trust, options)
-                .map_err(|error| self.here(error))?;
-        self.check_identity()?;
-        Ok(Seen::new(opened))
+        open_partition(&*self.storage, &self.folder, &self.partition, state, trust, options)
+            .map_err(|error| self.here(error))
     }
 
     /// Fails once the folder is gone or another topic's: what was opened by its path just now may
@@ -366,6 +409,8 @@ impl AttachedLog {
         let len = file.len().map_err(failed)?;
         rules.segment = segment.summary.base_offset;
         rules.written_by_us(segment.recorded.by_us);
+        // Only a batch in the making, whose offset is the next one, takes damage back.
+        rules.exact |= damage.is_some();
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
         cursor.zeros_max_bytes = 0;
         // A stop of any kind is the end for now: the owner may be writing there.
@@ -439,11 +484,9 @@ impl AttachedLog {
         upto: i64,
     ) -> Result<Chunk> {
         let offset = cursor.offset();
-        let (mut at, mut position) = match cursor.spot {
-            Some(spot) => match seen.segment_at(spot.segment) {
-                Some(at) => (at, spot.position),
-                None => self.locate(seen, offset)?,
-            },
+        let known = cursor.spot.and_then(|spot| Some((seen.segment_at(spot.segment)?, spot)));
+        let (mut at, mut position, mut expected) = match known {
+            Some((at, spot)) => (at, spot.position, spot.expected),
             None => self.locate(seen, offset)?,
         };
         while let Some(segment) = seen.segments.get(at) {
@@ -451,23 +494,28 @@ impl AttachedLog {
                 // The next segment, or an empty one that compaction left.
                 at += 1;
                 position = 0;
+                expected = None;
                 continue;
             }
+            let dense = is_dense_if(segment.recorded.by_us);
+            let begins = segment.summary.base_offset;
+            let expected = expected.or((position == 0).then_some(begins)).filter(|_| dense);
             let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
             let path = segment.path.clone();
             let file = self.file(seen, at)?;
-            let wanted = Wanted { position, end: size, max_bytes, upto };
+            let place = Foothold { dense, expected, wanted: offset };
+            let wanted = Wanted { position, end: size, max_bytes, upto, place };
             let (bytes, next) = wanted
                 .read(&*file)
                 .map_err(|error| self.here(error.with_path(&path)).with_offset(offset))?;
             let Some(next_offset) = next else {
                 // The next batch lies behind what the reader may see: there is none before it.
-                cursor.spot = Some(Spot { segment: base, position });
+                cursor.spot = Some(Spot { segment: base, position, expected });
                 cursor.offset = upto;
                 return Ok(Chunk::empty(upto));
             };
             position += bytes.len() as u64;
-            cursor.spot = Some(Spot { segment: base, position });
+            cursor.spot = Some(Spot { segment: base, position, expected: Some(next_offset) });
             cursor.offset = next_offset;
             return Ok(Chunk::read(bytes, next_offset));
         }
@@ -476,8 +524,9 @@ impl AttachedLog {
         Ok(Chunk::empty(upto))
     }
 
-    /// The segment and the position of the batch that holds `offset`, or of the first behind it.
-    fn locate(&self, seen: &mut Seen, offset: i64) -> Result<(usize, u64)> {
+    /// The segment and the position of the batch that holds `offset`, or of the first behind it,
+    /// and the base offset that it has to have, where what lies before tells.
+    fn locate(&self, seen: &mut Seen, offset: i64) -> Result<(usize, u64, Option<i64>)> {
         let after = seen.segments.partition_point(|s| s.summary.base_offset <= offset);
         let mut at = after.saturating_sub(1);
         while at < seen.segments.len() {
@@ -487,21 +536,23 @@ impl AttachedLog {
             let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
             let failed = |error| Error::io(error, "reading", &segment.path);
             let relative = super::summary::relative(offset, base).unwrap_or(0);
-            let mut position = u64::from(indexes.offsets.lookup(relative));
+            let mut steps = Steps::from_entry(indexes.offsets.floor(relative), &segment.recorded);
             let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
-            while let Ok(header) = cursor.header_at(position).map_err(failed)? {
-                if header.last_offset() >= offset {
-                    return Ok((at, position));
+            while let Ok(header) = cursor.header_at(steps.position).map_err(failed)? {
+                let own = steps.own_base(&header);
+                let delta = i64::from(header.last_offset_delta);
+                if own.saturating_add(delta).max(own) >= offset {
+                    return Ok((at, steps.position, steps.expected));
                 }
-                position += header.size() as u64;
+                steps.over(&header);
             }
-            if position < size {
+            if steps.position < size {
                 // The read there says what is wrong.
-                return Ok((at, position));
+                return Ok((at, steps.position, steps.expected));
             }
             at += 1;
         }
-        Ok((seen.segments.len(), 0))
+        Ok((seen.segments.len(), 0, None))
     }
 
     fn indexes(&self, seen: &Seen, at: usize) -> Result<Arc<SegmentIndexes>> {
@@ -579,10 +630,20 @@ struct Wanted {
     end: u64,
     max_bytes: usize,
     upto: i64,
+    place: Foothold,
+}
+
+/// What is known of where a read begins.
+struct Foothold {
+    /// Whether offsets are dense there.
+    dense: bool,
+    expected: Option<i64>,
+    wanted: i64,
 }
 
 impl Wanted {
-    /// The bytes of whole batches with right checksums, and the offset behind them.
+    /// The bytes of whole batches with right checksums at their own places, and the offset behind
+    /// them.
     fn read(&self, file: &dyn File) -> Result<(Bytes, Option<i64>)> {
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Io, format!("reading: {error}")).with_source(error)
@@ -607,7 +668,17 @@ impl Wanted {
                 Err(_) if taken > 0 => break,
                 Err(fault) => return Err(fault.into_error().with_position(self.position)),
             };
-            if batch.header().next_offset() > self.upto {
+            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
+            let Foothold { dense, expected, wanted } = self.place;
+            let expected = next_offset.or(expected);
+            if dense && !follows(base, next, expected, wanted) {
+                if taken > 0 {
+                    break;
+                }
+                let error = misplaced(base, expected.unwrap_or(wanted));
+                return Err(error.with_position(self.position));
+            }
+            if next > self.upto {
                 break;
             }
             taken += batch.bytes().len();
@@ -651,11 +722,14 @@ impl TimedSegment for Timed<'_> {
         let path = &self.segment.path;
         let failed = |error| Error::io(error, "reading", path);
         let file = self.log.storage.open(path).map_err(failed)?;
-        let mut cursor =
-            BatchCursor::new(&*file, self.segment.summary.size_bytes, LOOKUP_WINDOW_BYTES);
+        let size = self.segment.summary.size_bytes;
+        let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
         let mut at = position;
+        let mut steps = self.steps_to(&mut cursor, position)?;
         while let Ok(header) = cursor.header_at(at).map_err(failed)? {
-            let go_on = visit(&header, &mut |with| {
+            let own = steps.own_base(&header);
+            let placed_header = BatchHeader { base_offset: own, ..header };
+            let go_on = visit(&placed_header, &mut |with| {
                 let mut bytes = vec![0; header.size()];
                 file.read_exact_at(at, &mut bytes).map_err(failed)?;
                 let placed = |fault: crate::record::BatchFault| {
@@ -663,14 +737,39 @@ impl TimedSegment for Timed<'_> {
                 };
                 let batch = RecordBatch::parse(&bytes).map_err(placed)?;
                 batch.check_crc().map_err(placed)?;
+                if own != header.base_offset {
+                    let error = misplaced(header.base_offset, own).with_offset(own);
+                    return Err(self.log.here(error.with_path(path).with_position(at)));
+                }
                 with(batch)
             })?;
             if !go_on {
                 break;
             }
-            at += header.size() as u64;
+            steps.over(&header);
+            at = steps.position;
         }
         Ok(())
+    }
+}
+
+impl Timed<'_> {
+    /// A walk that has come to `position`, where an index leads, and knows which offset is due.
+    fn steps_to(&self, cursor: &mut BatchCursor<'_>, position: u64) -> Result<Steps> {
+        let Segment { path, recorded, .. } = self.segment;
+        let upto = u32::try_from(position).unwrap_or(u32::MAX);
+        let entry = self.indexes()?.offsets.within(u32::MAX, upto);
+        let mut steps = Steps::from_entry(entry, recorded);
+        while steps.position < position {
+            let failed = |error| Error::io(error, "reading", path);
+            let Ok(header) = cursor.header_at(steps.position).map_err(failed)? else { break };
+            steps.own_base(&header);
+            steps.over(&header);
+        }
+        match steps.position == position {
+            true => Ok(steps),
+            false => Ok(Steps::unknown(position)),
+        }
     }
 }
 

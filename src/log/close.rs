@@ -37,6 +37,9 @@ impl Log {
                 return Ok(upkeep.state.clone());
             }
         }
+        if let Some(known) = self.known_before.get() {
+            return Ok(known.clone());
+        }
         // The segments before the lock of what was synced: a roll in between only adds one that
         // is not listed.
         let segments: Vec<_> = self.segments.read().iter().cloned().collect();
@@ -60,7 +63,7 @@ impl Log {
             epochs: writer.epochs.starts().to_vec(),
             transactional: writer.transactional,
             open_transactions: writer.open_transactions.clone(),
-            suspect: self.damage.get().is_some() || self.unrepaired.load(Ordering::Acquire),
+            suspect: self.unrepaired.load(Ordering::Acquire),
             ..LogState::default()
         };
         drop(writer);

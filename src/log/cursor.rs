@@ -32,6 +32,8 @@ pub(super) struct Place {
 pub(super) struct Spot {
     pub segment: i64,
     pub position: u64,
+    /// As in [`Place`].
+    pub expected: Option<i64>,
 }
 
 impl Place {
@@ -74,6 +76,7 @@ impl Cursor {
         }
         if let Some(spot) = &mut self.spot {
             spot.position = spot.position.saturating_sub(bytes as u64);
+            spot.expected = spot.expected.filter(|_| bytes == 0);
         }
     }
 }

@@ -143,7 +143,8 @@ fn proven_indexes(
         Ok(bytes) => bytes,
         Err(fault) => return Ok(Err(fault)),
     };
-    let last = relative(segment.next_offset.saturating_sub(1), segment.base_offset).unwrap_or(0);
+    let last = segment.next_offset.saturating_sub(1).saturating_sub(segment.base_offset).max(0);
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
     let parsed = OffsetIndex::parse(&offsets, segment.size_bytes, last).and_then(|offsets| {
         let times = TimeIndex::parse(&times, last, segment.max_timestamp)?;
         Ok(SegmentIndexes { offsets, times })

@@ -24,6 +24,8 @@ pub(crate) struct LogEnv {
     pub cut_damage: bool,
     /// Seeds the jitter of rolls by time, with the partition's name and the base offset.
     pub seed: u64,
+    /// What the records of one batch may decompress to, in bytes.
+    pub uncompressed_max: usize,
     /// Where a test watches and steers.
     pub probe: Probe,
 }

@@ -25,6 +25,12 @@ pub struct Finding {
 pub enum FindingKind {
     /// Bytes that are not a valid batch, before others that are, or where a sync had succeeded.
     Corrupt,
+    /// Bytes that the operating system does not give.
+    Unreadable,
+    /// A file longer than any segment: what is behind that is not looked at.
+    TooLong,
+    /// A batch whose records decompress to more than the broker's setting allows: no damage.
+    TooLarge,
     /// Messages of a format that is not read.
     OldFormat,
     /// Bytes behind the last valid batch that are not zeros.
@@ -52,6 +58,9 @@ impl FindingKind {
     pub fn name(self) -> &'static str {
         match self {
             FindingKind::Corrupt => "corrupt",
+            FindingKind::Unreadable => "unreadable",
+            FindingKind::TooLong => "too-long",
+            FindingKind::TooLarge => "too-large",
             FindingKind::OldFormat => "old-format",
             FindingKind::TornTail => "torn-tail",
             FindingKind::UncutTail => "uncut-tail",

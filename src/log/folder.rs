@@ -41,7 +41,24 @@ impl FolderFile {
     }
 }
 
+/// The most bytes that a segment can have, one more than its positions reach: what a longer file
+/// has behind them belongs to nothing, and may go on for as long as a file system lets it.
+pub(super) const SEGMENT_BYTES_MAX: u64 = 1 << 31;
+
 impl Folder {
+    /// The files that are longer than any segment.
+    pub fn too_long(&self) -> Vec<Finding> {
+        let long = self.logs().filter(|file| file.len >= SEGMENT_BYTES_MAX);
+        long.map(|file| Finding {
+            kind: FindingKind::TooLong,
+            path: file.path.clone(),
+            position: Some(SEGMENT_BYTES_MAX),
+            offset: None,
+            message: "no segment is longer: what is behind it is not looked at".to_owned(),
+        })
+        .collect()
+    }
+
     /// Lists the folder; one that is missing has no files.
     ///
     /// # Errors
@@ -68,7 +85,7 @@ impl Folder {
             if entry.is_link && name.kind == FileKind::Log {
                 link.get_or_insert_with(|| path.clone());
             }
-            files.push(FolderFile { name, path, len: entry.len });
+            files.push(FolderFile { name, path, len: entry.len.min(SEGMENT_BYTES_MAX) });
         }
         files.sort();
         Ok(Folder { path: path.to_owned(), partition: partition.clone(), files, link })

@@ -33,7 +33,8 @@ const NOT_LISTED: IndexFault = IndexFault("an aborted transaction of this segmen
 pub(super) fn check(storage: &dyn Storage, segment: &OpenedSegment) -> Result<Vec<Finding>> {
     let files = Files { storage, segment };
     let state = &segment.state;
-    let last = u32::try_from(state.next_offset - 1 - state.base_offset).unwrap_or(0);
+    let last = state.next_offset.saturating_sub(1).saturating_sub(state.base_offset).max(0);
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
     let mut faults = Vec::new();
     let mut told = |kind, fault| faults.push((kind, fault));
     let offsets = files.parse(FileKind::OffsetIndex, &mut told, |bytes| {

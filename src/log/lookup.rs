@@ -9,12 +9,13 @@ use super::Log;
 use super::cursor::Place;
 use super::derived::load_indexes;
 use super::offset_index::OffsetEntry;
+use super::read::{Steps, is_dense};
 use super::segment::{Extent, Segment, SegmentView};
 use super::state::SegmentState;
 use super::summary::SegmentIndexes;
 use super::transactions::{AbortedTransaction, collect_aborted};
 use crate::error::Result;
-use crate::record::{BatchFault, RecordBatch};
+use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::sync::Arc;
 
 /// The log end, and the last segment with its extent, as they were at one moment.
@@ -281,19 +282,30 @@ impl Log {
     ) -> Result<Option<(i64, i64)>> {
         let limit = view.readable();
         let mut scratch = Vec::new();
+        let mut due = self.due_at(view, position);
         while position < limit {
             let bytes = view.region().read(position..limit);
+            let mut own = None;
             let found = RecordBatch::parse(bytes).and_then(|batch| {
                 let size = batch.bytes().len();
+                let (base, here) = (batch.header().base_offset, due);
+                let delta = i64::from(batch.header().last_offset_delta);
+                due = due.map(|due| due.saturating_add(delta).saturating_add(1));
                 if !batch_wanted(&batch) {
                     return Ok((size, None, false));
                 }
+                own = here.filter(|due| *due != base).map(|due| (base, due));
                 if view.segment().sound_end(position) < position + size {
                     batch.check_crc()?;
                 }
-                let found = first_record(&batch, &mut scratch, wanted)?;
+                let most = self.uncompressed_max();
+                let found = first_record(&batch, &mut scratch, most, wanted)?;
                 Ok((size, found, batches == Batches::First))
             });
+            if let Some((found, due)) = own {
+                let place = Place::at(view, position);
+                return Err(self.misplaced(&place, found, due).with_offset(due));
+            }
             match found {
                 Ok((_, Some(record), _)) => return Ok(Some(record)),
                 Ok((_, None, true)) => {
@@ -307,6 +319,29 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// The base offset that is due at `position`, where an index leads, if offsets are dense.
+    fn due_at(&self, view: &SegmentView, position: usize) -> Option<i64> {
+        if !is_dense(view) {
+            return None;
+        }
+        let segment = view.segment();
+        let reach = Reach {
+            relative_offset: u32::MAX,
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+        };
+        let entry = self.entry_within(segment, reach);
+        let mut steps = Steps::from_entry(entry, &segment.state(None));
+        while steps.position < position as u64 {
+            let from = usize::try_from(steps.position).unwrap_or(usize::MAX);
+            let bytes = view.region().read(from..view.readable());
+            let header = BatchHeader::parse(bytes).ok()?;
+            steps.over(&header);
+        }
+        let bytes = view.region().read(position..view.readable());
+        let due = BatchHeader::parse(bytes).ok().map(|header| steps.own_base(&header));
+        due.filter(|_| steps.position == position as u64)
     }
 
     /// The aborted transactions that may touch offsets in `from..upto`.
@@ -330,9 +365,10 @@ impl Log {
 fn first_record(
     batch: &RecordBatch<'_>,
     scratch: &mut Vec<u8>,
+    limit: usize,
     wanted: &impl Fn(i64, i64) -> bool,
 ) -> Result<Option<(i64, i64)>, BatchFault> {
-    for record in batch.records(scratch)? {
+    for record in batch.records_below(scratch, limit)? {
         let record = record?;
         if wanted(record.offset(), record.timestamp()) {
             return Ok(Some((record.offset(), record.timestamp())));

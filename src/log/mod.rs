@@ -29,6 +29,7 @@ mod foreign_indexes;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod group_commit;
+mod inspect;
 mod lookup;
 mod mapped;
 pub(crate) mod names;
@@ -111,6 +112,9 @@ pub(crate) struct Log {
     growing: Mutex<()>,
     /// What a damaged log answers to a read at its end, or behind it.
     damage: OnceLock<Error>,
+    /// What the state file keeps of a damaged log: what was known before, so that each later life
+    /// finds the same.
+    known_before: OnceLock<LogState>,
     /// Another program's files wait for repairs that the first append makes.
     unrepaired: AtomicBool,
     /// What the last sync of this life covered.
@@ -217,6 +221,7 @@ impl Log {
             upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
             growing: ranked_mutex(Rank::LogGrowing, ()),
             damage: OnceLock::new(),
+            known_before: OnceLock::new(),
             unrepaired: AtomicBool::new(false),
             synced: ranked_mutex(Rank::LogSynced, None),
         })
@@ -281,6 +286,11 @@ impl Log {
     pub fn damage(&self) -> Result<Option<Error>> {
         self.opened()?;
         Ok(self.known_damage())
+    }
+
+    /// What the records of one batch may decompress to, in bytes.
+    pub fn uncompressed_max(&self) -> usize {
+        self.env.uncompressed_max
     }
 
     /// The damage, where the folder was opened.

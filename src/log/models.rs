@@ -345,6 +345,7 @@ fn log_on(storage: Arc<dyn Storage>, segment_bytes: u64) -> Arc<Log> {
         counters: Arc::default(),
         mapped: MappedLimit::default(),
         seed: 0,
+        uncompressed_max: crate::record::DECOMPRESSED_MAX,
         probe: crate::probe::Probe::default(),
     };
     let id = LogIdentity {

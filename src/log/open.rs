@@ -109,6 +109,7 @@ impl Log {
                 .map_err(|e| self.at_home(Error::io(e, "cannot look for", dir)))?,
         };
         let (state, trust) = (&upkeep.state, upkeep.trust);
+        let checkpoint = options.recovery_checkpoint;
         let mut opened = open_partition(storage, dir, &partition, state, trust, options)
             .map_err(|error| self.at_home(error))?;
         if self.env.cut_damage {
@@ -129,6 +130,20 @@ impl Log {
         upkeep.findings = std::mem::take(&mut opened.findings);
         upkeep.report = opened.report;
         upkeep.resumable = opened.resumable;
+        if opened.read_only.is_some() {
+            self.known_before.get_or_init(|| match trust {
+                Trust::Foreign => LogState {
+                    recovery_point: state.recovery_point.max(checkpoint.unwrap_or(0)),
+                    ..opened.state()
+                },
+                _ => LogState {
+                    recovery_point: state.proven_end(trust),
+                    suspect: true,
+                    settled: state.holds_whole(trust),
+                    ..state.clone()
+                },
+            });
+        }
         self.take_in(&opened);
         // What is behind a link stays as a crash left it, whatever the next close claims.
         let stays = opened.link.is_some() && trust != Trust::Clean;

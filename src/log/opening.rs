@@ -225,6 +225,7 @@ impl OpenedPartition {
                 .flat_map(|segment| segment.aborted.iter().copied())
                 .collect(),
             suspect: self.read_only.is_some(),
+            settled: false,
         }
     }
 }
@@ -259,14 +260,12 @@ pub(crate) fn open_partition(
             }
         }
     };
-    // What must still be there: all that was recorded, unless pages may have been lost.
-    let proven_end = match trust {
-        Trust::Clean | Trust::SameBoot => state.log_end_offset.max(state.recovery_point),
-        Trust::New | Trust::OtherBoot | Trust::Foreign => state.recovery_point,
+    let vouched = adoption::Vouched {
+        proven_end: state.proven_end(trust),
+        segments: if state.holds_whole(trust) { &state.segments } else { &[] },
+        start: state.log_start_offset,
     };
-    let own = state.segments.iter().filter(|segment| trust == Trust::Clean && segment.by_us);
-    let dense: Vec<SegmentState> = own.copied().collect();
-    let mut opened = adoption::open(storage, &folder, state, proven_end, &dense, &mut options)?;
+    let mut opened = adoption::open(storage, &folder, state, &vouched, &mut options)?;
     opened.findings.splice(0..0, contradiction);
     opened.note_folder(&folder);
     Ok(opened)

@@ -39,6 +39,8 @@ pub(super) struct Pass<'a> {
     /// The last batch of those that were known before.
     pub known_last: Option<LastBatch>,
     pub recovery_point: i64,
+    /// Offsets below it are known to be there, however far from their segment's base.
+    pub far_upto: i64,
     pub findings: Vec<Finding>,
     pub repairs: Repairs,
     pub report: OpenReport,
@@ -61,6 +63,10 @@ pub(super) enum Begin {
     FirstByte {
         by_us: bool,
     },
+    /// As another program's, though its offsets may be known to be dense.
+    Contradicted {
+        dense: bool,
+    },
     /// Behind what is recorded of it.
     Border(SegmentState, Vec<AbortedTransaction>),
 }
@@ -78,6 +84,7 @@ impl<'a> Pass<'a> {
             last_batch: None,
             known_last: None,
             recovery_point: 0,
+            far_upto: 0,
             findings: Vec::new(),
             repairs: Repairs::default(),
             report: OpenReport::default(),
@@ -101,9 +108,13 @@ impl<'a> Pass<'a> {
         let failed = |error| Error::io(error, "reading", &file.path);
         let open = self.storage.open(&file.path).map_err(failed)?;
         let base_offset = file.name.offset;
+        let dense = matches!(begin, Begin::Contradicted { dense: true });
         let (mut summary, by_us, whole) = match begin {
             Begin::FirstByte { by_us } => {
                 (SegmentSummary::new(base_offset, self.interval_bytes), by_us, true)
+            }
+            Begin::Contradicted { .. } => {
+                (SegmentSummary::new(base_offset, self.interval_bytes), false, true)
             }
             Begin::Border(state, aborted) => {
                 let last = self.last_batch;
@@ -118,6 +129,7 @@ impl<'a> Pass<'a> {
         };
         self.rules.segment = base_offset;
         self.rules.written_by_us(by_us);
+        self.rules.exact |= dense;
         self.rules.next_offset = self.rules.next_offset.max(summary.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
         let mut cursor = BatchCursor::new(&*open, file.len, window);
@@ -128,6 +140,12 @@ impl<'a> Pass<'a> {
         let mut stop = loop {
             let batch = match cursor.batch_at(position, &self.rules).map_err(failed)? {
                 Ok(batch) => batch,
+                Err(Stop::Invalid(Invalid::Span))
+                    if !self.rules.far && self.goes_far(file, &mut cursor, position)? =>
+                {
+                    self.rules.far = true;
+                    continue;
+                }
                 Err(stop) => break stop,
             };
             let moved = self.moved(base_offset, &batch);
@@ -169,6 +187,44 @@ impl<'a> Pass<'a> {
         }
         self.push_summary(file, summary, by_us, whole);
         Ok(SegmentEnd { position, stop })
+    }
+
+    /// Whether the batch at `position` holds, but for its distance from the segment's base, and
+    /// something else vouches for its offset, which no checksum covers: the next batch, the next
+    /// file, or what is known of the log end.
+    fn goes_far(
+        &self,
+        file: &FolderFile,
+        cursor: &mut BatchCursor<'_>,
+        position: u64,
+    ) -> Result<bool> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let mut rules = Rules { far: true, crc: true, ..self.rules };
+        let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
+            return Ok(false);
+        };
+        rules.advance(&batch.header);
+        let next = rules.next_offset;
+        Ok(match cursor.batch_at(batch.end(), &rules).map_err(failed)? {
+            Ok(_) => true,
+            Err(Stop::End | Stop::Zeros) => {
+                let mut later = self.folder.logs().map(|log| log.name.offset);
+                let base = later.find(|base| *base > file.name.offset);
+                base.map_or(next <= self.far_upto, |base| base >= next)
+            }
+            Err(_) => false,
+        })
+    }
+
+    /// Whether a whole batch stands at the end of what could be read, whatever its offsets.
+    pub fn is_batch(&self, file: &FolderFile, end: &SegmentEnd) -> Result<bool> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = self.storage.open(&file.path).map_err(failed)?;
+        let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
+        match cursor.header_at(end.position).map_err(failed)? {
+            Ok(header) => Ok(cursor.check_crc(end.position, &header).map_err(failed)?.is_ok()),
+            Err(_) => Ok(false),
+        }
     }
 
     fn keep(&mut self, summary: &mut SegmentSummary, batch: &FoundBatch) {

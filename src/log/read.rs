@@ -7,8 +7,10 @@ use super::Log;
 use super::close::DELETED;
 use super::cursor::{Chunk, Cursor, Place, Window};
 use super::lookup::Hint;
+use super::offset_index::OffsetEntry;
 use super::plain::{Plain, Wanted};
 use super::segment::{Segment, SegmentView};
+use super::state::SegmentState;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
@@ -390,14 +392,13 @@ impl Log {
 
     /// The error of a batch that is not at its own place.
     #[cold]
-    fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
+    pub(super) fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
         place.view.find_loss();
         if place.view.has_lost() {
             return self.lost(&place.view);
         }
         self.env.counters.corrupt_batches.one();
-        let message = format!("a batch with the base offset {found}, where {expected} should be");
-        let error = Error::new(ErrorKind::CorruptRecord, message)
+        let error = misplaced(found, expected)
             .with_path(place.view.segment().path())
             .with_position(place.position as u64);
         self.at_home(error)
@@ -434,14 +435,75 @@ impl Taken {
 
 /// Whether each batch of the segment begins where the one before it ends.
 #[inline]
-fn is_dense(view: &SegmentView) -> bool {
-    view.segment().by_us && !planted(Planted::CrcWithoutBaseOffset)
+pub(super) fn is_dense(view: &SegmentView) -> bool {
+    is_dense_if(view.segment().by_us)
+}
+
+/// The same of a segment that we wrote, or that another program did.
+#[inline]
+pub(super) fn is_dense_if(by_us: bool) -> bool {
+    by_us && !planted(Planted::CrcWithoutBaseOffset)
+}
+
+/// The error of a batch that is not at its own place. The caller adds where that is.
+pub(super) fn misplaced(found: i64, expected: i64) -> Error {
+    let message = format!("a batch with the base offset {found}, where {expected} should be");
+    Error::new(ErrorKind::CorruptRecord, message)
+}
+
+/// A walk over headers that knows, where offsets are dense, which base offset is due.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Steps {
+    pub position: u64,
+    /// The base offset of the batch there, where that follows from what lies before.
+    pub expected: Option<i64>,
+    /// The last offset of the batch there, where an index says it.
+    hinted: Option<i64>,
+    dense: bool,
+}
+
+impl Steps {
+    /// From where an entry of the segment's index leads, or from its beginning.
+    pub fn from_entry(entry: Option<OffsetEntry>, segment: &SegmentState) -> Steps {
+        let (base, dense) = (segment.base_offset, is_dense_if(segment.by_us));
+        match entry {
+            Some(entry) => Steps {
+                position: entry.position.into(),
+                expected: None,
+                hinted: Some(base + i64::from(entry.relative_offset)).filter(|_| dense),
+                dense,
+            },
+            None => Steps { expected: Some(base).filter(|_| dense), dense, ..Steps::default() },
+        }
+    }
+
+    /// Where nothing tells which offset is due.
+    pub fn unknown(position: u64) -> Steps {
+        Steps { position, ..Steps::default() }
+    }
+
+    /// The base offset that the batch here ought to have; its own where nothing tells.
+    pub fn own_base(&mut self, header: &BatchHeader) -> i64 {
+        if let Some(hinted) = self.hinted.take() {
+            let due = hinted.checked_sub(i64::from(header.last_offset_delta));
+            self.expected = self.expected.or(due);
+        }
+        self.expected.unwrap_or(header.base_offset)
+    }
+
+    /// Goes on behind the batch.
+    pub fn over(&mut self, header: &BatchHeader) {
+        let own = self.own_base(header);
+        let next = own.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
+        self.expected = Some(next).filter(|_| self.dense && self.expected.is_some());
+        self.position += header.size() as u64;
+    }
 }
 
 /// Whether a batch from `base` up to `next` is where `expected` should be, or, where that is not
 /// known, holds `wanted` or ends there: a reader that has taken its last record still stands on it.
 #[inline]
-fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
+pub(super) fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
     match expected {
         Some(expected) => base == expected,
         None => base <= wanted && next >= wanted,

@@ -96,7 +96,9 @@ pub(super) fn open(
         // A partition that another program wrote to may have higher epochs than our lives.
         epoch_max: options.epoch_max.max(pass.recorded_epochs.latest().unwrap_or(0)),
         crc: trust != Trust::SameBoot || options.beside_owner,
+        far: false,
     };
+    pass.far_upto = state.log_end_offset;
     if !border_holds {
         rewind(&mut pass, &plan, state)?;
     }
@@ -216,7 +218,7 @@ fn check_last_batch(
     let open = storage.open(&file.path).map_err(failed)?;
     let mut cursor = BatchCursor::new(&*open, file.len, LOOKUP_WINDOW_BYTES);
     cursor.zeros_max_bytes = 0;
-    let rules = Rules::foreign(last.segment, last.base_offset, true);
+    let rules = Rules { far: true, ..Rules::foreign(last.segment, last.base_offset, true) };
     let fits = cursor.batch_at(last.position, &rules).map_err(failed)?.is_ok_and(|batch| {
         batch.header.base_offset == last.base_offset
             && batch.header.crc == last.crc

@@ -118,6 +118,9 @@ pub(crate) struct Rules {
     pub epoch_max: i32,
     /// Whether the CRC of every batch is computed.
     pub crc: bool,
+    /// Offsets may be farther from the segment's base than an index can say, 2^31 - 1: such a
+    /// batch is found by walking.
+    pub far: bool,
 }
 
 impl Rules {
@@ -131,6 +134,7 @@ impl Rules {
             epochs_fall: true,
             epoch_max: i32::MAX,
             crc,
+            far: false,
         }
     }
 
@@ -151,8 +155,9 @@ impl Rules {
         let relative = i64::from(header.last_offset_delta)
             .checked_add(found)
             .and_then(|last| last.checked_sub(self.segment));
+        let reach = if self.far && !self.exact { i64::MAX - 1 } else { i64::from(i32::MAX) };
         if header.last_offset_delta < 0
-            || !relative.is_some_and(|relative| (0..=i64::from(i32::MAX)).contains(&relative))
+            || !relative.is_some_and(|relative| (0..=reach).contains(&relative))
             || header.records_count < 0
             || i64::from(header.records_count) > i64::from(header.last_offset_delta) + 1
         {

@@ -34,6 +34,30 @@ pub(crate) struct LogState {
     /// that wait to be set aside: the next open must read it anew, so that it stays so until it
     /// is repaired. The state file keeps this as a mark of its own.
     pub suspect: bool,
+    /// A clean stop left the log so, and nothing was recorded of it since: all of these segments
+    /// are there, from their first batch to their last, unless something happened to them.
+    pub settled: bool,
+}
+
+impl LogState {
+    /// Up to where the log must still be there: all that was recorded, unless pages may have been
+    /// lost.
+    pub fn proven_end(&self, trust: Trust) -> i64 {
+        match trust {
+            Trust::Clean | Trust::SameBoot => self.log_end_offset.max(self.recovery_point),
+            Trust::New | Trust::OtherBoot | Trust::Foreign => self.recovery_point,
+        }
+    }
+
+    /// Whether its segments are known to have had no hole: nobody but a life of ours has touched
+    /// the directory since a clean stop recorded them.
+    pub fn holds_whole(&self, trust: Trust) -> bool {
+        match trust {
+            Trust::Clean => true,
+            Trust::SameBoot | Trust::OtherBoot => self.settled,
+            Trust::New | Trust::Foreign => false,
+        }
+    }
 }
 
 /// One segment as the state file keeps it.

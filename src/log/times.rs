@@ -9,6 +9,7 @@ use super::summary::{SegmentIndexes, relative};
 use crate::error::Result;
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::sync::Arc;
+use std::ops::Range;
 
 /// The borders of a segment that decide whether a search looks into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +60,10 @@ pub(crate) struct TimedOffset {
 pub(crate) fn offset_for_time<S: TimedSegment>(
     segments: &[S],
     timestamp: i64,
-    from: i64,
-    upto: i64,
+    offsets: Range<i64>,
+    limit: usize,
 ) -> Result<Option<TimedOffset>> {
+    let (from, upto) = (offsets.start, offsets.end);
     let reaches = |times: SegmentTimes| {
         times.next_offset > times.base_offset && times.max_timestamp >= timestamp
     };
@@ -80,7 +82,7 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
         }
         if header.max_timestamp >= timestamp && header.last_offset() >= from {
             bytes(&mut |batch| {
-                found = first_at_or_after(&batch, timestamp, from, upto)?;
+                found = first_at_or_after(&batch, timestamp, from..upto, limit)?;
                 Ok(())
             })?;
         }
@@ -95,7 +97,10 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
 ///
 /// # Errors
 /// As [`offset_for_time`].
-pub(crate) fn max_timestamp<S: TimedSegment>(segments: &[S]) -> Result<Option<TimedOffset>> {
+pub(crate) fn max_timestamp<S: TimedSegment>(
+    segments: &[S],
+    limit: usize,
+) -> Result<Option<TimedOffset>> {
     let mut latest: Option<(&S, SegmentTimes)> = None;
     for segment in segments {
         let times = segment.times();
@@ -113,7 +118,7 @@ pub(crate) fn max_timestamp<S: TimedSegment>(segments: &[S]) -> Result<Option<Ti
             return Ok(true);
         }
         bytes(&mut |batch| {
-            found = first_at_or_after(&batch, times.max_timestamp, 0, i64::MAX)?;
+            found = first_at_or_after(&batch, times.max_timestamp, 0..i64::MAX, limit)?;
             Ok(())
         })?;
         Ok(false)
@@ -128,13 +133,13 @@ pub(crate) fn max_timestamp<S: TimedSegment>(segments: &[S]) -> Result<Option<Ti
 pub(crate) fn first_at_or_after(
     batch: &RecordBatch<'_>,
     timestamp: i64,
-    from: i64,
-    upto: i64,
+    offsets: Range<i64>,
+    limit: usize,
 ) -> Result<Option<TimedOffset>, BatchFault> {
     let mut scratch = Vec::new();
-    for record in batch.records(&mut scratch)? {
+    for record in batch.records_below(&mut scratch, limit)? {
         let record = record?;
-        if record.timestamp() >= timestamp && (from..upto).contains(&record.offset()) {
+        if record.timestamp() >= timestamp && offsets.contains(&record.offset()) {
             let (offset, timestamp) = (record.offset(), record.timestamp());
             return Ok(Some(TimedOffset { offset, timestamp }));
         }

@@ -2,15 +2,18 @@
 //! would do about it. Nothing is written.
 //!
 //! Opening reads only what it has to. Here every batch of every segment is read and its CRC
-//! checked, whatever is recorded of it, and the files derived from batches are compared with them.
+//! checked, whatever is recorded of it and whatever is wrong with the one before, and the files
+//! derived from batches are compared with them. What cannot be read hides nothing else.
 
 use super::derived::load_indexes;
 use super::finding::Finding;
+use super::folder::Folder;
 use super::foreign_indexes;
+use super::inspect::{inspect, tell_unreadable};
 use super::names::{FileKind, file_name};
 use super::opening::{OpenOptions, OpenedPartition, open_partition};
 use super::repair::Step;
-use super::state::{LogState, Trust};
+use super::state::{LogState, SegmentState, Trust};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
@@ -26,6 +29,8 @@ pub(crate) struct Verification<'a> {
     pub trust: Trust,
     pub log_start_checkpoint: Option<i64>,
     pub recovery_checkpoint: Option<i64>,
+    /// What the records of one batch may decompress to, in bytes.
+    pub uncompressed_max: usize,
 }
 
 impl Verification<'_> {
@@ -33,7 +38,7 @@ impl Verification<'_> {
     /// middle of a batch.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`].
+    /// [`crate::ErrorKind::Io`] where the folder cannot be listed.
     pub fn findings(&self) -> Result<Vec<Finding>> {
         let first = self.look()?;
         match first.iter().all(Finding::is_note) {
@@ -43,23 +48,44 @@ impl Verification<'_> {
     }
 
     fn look(&self) -> Result<Vec<Finding>> {
-        let as_recorded = self.open(self.state, self.trust)?;
-        let mut findings = as_recorded.findings.clone();
-        let nothing = LogState::default();
-        let whole = self.open(&nothing, Trust::Foreign)?;
-        for finding in whole.findings {
-            let place = (&finding.path, finding.position);
-            if !findings.iter().any(|known| (&known.path, known.position) == place) {
-                findings.push(finding);
+        let mut findings: Vec<Finding> = Vec::new();
+        let mut add = |found: Vec<Finding>| {
+            for finding in found {
+                let place = (&finding.path, finding.position);
+                if !findings.iter().any(|known| (&known.path, known.position) == place) {
+                    findings.push(finding);
+                }
             }
+        };
+        let mut segments = Vec::new();
+        match self.open(self.state, self.trust) {
+            Ok(as_recorded) => {
+                add(as_recorded.findings);
+                segments = as_recorded.segments;
+            }
+            Err(error) => add(vec![tell_unreadable(error)?]),
         }
-        for segment in &as_recorded.segments {
-            let (_, fault) = load_indexes(self.storage, &segment.state, &segment.path, 1 << 12)?;
-            findings.extend(fault);
+        let states: Vec<SegmentState> = segments.iter().map(|segment| segment.state).collect();
+        let folder = Folder::list(self.storage, &self.folder, self.partition)?;
+        add(folder.too_long());
+        let known = if segments.is_empty() { &self.state.segments } else { &states };
+        add(inspect(self.storage, &folder, known, self.uncompressed_max)?);
+        match self.open(&LogState::default(), Trust::Foreign) {
+            Ok(whole) => add(whole.findings),
+            Err(error) => add(vec![tell_unreadable(error)?]),
+        }
+        for segment in &segments {
+            match load_indexes(self.storage, &segment.state, &segment.path, 1 << 12) {
+                Ok((_, fault)) => findings.extend(fault),
+                Err(error) => findings.push(tell_unreadable(error)?),
+            }
             // An index that points into damage tells nothing that is not told already.
             let damaged = findings.iter().any(|found| found.path == segment.path);
             if !segment.state.by_us && !damaged {
-                findings.extend(foreign_indexes::check(self.storage, segment)?);
+                match foreign_indexes::check(self.storage, segment) {
+                    Ok(found) => findings.extend(found),
+                    Err(error) => findings.push(tell_unreadable(error)?),
+                }
             }
         }
         Ok(findings)

@@ -377,14 +377,30 @@ impl<'a> RecordBatch<'a> {
 
     /// Iterates over the records. Records that are not compressed are borrowed from the batch and
     /// `scratch` stays as it is; compressed ones are decompressed into `scratch`, which grows to
-    /// at most [`decompressed_limit`](codec::decompressed_limit) of the stored size.
+    /// at most [`DECOMPRESSED_MAX`](codec::DECOMPRESSED_MAX) bytes.
     ///
     /// # Errors
     /// [`BatchFault::BadAttributes`], [`BatchFault::BadRecords`] for a negative count,
-    /// [`BatchFault::CodecMissing`] and [`BatchFault::Compression`]. Faults inside the records
-    /// come from the iterator.
+    /// [`BatchFault::CodecMissing`], [`BatchFault::Compression`] and [`BatchFault::TooLarge`].
+    /// Faults inside the records come from the iterator.
     #[inline]
     pub fn records<'b>(&self, scratch: &'b mut Vec<u8>) -> Result<Records<'b>, BatchFault>
+    where
+        'a: 'b,
+    {
+        self.records_below(scratch, codec::DECOMPRESSED_MAX)
+    }
+
+    /// [`RecordBatch::records`] with a limit of its own, at least 64 KiB, in bytes.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn records_below<'b>(
+        &self,
+        scratch: &'b mut Vec<u8>,
+        limit: usize,
+    ) -> Result<Records<'b>, BatchFault>
     where
         'a: 'b,
     {
@@ -395,13 +411,13 @@ impl<'a> RecordBatch<'a> {
         let payload: &'b [u8] = if codec == Codec::None {
             self.payload
         } else {
-            codec::decompress(codec, self.payload, scratch)?;
+            codec::decompress(codec, self.payload, scratch, limit)?;
             scratch
         };
         Ok(Records::new(&self.header, payload))
     }
 
-    /// [`RecordBatch::records`] for a caller that has room for `room` bytes of them: `None` where
+    /// [`RecordBatch::records_below`] for a caller that has room for `room` bytes of them: `None` where
     /// compressed records take more, which is nothing against them.
     ///
     /// # Errors
@@ -409,6 +425,7 @@ impl<'a> RecordBatch<'a> {
     pub(crate) fn records_within<'b>(
         &self,
         scratch: &'b mut Vec<u8>,
+        limit: usize,
         room: usize,
     ) -> Result<Option<Records<'b>>, BatchFault>
     where
@@ -416,9 +433,9 @@ impl<'a> RecordBatch<'a> {
     {
         let codec = self.header.codec()?;
         if codec == Codec::None || self.header.records_count < 0 {
-            return self.records(scratch).map(Some);
+            return self.records_below(scratch, limit).map(Some);
         }
-        let whole = codec::decompress_within(codec, self.payload, scratch, room)?;
+        let whole = codec::decompress_within(codec, self.payload, scratch, limit, room)?;
         Ok(whole.then_some(Records::new(&self.header, scratch)))
     }
 

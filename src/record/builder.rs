@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::batch::{BATCH_OVERHEAD, DELETE_HORIZON_BIT};
-use super::codec::{Codec, Compressor, decompressed_limit};
+use super::codec::{Codec, Compressor, DECOMPRESSED_MAX};
 use super::encode::{
     BATCH_SIZE_MAX, Extent, RecordInput, Stamp, body_size, negative_timestamp, put_record, seal,
     zigzag_len,
@@ -223,7 +223,7 @@ impl BatchBuilder {
         self.observed = CompressionRatio::of(compressed, records.len());
         self.ratio = self.ratio.after(self.observed);
         // What no reader of ours would decompress is not written compressed.
-        if records.len() > decompressed_limit(compressed) {
+        if records.len() > DECOMPRESSED_MAX {
             return Ok(Codec::None);
         }
         Ok(codec)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::codec::Codec;
+use super::codec::{Codec, DECOMPRESSED_MAX_SETTING};
 use super::varint::VarintFault;
 use crate::error::{Error, ErrorKind};
 
@@ -34,21 +34,24 @@ pub enum BatchFault {
     BadAttributes(i16),
     /// The records do not follow the format, or are not as many as the header says.
     BadRecords(&'static str),
-    /// The compressed records do not decompress, or to more than
-    /// [`decompressed_limit`](super::codec::decompressed_limit) bytes.
+    /// The compressed records do not decompress.
     Compression(Codec, String),
+    /// The compressed records decompress to more bytes than this limit. That is no damage.
+    TooLarge(Codec, usize),
     /// The records are compressed with a codec that this build does not contain.
     CodecMissing(Codec),
 }
 
 impl BatchFault {
     /// The error for users: [`ErrorKind::UnsupportedFormat`] for the formats before version 2,
-    /// [`ErrorKind::UnsupportedCompressionType`] for a codec that is not compiled in, otherwise
+    /// [`ErrorKind::UnsupportedCompressionType`] for a codec that is not compiled in,
+    /// [`ErrorKind::RecordTooLarge`] for more than a limit of ours, otherwise
     /// [`ErrorKind::CorruptRecord`]. The caller adds the place.
     pub fn into_error(self) -> Error {
         let kind = match self {
             BatchFault::BadMagic(0 | 1) => ErrorKind::UnsupportedFormat,
             BatchFault::CodecMissing(_) => ErrorKind::UnsupportedCompressionType,
+            BatchFault::TooLarge(..) => ErrorKind::RecordTooLarge,
             _ => ErrorKind::CorruptRecord,
         };
         Error::new(kind, self.to_string())
@@ -77,6 +80,11 @@ impl fmt::Display for BatchFault {
             }
             BatchFault::BadRecords(reason) => f.write_str(reason),
             BatchFault::Compression(codec, reason) => write!(f, "{codec} records: {reason}"),
+            BatchFault::TooLarge(codec, limit) => write!(
+                f,
+                "{codec} records decompress to more than {limit} bytes; raise the broker's \
+                 {DECOMPRESSED_MAX_SETTING}"
+            ),
             BatchFault::CodecMissing(codec) => {
                 write!(f, "this build has no {codec}; enable the feature \"{codec}\" of topiclite")
             }

@@ -3,7 +3,7 @@
 //! This module turns bytes into meaning and back: batch headers, records, headers, control
 //! records, the four codecs, CRC-32C. It has no I/O, clock or lock. Reading borrows, never panics
 //! on any bytes, and allocates only to decompress, within
-//! [`decompressed_limit`]. The layout is in `docs/format.md`, section Record batches.
+//! [`DECOMPRESSED_MAX`]. The layout is in `docs/format.md`, section Record batches.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -28,7 +28,7 @@ pub use batch::{
     restamp, set_log_append_time,
 };
 pub use builder::BatchBuilder;
-pub use codec::{Codec, DECOMPRESSED_MAX, decompressed_limit};
+pub use codec::{Codec, DECOMPRESSED_MAX, DECOMPRESSED_MAX_SETTING};
 pub use control::{ControlRecord, ControlType, MARKER_BATCH_SIZE};
 pub use crc::{crc32c, crc32c_append};
 pub use encode::{

@@ -115,3 +115,49 @@ fn a_bad_setting_is_refused_by_name_with_what_would_do() {
     let topic = TopicConfig::from_properties([("retention.ms", "-2")]).map(drop).unwrap_err();
     assert!(topic.to_string().contains("retention.ms"), "{topic}");
 }
+
+/// A few bytes that unpack to many are no damage, and there is a setting for how many.
+#[test]
+#[cfg(feature = "zstd")]
+fn a_batch_that_unpacks_to_twenty_megabytes_is_stored_and_read_up_to_a_setting() {
+    let sim = topiclite::storage::Sim::new();
+    let broker = open(&sim);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let set = [
+        ("compression.type", "zstd"),
+        ("max.request.size", "40000000"),
+        ("buffer.memory", "100000000"),
+    ];
+    let producer = broker.producer(ProducerConfig::from_properties(set).unwrap()).unwrap();
+    let large = "x".repeat(20_000_000);
+    for value in [&large, "next"] {
+        let record = ProducerRecord::new("t").partition(0).value(value);
+        producer.send(record).unwrap().wait().unwrap();
+    }
+    producer.close().unwrap();
+    broker.close().unwrap();
+    for broker in [attach(&sim), open(&sim)] {
+        let (values, error) = read(&broker, "t");
+        assert_eq!(error.map(|error| error.to_string()), None);
+        assert!(values == [large.as_str(), "next"]);
+    }
+    assert!(attach(&sim).admin().verify_partition("t", 0).unwrap().is_empty());
+
+    let setting = "log.batch.uncompressed.max.bytes";
+    let limited = || {
+        let options = BrokerOptions::from_properties([(setting, "10000000")]).unwrap();
+        options.storage(std::sync::Arc::new(sim.clone()))
+    };
+    for broker in [limited().attach(DIR).unwrap(), limited().open(DIR).unwrap()] {
+        let (values, error) = read(&broker, "t");
+        assert!(values.is_empty());
+        told(&error.unwrap(), ErrorKind::RecordTooLarge, &["t-0", setting, "10000000"]);
+        let mut reader = broker.reader("t", 0, ReadFrom::Offset(1)).unwrap();
+        assert_eq!(reader.next(Duration::ZERO).unwrap().unwrap().value(), Some(&b"next"[..]));
+        broker.close().unwrap();
+    }
+    let findings = limited().attach(DIR).unwrap().admin().verify_partition("t", 0).unwrap();
+    let found: Vec<_> = findings.iter().map(|found| (found.kind.name(), found.offset)).collect();
+    assert_eq!(found, [("too-large", Some(0))]);
+    assert!(findings[0].message.contains(setting), "{}", findings[0]);
+}

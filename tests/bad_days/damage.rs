@@ -58,6 +58,7 @@ fn a_truncated_segment_below_the_recovery_point_is_corruption() {
             let count = base as usize + cut / BATCH_BYTES;
             let sim = closed(12);
             truncate(&sim, base, cut);
+            printed_up_to(&sim, count);
             read_only_up_to(&open(&sim), count);
             for boot in [Sim::kill, other_boot] {
                 if base == 4 && cut == at {
@@ -292,36 +293,143 @@ fn a_folder_in_the_place_of_an_index_does_not_hide_records() {
     }
 }
 
-/// A missing segment in the middle, the first one, and the last one.
+/// The first segment, one in the middle, and the last one.
 #[test]
 fn a_missing_segment_is_told_and_nothing_is_made_up() {
-    let without = |base: i64| {
+    for base in [0, 4, 8] {
         let sim = closed(12);
         sim.remove(&segment(base, "log")).unwrap();
         sim.sync_dir(Path::new("/data/t-0")).unwrap();
+        printed_up_to(&sim, base as usize);
+        drop(holds_up_to(&attach(&sim), base as usize));
         let broker = open(&sim);
         // The first look at the folder.
         let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
         drop(reader.read(std::time::Duration::ZERO));
         assert!(warned(&broker, &[&format!("segment {base} is recorded and missing"), "t-0"]));
-        broker
-    };
-    for base in [4, 8] {
-        let broker = without(base);
-        let error = holds_up_to(&broker, base as usize);
-        told(&error, ErrorKind::CorruptRecord, &["t-0"]);
-        told(&send(&broker, "t", "no").unwrap_err(), ErrorKind::ReadOnly, &["t-0", "repair"]);
+        read_only_up_to(&broker, base as usize);
     }
-    // Whoever stands at what is gone is told by its own error.
-    let broker = without(0);
-    let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
-    assert_eq!(reader.next(std::time::Duration::ZERO).unwrap().unwrap().offset(), 4);
-    let config =
-        topiclite::ConsumerConfig::without_group().auto_offset_reset(topiclite::OffsetReset::None);
-    let mut consumer = broker.consumer(config).unwrap();
-    let partition = topiclite::TopicPartition::new("t", 0);
-    consumer.assign(std::slice::from_ref(&partition)).unwrap();
-    consumer.seek(&partition, 2).unwrap();
-    let error = consumer.poll(std::time::Duration::ZERO).unwrap_err();
-    told(&error, ErrorKind::OffsetOutOfRange, &["t-0", "offsets 4 to 12"]);
+}
+
+/// What happened to a directory that was closed in good order.
+type Damage = (&'static str, fn(&Sim), usize);
+
+const DAMAGE: [Damage; 6] = [
+    ("the first segment is gone", |sim| sim.remove(&segment(0, "log")).unwrap(), 0),
+    ("a segment is gone", |sim| sim.remove(&segment(4, "log")).unwrap(), 4),
+    ("the last segment is gone", |sim| sim.remove(&segment(8, "log")).unwrap(), 8),
+    ("a segment is cut between batches", |sim| truncate(sim, 4, 2 * BATCH_BYTES), 6),
+    ("a segment is cut in a batch", |sim| truncate(sim, 4, 2 * BATCH_BYTES + 9), 6),
+    ("the last segment is cut", |sim| truncate(sim, 8, BATCH_BYTES), 9),
+];
+
+/// Whatever lives come and go: none of them takes the hole for another program's compaction, or
+/// for the end.
+#[test]
+fn damage_after_a_clean_stop_stays_damage_in_every_later_life() {
+    #[derive(Debug, Clone, Copy)]
+    enum Life {
+        /// Nobody looks at the damaged partition.
+        Elsewhere,
+        Reads,
+        ReadsAndCloses,
+        ClosesElsewhere,
+    }
+    use Life::*;
+    let lives = [
+        [ReadsAndCloses, ReadsAndCloses, Reads],
+        [Elsewhere, Reads, ReadsAndCloses],
+        [Reads, Elsewhere, ClosesElsewhere],
+        [ClosesElsewhere, Elsewhere, Elsewhere],
+        [ClosesElsewhere, ClosesElsewhere, ClosesElsewhere],
+    ];
+    for (what, damage, count) in DAMAGE {
+        for lives in lives {
+            for boot in [Sim::kill, other_boot] {
+                let mut sim = closed(12);
+                damage(&sim);
+                sim.sync_dir(Path::new("/data/t-0")).unwrap();
+                for (number, life) in lives.into_iter().enumerate() {
+                    let broker = open(&sim);
+                    create(&broker, &format!("u{number}"), "600").unwrap();
+                    send(&broker, &format!("u{number}"), "elsewhere").unwrap();
+                    if matches!(life, Reads | ReadsAndCloses) {
+                        let error = holds_up_to(&broker, count);
+                        assert_eq!(error.offset(), Some(count as i64), "{what} {lives:?} {error}");
+                        let refused = send(&broker, "t", "no").unwrap_err();
+                        told(&refused, ErrorKind::ReadOnly, &["t-0"]);
+                        broker.flush().unwrap();
+                    }
+                    match life {
+                        ReadsAndCloses | ClosesElsewhere => broker.close().unwrap(),
+                        Reads | Elsewhere => sim = boot(&sim),
+                    }
+                    let attached = holds_up_to(&attach(&sim), count);
+                    told(&attached, ErrorKind::CorruptRecord, &["t-0"]);
+                }
+                drop(holds_up_to(&open(&sim), count));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_partition_whose_file_is_put_back_is_whole_again() {
+    for (what, damage, count) in DAMAGE {
+        let sim = closed(12);
+        let logs = [0, 4, 8].map(|base| (segment(base, "log"), get(&sim, &segment(base, "log"))));
+        damage(&sim);
+        let broker = open(&sim);
+        drop(holds_up_to(&broker, count));
+        broker.close().unwrap();
+        for (path, bytes) in &logs {
+            put(&sim, path, bytes);
+        }
+        let broker = open(&sim);
+        holds(&broker, 12);
+        fill(&broker, 12..14);
+        broker.close().unwrap();
+        println!("{what}");
+        holds(&open(&sim), 14);
+    }
+}
+
+/// No checksum covers a base offset. In a log of ours there is no gap, so each reader knows.
+#[test]
+fn a_flipped_byte_in_a_base_offset_is_found_by_everyone() {
+    let disks: [fn() -> Sim; 3] =
+        [|| closed(12), || killed(12, 12).kill(), || other_boot(&killed(12, 12))];
+    for (number, disk) in disks.into_iter().enumerate() {
+        for offset in 0..12 {
+            for byte in [0, 3, 6, 7] {
+                let sim = disk();
+                let (base, at) = ((offset / 4 * 4) as i64, offset % 4 * BATCH_BYTES + byte);
+                sim.damage(&segment(base, "log"), |bytes| bytes[at] ^= 1 << (offset % 7)).unwrap();
+                let what = format!("disk {number}, offset {offset}, byte {byte}");
+                for broker in [attach(&sim), open(&sim)] {
+                    let error = holds_up_to(&broker, offset);
+                    assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{what}: {error}");
+                    assert_eq!(error.offset(), Some(offset as i64), "{what}: {error}");
+                    let spec = OffsetSpec::Timestamp(5);
+                    let found =
+                        broker.admin().list_offsets("t", 0, spec, IsolationLevel::ReadUncommitted);
+                    match found {
+                        Ok(found) => assert_eq!((found.offset(), offset > 0), (Some(0), true)),
+                        Err(error) => {
+                            assert_eq!((error.kind(), offset), (ErrorKind::CorruptRecord, 0))
+                        }
+                    }
+                }
+                let findings = attach(&sim).admin().verify_partition("t", 0).unwrap();
+                let file = segment(base, "log");
+                assert!(findings.iter().any(|found| found.path == file), "{what}: {findings:?}");
+                if number == 0 {
+                    let broker = open(&sim);
+                    drop(holds_up_to(&broker, offset));
+                    broker.close().unwrap();
+                    drop(holds_up_to(&open(&sim), offset));
+                }
+            }
+        }
+    }
 }

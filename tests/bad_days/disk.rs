@@ -290,3 +290,47 @@ fn a_failed_sync_stops_its_partition_until_the_directory_is_opened_again() {
         broker.close().unwrap();
     }
 }
+
+/// One bad sector, or one file that cannot be opened, hides nothing of the rest from a check.
+#[test]
+fn a_check_goes_on_behind_what_cannot_be_read() {
+    for call in [Call::ReadAt, Call::Open] {
+        let sim = closed(12);
+        for (base, at) in [(4, 100), (8, BATCH_BYTES + 100)] {
+            sim.damage(&segment(base, "log"), |bytes| bytes[at] ^= 4).unwrap();
+        }
+        let fault = Fault::new(Arc::new(sim));
+        let rule = Rule::nth(0, Failure::Io).of(&[call]).on("00000000000000000000.log").sticky();
+        fault.fail(rule);
+        let findings = attach(&fault).admin().verify_partition("t", 0).unwrap();
+        let found = |kind: &str, base| {
+            let path = segment(base, "log");
+            findings.iter().any(|found| found.kind.name() == kind && found.path == path)
+        };
+        assert!(fault.has_fired());
+        assert!(found("unreadable", 0) && found("corrupt", 4), "{findings:?}");
+        assert!(found("corrupt", 8), "{findings:?}");
+    }
+}
+
+/// A file that goes on for as long as a file system lets it is not read to its end.
+#[test]
+fn a_check_ends_where_a_segment_must() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let broker = Broker::open(&dir).unwrap();
+    create(&broker, "t", "600").unwrap();
+    fill(&broker, 0..5);
+    broker.close().unwrap();
+    let path = dir.join("t-0/00000000000000000004.log");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    if let Err(error) = file.set_len(1 << 42) {
+        println!("skipped: {error}");
+        return;
+    }
+    let attached = Broker::attach(&dir).unwrap();
+    let findings = attached.admin().verify_partition("t", 0).unwrap();
+    let long = findings.iter().find(|found| found.kind.name() == "too-long").unwrap();
+    assert_eq!((&long.path, long.position), (&path, Some(1 << 31)));
+    assert_eq!(read(&attached, "t").0.len(), 5);
+}

@@ -191,3 +191,84 @@ fn a_partition_without_its_folder_is_no_empty_one() {
         lost(reader.read(LONG).unwrap_err());
     }
 }
+
+const FAR: i64 = 3_000_000_000;
+
+/// Farther from the segment's base than its index can say: they are read all the same.
+#[test]
+fn batches_far_from_the_base_of_their_segment_are_read_and_kept() {
+    let cases: [(&[i64], &[i64]); 2] = [(&[0, FAR, FAR + 1], &[]), (&[0, FAR], &[FAR + 1])];
+    for (first, second) in cases {
+        let world = World::new();
+        let batches = |offsets: &[i64]| offsets.iter().copied().map(batch).collect::<Vec<_>>();
+        world.put("t-0", 0, &batches(first));
+        if let Some(base) = second.first() {
+            world.put("t-0", *base, &batches(second));
+        }
+        for life in 0..3 {
+            let expected: Vec<i64> =
+                [0, FAR, FAR + 1].into_iter().chain((0..life).map(|n| FAR + 2 + n)).collect();
+            for broker in both(&world) {
+                assert_eq!(poll_all(&mut assigned(&broker, &[])), expected, "{first:?} {life}");
+                for offset in [1, FAR, FAR + 1] {
+                    let from = ReadFrom::Offset(offset);
+                    let mut reader = broker.reader("t", 0, from).unwrap();
+                    let found = reader.next(Duration::ZERO).unwrap().unwrap().offset();
+                    assert_eq!(found, offset.max(FAR));
+                }
+            }
+            let broker = world.open();
+            let log =
+                broker.inner().topic("t").unwrap().partition(0).unwrap().log().unwrap().clone();
+            let options = crate::log::AppendOptions::client(5);
+            let appended = log.append(&RecordInput::default(), options).unwrap();
+            assert_eq!(appended.base_offset, FAR + 2 + life);
+            broker.close().unwrap();
+        }
+    }
+}
+
+/// No checksum covers a base offset: a last batch that is far away by nothing but its own word is
+/// neither served nor written over.
+#[test]
+fn a_batch_that_nothing_else_vouches_for_is_never_overwritten() {
+    let [zero, one, two] = [0, 1, 2].map(batch);
+    let cases: [(&str, Vec<Vec<u8>>, i64); 3] = [
+        ("far away", vec![zero.clone(), batch(FAR)], 1),
+        ("steps back", vec![zero.clone(), one.clone(), two, one.clone()], 3),
+        ("steps back and goes on", vec![zero, one.clone(), one, batch(2), batch(3)], 2),
+    ];
+    for (what, batches, end) in cases {
+        let world = World::new();
+        world.put("t-0", 0, &batches);
+        for _ in 0..2 {
+            for broker in both(&world) {
+                let mut consumer = assigned(&broker, &[]);
+                let read = offsets(&consumer.poll(Duration::ZERO).unwrap());
+                assert_eq!(read, (0..end).collect::<Vec<_>>(), "{what}: each once");
+                let error = consumer.poll(Duration::ZERO).unwrap_err();
+                assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecord, Some(end)));
+                if let Ok(log) = broker.inner().topic("t").unwrap().partition(0).unwrap().log() {
+                    let options = crate::log::AppendOptions::client(5);
+                    let refused = log.append(&RecordInput::default(), options).unwrap_err();
+                    assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{what}");
+                }
+                broker.close().unwrap();
+            }
+        }
+    }
+}
+
+/// A later segment that begins below the end of the one before it.
+#[test]
+fn overlapping_segments_are_read_once_and_up_to_the_overlap() {
+    let world = World::new();
+    world.put("t-0", 0, &(0..5).map(batch).collect::<Vec<_>>());
+    world.put("t-0", 3, &(3..7).map(batch).collect::<Vec<_>>());
+    for broker in both(&world) {
+        let mut consumer = assigned(&broker, &[]);
+        assert_eq!(offsets(&consumer.poll(Duration::ZERO).unwrap()), [0, 1, 2, 3, 4]);
+        let error = consumer.poll(Duration::ZERO).unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecord, Some(5)));
+    }
+}

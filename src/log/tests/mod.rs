@@ -99,6 +99,7 @@ impl Bench {
             counters: Arc::new(LogCounters::default()),
             mapped: MappedLimit::new(4),
             seed: 7,
+            uncompressed_max: crate::record::DECOMPRESSED_MAX,
             probe: crate::probe::Probe::default(),
         });
         let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };

@@ -1,6 +1,6 @@
 //! The four compression codecs of Kafka's batches, each behind the cargo feature of its name.
 //!
-//! Reading is bounded: [`decompressed_limit`] is checked as output is produced, and buffers grow
+//! Reading is bounded: a limit is checked as output is produced, and buffers grow
 //! with what was really produced, never by what a header claims. No input makes this panic.
 //! Which framing is written and which are read is told in the file of each codec.
 
@@ -18,21 +18,14 @@ mod snappy;
 #[cfg(feature = "zstd")]
 mod zstd;
 
-/// How many bytes a batch may decompress to, whatever its size: 256 MiB.
+/// How many bytes the records of a batch may decompress to unless another limit is given: 256 MiB,
+/// however few they are compressed to. A batch that needs more is refused when it is read, and
+/// written without compression when it is made here. A broker has the setting
+/// [`DECOMPRESSED_MAX_SETTING`] for it.
 pub const DECOMPRESSED_MAX: usize = 256 << 20;
-/// What even the smallest batch may decompress to: 16 MiB, sixteen times what Kafka's defaults
-/// let a producer put into a request.
-const DECOMPRESSED_FLOOR: usize = 16 << 20;
-/// Output bytes for an input byte. Deflate reaches 1032; lz4 255; snappy 22. Only zstd can go
-/// beyond, on constant input, and has the floor for that.
-const DECOMPRESSED_RATIO: usize = 1100;
 
-/// The most bytes that `compressed` bytes of records may decompress to: 1100 for each, at least
-/// 16 MiB and at most 256 MiB. A batch that needs more is refused when it is read, and written
-/// without compression when it is made here.
-pub fn decompressed_limit(compressed: usize) -> usize {
-    compressed.saturating_mul(DECOMPRESSED_RATIO).clamp(DECOMPRESSED_FLOOR, DECOMPRESSED_MAX)
-}
+/// The broker's setting for what a batch may decompress to.
+pub const DECOMPRESSED_MAX_SETTING: &str = "log.batch.uncompressed.max.bytes";
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -123,9 +116,14 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Replaces what is in `out` by the decompressed records.
-pub(super) fn decompress(codec: Codec, input: &[u8], out: &mut Vec<u8>) -> Result<(), BatchFault> {
-    decompress_within(codec, input, out, usize::MAX).map(drop)
+/// Replaces what is in `out` by the decompressed records, at most `limit` bytes.
+pub(super) fn decompress(
+    codec: Codec,
+    input: &[u8],
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Result<(), BatchFault> {
+    decompress_within(codec, input, out, limit, usize::MAX).map(drop)
 }
 
 /// [`decompress`] for a caller that has room for `room` bytes: false where the records take more,
@@ -134,10 +132,12 @@ pub(super) fn decompress_within(
     codec: Codec,
     input: &[u8],
     out: &mut Vec<u8>,
+    limit: usize,
     room: usize,
 ) -> Result<bool, BatchFault> {
     out.clear();
-    let own_limit = decompressed_limit(input.len());
+    // Below this the codecs' own buffers are larger.
+    let own_limit = limit.max(LIMIT_MIN);
     let limit = own_limit.min(room);
     if limit == 0 {
         return Ok(false);
@@ -158,13 +158,12 @@ pub(super) fn decompress_within(
         #[allow(unreachable_patterns, reason = "reached where a codec is not compiled in")]
         missing => return Err(BatchFault::CodecMissing(missing)),
     };
-    let reason = match done {
-        Ok(()) => return Ok(true),
-        Err(Refusal::TooLarge) if limit < own_limit => return Ok(false),
-        Err(Refusal::TooLarge) => format!("they decompress to more than {limit} bytes"),
-        Err(Refusal::Malformed(reason)) => reason,
-    };
-    Err(BatchFault::Compression(codec, reason))
+    match done {
+        Ok(()) => Ok(true),
+        Err(Refusal::TooLarge) if limit < own_limit => Ok(false),
+        Err(Refusal::TooLarge) => Err(BatchFault::TooLarge(codec, limit)),
+        Err(Refusal::Malformed(reason)) => Err(BatchFault::Compression(codec, reason)),
+    }
 }
 
 /// Makes room for `more` bytes behind those of `out`: at least twice what it had, so that growing
@@ -180,6 +179,9 @@ fn make_room(out: &mut Vec<u8>, more: usize, limit: usize) {
         out.reserve_exact(grown - out.len());
     }
 }
+
+/// The least limit.
+const LIMIT_MIN: usize = 1 << 16;
 
 /// Why a codec gives up.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ fn packed(codec: Codec, input: &[u8]) -> Vec<u8> {
 
 fn unpacked(codec: Codec, input: &[u8]) -> Result<Vec<u8>, BatchFault> {
     let mut out = vec![1, 2, 3];
-    decompress(codec, input, &mut out).map(|()| out)
+    decompress(codec, input, &mut out, DECOMPRESSED_MAX).map(|()| out)
 }
 
 /// Bytes that compress a little, then not at all.
@@ -257,7 +257,7 @@ fn zstd_frames_are_read_joined_and_with_any_window() {
     for level in [-5, 3, 22] {
         let stream = zstd::stream::encode_all(&input[..], level).unwrap();
         let mut out = Vec::new();
-        decompress(Codec::Zstd, &stream, &mut out).unwrap();
+        decompress(Codec::Zstd, &stream, &mut out, DECOMPRESSED_MAX).unwrap();
         assert_eq!(out, input);
         assert!(out.capacity() <= 8 * stream.len() + (4 << 10), "{}", out.capacity());
     }
@@ -266,7 +266,7 @@ fn zstd_frames_are_read_joined_and_with_any_window() {
     // A frame that declares 2^40 bytes and has none.
     let lying = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0];
     let mut out = Vec::new();
-    assert!(decompress(Codec::Zstd, &lying, &mut out).is_err());
+    assert!(decompress(Codec::Zstd, &lying, &mut out, DECOMPRESSED_MAX).is_err());
     assert!(out.capacity() <= 1 << 20, "{}", out.capacity());
 }
 

@@ -1,6 +1,7 @@
 //! Damaged and hostile bytes: detected, or without effect; never a panic, never much memory.
 
 use super::*;
+use crate::error::ErrorKind;
 
 /// What a flipped bit outside the checksum changes, and nothing else.
 #[derive(Debug, PartialEq)]
@@ -19,7 +20,7 @@ fn exhaust(bytes: &[u8]) -> usize {
         assert_eq!(control.kind.is_marker(), control.coordinator_epoch.is_some());
     }
     let mut scratch = Vec::new();
-    let limit = decompressed_limit(batch.payload().len());
+    let limit = DECOMPRESSED_MAX;
     let mut count = 0;
     if let Ok(records) = batch.records(&mut scratch) {
         for record in records.map_while(Result::ok) {
@@ -114,32 +115,20 @@ fn a_payload_that_ends_early_under_a_fitting_checksum_is_an_error() {
 #[test]
 fn a_decompression_bomb_stops_at_the_limit() {
     for codec in available().filter(|&codec| codec != Codec::None) {
-        // 64 MiB of zeros: in every codec far beyond the limit of what they compress to, save
-        // snappy and lz4, whose ratios are below 1100.
-        let zeros = vec![0; 64 << 20];
+        let (zeros, limit) = (vec![0; 64 << 20], 16 << 20);
         let mut packed = Vec::new();
         codec::Compressor::new(codec, None).unwrap().compress(&zeros, &mut packed).unwrap();
         let mut out = Vec::new();
-        let limit = decompressed_limit(packed.len());
-        let result = codec::decompress(codec, &packed, &mut out);
-        if zeros.len() > limit {
-            let fault = result.unwrap_err();
-            assert!(matches!(fault, BatchFault::Compression(found, _) if found == codec));
-            assert!(fault.to_string().contains("more than"), "{codec}: {fault}");
-            assert!(out.capacity() <= 2 * limit + (1 << 20), "{codec}: {}", out.capacity());
-        } else {
-            result.unwrap();
-            assert_eq!(out.len(), zeros.len(), "{codec}");
-        }
+        let fault = codec::decompress(codec, &packed, &mut out, limit).unwrap_err();
+        assert_eq!(fault, BatchFault::TooLarge(codec, limit));
+        let error = fault.into_error();
+        assert_eq!(error.kind(), ErrorKind::RecordTooLarge, "{error}");
+        assert!(error.message().contains(DECOMPRESSED_MAX_SETTING), "{error}");
+        assert!(out.capacity() <= 2 * limit + (1 << 20), "{codec}: {}", out.capacity());
+        // It is no matter of how little it was compressed to.
+        codec::decompress(codec, &packed, &mut out, DECOMPRESSED_MAX).unwrap();
+        assert_eq!(out.len(), zeros.len(), "{codec}");
     }
-}
-
-#[test]
-fn the_limit_is_in_proportion_between_its_bounds() {
-    assert_eq!(decompressed_limit(0), 16 << 20);
-    assert_eq!(decompressed_limit(20_000), 22_000_000);
-    assert_eq!(decompressed_limit(1 << 20), DECOMPRESSED_MAX);
-    assert_eq!(decompressed_limit(usize::MAX), DECOMPRESSED_MAX);
 }
 
 proptest! {
