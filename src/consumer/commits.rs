@@ -223,8 +223,9 @@ impl Consumer {
             tracing::warn!(client = %self.client_id, %error, "an asynchronous commit failed");
         }
         let is_next = self.commits.answered == self.commits.completed.len();
-        // Nobody is asked to commit nothing.
-        self.commits.answered += usize::from(is_next && offsets.is_empty());
+        // Nobody is asked to commit nothing, or for a member that is out of its group.
+        let is_lost = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::CommitFailed);
+        self.commits.answered += usize::from(is_next && (offsets.is_empty() || is_lost));
         self.commits.completed.push_back(Completed { offsets, callback, outcome });
     }
 
@@ -234,7 +235,8 @@ impl Consumer {
         self.run_answered();
     }
 
-    fn run_answered(&mut self) {
+    /// Those of them whose answers were read.
+    pub(super) fn run_answered(&mut self) {
         while self.commits.answered > 0
             && let Some(completed) = self.commits.completed.pop_front()
         {

@@ -1,7 +1,8 @@
 //! Polling: turns until there is something to return.
 //!
-//! A turn does, in this order: a pending wakeup; callbacks of commits; one exchange with the group
-//! (`rebalance.rs`); the automatic commit; positions; the fetch. A poll without time is one turn,
+//! A turn does, in this order: a pending wakeup; callbacks of commits whose answers were read; one
+//! exchange with the group (`rebalance.rs`); the automatic commit; positions; the other callbacks;
+//! the fetch. A poll without time is one turn,
 //! and turns are all that a member needs, so members that are polled in turn by one thread come
 //! forward like members in threads of their own.
 
@@ -114,9 +115,12 @@ impl Consumer {
         if !self.is_rejoining_for_names() {
             self.check_names(first)?;
         }
-        self.run_callbacks();
+        // Kafka's client reads the answers of commits with those of the group, of lookups and of
+        // fetches, so their callbacks run once a poll has come that far.
+        self.run_answered();
         self.refresh_sources()?;
         let group = self.group_turn(now)?;
+        self.commits.read_answers();
         // What a listener or a callback did shows in the poll that ran it.
         self.check_wakeup()?;
         self.check_names(false)?;
@@ -131,6 +135,7 @@ impl Consumer {
             }
             filled = self.fill_positions()?;
         }
+        self.run_callbacks();
         self.learn_ends()?;
         let fetched = self.fetch(now)?;
         if let Some(fault) = filled.fault.filter(|_| fetched.is_nothing()) {

@@ -84,7 +84,8 @@ fn begin_producers(script: &mut Script) {
                 config[key] = json!(script.rng.pick(of));
             }
         };
-        set(60, "linger.ms", &["0", "5000", "5000"]);
+        // The 5 ms of the default end between two steps by chance.
+        set(100, "linger.ms", &["0", "5000", "5000", "5000"]);
         set(40, "batch.size", &["0", "100", "200", "400"]);
         set(30, "compression.type", &["gzip", "snappy", "lz4", "zstd"]);
         set(30, "acks", &["0", "1", "all"]);
