@@ -58,11 +58,11 @@ fn big_endian(input: &[u8]) -> Result<(i32, &[u8]), Refusal> {
 /// Appends one raw block. Its length field is believed only as far as the block could fill it.
 fn block(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Refusal> {
     let length = raw::decompress_len(input)?;
-    if length > limit - out.len() {
-        return Err(Refusal::TooLarge);
-    }
     if length > input.len().saturating_mul(EXPANSION_MAX) {
         return Err(Refusal::Malformed("a block declares more than it can hold".to_owned()));
+    }
+    if length > limit - out.len() {
+        return Err(Refusal::TooLarge);
     }
     let start = out.len();
     make_room(out, length, limit);
