@@ -64,6 +64,27 @@ impl fmt::Debug for TopicPartition {
     }
 }
 
+/// `orders-3`, as it is displayed.
+///
+/// # Examples
+/// ```
+/// use topiclite::TopicPartition;
+/// let parsed: TopicPartition = "orders-3".parse()?;
+/// assert_eq!((parsed.topic(), parsed.partition()), ("orders", 3));
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+impl std::str::FromStr for TopicPartition {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<TopicPartition> {
+        TopicPartition::parse(text).ok_or_else(|| {
+            let fault =
+                format!("\"{text}\" is not a topic, a hyphen and the number of a partition");
+            Error::new(ErrorKind::IllegalArgument, fault)
+        })
+    }
+}
+
 impl<T: Into<Arc<str>>> From<(T, i32)> for TopicPartition {
     fn from((topic, partition): (T, i32)) -> TopicPartition {
         TopicPartition::new(topic, partition)

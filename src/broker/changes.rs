@@ -72,7 +72,12 @@ impl Shared {
             let why = format!("it collides with \"{other}\": '.' and '_' count as equal");
             return fault(ErrorKind::InvalidTopic, why);
         }
-        new.config.check().map_err(|error| error.with_topic(name))?;
+        let checked = new.config.check().and_then(|()| match is_internal(name) {
+            // The broker's own say what a Kafka that takes over the directory does with them.
+            true => Ok(()),
+            false => new.config.check_built(&self.config),
+        });
+        checked.map_err(|error| error.with_topic(name))?;
         // Kafka's order: replicas that can never be, partitions, replicas that are not there.
         let replicas = new.replication_factor;
         let too_few = replicas < -1 || replicas == 0;
@@ -245,6 +250,10 @@ impl Shared {
         let config = topic
             .config()
             .changed(&self.config, changes)
+            .and_then(|config| match is_internal(name) {
+                true => Ok(config),
+                false => config.check_built(&self.config).map(|()| config),
+            })
             .map_err(|error| error.with_topic(name))?;
         let entry = TopicEntry { config: entries(&config), ..topic.entry() };
         owner.registry.write(&[RegistryEntry::Topic(entry)])?;

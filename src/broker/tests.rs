@@ -41,6 +41,81 @@ fn a_topic_is_made_appended_to_grown_and_deleted() {
 }
 
 #[test]
+fn a_member_that_commits_what_is_committed_stores_nothing() {
+    use crate::{ConsumerConfig, OffsetReset, ProducerConfig, ProducerRecord};
+    use std::time::Duration;
+    let broker = broker();
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    let config = ConsumerConfig::new("g").auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    let stored = || -> i64 {
+        let topic = broker.inner().topic(OFFSETS_TOPIC).unwrap();
+        let ends = (0..topic.partition_count())
+            .map(|number| topic.partition(number).unwrap().log_end_offset().unwrap());
+        ends.sum()
+    };
+    for round in 1..=2 {
+        producer.send_sync(ProducerRecord::new("t").value("v")).unwrap();
+        while consumer.poll(Duration::from_secs(1)).unwrap().is_empty() {}
+        consumer.commit_sync().unwrap();
+        let before = stored();
+        for _ in 0..20 {
+            assert!(consumer.poll(Duration::from_secs(1)).unwrap().is_empty());
+            consumer.commit_sync().unwrap();
+        }
+        assert_eq!(stored(), before, "round {round}: twenty seconds of nothing");
+        let next = crate::OffsetAndMetadata::new(round).metadata("a note");
+        let offsets = [(TopicPartition::new("t", 0), next)].into();
+        consumer.commit_sync_offsets(&offsets).unwrap();
+        assert_eq!(stored(), before + 1, "the text is another");
+    }
+    consumer.close().unwrap();
+    // Without members the time of a commit counts: offsets expire by it.
+    let admin = broker.admin();
+    let offset = [(TopicPartition::new("t", 0), crate::GroupOffset::new(2).unwrap())].into();
+    admin.alter_group_offsets("g", &offset).unwrap();
+    let before = stored();
+    admin.alter_group_offsets("g", &offset).unwrap();
+    assert_eq!(stored(), before + 1);
+}
+
+#[test]
+fn what_this_version_would_not_do_is_refused() {
+    let broker = Broker::in_memory().unwrap();
+    let admin = broker.admin();
+    let config = |key, value| TopicConfig::default().with(key, value);
+    for policy in ["compact", "compact,delete"] {
+        let refused = admin.create_topic("t", 1, config("cleanup.policy", policy).unwrap());
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig);
+        assert!(error.message().contains("no cleaner"), "{error}");
+    }
+    admin.create_topic("t", 1, config("cleanup.policy", "delete").unwrap()).unwrap();
+    let change = ConfigChange::Append("cleanup.policy".to_owned(), "compact".to_owned());
+    assert_eq!(
+        admin.alter_topic("t", &[change]).unwrap_err().kind(),
+        ErrorKind::InvalidTopicConfig
+    );
+    for key in ["preallocate", "unclean.leader.election.enable"] {
+        let made = |value| admin.create_topic(value, 1, config(key, value).unwrap());
+        let error = made("true").unwrap_err();
+        assert!(error.message().starts_with(key), "{error}");
+        made("false").unwrap();
+        admin.delete_topic("false").unwrap();
+    }
+    for property in [
+        ("log.preallocate", "true"),
+        ("unclean.leader.election.enable", "true"),
+        ("log.cleanup.policy", "compact"),
+    ] {
+        let opened = BrokerOptions::from_properties([property]).and_then(BrokerOptions::in_memory);
+        assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::InvalidConfig));
+    }
+}
+
+#[test]
 fn topics_are_refused_as_kafka_refuses_them() {
     let broker = broker();
     let admin = broker.admin();

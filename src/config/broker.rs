@@ -6,9 +6,11 @@ use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
 use super::property::{Kind, Properties, Property, Schema, int_from, long_from};
 use super::topic::{LZ4_LEVELS, POLICIES, TIMESTAMP_TYPES, TOPIC_CODECS, ZSTD_LEVELS, gzip_level};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
 
+const CLEANUP: &str = "log.cleanup.policy";
+const UNBUILT: &str = "internal.unbuilt.topic.settings.enable";
 const NUM_PARTITIONS: &str = "num.partitions";
 const AUTO_CREATE: &str = "auto.create.topics.enable";
 const DELETE_TOPIC: &str = "delete.topic.enable";
@@ -38,6 +40,8 @@ const ANY_LONG: Kind = long_from(i64::MIN);
 /// `group.initial.rebalance.delay.ms` is 0 (there is no rolling start to wait for).
 const TABLE: &[Property] = &[
     Property::int(NUM_PARTITIONS, "1", 1),
+    // For replays of what a real broker did: topics take settings that have no effect here.
+    Property::bool(UNBUILT, "false"),
     Property::bool(AUTO_CREATE, "false"),
     Property::bool(DELETE_TOPIC, "true"),
     Property::int(OFFSETS_PARTITIONS, "50", 1),
@@ -79,7 +83,7 @@ const TABLE: &[Property] = &[
     Property::new("log.cleaner.min.cleanable.ratio", Kind::Decimal { min: 0.0, max: 1.0 }, "0.5")
         .kept(),
     Property::long("log.segment.delete.delay.ms", "60000", 0),
-    Property::new("log.cleanup.policy", POLICIES, "delete"),
+    Property::new(CLEANUP, POLICIES, "delete"),
     Property::new("compression.type", TOPIC_CODECS, "producer"),
     Property::new("compression.gzip.level", Kind::Rule(gzip_level), "-1"),
     Property::new("compression.lz4.level", LZ4_LEVELS, "9"),
@@ -124,7 +128,17 @@ impl BrokerConfig {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] that names the setting.
     pub(crate) fn check(&self) -> Result<()> {
-        self.0.check()
+        self.0.check()?;
+        if !self.takes_unbuilt() && self.0.list(CLEANUP).any(|policy| policy == "compact") {
+            let why = "log.cleanup.policy: there is no cleaner in this version; leave it at delete";
+            return Err(Error::new(ErrorKind::InvalidConfig, why));
+        }
+        Ok(())
+    }
+
+    /// Whether topics take settings that this version keeps without doing them.
+    pub(crate) fn takes_unbuilt(&self) -> bool {
+        self.0.flag(UNBUILT)
     }
 
     #[cfg(test)]
@@ -132,7 +146,7 @@ impl BrokerConfig {
         SCHEMA.find(key).is_some()
     }
 
-    fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> BrokerConfig {
+    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> BrokerConfig {
         self.0.put(key, value);
         self
     }
@@ -141,42 +155,57 @@ impl BrokerConfig {
     ///
     /// Departure: false, Kafka's default is true. A typo must not make a topic.
     pub fn auto_create_topics_enable(self, enable: bool) -> BrokerConfig {
-        self.with(AUTO_CREATE, enable)
+        self.put(AUTO_CREATE, enable)
     }
 
     /// `num.partitions`: the partitions of a topic made without a number. Default 1.
     pub fn num_partitions(self, count: u32) -> BrokerConfig {
-        self.with(NUM_PARTITIONS, count)
+        self.put(NUM_PARTITIONS, count)
     }
 
     /// `offsets.topic.num.partitions`, looked at when the offsets topic is made. Default 50.
     pub fn offsets_topic_num_partitions(self, count: u32) -> BrokerConfig {
-        self.with(OFFSETS_PARTITIONS, count)
+        self.put(OFFSETS_PARTITIONS, count)
     }
 
     /// `group.initial.rebalance.delay.ms`: how long a new group waits for more members.
     ///
     /// Departure: 0, Kafka's default is 3000. Members of one process need no rolling start.
     pub fn group_initial_rebalance_delay_ms(self, ms: u32) -> BrokerConfig {
-        self.with(GROUP_INITIAL_DELAY_MS, ms)
+        self.put(GROUP_INITIAL_DELAY_MS, ms)
+    }
+
+    /// [`BrokerConfig::group_initial_rebalance_delay_ms`] as a duration, in whole milliseconds.
+    pub fn group_initial_rebalance_delay(self, time: Duration) -> BrokerConfig {
+        self.put(GROUP_INITIAL_DELAY_MS, time.as_millis())
     }
 
     /// `log.flush.interval.ms`: how long a record may stay unsynced.
     ///
     /// Departure: 1000, Kafka's default is without limit. There is no replica to recover from.
     pub fn log_flush_interval_ms(self, ms: u64) -> BrokerConfig {
-        self.with(FLUSH_INTERVAL_MS, ms)
+        self.put(FLUSH_INTERVAL_MS, ms)
+    }
+
+    /// [`BrokerConfig::log_flush_interval_ms`] as a duration, in whole milliseconds.
+    pub fn log_flush_interval(self, time: Duration) -> BrokerConfig {
+        self.put(FLUSH_INTERVAL_MS, time.as_millis())
     }
 
     /// `log.retention.check.interval.ms`: how often retention runs. Default 300000.
     pub fn log_retention_check_interval_ms(self, ms: u64) -> BrokerConfig {
-        self.with(RETENTION_CHECK_MS, ms)
+        self.put(RETENTION_CHECK_MS, ms)
+    }
+
+    /// [`BrokerConfig::log_retention_check_interval_ms`] as a duration, in whole milliseconds.
+    pub fn log_retention_check_interval(self, time: Duration) -> BrokerConfig {
+        self.put(RETENTION_CHECK_MS, time.as_millis())
     }
 
     /// What an acknowledged record survives, in topics that do not say it themselves: sets
     /// `log.flush.interval.messages`.
     pub fn durability(self, durability: Durability) -> BrokerConfig {
-        self.with(FLUSH_INTERVAL_MESSAGES, durability.flush_messages())
+        self.put(FLUSH_INTERVAL_MESSAGES, durability.flush_messages())
     }
 }
 
@@ -238,7 +267,7 @@ impl BrokerConfig {
         self.0.millis(GROUP_MAX_SESSION_MS)
     }
 
-    pub(crate) fn group_initial_rebalance_delay(&self) -> Duration {
+    pub(crate) fn initial_rebalance_delay(&self) -> Duration {
         self.0.millis(GROUP_INITIAL_DELAY_MS)
     }
 
@@ -297,7 +326,7 @@ mod tests {
         assert!(!config.auto_create_topics() && config.delete_topics());
         assert_eq!(config.default_partitions(), 1);
         assert_eq!(config.offsets_topic_partitions(), 50);
-        assert_eq!(config.group_initial_rebalance_delay(), Duration::ZERO);
+        assert_eq!(config.initial_rebalance_delay(), Duration::ZERO);
         assert_eq!(config.group_min_session_timeout(), Duration::from_secs(6));
         assert_eq!(config.group_max_session_timeout(), Duration::from_secs(1800));
         assert_eq!(config.offset_metadata_max_bytes(), 4096);

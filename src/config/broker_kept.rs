@@ -4,6 +4,7 @@
 //! groups, threads of Kafka's own, or tasks that this version does not run.
 
 use super::property::{Kind, Property, int_from, long_from};
+use super::topic::{NO_ELECTION, NO_PREALLOCATION};
 
 const ANY: Kind = int_from(i32::MIN);
 const ANY_LONG: Kind = long_from(i64::MIN);
@@ -139,7 +140,7 @@ pub(super) const KEPT: &[Property] = &[
     flag("auto.leader.rebalance.enable"),
     any("leader.imbalance.per.broker.percentage"),
     any_long("leader.imbalance.check.interval.seconds"),
-    flag("unclean.leader.election.enable"),
+    Property::null("unclean.leader.election.enable", Kind::Bool).refused(NO_ELECTION),
     int("unclean.leader.election.interval.ms", 0),
     flag("controlled.shutdown.enable"),
     any("controlled.shutdown.max.retries"),
@@ -149,7 +150,7 @@ pub(super) const KEPT: &[Property] = &[
     // Tasks of Kafka's log layer that have no counterpart, or do not run in this version.
     int("log.flush.offset.checkpoint.interval.ms", 0),
     int("log.flush.start.offset.checkpoint.interval.ms", 0),
-    flag("log.preallocate"),
+    Property::null("log.preallocate", Kind::Bool).refused(NO_PREALLOCATION),
     long("log.dir.failure.timeout.ms", 1),
     int("log.cleaner.threads", 0),
     any_long("log.cleaner.dedupe.buffer.size"),

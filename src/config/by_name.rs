@@ -44,6 +44,15 @@ macro_rules! by_property_name {
                 self.0.set(key, value)
             }
 
+            /// The same, as a step of a chain.
+            ///
+            /// # Errors
+            /// As `set`.
+            pub fn with(mut self, key: &str, value: impl std::fmt::Display) -> Result<$config> {
+                self.0.set(key, &value.to_string())?;
+                Ok(self)
+            }
+
             /// What was set for `key`.
             pub fn get(&self, key: &str) -> Option<&str> {
                 self.0.is_set(key).then(|| self.0.text(key)).flatten()
@@ -141,13 +150,13 @@ mod tests {
 
     #[test]
     fn settings_are_maps_for_serde() {
-        let text = r#"{"retention.ms": -1, "preallocate": true, "cleanup.policy": "compact",
+        let text = r#"{"retention.ms": -1, "preallocate": false, "cleanup.policy": "compact",
             "min.cleanable.dirty.ratio": 0.25}"#;
         let config: TopicConfig = serde_json::from_str(text).unwrap();
         assert_eq!(config.get("retention.ms"), Some("-1"));
         assert_eq!(config.get("min.cleanable.dirty.ratio"), Some("0.25"));
         let written = serde_json::to_string(&config).unwrap();
-        assert!(written.contains(r#""preallocate":"true""#), "{written}");
+        assert!(written.contains(r#""preallocate":"false""#), "{written}");
         assert_eq!(serde_json::from_str::<TopicConfig>(&written).unwrap(), config);
     }
 

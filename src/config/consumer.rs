@@ -126,8 +126,13 @@ fn strategy(text: &str) -> Result<String, String> {
 /// let config = ConsumerConfig::new("billing").auto_offset_reset(OffsetReset::Earliest);
 /// assert_eq!(config.get("group.id"), Some("billing"));
 /// assert_eq!(config.get("auto.offset.reset"), Some("earliest"));
+/// let config = config.with("fetch.min.bytes", 1000)?.with("isolation.level", "read_committed")?;
+/// assert_eq!(config.get("fetch.min.bytes"), Some("1000"));
 /// let error = ConsumerConfig::from_properties([("max.poll.record", "5")]).unwrap_err();
 /// assert!(error.to_string().ends_with("the nearest name is \"max.poll.records\""));
+/// let error = ConsumerConfig::default().with("enable.partition.eof", true).unwrap_err();
+/// assert!(error.to_string().contains("is a property of librdkafka"));
+/// # Ok::<(), topiclite::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerConfig(Properties);
@@ -140,7 +145,7 @@ by_property_name! {
 impl ConsumerConfig {
     /// A consumer of the group `group_id`.
     pub fn new(group_id: impl AsRef<str>) -> ConsumerConfig {
-        ConsumerConfig::default().with(GROUP_ID, group_id.as_ref())
+        ConsumerConfig::default().put(GROUP_ID, group_id.as_ref())
     }
 
     /// A consumer without a group: it can `assign` and read, not subscribe and not commit.
@@ -148,20 +153,20 @@ impl ConsumerConfig {
         ConsumerConfig::default()
     }
 
-    fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> ConsumerConfig {
+    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> ConsumerConfig {
         self.0.put(key, value);
         self
     }
 
     /// `client.id`: the beginning of the member id. Default `consumer-<group>-<number>`.
     pub fn client_id(self, id: impl AsRef<str>) -> ConsumerConfig {
-        self.with(CLIENT_ID, id.as_ref())
+        self.put(CLIENT_ID, id.as_ref())
     }
 
     /// `enable.auto.commit`: whether polls commit what earlier polls returned. Default true;
     /// false without a group.
     pub fn enable_auto_commit(self, enable: bool) -> ConsumerConfig {
-        self.with(ENABLE_AUTO_COMMIT, enable)
+        self.put(ENABLE_AUTO_COMMIT, enable)
     }
 
     /// `auto.commit.interval.ms`: the least time between two automatic commits. Default 5000.
@@ -169,24 +174,34 @@ impl ConsumerConfig {
     /// Departure: 0 commits once in every poll. Kafka's client then commits without pause while
     /// it waits.
     pub fn auto_commit_interval_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(AUTO_COMMIT_INTERVAL_MS, ms)
+        self.put(AUTO_COMMIT_INTERVAL_MS, ms)
+    }
+
+    /// [`ConsumerConfig::auto_commit_interval_ms`] as a duration, in whole milliseconds.
+    pub fn auto_commit_interval(self, time: Duration) -> ConsumerConfig {
+        self.put(AUTO_COMMIT_INTERVAL_MS, time.as_millis())
     }
 
     /// `auto.offset.reset`: where reading starts without a committed offset, or when the offset
     /// is out of range. Default [`OffsetReset::Latest`].
     pub fn auto_offset_reset(self, reset: OffsetReset) -> ConsumerConfig {
-        self.with(AUTO_OFFSET_RESET, reset)
+        self.put(AUTO_OFFSET_RESET, reset)
     }
 
     /// `max.poll.records`: the most records that one poll returns, at least 1. Default 500.
     pub fn max_poll_records(self, count: u32) -> ConsumerConfig {
-        self.with(MAX_POLL_RECORDS, count)
+        self.put(MAX_POLL_RECORDS, count)
     }
 
     /// `max.poll.interval.ms`: a member that does not poll for this long is put out of its group;
     /// also how long a rebalance waits for it. Default 300000.
     pub fn max_poll_interval_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(MAX_POLL_INTERVAL_MS, ms)
+        self.put(MAX_POLL_INTERVAL_MS, ms)
+    }
+
+    /// [`ConsumerConfig::max_poll_interval_ms`] as a duration, in whole milliseconds.
+    pub fn max_poll_interval(self, time: Duration) -> ConsumerConfig {
+        self.put(MAX_POLL_INTERVAL_MS, time.as_millis())
     }
 
     /// `session.timeout.ms`: how long a member that vanished counts as present. Default 45000.
@@ -194,26 +209,36 @@ impl ConsumerConfig {
     /// A member of a process that died is known to be gone when the directory is opened again,
     /// and a dropped consumer leaves at once, so this matters for simulated deaths only.
     pub fn session_timeout_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(SESSION_TIMEOUT_MS, ms)
+        self.put(SESSION_TIMEOUT_MS, ms)
+    }
+
+    /// [`ConsumerConfig::session_timeout_ms`] as a duration, in whole milliseconds.
+    pub fn session_timeout(self, time: Duration) -> ConsumerConfig {
+        self.put(SESSION_TIMEOUT_MS, time.as_millis())
     }
 
     /// `heartbeat.interval.ms`: must be below the session timeout. Default 3000.
     ///
     /// Departure: nothing is sent at this interval. A handle that exists counts as beating.
     pub fn heartbeat_interval_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(HEARTBEAT_INTERVAL_MS, ms)
+        self.put(HEARTBEAT_INTERVAL_MS, ms)
+    }
+
+    /// [`ConsumerConfig::heartbeat_interval_ms`] as a duration, in whole milliseconds.
+    pub fn heartbeat_interval(self, time: Duration) -> ConsumerConfig {
+        self.put(HEARTBEAT_INTERVAL_MS, time.as_millis())
     }
 
     /// `partition.assignment.strategy`: the assignors, `range` and `roundrobin`, in order of
     /// preference. By default the group works with `range`.
     pub fn partition_assignment_strategy(self, names: &[&str]) -> ConsumerConfig {
-        self.with(ASSIGNMENT_STRATEGY, names.join(","))
+        self.put(ASSIGNMENT_STRATEGY, names.join(","))
     }
 
     /// `fetch.min.bytes`: a poll waits for this many bytes, at most `fetch.max.wait.ms`.
     /// Default 1.
     pub fn fetch_min_bytes(self, bytes: u32) -> ConsumerConfig {
-        self.with(FETCH_MIN_BYTES, bytes)
+        self.put(FETCH_MIN_BYTES, bytes)
     }
 
     /// `fetch.max.bytes`: the most bytes of batches in one fetch, whose records one poll or several
@@ -223,35 +248,45 @@ impl ConsumerConfig {
     /// Departure: what compressed batches beyond the first of a poll decompress to is bounded by
     /// it, too, but not below 64 KiB.
     pub fn fetch_max_bytes(self, bytes: u32) -> ConsumerConfig {
-        self.with(FETCH_MAX_BYTES, bytes)
+        self.put(FETCH_MAX_BYTES, bytes)
     }
 
     /// `max.partition.fetch.bytes`: the same for one partition; of several partitions, only the
     /// first batch of all may be larger. Default 1 MiB.
     pub fn max_partition_fetch_bytes(self, bytes: u32) -> ConsumerConfig {
-        self.with(MAX_PARTITION_FETCH_BYTES, bytes)
+        self.put(MAX_PARTITION_FETCH_BYTES, bytes)
     }
 
     /// `fetch.max.wait.ms`: how long a poll waits for `fetch.min.bytes`. Default 500.
     pub fn fetch_max_wait_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(FETCH_MAX_WAIT_MS, ms)
+        self.put(FETCH_MAX_WAIT_MS, ms)
+    }
+
+    /// [`ConsumerConfig::fetch_max_wait_ms`] as a duration, in whole milliseconds.
+    pub fn fetch_max_wait(self, time: Duration) -> ConsumerConfig {
+        self.put(FETCH_MAX_WAIT_MS, time.as_millis())
     }
 
     /// `isolation.level`: which records are seen. Default [`IsolationLevel::ReadUncommitted`].
     pub fn isolation_level(self, level: IsolationLevel) -> ConsumerConfig {
-        self.with(ISOLATION_LEVEL, level)
+        self.put(ISOLATION_LEVEL, level)
     }
 
     /// `allow.auto.create.topics`: whether a subscription makes a missing topic, where the broker
     /// allows it (`auto.create.topics.enable`). Default true.
     pub fn allow_auto_create_topics(self, allow: bool) -> ConsumerConfig {
-        self.with(AUTO_CREATE_TOPICS, allow)
+        self.put(AUTO_CREATE_TOPICS, allow)
     }
 
     /// `default.api.timeout.ms`: how long a call without a timeout of its own waits at most.
     /// Default 60000.
     pub fn default_api_timeout_ms(self, ms: u32) -> ConsumerConfig {
-        self.with(DEFAULT_API_TIMEOUT_MS, ms)
+        self.put(DEFAULT_API_TIMEOUT_MS, ms)
+    }
+
+    /// [`ConsumerConfig::default_api_timeout_ms`] as a duration, in whole milliseconds.
+    pub fn default_api_timeout(self, time: Duration) -> ConsumerConfig {
+        self.put(DEFAULT_API_TIMEOUT_MS, time.as_millis())
     }
 }
 
@@ -431,6 +466,14 @@ mod tests {
         assert!(strategy("").unwrap().is_empty());
         assert!(strategy("sticky").unwrap_err().message().contains("not built"));
         assert!(strategy("ranges").unwrap_err().message().contains("there is no assignor"));
+    }
+
+    #[test]
+    fn words_of_librdkafka_are_answered_with_kafkas() {
+        for (word, right) in [("smallest", "earliest"), ("end", "latest"), ("error", "none")] {
+            let error = resolve(&[("auto.offset.reset", word)]).unwrap_err();
+            assert!(error.message().contains(&format!("it is {right} here")), "{error}");
+        }
     }
 
     #[test]

@@ -101,19 +101,19 @@ by_property_name! {
 }
 
 impl ProducerConfig {
-    fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> ProducerConfig {
+    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> ProducerConfig {
         self.0.put(key, value);
         self
     }
 
     /// `client.id`: the name in logs and metrics. Default `producer-<number>`.
     pub fn client_id(self, id: impl AsRef<str>) -> ProducerConfig {
-        self.with(CLIENT_ID, id.as_ref())
+        self.put(CLIENT_ID, id.as_ref())
     }
 
     /// `acks`: what a send waits for. Default [`Acks::All`].
     pub fn acks(self, acks: Acks) -> ProducerConfig {
-        self.with(ACKS, acks)
+        self.put(ACKS, acks)
     }
 
     /// `linger.ms`: how long a record waits for others to share a batch with.
@@ -121,57 +121,77 @@ impl ProducerConfig {
     /// Departure: 0, Kafka 4 has 5. There is no network round trip to share, and without a wait
     /// the send is complete when it returns.
     pub fn linger_ms(self, ms: u64) -> ProducerConfig {
-        self.with(LINGER_MS, ms)
+        self.put(LINGER_MS, ms)
+    }
+
+    /// [`ProducerConfig::linger_ms`] as a duration, in whole milliseconds.
+    pub fn linger(self, time: Duration) -> ProducerConfig {
+        self.put(LINGER_MS, time.as_millis())
     }
 
     /// `batch.size`: a lingering batch of this many bytes is sent at once; without a key, records
     /// stay in one partition for about as many. Default 16384.
     pub fn batch_size(self, bytes: u32) -> ProducerConfig {
-        self.with(BATCH_SIZE, bytes)
+        self.put(BATCH_SIZE, bytes)
     }
 
     /// `buffer.memory`: bytes of records that may linger, over all partitions. Default 32 MiB.
     pub fn buffer_memory(self, bytes: u64) -> ProducerConfig {
-        self.with(BUFFER_MEMORY, bytes)
+        self.put(BUFFER_MEMORY, bytes)
     }
 
     /// `max.block.ms`: how long a send waits for buffer memory. Default 60000.
     pub fn max_block_ms(self, ms: u64) -> ProducerConfig {
-        self.with(MAX_BLOCK_MS, ms)
+        self.put(MAX_BLOCK_MS, ms)
+    }
+
+    /// [`ProducerConfig::max_block_ms`] as a duration, in whole milliseconds.
+    pub fn max_block(self, time: Duration) -> ProducerConfig {
+        self.put(MAX_BLOCK_MS, time.as_millis())
     }
 
     /// `max.request.size`: the largest record, by an upper bound of its own batch's size before
     /// compression. Default 1 MiB.
     pub fn max_request_size(self, bytes: u32) -> ProducerConfig {
-        self.with(MAX_REQUEST_SIZE, bytes)
+        self.put(MAX_REQUEST_SIZE, bytes)
     }
 
     /// `delivery.timeout.ms`: when a record that could not be stored fails. Default 120000; at
     /// least `linger.ms` + `request.timeout.ms`.
     pub fn delivery_timeout_ms(self, ms: u32) -> ProducerConfig {
-        self.with(DELIVERY_TIMEOUT_MS, ms)
+        self.put(DELIVERY_TIMEOUT_MS, ms)
+    }
+
+    /// [`ProducerConfig::delivery_timeout_ms`] as a duration, in whole milliseconds.
+    pub fn delivery_timeout(self, time: Duration) -> ProducerConfig {
+        self.put(DELIVERY_TIMEOUT_MS, time.as_millis())
     }
 
     /// `request.timeout.ms`: here only a part of the lower bound of `delivery.timeout.ms`.
     /// Default 30000.
     pub fn request_timeout_ms(self, ms: u32) -> ProducerConfig {
-        self.with(REQUEST_TIMEOUT_MS, ms)
+        self.put(REQUEST_TIMEOUT_MS, ms)
+    }
+
+    /// [`ProducerConfig::request_timeout_ms`] as a duration, in whole milliseconds.
+    pub fn request_timeout(self, time: Duration) -> ProducerConfig {
+        self.put(REQUEST_TIMEOUT_MS, time.as_millis())
     }
 
     /// `retries`: how often a lingering batch is tried again after an error that may pass, such
     /// as a full disk. Default 2147483647, bounded by `delivery.timeout.ms`.
     pub fn retries(self, count: u32) -> ProducerConfig {
-        self.with(RETRIES, count)
+        self.put(RETRIES, count)
     }
 
     /// `compression.type`: the codec of batches. Default none.
     pub fn compression_type(self, codec: Codec) -> ProducerConfig {
-        self.with(COMPRESSION_TYPE, codec.name())
+        self.put(COMPRESSION_TYPE, codec.name())
     }
 
     /// `partitioner.ignore.keys`: whether keys do not choose the partition. Default false.
     pub fn partitioner_ignore_keys(self, ignore: bool) -> ProducerConfig {
-        self.with(IGNORE_KEYS, ignore)
+        self.put(IGNORE_KEYS, ignore)
     }
 
     /// The typed settings, after the rules between settings.
@@ -208,7 +228,7 @@ impl ProducerConfig {
             buffer_memory: p.bytes(BUFFER_MEMORY),
             max_block: p.millis(MAX_BLOCK_MS),
             max_request_size: p.bytes(MAX_REQUEST_SIZE),
-            delivery_timeout: self.delivery_timeout()?,
+            delivery_timeout: self.checked_delivery_timeout()?,
             retries: u32::try_from(whole(RETRIES)).unwrap_or(u32::MAX),
             retry_backoff: p.millis(RETRY_BACKOFF_MS),
             retry_backoff_max: p.millis(RETRY_BACKOFF_MAX_MS),
@@ -253,7 +273,7 @@ impl ProducerConfig {
         Ok(())
     }
 
-    fn delivery_timeout(&self) -> Result<Duration> {
+    fn checked_delivery_timeout(&self) -> Result<Duration> {
         let p = &self.0;
         let least = (p.whole(LINGER_MS) + p.whole(REQUEST_TIMEOUT_MS)).min(i64::from(i32::MAX));
         if p.whole(DELIVERY_TIMEOUT_MS) >= least {

@@ -90,6 +90,15 @@ impl Property {
         self
     }
 
+    /// Whether `value` is what nobody has to set; false for a flag without a default.
+    fn is_default(&self, value: &str) -> bool {
+        match (self.default, self.kind) {
+            (Some(default), _) => default == value,
+            (None, Kind::Bool) => value == "false",
+            (None, _) => false,
+        }
+    }
+
     pub const fn refused(mut self, why: &'static str) -> Property {
         self.role = Role::Refused(why);
         self
@@ -168,6 +177,45 @@ pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(trimmed).filter(move |_| !none)
 }
 
+/// Properties of librdkafka that Kafka's own clients do not have, each with what to do instead.
+const LIBRDKAFKA: &[(&str, &str)] = &[
+    ("message.timeout.ms", "set delivery.timeout.ms"),
+    ("metadata.broker.list", "leave it out, there is no network"),
+    ("queue.buffering.max.ms", "set linger.ms"),
+    ("queue.buffering.max.messages", "set buffer.memory, which counts bytes"),
+    ("queue.buffering.max.kbytes", "set buffer.memory, in bytes"),
+    ("batch.num.messages", "set batch.size, which counts bytes"),
+    ("message.max.bytes", "set max.request.size at the producer, max.message.bytes at the topic"),
+    ("message.send.max.retries", "set retries"),
+    ("request.required.acks", "set acks"),
+    ("compression.codec", "set compression.type"),
+    ("compression.level", "set compression.gzip.level, .lz4.level or .zstd.level"),
+    ("partitioner", "give the partition with each record; keys are hashed as Kafka hashes them"),
+    ("sticky.partitioning.linger.ms", "leave it out; batch.size decides how long one stays"),
+    ("delivery.report.only.error", "leave it out; each send has a future, or a callback"),
+    ("dr_cb", "use Producer::send_with"),
+    ("enable.partition.eof", "compare the position with end_offsets, or look at current_lag"),
+    ("enable.auto.offset.store", "set enable.auto.commit=false and commit with commit_record"),
+    ("auto.commit.enable", "set enable.auto.commit"),
+    ("offset.store.method", "leave it out; offsets are committed to the group"),
+    ("fetch.wait.max.ms", "set fetch.max.wait.ms"),
+    ("fetch.message.max.bytes", "set max.partition.fetch.bytes"),
+    ("queued.min.messages", "leave it out; nothing is fetched ahead"),
+    ("queued.max.messages.kbytes", "leave it out; nothing is fetched ahead"),
+    ("consume.callback.max.messages", "set max.poll.records"),
+    ("coordinator.query.interval.ms", "leave it out, there is no network"),
+    ("group.protocol.type", "leave it out"),
+    ("socket.timeout.ms", "leave it out, there is no network"),
+    ("socket.keepalive.enable", "leave it out, there is no network"),
+    ("socket.nagle.disable", "leave it out, there is no network"),
+    ("api.version.request", "leave it out, there is no network"),
+    ("broker.address.family", "leave it out, there is no network"),
+    ("allow.auto.create.topic", "set allow.auto.create.topics"),
+    ("statistics.interval.ms", "leave it out; see Broker::health and the metrics facade"),
+    ("log_level", "leave it out; events go to the tracing facade"),
+    ("debug", "leave it out; events go to the tracing facade"),
+];
+
 /// Which properties there are.
 #[derive(Debug)]
 pub(crate) struct Schema {
@@ -195,6 +243,10 @@ impl Schema {
 
     fn unknown(&self, key: &str) -> Error {
         let of = self.of;
+        if let Some((_, instead)) = LIBRDKAFKA.iter().find(|(name, _)| *name == key) {
+            let message = format!("\"{key}\" is a property of librdkafka: {instead}");
+            return self.fault(message);
+        }
         self.fault(match self.nearest(key) {
             Some(name) => {
                 format!("there is no {of} property \"{key}\"; the nearest name is \"{name}\"")
@@ -223,7 +275,7 @@ impl Schema {
             self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {fault}"))
         })?;
         match property.role {
-            Role::Refused(why) if property.default != Some(value.as_str()) => {
+            Role::Refused(why) if !property.is_default(&value) => {
                 Err(self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {why}")))
             }
             _ => Ok((Cow::Borrowed(property.name), value)),
@@ -417,6 +469,18 @@ mod tests {
         assert_eq!(error.message(), "there is no test property \"something.else\"");
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("", "abc"), 3);
+    }
+
+    #[test]
+    fn names_of_librdkafka_are_answered_with_what_to_do_instead() {
+        for (name, instead) in [
+            ("message.timeout.ms", "set delivery.timeout.ms"),
+            ("enable.partition.eof", "end_offsets"),
+            ("metadata.broker.list", "no network"),
+        ] {
+            let error = Properties::new(&SCHEMA).set(name, "1").unwrap_err();
+            assert!(error.message().contains(instead), "{error}");
+        }
     }
 
     #[test]

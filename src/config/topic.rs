@@ -4,6 +4,7 @@ use super::by_name::by_property_name;
 use super::property::{Kind, Properties, Property, Schema, int_from, split_list, trimmed};
 use super::{BrokerConfig, Codec, Durability, LogConfig, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
+use std::time::Duration;
 
 /// The smallest `segment.bytes` that a user may set (Kafka 4). Tests that want smaller segments
 /// set `internal.segment.bytes`.
@@ -36,6 +37,12 @@ pub(super) const DELETE_RETENTION_MS: &str = "delete.retention.ms";
 pub(super) const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
 pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
 
+const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
+pub(super) const NO_PREALLOCATION: &str =
+    "segments are always made ahead of the writer here; leave it false";
+pub(super) const NO_ELECTION: &str = "there is one replica and no election; leave it false";
+const NO_CLEANER: &str = "there is no cleaner in this version, so nothing would be compacted; \
+                          leave cleanup.policy at delete";
 const TIERED: &str = "there is no tiered storage; leave it false";
 
 /// Kafka allows -1 (the codec's own default) and 1 to 9.
@@ -92,7 +99,7 @@ const TABLE: &[Property] = &[
     Property::long(DELETE_RETENTION_MS, "86400000", 0).kept(),
     Property::new(MIN_CLEANABLE_DIRTY_RATIO, Kind::Decimal { min: 0.0, max: 1.0 }, "0.5").kept(),
     Property::int(MIN_INSYNC_REPLICAS, "1", 1).kept(),
-    Property::bool("unclean.leader.election.enable", "false").kept(),
+    Property::bool(UNCLEAN_ELECTION, "false").kept(),
     Property::new("leader.replication.throttled.replicas", REPLICAS, "").kept(),
     Property::new("follower.replication.throttled.replicas", REPLICAS, "").kept(),
     Property::bool("remote.storage.enable", "false").refused(TIERED),
@@ -244,19 +251,36 @@ impl TopicConfig {
         Ok(())
     }
 
+    /// Refuses what this version would keep without doing it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidTopicConfig`].
+    pub(crate) fn check_built(&self, broker: &BrokerConfig) -> Result<()> {
+        let compacts = self.0.is_set(CLEANUP_POLICY)
+            && self.0.list(CLEANUP_POLICY).any(|policy| policy == "compact");
+        let why = match () {
+            () if broker.takes_unbuilt() => return Ok(()),
+            () if compacts => NO_CLEANER.to_owned(),
+            () if self.0.flag(PREALLOCATE) => format!("{PREALLOCATE}: {NO_PREALLOCATION}"),
+            () if self.0.flag(UNCLEAN_ELECTION) => format!("{UNCLEAN_ELECTION}: {NO_ELECTION}"),
+            () => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::InvalidTopicConfig, why))
+    }
+
     /// What the offsets topic is made with.
     pub(crate) fn of_offsets_topic(broker: &BrokerConfig) -> TopicConfig {
         TopicConfig::default()
             .internal(broker.offsets_topic_segment_bytes())
-            .with(COMPRESSION_TYPE, "producer")
+            .put(COMPRESSION_TYPE, "producer")
     }
 
     /// What the transactions topic is made with.
     pub(crate) fn of_transactions_topic(broker: &BrokerConfig) -> TopicConfig {
         TopicConfig::default()
             .internal(broker.transactions_topic_segment_bytes())
-            .with(COMPRESSION_TYPE, "uncompressed")
-            .with(MIN_INSYNC_REPLICAS, broker.transactions_topic_min_isr())
+            .put(COMPRESSION_TYPE, "uncompressed")
+            .put(MIN_INSYNC_REPLICAS, broker.transactions_topic_min_isr())
     }
 
     /// What an adopted topic starts with: nothing of it is deleted until its settings are altered.
@@ -265,14 +289,14 @@ impl TopicConfig {
     }
 
     fn internal(self, segment_bytes: i64) -> TopicConfig {
-        let config = self.with(CLEANUP_POLICY, "compact");
+        let config = self.put(CLEANUP_POLICY, "compact");
         match segment_bytes >= i64::from(SEGMENT_BYTES_MIN) {
-            true => config.with(SEGMENT_BYTES, segment_bytes),
-            false => config.with(INTERNAL_SEGMENT_BYTES, segment_bytes),
+            true => config.put(SEGMENT_BYTES, segment_bytes),
+            false => config.put(INTERNAL_SEGMENT_BYTES, segment_bytes),
         }
     }
 
-    fn with(mut self, key: &'static str, value: impl std::fmt::Display) -> TopicConfig {
+    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> TopicConfig {
         self.0.put(key, value);
         self
     }
@@ -280,45 +304,55 @@ impl TopicConfig {
     /// `retention.ms`: how long records stay at least, by the largest timestamp of their segment.
     /// -1 is without limit. Default 604800000 (7 days).
     pub fn retention_ms(self, ms: i64) -> TopicConfig {
-        self.with(RETENTION_MS, ms)
+        self.put(RETENTION_MS, ms)
+    }
+
+    /// [`TopicConfig::retention_ms`] as a duration, in whole milliseconds.
+    pub fn retention(self, time: Duration) -> TopicConfig {
+        self.put(RETENTION_MS, time.as_millis())
     }
 
     /// `retention.bytes`: how many bytes of a partition stay at least. -1, the default, is
     /// without limit.
     pub fn retention_bytes(self, bytes: i64) -> TopicConfig {
-        self.with(RETENTION_BYTES, bytes)
+        self.put(RETENTION_BYTES, bytes)
     }
 
     /// `segment.bytes`: how large a segment file grows. Default 1 GiB. Below 1 MiB this sets
     /// `internal.segment.bytes`, which exists for tests.
     pub fn segment_bytes(mut self, bytes: u32) -> TopicConfig {
         match i32::try_from(bytes).is_ok_and(|bytes| bytes < SEGMENT_BYTES_MIN) {
-            true => self.with(INTERNAL_SEGMENT_BYTES, bytes),
+            true => self.put(INTERNAL_SEGMENT_BYTES, bytes),
             false => {
                 self.0.unset(INTERNAL_SEGMENT_BYTES);
-                self.with(SEGMENT_BYTES, bytes)
+                self.put(SEGMENT_BYTES, bytes)
             }
         }
     }
 
     /// `segment.ms`: the age, by record timestamps, at which a segment is closed. Default 7 days.
     pub fn segment_ms(self, ms: u64) -> TopicConfig {
-        self.with(SEGMENT_MS, ms)
+        self.put(SEGMENT_MS, ms)
+    }
+
+    /// [`TopicConfig::segment_ms`] as a duration, in whole milliseconds.
+    pub fn segment_time(self, time: Duration) -> TopicConfig {
+        self.put(SEGMENT_MS, time.as_millis())
     }
 
     /// `index.interval.bytes`: bytes of the log between two index entries. Default 4096.
     pub fn index_interval_bytes(self, bytes: u32) -> TopicConfig {
-        self.with(INDEX_INTERVAL_BYTES, bytes)
+        self.put(INDEX_INTERVAL_BYTES, bytes)
     }
 
     /// `cleanup.policy`: any of `delete` and `compact`, or none. Default `[delete]`.
     pub fn cleanup_policy(self, policies: &[&str]) -> TopicConfig {
-        self.with(CLEANUP_POLICY, policies.join(","))
+        self.put(CLEANUP_POLICY, policies.join(","))
     }
 
     /// `max.message.bytes`: the largest batch, with its header. Default 1048588.
     pub fn max_message_bytes(self, bytes: u32) -> TopicConfig {
-        self.with(MAX_MESSAGE_BYTES, bytes)
+        self.put(MAX_MESSAGE_BYTES, bytes)
     }
 
     /// `message.timestamp.type`: whose clock stamps records. Default `CreateTime`.
@@ -327,22 +361,22 @@ impl TopicConfig {
             TimestampType::CreateTime => "CreateTime",
             TimestampType::LogAppendTime => "LogAppendTime",
         };
-        self.with(TIMESTAMP_TYPE, word)
+        self.put(TIMESTAMP_TYPE, word)
     }
 
     /// `compression.type`: the codec of stored batches, `None` being `uncompressed`. Without
     /// this, `producer`: batches are stored as the producer sent them.
     pub fn compression_type(self, codec: Codec) -> TopicConfig {
         match codec {
-            Codec::None => self.with(COMPRESSION_TYPE, "uncompressed"),
-            codec => self.with(COMPRESSION_TYPE, codec.name()),
+            Codec::None => self.put(COMPRESSION_TYPE, "uncompressed"),
+            codec => self.put(COMPRESSION_TYPE, codec.name()),
         }
     }
 
     /// `flush.messages`: how many records may be unsynced before an append waits for a sync; 1 is
     /// [`Durability::Power`]. Default: without limit.
     pub fn flush_messages(self, count: u64) -> TopicConfig {
-        self.with(FLUSH_MESSAGES, count)
+        self.put(FLUSH_MESSAGES, count)
     }
 
     /// `flush.ms`: how long a record may stay unsynced.
@@ -350,12 +384,17 @@ impl TopicConfig {
     /// Departure: the default is 1000, Kafka's is without limit. There is no replica to recover
     /// from, so the window of loss is bounded.
     pub fn flush_ms(self, ms: u64) -> TopicConfig {
-        self.with(FLUSH_MS, ms)
+        self.put(FLUSH_MS, ms)
+    }
+
+    /// [`TopicConfig::flush_ms`] as a duration, in whole milliseconds.
+    pub fn flush_interval(self, time: Duration) -> TopicConfig {
+        self.put(FLUSH_MS, time.as_millis())
     }
 
     /// What an acknowledged record survives: sets `flush.messages`.
     pub fn durability(self, durability: Durability) -> TopicConfig {
-        self.with(FLUSH_MESSAGES, durability.flush_messages())
+        self.put(FLUSH_MESSAGES, durability.flush_messages())
     }
 
     /// The typed settings of a log under this topic and `broker`.

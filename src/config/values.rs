@@ -51,6 +51,9 @@ impl FromStr for OffsetReset {
             "earliest" => Ok(OffsetReset::Earliest),
             "latest" => Ok(OffsetReset::Latest),
             "none" => Ok(OffsetReset::None),
+            "smallest" | "beginning" => Err("librdkafka's word; it is earliest here".to_owned()),
+            "largest" | "end" => Err("librdkafka's word; it is latest here".to_owned()),
+            "error" => Err("librdkafka's word; it is none here".to_owned()),
             _ => text
                 .strip_prefix("by_duration:")
                 .and_then(parse_iso_duration)

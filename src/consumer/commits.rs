@@ -5,10 +5,10 @@
 //! `commit_async` if some call between the two has asked a broker anything, which is when Kafka's
 //! client reads answers; in the order of the commits, never inside the call that made it.
 
-use super::Consumer;
 use super::assignment::Mode;
 use super::offsets::OffsetAndMetadata;
 use super::rebalance::commit_failed;
+use super::{Consumer, ConsumerRecord};
 use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
@@ -110,6 +110,21 @@ impl Consumer {
         check_offsets(offsets)?;
         self.group_id()?;
         self.commit_now(offsets)
+    }
+
+    /// Commits one record: its partition goes on behind it. For loops that commit each record, and
+    /// for a batch of which only a part was done. Owned and shared records have the same
+    /// [`topic_partition`](ConsumerRecord::topic_partition) and offset for
+    /// [`Consumer::commit_sync_offsets`].
+    ///
+    /// # Durability
+    /// As [`Consumer::commit_sync`].
+    ///
+    /// # Errors
+    /// As [`Consumer::commit_sync`].
+    pub fn commit_record(&mut self, record: &ConsumerRecord<'_>) -> Result<()> {
+        let next = OffsetAndMetadata::new(record.offset().saturating_add(1));
+        self.commit_sync_offsets(&BTreeMap::from([(record.topic_partition().clone(), next)]))
     }
 
     /// Commits the positions of all assigned partitions; a failure is only logged.

@@ -6,9 +6,7 @@
 
 use super::offsets::OffsetAndMetadata;
 use crate::log::Chunk;
-use crate::record::{
-    BatchHeader, Header, Headers, OwnedRecord, Record, RecordBatch, Records, TimestampType,
-};
+use crate::record::{BatchHeader, Header, Headers, Record, RecordBatch, Records, TimestampType};
 use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
 use bytes::Bytes;
@@ -62,8 +60,13 @@ impl ConsumerRecords {
         }
     }
 
-    /// How many records there are.
+    /// How many records there are, as Kafka's clients say it.
     pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
         self.count
     }
 
@@ -112,6 +115,17 @@ impl<'a> IntoIterator for &'a ConsumerRecords {
 
     fn into_iter(self) -> RecordsIter<'a> {
         self.iter()
+    }
+}
+
+/// Records that own their bytes: copied, so that nothing keeps a segment readable. Iterate over
+/// `&records` to borrow them instead.
+impl IntoIterator for ConsumerRecords {
+    type Item = OwnedConsumerRecord;
+    type IntoIter = std::vec::IntoIter<OwnedConsumerRecord>;
+
+    fn into_iter(self) -> std::vec::IntoIter<OwnedConsumerRecord> {
+        self.iter().map(|record| record.to_owned()).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -341,26 +355,48 @@ impl<'a> ConsumerRecord<'a> {
 
     /// A copy that lives on its own.
     pub fn to_owned(&self) -> OwnedConsumerRecord {
+        let (bytes, count) = self.headers().raw();
         OwnedConsumerRecord {
-            partition: self.run.partition.clone(),
-            offset: self.offset(),
-            timestamp_type: self.timestamp_type,
-            record: OwnedRecord::from(&self.record),
+            place: self.place(),
+            key: self.key().map(<[u8]>::to_vec),
+            value: self.value().map(<[u8]>::to_vec),
+            headers: (bytes.to_vec(), count),
         }
     }
 
-    /// The key and the value without copying them, for another thread or a while longer.
+    /// The key, the value and the headers without copying them, for another thread or a while
+    /// longer.
     ///
     /// Each [`Bytes`] keeps the whole segment mapped, also when retention has deleted it: copy
     /// what is kept for long. How many segments are held is counted by the broker.
+    ///
+    /// # Examples
+    /// ```
+    /// use topiclite::{ConsumerRecord, SharedRecord};
+    /// fn to_a_worker(record: ConsumerRecord<'_>, queue: &std::sync::mpsc::Sender<SharedRecord>) {
+    ///     queue.send(record.share()).ok();
+    /// }
+    /// ```
     pub fn share(&self) -> SharedRecord {
         let share = |field: Option<&[u8]>| field.map(|bytes| self.run.body.share(bytes));
+        let (bytes, count) = self.headers().raw();
         SharedRecord {
+            place: self.place(),
+            key: share(self.key()),
+            value: share(self.value()),
+            headers: match count {
+                0 => (Bytes::new(), 0),
+                _ => (self.run.body.share(bytes), count),
+            },
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
             partition: self.run.partition.clone(),
             offset: self.offset(),
             timestamp: self.timestamp(),
-            key: share(self.key()),
-            value: share(self.value()),
+            timestamp_type: self.timestamp_type,
         }
     }
 }
@@ -377,93 +413,115 @@ impl fmt::Debug for ConsumerRecord<'_> {
     }
 }
 
-/// A record with its place, that owns its bytes.
+/// Where a record stands, and when it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedConsumerRecord {
+struct Place {
     partition: TopicPartition,
     offset: i64,
+    timestamp: i64,
     timestamp_type: TimestampType,
-    record: OwnedRecord,
 }
 
+/// A record with its place, that owns its bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnedConsumerRecord {
+    place: Place,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// As they are stored, and how many there are.
+    headers: (Vec<u8>, u32),
+}
+
+/// A record whose key, value and headers are shared with the segment they lie in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedRecord {
+    place: Place,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: (Bytes, u32),
+}
+
+/// What every kept record tells.
+macro_rules! kept_record {
+    ($($record:ident)*) => {$(
+        impl $record {
+            /// The topic.
+            pub fn topic(&self) -> &str {
+                self.place.partition.topic()
+            }
+
+            /// The partition's number.
+            pub fn partition(&self) -> i32 {
+                self.place.partition.partition()
+            }
+
+            /// The topic and the partition.
+            pub fn topic_partition(&self) -> &TopicPartition {
+                &self.place.partition
+            }
+
+            /// The offset in the partition.
+            pub fn offset(&self) -> i64 {
+                self.place.offset
+            }
+
+            /// Milliseconds since 1970, -1 if there is none.
+            pub fn timestamp(&self) -> i64 {
+                self.place.timestamp
+            }
+
+            /// Who gave the timestamp.
+            pub fn timestamp_type(&self) -> TimestampType {
+                self.place.timestamp_type
+            }
+
+            /// The headers, in order, repeated names included.
+            pub fn headers(&self) -> Headers<'_> {
+                Headers::from_raw(&self.headers.0, self.headers.1)
+            }
+
+            /// The last header of this name.
+            pub fn header(&self, name: &str) -> Option<Header<'_>> {
+                self.headers().last(name)
+            }
+        }
+
+        /// Shows sizes: payloads may be large, or secret.
+        impl fmt::Debug for $record {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($record))
+                    .field("partition", &self.place.partition)
+                    .field("offset", &self.place.offset)
+                    .field("timestamp", &self.place.timestamp)
+                    .field("key_size", &self.key.as_ref().map(|key| key.len()))
+                    .field("value_size", &self.value.as_ref().map(|value| value.len()))
+                    .field("headers", &self.headers.1)
+                    .finish()
+            }
+        }
+    )*};
+}
+
+kept_record! { OwnedConsumerRecord SharedRecord }
+
 impl OwnedConsumerRecord {
-    /// The topic.
-    pub fn topic(&self) -> &str {
-        self.partition.topic()
-    }
-
-    /// The partition's number.
-    pub fn partition(&self) -> i32 {
-        self.partition.partition()
-    }
-
-    /// The topic and the partition.
-    pub fn topic_partition(&self) -> &TopicPartition {
-        &self.partition
-    }
-
-    /// The offset in the partition.
-    pub fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    /// Milliseconds since 1970, -1 if there is none.
-    pub fn timestamp(&self) -> i64 {
-        self.record.timestamp
-    }
-
-    /// Who gave the timestamp.
-    pub fn timestamp_type(&self) -> TimestampType {
-        self.timestamp_type
-    }
-
     /// The key.
     pub fn key(&self) -> Option<&[u8]> {
-        self.record.key.as_deref()
+        self.key.as_deref()
     }
 
     /// The value. `None` is a tombstone.
     pub fn value(&self) -> Option<&[u8]> {
-        self.record.value.as_deref()
+        self.value.as_deref()
     }
 
-    /// Key, value, headers and timestamp.
-    pub fn record(&self) -> &OwnedRecord {
-        &self.record
+    /// Key and value.
+    pub fn into_parts(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        (self.key, self.value)
     }
-
-    /// The same, without the place.
-    pub fn into_record(self) -> OwnedRecord {
-        self.record
-    }
-}
-
-/// A record whose key and value are shared with the segment they lie in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedRecord {
-    partition: TopicPartition,
-    offset: i64,
-    timestamp: i64,
-    key: Option<Bytes>,
-    value: Option<Bytes>,
 }
 
 impl SharedRecord {
-    /// The topic and the partition.
-    pub fn topic_partition(&self) -> &TopicPartition {
-        &self.partition
-    }
-
-    /// The offset in the partition.
-    pub fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    /// Milliseconds since 1970, -1 if there is none.
-    pub fn timestamp(&self) -> i64 {
-        self.timestamp
-    }
-
     /// The key.
     pub fn key(&self) -> Option<&Bytes> {
         self.key.as_ref()

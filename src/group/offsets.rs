@@ -91,7 +91,9 @@ impl GroupCoordinator {
             };
             known = Some((topic, shape));
             let outcome = self.check_offset(commit, shape);
-            if let Ok(id) = outcome {
+            if let Ok(id) = outcome
+                && !self.is_committed(member, commit, id)
+            {
                 records.push(offset_record(&member.group_id, commit, id, now));
             }
             outcomes.push((commit.partition.clone(), outcome.map(|_| ())));
@@ -101,6 +103,26 @@ impl GroupCoordinator {
             step.appends.push(self.append(member.group_id.clone(), records, AfterAppend::Nothing));
         }
         step
+    }
+
+    /// Whether a member commits what its group has committed, so that there is nothing to store.
+    ///
+    /// Departure: Kafka stores it again. Offsets of a group with members do not expire, so that the
+    /// time of the commit, all that would change, means nothing; without members it does.
+    fn is_committed(&self, member: &MemberRef, commit: &OffsetToCommit, id: TopicId) -> bool {
+        let partition = &commit.partition;
+        let stored = self.groups.get(&member.group_id).and_then(|group| {
+            let is_clamped = group.offsets.clamped.contains(partition);
+            let stored = group.offsets.stored.get(partition.topic())?;
+            stored.get(&partition.partition()).filter(|_| !is_clamped)
+        });
+        member.generation_id >= 0
+            && stored.is_some_and(|stored| {
+                stored.value.offset == commit.offset
+                    && stored.value.leader_epoch == commit.leader_epoch
+                    && stored.value.metadata == commit.metadata
+                    && stored.value.topic_id.unwrap_or(TopicId::ZERO) == id
+            })
     }
 
     fn check_offset(&self, commit: &OffsetToCommit, shape: Option<TopicShape>) -> Result<TopicId> {

@@ -1,8 +1,9 @@
 //! What a producer sends, what comes back, and what comes back when it does not work.
 
 use super::payload::{IntoPayload, Payload};
+use crate::consumer::{ConsumerRecord, OwnedConsumerRecord, SharedRecord};
 use crate::error::{Error, ErrorKind};
-use crate::record::{HeaderInput, OwnedHeader, RecordInput, varint};
+use crate::record::{HeaderInput, Headers, OwnedHeader, RecordInput, varint};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -288,6 +289,47 @@ impl RecordHeaders<'_> {
                 })
                 .collect(),
         }
+    }
+}
+
+macro_rules! forwarding {
+    ($($(#[$doc:meta])+ $life:lifetime $record:ty;)*) => {$(
+        $(#[$doc])+
+        impl<$life> From<&$life $record> for ProducerRecord<$life> {
+            fn from(record: &$life $record) -> ProducerRecord<$life> {
+                let key = record.key().map(AsRef::<[u8]>::as_ref);
+                let value = record.value().map(AsRef::<[u8]>::as_ref);
+                let copy = ProducerRecord::new(record.topic()).key(key).value(value);
+                copy.sent_at(record.timestamp()).with_headers(record.headers())
+            }
+        }
+    )*};
+}
+
+forwarding! {
+    /// The same record for another topic: key, value, headers and timestamp. The partition is left
+    /// open, and the topic is that it came from.
+    'a OwnedConsumerRecord;
+    /// As from an owned record.
+    'a SharedRecord;
+}
+
+/// The same record for another topic ([`ProducerRecord::with_topic`]): key, value, headers and
+/// timestamp, borrowed from where they lie. The partition is left open.
+impl<'a> From<&ConsumerRecord<'a>> for ProducerRecord<'a> {
+    fn from(record: &ConsumerRecord<'a>) -> ProducerRecord<'a> {
+        let copy = ProducerRecord::new(record.topic()).key(record.key()).value(record.value());
+        copy.sent_at(record.timestamp()).with_headers(record.headers())
+    }
+}
+
+impl<'a> ProducerRecord<'a> {
+    fn sent_at(self, timestamp: i64) -> ProducerRecord<'a> {
+        self.timestamp((timestamp >= 0).then_some(timestamp))
+    }
+
+    fn with_headers(self, headers: Headers<'a>) -> ProducerRecord<'a> {
+        headers.iter().fold(self, |record, header| record.header(header.name(), header.value()))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::encode::HeaderInput;
 use super::records::Record;
+use std::fmt;
 
 /// A record without its place in a log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct OwnedRecord {
     /// Milliseconds since 1970, -1 if there is none.
     pub timestamp: i64,
@@ -17,12 +18,31 @@ pub struct OwnedRecord {
 }
 
 /// A header that owns its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OwnedHeader {
     /// The name.
     pub name: String,
     /// The value.
     pub value: Option<Vec<u8>>,
+}
+
+/// Shows sizes: payloads may be large, or secret.
+impl fmt::Debug for OwnedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedRecord")
+            .field("timestamp", &self.timestamp)
+            .field("key_size", &self.key.as_ref().map(Vec::len))
+            .field("value_size", &self.value.as_ref().map(Vec::len))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// Shows the name and the size.
+impl fmt::Debug for OwnedHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {:?} bytes", self.name, self.value.as_ref().map(Vec::len))
+    }
 }
 
 impl OwnedHeader {

@@ -243,6 +243,16 @@ impl<'a> Headers<'a> {
     /// No headers.
     pub const EMPTY: Headers<'static> = Headers { rest: &[], remaining: 0 };
 
+    /// As they are stored, and how many there are.
+    pub(crate) fn raw(&self) -> (&'a [u8], u32) {
+        (self.rest, self.remaining)
+    }
+
+    /// What [`Headers::raw`] took apart, or a copy of it.
+    pub(crate) fn from_raw(rest: &'a [u8], remaining: u32) -> Headers<'a> {
+        Headers { rest, remaining }
+    }
+
     /// How many headers there are.
     #[inline]
     pub fn len(&self) -> usize {

@@ -80,7 +80,7 @@ impl GroupHost {
         GroupConfig {
             min_session_timeout: self.config.group_min_session_timeout(),
             max_session_timeout: self.config.group_max_session_timeout(),
-            initial_rebalance_delay: self.config.group_initial_rebalance_delay(),
+            initial_rebalance_delay: self.config.initial_rebalance_delay(),
             max_size: self.config.group_max_size(),
             offset_metadata_max_bytes: self.config.offset_metadata_max_bytes(),
             offsets_topic_partitions: topic

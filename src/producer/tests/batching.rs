@@ -119,7 +119,7 @@ fn one_bad_record_fails_its_batch_and_each_is_told_its_own_part() {
 
 #[test]
 fn a_compacted_topic_refuses_the_record_without_a_key() {
-    let world = World::new();
+    let world = World::with(&[("internal.unbuilt.topic.settings.enable", "true")]);
     world.topic("t", 1, &[("cleanup.policy", "compact")]);
     let producer = world.producer(SLOW);
     let told = Told::default();
