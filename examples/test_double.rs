@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     for job in ["wash", "dry", "fold", "iron"] {
         submit(&clock, &producer, job)?;
     }
-    assert_eq!(fault.hits(), 1);
+    fault.assert_hit();
 
     // Two workers share the partitions. One dies without a word; its partitions go to the other
     // once its session of 45 seconds is over, which takes no time here.

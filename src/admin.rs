@@ -32,8 +32,14 @@ use crate::topic::TopicId;
 /// assert_eq!(orders.config_value("retention.ms"), Some("-1"));
 /// # Ok::<(), topiclite::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Admin(Arc<BrokerInner>);
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Admin({})", self.0.dir.display())
+    }
+}
 
 impl Admin {
     pub(crate) fn new(inner: Arc<BrokerInner>) -> Admin {

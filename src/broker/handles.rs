@@ -34,8 +34,14 @@ use std::path::Path;
 /// broker.close()?;
 /// # Ok::<(), topiclite::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Broker(Arc<BrokerInner>);
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Broker({})", self.0.dir.display())
+    }
+}
 
 impl Broker {
     /// Opens a directory for reading and writing, and makes it if it is missing. The path is made

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 /// Everything that a broker consists of.
 pub(crate) struct Shared {
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     pub(super) config: BrokerConfig,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) clock: Clock,

@@ -320,6 +320,15 @@ impl Injected {
         self.watch.hits(self.id)
     }
 
+    /// Fails the test if it has not struck: what was to go wrong did not happen.
+    ///
+    /// # Panics
+    /// When it has not struck, which is what it is for.
+    #[track_caller]
+    pub fn assert_hit(&self) {
+        assert!(self.hits() > 0, "the fault was injected and never struck");
+    }
+
     /// Waits, in real time, until it has struck that often: for a test with threads, whose other
     /// thread runs into it. Returns at once when it was taken back.
     pub fn wait_for_hits(&self, hits: u64) {
