@@ -2,7 +2,8 @@
 //! a thousand sealed segments that got a few records costs a few dozen bytes.
 
 use super::codec::{Decoder, Encoder};
-use crate::log::state::{EpochStart, FileProof, LastBatch, LogState, SegmentState};
+use crate::log::epochs::EpochStart;
+use crate::log::state::{FileProof, LastBatch, LogState, SegmentState};
 use crate::log::transactions::{AbortedTransaction, OpenTransaction};
 
 const HAS_LAST_BATCH: u8 = 1;

@@ -13,9 +13,15 @@
 use std::path::Path;
 
 use super::checkpoint;
-use super::state::EpochStart;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
+
+/// The first offset that was written under a leader epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EpochStart {
+    pub epoch: i32,
+    pub start_offset: i64,
+}
 
 /// The file's name, inside a partition's folder.
 pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";

@@ -3,6 +3,7 @@
 //! The broker keeps a [`LogState`] per partition in its state file; [`Trust`] says how much of it
 //! may be believed. Nothing here does I/O.
 
+use super::epochs::EpochStart;
 use super::transactions::{AbortedTransaction, OpenTransaction};
 
 /// The borders of one log as the state file keeps them.
@@ -135,13 +136,6 @@ pub(crate) struct LastBatch {
     /// Its base offset.
     pub base_offset: i64,
     pub crc: u32,
-}
-
-/// The first offset that was written under a leader epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct EpochStart {
-    pub epoch: i32,
-    pub start_offset: i64,
 }
 
 /// How much of a [`LogState`] may be believed.

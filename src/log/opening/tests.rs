@@ -218,7 +218,7 @@ fn offsets_of_our_own_are_dense_and_epochs_never_fall_or_rise_beyond_the_last_li
     assert_eq!(ends_at(stamped(5, -1), new()), 5);
     let recorded = LogState {
         log_end_offset: 8,
-        epochs: vec![super::super::state::EpochStart { epoch: 2, start_offset: 5 }],
+        epochs: vec![super::super::epochs::EpochStart { epoch: 2, start_offset: 5 }],
         ..new()
     };
     let shelf = Shelf::new();
@@ -244,7 +244,7 @@ fn epochs_of_another_program_may_fall() {
 fn an_epoch_other_than_the_recorded_one_ends_the_log() {
     let (shelf, mut state) = shelf();
     state.recovery_point = 20;
-    state.epochs.push(super::super::state::EpochStart { epoch: 2, start_offset: 25 });
+    state.epochs.push(super::super::epochs::EpochStart { epoch: 2, start_offset: 25 });
     let opened = shelf.open(&state, Trust::OtherBoot);
     assert_eq!(opened.log_end_offset, 25, "offsets from 25 on were written under epoch 2");
     assert!(opened.read_only.is_none());
