@@ -64,7 +64,7 @@ fn all_sources() -> Vec<(PathBuf, String)> {
     ["src", "tests", "benches", "examples", "fuzz"].iter().flat_map(|dir| sources(dir)).collect()
 }
 
-/// `src/log/append.rs` -> `log`, `src/error.rs` -> `error`.
+/// `src/log/append/mod.rs` -> `log`, `src/error.rs` -> `error`.
 fn layer(path: &Path) -> String {
     let relative = path.strip_prefix(root().join("src")).unwrap();
     let first = relative.iter().next().unwrap().to_str().unwrap();

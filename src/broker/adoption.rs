@@ -15,7 +15,7 @@ use super::survey::Survey;
 use crate::config::BrokerConfig;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::opening::OpenOptions;
+use crate::log::load::opening::OpenOptions;
 use crate::storage::NotBegun;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;

@@ -7,11 +7,11 @@ use super::partition::Partition;
 use super::state_file::PartitionKey;
 use super::steps::key_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::checkpoint::{
+use crate::log::files::checkpoint::{
     CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
     replace_file, write_offsets,
 };
-use crate::log::partition_metadata::{META_PROPERTIES, MetaProperties};
+use crate::log::files::partition_metadata::{META_PROPERTIES, MetaProperties};
 use crate::log::{LifeGate, Log, LogState};
 use crate::storage::Storage;
 use crate::sync::thread::spawn_named;

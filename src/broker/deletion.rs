@@ -8,7 +8,7 @@
 
 use super::registry::{DeletedTopic, Registry};
 use crate::error::{Error, Result};
-use crate::log::names::{FolderName, deleting_folder_name, folder_name};
+use crate::log::files::names::{FolderName, deleting_folder_name, folder_name};
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicId;

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::broker::registry::{RegistryEntry, TopicEntry};
     use crate::broker::state_file::Life;
-    use crate::log::state::SegmentState;
+    use crate::log::segment::state::SegmentState;
     use crate::topic::TopicId;
     use proptest::prelude::*;
 

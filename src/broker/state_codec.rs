@@ -2,9 +2,9 @@
 //! a thousand sealed segments that got a few records costs a few dozen bytes.
 
 use super::codec::{Decoder, Encoder};
-use crate::log::epochs::EpochStart;
-use crate::log::state::{FileProof, LastBatch, LogState, SegmentState};
-use crate::log::transactions::{AbortedTransaction, OpenTransaction};
+use crate::log::files::leader_epochs::EpochStart;
+use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
+use crate::log::segment::state::{FileProof, LastBatch, LogState, SegmentState};
 
 const HAS_LAST_BATCH: u8 = 1;
 const EPOCHS_CHANGED: u8 = 2;

@@ -9,7 +9,7 @@ use super::codec::{Decoder, Encoder};
 use super::journal::{Contents, Journal, JournalKind};
 use super::state_codec::{decode_state, encode_state};
 use crate::error::Result;
-use crate::log::state::LogState;
+use crate::log::segment::state::LogState;
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicId;

@@ -4,12 +4,12 @@
 use super::registry::{PARTITIONS_MAX, TopicEntry};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::checkpoint::{
+use crate::log::files::checkpoint::{
     CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
     read_offsets,
 };
-use crate::log::names::{FolderName, folder_name};
-use crate::log::partition_metadata::read_partition_metadata;
+use crate::log::files::names::{FolderName, folder_name};
+use crate::log::files::partition_metadata::read_partition_metadata;
 use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::{

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Log;
-use super::counters::LogCounters;
-use super::mapped::MappedLimit;
 use crate::error::Result;
+use crate::log::Log;
+use crate::log::counters::LogCounters;
+use crate::log::segment::mapped::MappedLimit;
 use crate::probe::Probe;
 use crate::storage::Storage;
 use crate::sync::{Arc, Weak};

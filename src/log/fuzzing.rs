@@ -5,20 +5,20 @@
 
 use std::path::Path;
 
-use super::attached::AttachedLog;
-use super::checkpoint::{format_offsets, parse_offsets};
-use super::cursor::Cursor;
-use super::epochs::EpochChain;
-use super::names::{FileKind, SegmentFileName, file_name};
-use super::offset_index::OffsetIndex;
-use super::opening::{OpenOptions, OpenedPartition, open_partition};
-use super::partition_metadata::{
+use crate::config::IsolationLevel;
+use crate::log::attached::AttachedLog;
+use crate::log::files::checkpoint::{format_offsets, parse_offsets};
+use crate::log::files::leader_epochs::EpochChain;
+use crate::log::files::names::{FileKind, SegmentFileName, file_name};
+use crate::log::files::partition_metadata::{
     MetaProperties, format_partition_metadata, parse_partition_metadata,
 };
-use super::state::{LogState, Trust};
-use super::time_index::TimeIndex;
-use super::transaction_index;
-use crate::config::IsolationLevel;
+use crate::log::index::offset_index::OffsetIndex;
+use crate::log::index::time_index::TimeIndex;
+use crate::log::index::transaction_index;
+use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
+use crate::log::read::cursor::Cursor;
+use crate::log::segment::state::{LogState, Trust};
 use crate::record::{RecordBatch, RecordInput, Stamp, encode_single};
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;

@@ -8,80 +8,49 @@
 //! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, growth ahead of the writer,
 //! writer, segments, a segment's home.
 
-mod active;
-mod adoption;
 mod append;
 pub(crate) mod attached;
 mod border;
-pub(crate) mod checkpoint;
-mod close;
 mod counters;
-mod cursor;
-mod cut;
-pub(crate) mod derived;
 mod env;
-pub(crate) mod epochs;
+pub(crate) mod files;
 pub(crate) mod finding;
-mod finished;
-mod flush;
-pub(crate) mod folder;
-mod foreign_indexes;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod group_commit;
-mod inspect;
-mod lookup;
-mod mapped;
-pub(crate) mod names;
-pub(crate) mod offset_index;
-mod open;
-pub(crate) mod opening;
-pub(crate) mod partition_metadata;
-mod pass;
-mod plain;
-mod prepare;
+pub(crate) mod index;
+mod lifecycle;
+pub(crate) mod load;
 mod probed;
+pub(crate) mod producers;
 mod read;
-mod recovery;
-mod remembered;
-mod repair;
-mod retention;
-mod roll;
-mod rules;
 pub(crate) mod scan;
-mod seal;
-mod segment;
-pub(crate) mod state;
-pub(crate) mod summary;
-pub(crate) mod time_index;
-pub(crate) mod times;
-pub(crate) mod transaction_index;
-pub(crate) mod transactions;
-pub(crate) mod verify;
+pub(crate) mod segment;
+mod upkeep;
 mod watch;
 
-pub(crate) use append::{AppendOptions, Appended};
+pub(crate) use crate::log::append::{AppendOptions, Appended};
+pub use crate::log::load::verify::PlannedRepair;
+pub(crate) use crate::log::producers::transactions::AbortedTransaction;
+pub(crate) use crate::log::read::cursor::{Chunk, Cursor, Window};
+pub(crate) use crate::log::read::plain::{Plain, Wanted};
+pub(crate) use crate::log::segment::mapped::MappedLimit;
+pub(crate) use crate::log::segment::state::{LogState, Trust};
 pub(crate) use counters::LogCounters;
-pub(crate) use cursor::{Chunk, Cursor, Window};
 pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
-pub(crate) use mapped::MappedLimit;
-pub(crate) use plain::{Plain, Wanted};
-pub(crate) use state::{LogState, Trust};
-pub(crate) use transactions::AbortedTransaction;
-pub use verify::PlannedRepair;
 pub(crate) use watch::{ReadyList, Watcher};
 
 use std::collections::VecDeque;
 
-use active::Active;
+use crate::log::append::validator::Rules;
+use crate::log::files::leader_epochs::EpochChain;
+use crate::log::lifecycle::open::Upkeep;
+use crate::log::producers::transactions::OpenTransaction;
+use crate::log::segment::Segment;
+use crate::log::segment::active::Active;
 use border::Border;
-use epochs::EpochChain;
 use group_commit::GroupCommit;
-use open::Upkeep;
-use rules::Rules;
-use segment::Segment;
-use transactions::OpenTransaction;
 use watch::WatchList;
 
 use crate::config::{IsolationLevel, LogConfig};
@@ -118,7 +87,7 @@ pub(crate) struct Log {
     /// Another program's files wait for repairs that the first append makes.
     unrepaired: AtomicBool,
     /// What the last sync of this life covered.
-    synced: Mutex<Option<close::Synced>>,
+    synced: Mutex<Option<crate::log::lifecycle::close::Synced>>,
     meter: PartitionMeter,
 }
 
@@ -154,7 +123,7 @@ struct Writer {
     /// Where the last batch begins in the active segment, if one was appended there.
     last_position: Option<usize>,
     /// The last batch of the segments before.
-    last_batch: Option<state::LastBatch>,
+    last_batch: Option<crate::log::segment::state::LastBatch>,
     epochs: EpochChain,
     open_transactions: Vec<OpenTransaction>,
     /// Transactions were seen here, in this life or before.
@@ -349,7 +318,8 @@ impl Log {
     pub fn apply_config(&self, config: LogConfig) {
         let mut writer = self.writer.lock();
         writer.rules = Rules::new(&config);
-        let limits = |log: &Log, base| active::Limits::new(&config, log.jitter(base));
+        let limits =
+            |log: &Log, base| crate::log::segment::active::Limits::new(&config, log.jitter(base));
         if let Some(active) = &mut writer.active {
             active.set_limits(limits(self, active.segment.base_offset));
         }

@@ -2,15 +2,15 @@
 //!
 //! `RUSTFLAGS='--cfg loom' cargo test --release --lib --features planted-bugs loom`
 
-use super::border::Border;
-use super::group_commit::GroupCommit;
-use super::watch::{ReadyList, WatchList};
-use super::{
+use crate::config::{IsolationLevel, LogConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::border::Border;
+use crate::log::group_commit::GroupCommit;
+use crate::log::watch::{ReadyList, WatchList};
+use crate::log::{
     AppendOptions, BackgroundWork, Cursor, LifeGate, Log, LogEnv, LogIdentity, LogState,
     MappedLimit, Trust,
 };
-use crate::config::{IsolationLevel, LogConfig};
-use crate::error::{Error, ErrorKind, Result};
 use crate::record::{RecordBatch, RecordInput};
 use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 use crate::storage::{Heap, Storage};

@@ -1,9 +1,9 @@
 //! A log as a test sees it: what it is told of appends and syncs, and where it may step in.
 
-use super::Log;
-use super::append::{AppendOptions, Appended, Origin};
 use crate::error::Result;
 use crate::events::Event;
+use crate::log::Log;
+use crate::log::append::{AppendOptions, Appended, Origin};
 use crate::probe::Point;
 use crate::topic::{TopicPartition, is_internal};
 

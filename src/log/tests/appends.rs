@@ -57,7 +57,10 @@ fn segments_roll_by_size_and_none_exceeds_its_size() {
         let extents = log.last_extent();
         for segment in log.segments.read().iter() {
             let size = extents.of(segment).size_bytes;
-            assert!(size <= 4000 && size > 3500 || segment.stage() == segment::Stage::Active);
+            assert!(
+                size <= 4000 && size > 3500
+                    || segment.stage() == crate::log::segment::Stage::Active
+            );
         }
         let batch = log.read(&mut Cursor::new(150), 1, IsolationLevel::ReadUncommitted).unwrap();
         assert_eq!(RecordBatch::parse(batch.bytes()).unwrap().header().base_offset, 150);

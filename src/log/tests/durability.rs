@@ -1,7 +1,7 @@
 //! Flush, group commit, seal, close and what comes after: borders, files, failures.
 
 use super::*;
-use crate::log::names::FileKind;
+use crate::log::files::names::FileKind;
 use crate::log::segment::Stage;
 
 #[test]
@@ -109,8 +109,10 @@ fn a_closed_log_opens_as_it_was_and_goes_on_in_its_last_segment() {
         assert!(before.iter().all(|segment| segment.sealed && segment.index.is_some()));
         assert!(!last.sealed && last.by_us && last.time_index.unwrap().len > 0);
         for segment in &state.segments {
-            let path =
-                bench.identity().dir.join(names::file_name(segment.base_offset, FileKind::Log));
+            let path = bench
+                .identity()
+                .dir
+                .join(crate::log::files::names::file_name(segment.base_offset, FileKind::Log));
             assert_eq!(bench.storage.metadata(&path).unwrap().len, segment.size_bytes);
         }
         bench.gate.epoch.store(4, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! Failed syncs, damaged bytes, waiting and waking, threads.
 
 use super::*;
-use crate::log::names::FileKind;
+use crate::log::files::names::FileKind;
 use crate::storage::Fault;
 use crate::storage::faults::{Call, Failure, Rule};
 use crate::sync::thread;

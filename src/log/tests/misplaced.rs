@@ -2,8 +2,8 @@
 //! what is recorded of them.
 
 use super::*;
+use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::FindingKind;
-use crate::log::names::{FileKind, file_name};
 
 const BATCHES: i64 = 12;
 

@@ -1,0 +1,201 @@
+//! The end of a log in this process, and what the broker keeps of it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Log;
+use crate::log::lifecycle::open::Upkeep;
+use crate::log::read::lookup::LastExtent;
+use crate::log::segment::state::{LogState, Trust};
+use crate::log::segment::{Segment, Stage};
+use crate::sync::{Arc, Ordering};
+
+/// The kind of what a deleted topic's log answers.
+pub(in crate::log) const DELETED: ErrorKind = ErrorKind::UnknownTopicOrPartition;
+
+/// What a successful sync covered: the state file is told this, not what was appended since.
+#[derive(Debug)]
+pub(in crate::log) struct Synced {
+    pub last_batch: Option<crate::log::segment::state::LastBatch>,
+    pub extents: LastExtent,
+}
+
+impl Log {
+    /// Whether the folder was opened in this life.
+    #[inline]
+    pub fn is_opened(&self) -> bool {
+        // Acquire: pairs with the Release at the end of opening.
+        self.borders.opened.load(Ordering::Acquire)
+    }
+
+    /// What the state file is to keep: the log as of the last sync of this life, or as it is
+    /// where there was none.
+    ///
+    /// # Errors
+    /// None at present; opening the folder is not part of it.
+    pub fn state(&self) -> Result<LogState> {
+        if !self.is_opened() {
+            let upkeep = self.upkeep.lock();
+            if !self.is_opened() {
+                return Ok(upkeep.state.clone());
+            }
+        }
+        if let Some(known) = self.known_before.get() {
+            return Ok(known.clone());
+        }
+        // The segments before the lock of what was synced: a roll in between only adds one that
+        // is not listed.
+        let segments: Vec<_> = self.segments.read().iter().cloned().collect();
+        let synced = self.synced.lock();
+        let now;
+        let (end, last_batch, extents) = match &*synced {
+            Some(synced) => (synced.extents.end(), synced.last_batch, &synced.extents),
+            None => {
+                let writer = self.writer.lock();
+                now = self.last_extent_in(&writer);
+                (now.end(), writer.find_last_batch(), &now)
+            }
+        };
+        let writer = self.writer.lock();
+        let start = self.borders.start.load();
+        let mut state = LogState {
+            log_start_offset: start,
+            log_end_offset: end,
+            recovery_point: self.commit.durable().min(end),
+            last_batch,
+            epochs: writer.epochs.starts().to_vec(),
+            transactional: writer.transactional,
+            open_transactions: writer.open_transactions.clone(),
+            suspect: self.unrepaired.load(Ordering::Acquire),
+            ..LogState::default()
+        };
+        drop(writer);
+        for segment in segments.iter().filter(|segment| extents.knows(segment)) {
+            let row = segment.state(extents.noted(segment));
+            if row.transaction_index.is_none() {
+                state.aborted.extend(segment.aborted().iter().copied());
+            }
+            state.segments.push(row);
+        }
+        Ok(state)
+    }
+
+    /// Ends the log: nothing can be appended or waited for any more, its zeros are cut off, its
+    /// index files are written, and all of it is synced. Readers keep what they have. A log that
+    /// nobody touched in this life is left alone where a clean stop had closed it.
+    ///
+    /// # Durability
+    /// After `Ok` the log survives power loss as the returned state describes it.
+    ///
+    /// # Errors
+    /// What kept it from being opened, cut or synced. It is closed all the same, but the broker
+    /// must not claim a clean stop.
+    pub fn close(&self) -> Result<LogState> {
+        let mut upkeep = self.upkeep.lock();
+        if upkeep.closed {
+            return Err(self.closed());
+        }
+        let opened = self.is_opened();
+        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean);
+        let outcome = if !opened && settled {
+            Ok(upkeep.state.clone())
+        } else {
+            self.open_locked(&mut upkeep).and_then(|()| self.close_opened(&mut upkeep))
+        };
+        upkeep.closed = true;
+        self.refuse(self.closed());
+        outcome
+    }
+
+    fn close_opened(&self, upkeep: &mut Upkeep) -> Result<LogState> {
+        let damaged = self.refuse(self.closed());
+        if let Some(failure) = self.commit.failure() {
+            return Err(failure);
+        }
+        let touched = upkeep.leader_epoch.is_some();
+        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean | Trust::Foreign);
+        if !touched && (settled || damaged.is_some()) {
+            // As it was found: a directory that another program wrote stays as that left it.
+            return self.state();
+        }
+        if !touched {
+            self.finish_repairs(upkeep)?;
+            self.claim_names(upkeep)?;
+        }
+        self.remove_doomed(upkeep)?;
+        let last = self.segments.read().back().cloned();
+        while let Some(segment) = self.unsealed_before(last.as_ref()) {
+            let proofs = self.seal_files(upkeep, &segment)?;
+            segment.seal(proofs);
+        }
+        if let Some(last) = last.filter(|last| last.stage() != Stage::Sealed) {
+            let proofs = self.seal_files(upkeep, &last)?;
+            last.close(proofs);
+            // The sync of the folder that the seal ends with covered every name that is in it.
+            self.writer.lock().names.folder = false;
+        }
+        self.sync_alone()?;
+        *self.synced.lock() = None;
+        self.state()
+    }
+
+    fn unsealed_before(&self, last: Option<&Arc<Segment>>) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let unsealed = |segment: &&Arc<Segment>| {
+            segment.stage() != Stage::Sealed && !last.is_some_and(|last| Arc::ptr_eq(last, segment))
+        };
+        segments.iter().find(unsealed).cloned()
+    }
+
+    /// Makes `error` the answer to appends, lets the writer go, and wakes who waits. Returns the
+    /// refusal that there was before.
+    fn refuse(&self, error: Error) -> Option<Error> {
+        let mut writer = self.writer.lock();
+        let before = writer.refusal.replace(error);
+        writer.retire();
+        let woken = writer.watchers.take();
+        drop(writer);
+        woken.ring();
+        before.filter(|error| error.kind() != ErrorKind::Closed)
+    }
+
+    /// Stops because the directory may be another owner's: appends, and who waits for a sync, get
+    /// `error`. Reads go on.
+    pub fn give_up(&self, error: &Error) {
+        let error = self.at_home(error.clone());
+        let mut writer = self.writer.lock();
+        if writer.refusal.as_ref().is_some_and(|refusal| refusal.kind() == error.kind()) {
+            return;
+        }
+        writer.refusal.get_or_insert(error.clone());
+        writer.retire();
+        let woken = writer.watchers.take();
+        drop(writer);
+        self.commit.fail(error);
+        woken.ring();
+    }
+
+    /// Ends the log as the death of the process does: nothing is written, and whoever waits, or
+    /// comes later, is refused.
+    #[cfg(feature = "testing")]
+    pub fn abandon(&self) {
+        self.upkeep.lock().closed = true;
+        self.commit.fail(self.closed());
+        self.refuse(self.closed());
+    }
+
+    /// Ends the log because its topic is deleted: appends and reads say so. The folder is the
+    /// caller's to remove; mapped bytes stay with their readers.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn delete(&self) -> Result<()> {
+        let mut upkeep = self.upkeep.lock();
+        upkeep.closed = true;
+        let message = "the topic was deleted";
+        self.refuse(self.at_home(Error::new(DELETED, message)));
+        let segments = std::mem::take(&mut *self.segments.write());
+        for segment in &segments {
+            self.env.mapped.forget(segment);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Opening a log for its first use, and closing it.
+
+pub(in crate::log) mod close;
+pub(in crate::log) mod open;

@@ -1,0 +1,658 @@
+//! The rules of opening, one by one, on handmade files.
+
+use super::bench::*;
+use super::*;
+use crate::ErrorKind::{CorruptRecord, UnsupportedFormat};
+use crate::log::finding::FindingKind::{self, *};
+use crate::record::{ControlType, Stamp};
+
+const LEN: usize = 100;
+
+/// Offsets 0..30 in three segments of ten, the last one active with zeros behind its batches.
+fn shelf() -> (Shelf, LogState) {
+    let shelf = Shelf::new();
+    shelf.put_log(0, &run(0..10, LEN));
+    shelf.put_log(10, &run(10..20, LEN));
+    shelf.put_log(20, &run(20..30, LEN));
+    let state = shelf.state();
+    (shelf, state)
+}
+
+fn zeros(mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
+    bytes.resize(bytes.len() + len, 0);
+    bytes
+}
+
+/// The state as it was when the log ended at `offset` inside the last segment.
+fn state_at(shelf: &Shelf, last: i64, offset: i64) -> LogState {
+    let whole = shelf.get_log(last).unwrap();
+    shelf.put_log(last, &run(last..offset, LEN));
+    let state = shelf.state();
+    shelf.put_log(last, &whole);
+    state
+}
+
+#[test]
+fn after_a_clean_stop_nothing_is_read() {
+    let (shelf, state) = shelf();
+    let opened = shelf.open(&state, Trust::Clean);
+    assert_eq!(opened.state(), state);
+    assert_eq!((opened.report.bytes_read, opened.findings.len()), (0, 0));
+    assert!(opened.resumable && !opened.needs_finish());
+}
+
+#[test]
+fn after_a_clean_stop_any_difference_means_that_somebody_else_was_here() {
+    let contradicted = |change: &dyn Fn(&Shelf)| {
+        let (shelf, state) = shelf();
+        change(&shelf);
+        let opened = shelf.open(&state, Trust::Clean);
+        assert_eq!(opened.findings.first().map(|f| f.kind), Some(StateContradicted));
+        assert!(opened.report.foreign);
+        opened
+    };
+    let longer = contradicted(&|shelf| shelf.put_log(20, &run(20..31, LEN)));
+    assert_eq!((longer.log_end_offset, longer.read_only.is_none()), (31, true));
+    let more = contradicted(&|shelf| shelf.put_log(30, &run(30..40, LEN)));
+    assert_eq!((more.log_end_offset, more.read_only.is_none()), (40, true));
+    let shorter = contradicted(&|shelf| shelf.put_log(20, &run(20..25, LEN)));
+    assert_eq!(damage(&shorter).map(|d| (d.0, d.1)), Some((CorruptRecord, 25)));
+    let missing = contradicted(&|shelf| shelf.storage.remove(&shelf.log_path(10)).unwrap());
+    let told = damage(&missing).map(|d| (d.0, d.1));
+    assert_eq!(told, Some((CorruptRecord, 10)), "no other program leaves our clean mark");
+    contradicted(&|shelf| {
+        let mut bytes = run(20..30, LEN);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        shelf.put_log(20, &bytes);
+    });
+    contradicted(&|shelf| shelf.put("00000000000000000000.log.swap", b""));
+}
+
+#[test]
+fn after_a_kill_reading_begins_at_the_border_and_ends_at_zeros() {
+    let (shelf, _) = shelf();
+    shelf.put_log(20, &zeros(run(20..30, LEN), 5000));
+    let state = state_at(&shelf, 20, 23);
+    let opened = shelf.open(&state, Trust::SameBoot);
+    assert_eq!((opened.log_end_offset, opened.recovery_point), (30, 23));
+    assert_eq!(shelf.offsets(&opened), (0..30).collect::<Vec<_>>());
+    assert_eq!(opened.report.batches, 7);
+    assert_eq!(kinds(&opened), [UncutTail]);
+    assert!(opened.resumable);
+    let last = opened.segments.last().unwrap();
+    assert_eq!((last.state.max_timestamp, last.state.max_timestamp_offset), (290, 29));
+    assert_eq!(last.state.first_timestamp, 200);
+    assert!(last.indexes.is_none(), "what lies below the border was not read");
+}
+
+#[test]
+fn after_a_kill_the_last_batch_may_be_torn() {
+    for (what, torn) in [("its end", 40), ("its header", 100 + 30), ("its value", 10)] {
+        let (shelf, _) = shelf();
+        let mut bytes = run(20..30, LEN);
+        let keep = bytes.len() - torn;
+        bytes[keep..].fill(0);
+        shelf.put_log(20, &zeros(bytes, 5000));
+        let state = state_at(&shelf, 20, 23);
+        let mut opened = shelf.open(&state, Trust::SameBoot);
+        assert_eq!(opened.log_end_offset, 29, "{what}");
+        assert_eq!(opened.read_only.as_ref().map(ToString::to_string), None, "{what}");
+        assert_eq!(kinds(&opened), [TornTail], "{what}");
+        opened.finish(&shelf.storage).unwrap();
+        assert_eq!(shelf.get_log(20).unwrap(), run(20..29, LEN), "cut before the first append");
+        assert_eq!(shelf.names().len(), 3, "our own torn bytes are not set aside");
+    }
+}
+
+#[test]
+fn after_a_kill_damage_that_the_log_goes_on_behind_is_corruption() {
+    let (shelf, _) = shelf();
+    let mut bytes = run(20..30, LEN);
+    let at = 5 * size_of(LEN);
+    bytes[at + 8..at + 12].fill(0);
+    shelf.put_log(20, &zeros(bytes, 5000));
+    let state = state_at(&shelf, 20, 23);
+    let opened = shelf.open(&state, Trust::SameBoot);
+    assert_eq!(damage(&opened), Some((CorruptRecord, 25, at as u64)));
+    assert_eq!(shelf.offsets(&opened), (0..25).collect::<Vec<_>>());
+    assert!(!opened.resumable);
+}
+
+#[test]
+fn a_value_that_contains_a_batch_is_not_taken_for_the_log_going_on() {
+    let (shelf, _) = shelf();
+    let value = [batch(500, b"mirrored"), b"and more".to_vec()].concat();
+    let mut torn = batch(30, &value);
+    let size = torn.len();
+    torn[8..12].fill(0);
+    torn[size - 4..].fill(0);
+    shelf.put_log(20, &[run(20..30, LEN), zeros(torn, 3000)].concat());
+    let opened = shelf.open(&state_at(&shelf, 20, 23), Trust::SameBoot);
+    assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (30, true));
+}
+
+#[test]
+fn a_power_cut_ends_the_log_before_the_first_lost_page_and_the_dead_stay_dead() {
+    let (shelf, _) = shelf();
+    shelf.put("00000000000000000020.index", b"stale");
+    let mut bytes = run(10..20, LEN);
+    let at = 5 * size_of(LEN);
+    bytes[at..at + 50].fill(0);
+    shelf.put_log(10, &bytes);
+    let state = {
+        let whole = (shelf.get_log(10).unwrap(), shelf.get_log(20).unwrap());
+        shelf.put_log(10, &run(10..13, LEN));
+        shelf.storage.remove(&shelf.log_path(20)).unwrap();
+        let state = shelf.state();
+        shelf.put_log(10, &whole.0);
+        shelf.put_log(20, &whole.1);
+        state
+    };
+    let mut opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (15, true));
+    assert_eq!(kinds(&opened), [LostSegments, TornTail]);
+    assert_eq!(opened.report.segments_lost, 1);
+    // The last byte of the last batch is a zero itself.
+    assert_eq!(opened.report.bytes_lost, 5 * size_of(LEN) as u64 - 1);
+    assert!(opened.resumable);
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(10).unwrap(), run(10..15, LEN));
+    assert_eq!(shelf.names(), ["00000000000000000000.log", "00000000000000000010.log"]);
+    let again = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((again.log_end_offset, again.findings.len()), (15, 0));
+}
+
+#[test]
+fn damage_below_the_recovery_point_is_corruption_on_any_boot() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot] {
+        let (shelf, mut state) = shelf();
+        // The border itself was not recorded: the segment is read from its first byte.
+        state.log_end_offset = 30;
+        state.recovery_point = 28;
+        let mut bytes = run(20..30, LEN);
+        let at = 5 * size_of(LEN);
+        bytes[at + 70] ^= 4;
+        shelf.put_log(20, &bytes);
+        if trust == Trust::SameBoot {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            shelf.put_log(20, &bytes);
+        }
+        let opened = shelf.open(&state, trust);
+        assert_eq!(damage(&opened), Some((CorruptRecord, 25, at as u64)), "{trust:?}");
+        assert_eq!(shelf.offsets(&opened), (0..25).collect::<Vec<_>>(), "{trust:?}");
+    }
+}
+
+#[test]
+fn a_retired_file_that_was_not_cut_ends_nothing() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot, Trust::Foreign] {
+        let (shelf, _) = shelf();
+        shelf.put_log(10, &zeros(run(10..20, LEN), 4000));
+        shelf.put_log(20, &zeros(run(20..30, LEN), 4000));
+        let state = LogState { segments: Vec::new(), ..LogState::default() };
+        let opened = shelf.open(&state, trust);
+        assert_eq!(shelf.offsets(&opened), (0..30).collect::<Vec<_>>(), "{trust:?}");
+        assert_eq!(kinds(&opened), [UncutTail, UncutTail], "{trust:?}");
+        assert!(opened.read_only.is_none(), "{trust:?}");
+    }
+}
+
+#[test]
+fn offsets_of_our_own_are_dense_and_epochs_never_fall_or_rise_beyond_the_last_life() {
+    let ends_at = |bad: Vec<u8>, state: LogState| {
+        let shelf = Shelf::new();
+        shelf.put_log(0, &[run(0..5, LEN), bad, run(6..9, LEN)].concat());
+        let opened = shelf.open(&state, Trust::OtherBoot);
+        assert!(opened.read_only.is_none());
+        opened.log_end_offset
+    };
+    let new = LogState::default;
+    let stamped = |offset, epoch| batch_at(offset, b"v", 1, &Stamp::plain(offset, epoch));
+    assert_eq!(ends_at(stamped(5, 0), new()), 9);
+    assert_eq!(ends_at(stamped(6, 0), new()), 5, "a hole");
+    assert_eq!(ends_at(stamped(4, 0), new()), 5, "an offset that was there");
+    assert_eq!(ends_at(stamped(5, 10), new()), 5, "an epoch that was never taken");
+    assert_eq!(ends_at(stamped(5, 3), new()), 6, "the next one falls");
+    assert_eq!(ends_at(stamped(5, -1), new()), 5);
+    let recorded = LogState {
+        log_end_offset: 8,
+        epochs: vec![crate::log::files::leader_epochs::EpochStart { epoch: 2, start_offset: 5 }],
+        ..new()
+    };
+    let shelf = Shelf::new();
+    shelf.put_log(0, &[run(0..5, LEN), stamped(5, 0)].concat());
+    let opened = shelf.open(&LogState { recovery_point: 5, ..recorded }, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 8, "the border is above what the state lets be read");
+}
+
+/// Kafka's own files moved into a new cluster of Kafka's, which wrote on in them.
+#[test]
+fn epochs_of_another_program_may_fall() {
+    let stamped = |offset, epoch| batch_at(offset, b"v", 1, &Stamp::plain(offset, epoch));
+    let shelf = Shelf::new();
+    shelf.put_log(0, &[run(0..5, LEN), stamped(5, 6), stamped(6, 2)].concat());
+    shelf.put_log(7, &[stamped(7, 2), stamped(8, 1)].concat());
+    let opened = shelf.open(&LogState::default(), Trust::Foreign);
+    assert_eq!(shelf.offsets(&opened), (0..9).collect::<Vec<_>>());
+    assert!(opened.read_only.is_none());
+    assert_eq!((kinds(&opened), opened.epochs.latest()), (vec![], Some(6)));
+}
+
+#[test]
+fn an_epoch_other_than_the_recorded_one_ends_the_log() {
+    let (shelf, mut state) = shelf();
+    state.recovery_point = 20;
+    state.epochs.push(crate::log::files::leader_epochs::EpochStart { epoch: 2, start_offset: 25 });
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 25, "offsets from 25 on were written under epoch 2");
+    assert!(opened.read_only.is_none());
+}
+
+#[test]
+fn the_epochs_that_a_life_wrote_before_its_first_batch_count_more_than_the_state() {
+    let (shelf, mut state) = shelf();
+    state.recovery_point = 20;
+    shelf.put("leader-epoch-checkpoint", b"0\n2\n0 0\n12 25\n");
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 25, "batches of a life before, which were lost once");
+    let batches: Vec<u8> =
+        (25..30).flat_map(|offset| batch_at(offset, b"v", 1, &Stamp::plain(offset, 12))).collect();
+    shelf.put_log(20, &[run(20..25, LEN), batches].concat());
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(opened.log_end_offset, 30, "also above the epochs of this directory's lives");
+    shelf.put("leader-epoch-checkpoint", b"garbage");
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, kinds(&opened)), (25, vec![DerivedFile, TornTail]));
+}
+
+#[test]
+fn retention_may_have_removed_the_segments_below_the_start_that_it_had_recorded() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot] {
+        let (shelf, mut state) = shelf();
+        state.log_start_offset = 10;
+        shelf.storage.remove(&shelf.log_path(0)).unwrap();
+        let opened = shelf.open(&state, trust);
+        assert_eq!((opened.log_start_offset, opened.log_end_offset), (10, 30), "{trust:?}");
+        assert!(!opened.report.foreign && opened.read_only.is_none(), "{trust:?}");
+    }
+}
+
+#[test]
+fn first_segments_that_are_missing_above_the_recorded_start_are_told() {
+    for trust in [Trust::SameBoot, Trust::OtherBoot] {
+        let (shelf, state) = shelf();
+        assert_eq!(state.log_start_offset, 0);
+        shelf.storage.remove(&shelf.log_path(0)).unwrap();
+        let opened = shelf.open(&state, trust);
+        assert!(opened.report.foreign, "{trust:?}: everything is read anew");
+        assert_eq!(kinds(&opened), [StateContradicted], "{trust:?}: and told");
+    }
+}
+
+#[test]
+fn a_folder_that_vanished_has_lost_what_was_synced() {
+    for trust in [Trust::Clean, Trust::SameBoot, Trust::OtherBoot] {
+        let (shelf, state) = shelf();
+        for base in [0, 10, 20] {
+            shelf.storage.remove(&shelf.log_path(base)).unwrap();
+        }
+        let opened = shelf.open(&state, trust);
+        assert_eq!(damage(&opened).map(|d| (d.0, d.1)), Some((CorruptRecord, 0)), "{trust:?}");
+    }
+    let (shelf, mut state) = shelf();
+    state.recovery_point = 0;
+    for base in [0, 10, 20] {
+        shelf.storage.remove(&shelf.log_path(base)).unwrap();
+    }
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (0, true), "never synced");
+}
+
+#[test]
+fn a_log_that_ends_below_its_start_goes_on_at_its_start() {
+    let (shelf, mut state) = shelf();
+    state.recovery_point = 20;
+    state.log_start_offset = 27;
+    shelf.put_log(20, &run(20..24, LEN));
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_start_offset, opened.log_end_offset), (27, 27));
+    assert!(!opened.resumable, "the next append begins a segment at the log end");
+    assert_eq!(kinds(&opened), [StartAboveEnd]);
+}
+
+#[test]
+fn a_foreign_log_may_have_gaps_empty_files_and_any_epochs() {
+    let shelf = Shelf::new();
+    let stamped = |offset, epoch| batch_at(offset, b"v", offset, &Stamp::plain(offset, epoch));
+    shelf.put_log(5, &[stamped(7, -1), stamped(9, 2)].concat());
+    shelf.put_log(20, b"");
+    shelf.put_log(30, &stamped(41, 4));
+    shelf.put_log(50, b"");
+    shelf.put("00000000000000000050.index", &[0; 64]);
+    shelf.put("00000000000000000099.timeindex", &[0; 12]);
+    let mut opened = shelf.adopt();
+    assert_eq!((opened.log_start_offset, opened.log_end_offset), (5, 50));
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41]);
+    assert_eq!(kinds(&opened), []);
+    let epochs: Vec<_> = opened.epochs.starts().iter().map(|e| (e.epoch, e.start_offset)).collect();
+    assert_eq!(epochs, [(2, 9), (4, 41)]);
+    opened.finish(&shelf.storage).unwrap();
+    assert!(opened.resumable, "an empty last file is as good as a new one");
+    assert_eq!(opened.recovery_point, 50);
+    assert_eq!(
+        shelf.names(),
+        [
+            "00000000000000000005.index",
+            "00000000000000000005.log",
+            "00000000000000000005.timeindex",
+            "00000000000000000020.index",
+            "00000000000000000020.log",
+            "00000000000000000020.timeindex",
+            "00000000000000000030.index",
+            "00000000000000000030.log",
+            "00000000000000000030.timeindex",
+            "00000000000000000050.log",
+        ]
+    );
+}
+
+/// Three segments of another program with gaps inside and between, as recorded when they were
+/// adopted: nothing of it was synced by us.
+fn adopted_with_gaps() -> (Shelf, LogState) {
+    let shelf = Shelf::new();
+    shelf.put_log(5, &[batch(7, b"a"), batch(9, b"b")].concat());
+    shelf.put_log(20, b"");
+    shelf.put_log(30, &[batch(41, b"c"), batch(45, b"d")].concat());
+    let state = shelf.adopt().state();
+    assert!(state.segments.iter().all(|segment| !segment.by_us));
+    assert_eq!((state.recovery_point, state.log_end_offset), (0, 46));
+    (shelf, state)
+}
+
+#[test]
+fn segments_of_another_program_may_have_gaps_after_a_power_cut_too() {
+    let (shelf, state) = adopted_with_gaps();
+    let mut opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(kinds(&opened), []);
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45]);
+    assert!(!opened.resumable && opened.read_only.is_none());
+    assert_eq!(opened.state(), state, "who wrote them is kept, also for the next power cut");
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45], "and nothing of them is cut");
+
+    // What this crate appended behind them is recovered by its own rules.
+    shelf.put_log(46, &[run(46..50, LEN), vec![0; 90], run(51..53, LEN)].concat());
+    let mut opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45, 46, 47, 48, 49]);
+    assert_eq!(kinds(&opened), [TornTail]);
+    assert!(opened.resumable);
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(46).unwrap(), run(46..50, LEN));
+    shelf.put_log(46, &run(46..50, LEN));
+    shelf.put_log(51, &run(51..53, LEN));
+    let opened = shelf.open(&state, Trust::OtherBoot);
+    assert_eq!((opened.log_end_offset, kinds(&opened)), (50, vec![LostSegments]));
+}
+
+#[test]
+fn the_recovery_point_may_lie_among_segments_of_another_program() {
+    let (shelf, mut state) = adopted_with_gaps();
+    for point in [8, 10, 20, 25, 42, 46] {
+        state.recovery_point = point;
+        let opened = shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(shelf.offsets(&opened), [7, 9, 41, 45], "{point}");
+        assert_eq!((kinds(&opened), opened.state()), (vec![], state.clone()), "{point}");
+    }
+}
+
+#[test]
+fn segments_of_another_program_that_a_power_cut_changed_are_read_as_they_were_adopted() {
+    let reopened = |change: &dyn Fn(&Shelf)| {
+        let (shelf, state) = adopted_with_gaps();
+        shelf.put_log(46, &run(46..50, LEN));
+        change(&shelf);
+        let opened = shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(kinds(&opened).first(), Some(&StateContradicted));
+        assert!(opened.report.foreign);
+        let before = shelf.names();
+        shelf.open(&state, Trust::OtherBoot);
+        assert_eq!(shelf.names(), before);
+        (shelf.offsets(&opened), damage(&opened).map(|d| (d.0, d.1)))
+    };
+    let corrupt = |offset| Some((CorruptRecord, offset));
+    let zeroed = reopened(&|shelf| shelf.put_log(5, &[batch(7, b"a"), vec![0; 69]].concat()));
+    assert_eq!(zeroed, (vec![7], corrupt(8)));
+    let flipped = reopened(&|shelf| {
+        let mut bytes = shelf.get_log(30).unwrap();
+        bytes[65] ^= 1;
+        shelf.put_log(30, &bytes);
+    });
+    assert_eq!(flipped, (vec![7, 9], corrupt(30)));
+    let shorter = reopened(&|shelf| shelf.put_log(30, &batch(41, b"c")));
+    assert_eq!(shorter, (vec![7, 9, 41, 46, 47, 48, 49], None));
+    let missing = reopened(&|shelf| shelf.storage.remove(&shelf.log_path(30)).unwrap());
+    assert_eq!(missing, (vec![7, 9, 46, 47, 48, 49], None));
+    let longer = reopened(&|shelf| {
+        shelf.put_log(5, &[batch(7, b"a"), batch(9, b"b"), batch(11, b"x")].concat())
+    });
+    assert_eq!(longer.0, [7, 9, 11, 41, 45, 46, 47, 48, 49]);
+}
+
+/// A log that ends behind a whole batch, or whose last file is gone, shows no damage itself.
+#[test]
+fn a_foreign_log_that_ends_below_what_was_synced_is_told() {
+    let (shelf, _) = shelf();
+    for (point, told) in [(30, vec![]), (31, vec![MissingSegment])] {
+        let options = OpenOptions { recovery_checkpoint: Some(point), ..OpenOptions::default() };
+        let opened = shelf.open_with(&LogState::default(), Trust::Foreign, options);
+        assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (30, true));
+        assert_eq!(kinds(&opened), told);
+    }
+}
+
+/// Kafka warns of the index and reads on behind the hole.
+#[test]
+fn a_foreign_segment_of_which_only_the_index_is_left_is_told() {
+    let (shelf, _) = shelf();
+    shelf.put("00000000000000000003.index", b"of a segment that compaction merged");
+    assert_eq!(kinds(&shelf.adopt()), []);
+    shelf.put_log(40, &run(40..45, LEN));
+    assert_eq!(kinds(&shelf.adopt()), [], "a hole that compaction may have left");
+    shelf.put("00000000000000000030.index", b"of a segment that is gone");
+    let opened = shelf.adopt();
+    assert_eq!((kinds(&opened), opened.read_only.is_none()), (vec![MissingSegment], true));
+    assert_eq!((opened.log_end_offset, opened.findings[0].offset), (45, Some(30)));
+}
+
+#[test]
+fn a_foreign_tail_is_set_aside_before_it_is_cut() {
+    let (shelf, _) = shelf();
+    let torn = &batch(30, &[7; 200])[..150];
+    shelf.put_log(20, &[&run(20..30, LEN), torn].concat());
+    shelf.put("00000000000000000020.log.cut", b"an earlier one");
+    shelf.put("00000000000000000035.snapshot", b"of a later time");
+    let options = OpenOptions { recovery_checkpoint: Some(31), ..OpenOptions::default() };
+    let mut opened = shelf.open_with(&LogState::default(), Trust::Foreign, options);
+    assert_eq!((opened.log_end_offset, opened.read_only.is_none()), (30, true));
+    assert_eq!(kinds(&opened), [TornTail, TornTail]);
+    assert!(opened.findings[1].message.contains("31"), "{}", opened.findings[1]);
+    assert!(!opened.resumable, "never into a file that another program made");
+    let before = shelf.names();
+    for _ in 0..2 {
+        shelf.adopt();
+    }
+    assert_eq!(shelf.names(), before, "opening writes nothing");
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(20).unwrap(), run(20..30, LEN));
+    assert_eq!(shelf.get("00000000000000000020.log.cut").unwrap(), b"an earlier one");
+    assert_eq!(shelf.get("00000000000000000020.log.cut.1").unwrap(), torn);
+    assert_eq!(shelf.get("00000000000000000035.snapshot"), None);
+    let state = opened.state();
+    assert!(state.segments.iter().all(|s| s.sealed && s.index.is_some() && !s.by_us));
+    assert_eq!(shelf.open(&state, Trust::Clean).findings, []);
+}
+
+#[test]
+fn damage_inside_a_foreign_log_leaves_a_prefix_to_be_read() {
+    let refused = |change: &dyn Fn(&Shelf), kind, offset, finding: FindingKind| {
+        let (shelf, _) = shelf();
+        change(&shelf);
+        let mut opened = shelf.adopt();
+        assert_eq!(damage(&opened).map(|d| (d.0, d.1)), Some((kind, offset)));
+        assert_eq!(kinds(&opened), [finding]);
+        assert_eq!(shelf.offsets(&opened), (0..offset).collect::<Vec<_>>());
+        let before = shelf.names();
+        assert_eq!(opened.finish(&shelf.storage).unwrap_err().kind(), kind);
+        assert_eq!(shelf.names(), before, "what is refused is left as it is");
+    };
+    let flip = |shelf: &Shelf, base: i64, at: usize| {
+        let mut bytes = shelf.get_log(base).unwrap();
+        bytes[at] ^= 8;
+        shelf.put_log(base, &bytes);
+    };
+    let size = size_of(LEN);
+    refused(&|shelf| flip(shelf, 10, 3 * size + 80), CorruptRecord, 13, Corrupt);
+    refused(&|shelf| flip(shelf, 10, 9 * size + 80), CorruptRecord, 19, Corrupt);
+    refused(&|shelf| flip(shelf, 0, 11), CorruptRecord, 0, Corrupt);
+    refused(&|shelf| shelf.put_log(10, &run(10..22, LEN)), CorruptRecord, 22, Corrupt);
+    let old = |shelf: &Shelf| {
+        // Format 1: offset, size, CRC-32 over what follows, magic, attributes, timestamp, key,
+        // value.
+        let body = [&[1, 0][..], &5i64.to_be_bytes(), &[255; 4], &[0, 0, 0, 1], b"v"].concat();
+        let crc = crc32fast::hash(&body).to_be_bytes();
+        let size = (4 + body.len() as i32).to_be_bytes();
+        let message = [&15i64.to_be_bytes()[..], &size, &crc, &body].concat();
+        shelf.put_log(10, &[run(10..15, LEN), message].concat());
+    };
+    refused(&old, UnsupportedFormat, 15, OldFormat);
+}
+
+#[test]
+fn an_unfinished_compaction_is_finished_as_kafka_finishes_it() {
+    // All results are there: they take the place of 0 and 10.
+    let (shelf, _) = shelf();
+    let cleaned = [batch(3, b"kept"), batch(19, b"kept")].concat();
+    shelf.put("00000000000000000000.log.swap", &cleaned);
+    shelf.put("00000000000000000000.index.swap", b"");
+    shelf.put("00000000000000000010.snapshot", b"");
+    shelf.put("00000000000000000020.log.deleted", b"x");
+    let mut opened = shelf.adopt();
+    let expected: Vec<i64> = [3, 19].into_iter().chain(20..30).collect();
+    assert_eq!(shelf.offsets(&opened), expected);
+    assert_eq!(opened.log_start_offset, 0);
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(0).unwrap(), cleaned);
+    assert_eq!((shelf.get_log(10), shelf.get("00000000000000000010.snapshot")), (None, None));
+    assert!(shelf.names().iter().all(|name| !name.contains("swap") && !name.contains("deleted")));
+    assert_eq!(shelf.offsets(&opened), expected);
+
+    // A `.cleaned` beside it: not all were there, so it did not happen.
+    let (shelf, _) = self::shelf();
+    shelf.put("00000000000000000010.log.swap", &batch(10, b"kept"));
+    shelf.put("00000000000000000000.log.cleaned", &batch(3, b"kept"));
+    let mut opened = shelf.adopt();
+    assert_eq!(shelf.offsets(&opened), (0..30).collect::<Vec<_>>());
+    opened.finish(&shelf.storage).unwrap();
+    assert_eq!(shelf.get_log(10).unwrap(), run(10..20, LEN));
+    assert!(shelf.names().iter().all(|name| !name.contains("swap") && !name.contains("cleaned")));
+}
+
+#[test]
+fn aborted_and_open_transactions_are_found_by_reading() {
+    let shelf = Shelf::new();
+    let of = |offset: i64, producer: i64| {
+        batch_at(offset, b"t", 1, &Stamp::plain(offset, 0).producer(producer, 0, 0).transactional())
+    };
+    shelf.put_log(0, &[of(0, 7), of(1, 8), batch(2, b"plain")].concat());
+    shelf.put_log(3, &[marker(3, 7, ControlType::Abort), of(4, 7)].concat());
+    let mut opened = shelf.adopt();
+    assert_eq!(opened.last_stable_offset(), 1);
+    assert_eq!(opened.segments[0].aborted, []);
+    let row = AbortedTransaction {
+        producer_id: 7,
+        first_offset: 0,
+        last_offset: 3,
+        last_stable_offset: 1,
+    };
+    assert_eq!(opened.segments[1].aborted, [row]);
+    opened.finish(&shelf.storage).unwrap();
+    let state = opened.state();
+    assert!(state.transactional && state.aborted.is_empty(), "the file has them");
+    let clean = shelf.open(&state, Trust::Clean);
+    assert_eq!(clean.segments[1].aborted, [row]);
+    assert_eq!(clean.last_stable_offset(), 1);
+
+    // Without the file, or with garbage in it, the batches tell again.
+    for garbage in [None, Some(vec![1; 34])] {
+        match garbage {
+            None => shelf.storage.remove(&shelf.path("00000000000000000003.txnindex")).unwrap(),
+            Some(bytes) => shelf.put("00000000000000000003.txnindex", &bytes),
+        }
+        let clean = shelf.open(&state, Trust::Clean);
+        assert_eq!(clean.segments[1].aborted, [row]);
+        assert_eq!(kinds(&clean), [DerivedFile]);
+    }
+}
+
+#[test]
+fn progress_is_told_while_a_foreign_log_is_read() {
+    let (shelf, _) = shelf();
+    let mut told = 0;
+    let mut progress = |bytes| told += bytes;
+    let options = OpenOptions { progress: Some(&mut progress), ..OpenOptions::default() };
+    let opened = shelf.open_with(&LogState::default(), Trust::Foreign, options);
+    let size = 30 * size_of(LEN) as u64;
+    assert_eq!((opened.report.bytes_read, told), (size, size));
+    assert_eq!((opened.report.batches, opened.report.records), (30, 30));
+}
+
+#[cfg(feature = "planted-bugs")]
+mod planted_bugs {
+    use super::*;
+    use crate::storage::planted::{Planted, enable};
+
+    #[test]
+    fn each_bug_of_recovery_shows() {
+        let (shelf, _) = shelf();
+        shelf.put_log(10, &zeros(run(10..20, LEN), 4000));
+        let guard = enable(Planted::LaterSegmentsDeleted);
+        let opened = shelf.open(&LogState::default(), Trust::OtherBoot);
+        assert_eq!(opened.log_end_offset, 20, "what follows an uncut seal is lost");
+        drop(guard);
+
+        shelf.put_log(20, &[run(20..25, LEN), run(27..30, LEN)].concat());
+        let guard = enable(Planted::CrcWithoutBaseOffset);
+        let opened = shelf.open(&LogState::default(), Trust::OtherBoot);
+        assert_eq!(opened.log_end_offset, 30, "a batch that does not belong there");
+        drop(guard);
+
+        let guard = enable(Planted::NoTailZero);
+        let mut opened = shelf.open(&LogState::default(), Trust::OtherBoot);
+        assert_eq!(opened.log_end_offset, 25);
+        opened.finish(&shelf.storage).unwrap();
+        assert_eq!(shelf.get_log(20).unwrap().len(), 8 * size_of(LEN), "the dead are still there");
+        drop(guard);
+    }
+
+    #[test]
+    fn an_index_that_is_believed_after_a_crash_hides_records() {
+        let (shelf, state) = shelf();
+        let path = shelf.log_path(0);
+        shelf.put("00000000000000000000.index", &[0, 0, 0, 1, 0, 0, 4, 210]);
+        shelf.put("00000000000000000000.timeindex", b"");
+        let load = || {
+            let found = crate::log::segment::indexes::load_indexes(
+                &shelf.storage,
+                &state.segments[0],
+                &path,
+                100,
+            );
+            found.unwrap().0.offsets.lookup(5)
+        };
+        assert_eq!(load() % size_of(LEN) as u32, 0, "rebuilt: it points at a batch");
+        let _guard = enable(Planted::IndexTrustedAfterCrash);
+        assert_eq!(load(), 4 * 256 + 210);
+    }
+}

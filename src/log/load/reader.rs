@@ -1,0 +1,482 @@
+//! One reading pass over the segments of a partition: what recovery and adoption share.
+//!
+//! A pass collects segments, findings and repair steps, and knows where the log ends so far
+//! (`rules.next_offset`). What an end means is decided by its callers.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::files::leader_epochs::EpochChain;
+use crate::log::files::names::FileKind;
+use crate::log::finding::{Finding, FindingKind};
+use crate::log::load::compacted_aborts::RememberedAborts;
+use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::opening::{OpenReport, OpenedPartition, OpenedSegment};
+use crate::log::load::repair::{Repairs, Step};
+use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
+use crate::log::scan::{
+    BatchCursor, FoundBatch, Invalid, Rules, SCAN_WINDOW_BYTES, Stop, WALK_WINDOW_BYTES,
+    continuation, is_zero,
+};
+use crate::log::segment::state::{LastBatch, SegmentState};
+use crate::log::segment::summary::SegmentSummary;
+use crate::storage::Storage;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::Arc;
+
+/// How often progress is told: after so many bytes.
+const PROGRESS_BYTES: u64 = 8 << 20;
+
+/// See the module.
+pub(in crate::log) struct Pass<'a> {
+    pub storage: &'a dyn Storage,
+    pub folder: &'a Folder,
+    pub rules: Rules,
+    pub transactions: TransactionTracker,
+    pub epochs: EpochChain,
+    /// What is recorded of epochs, for segments of our own.
+    pub recorded_epochs: EpochChain,
+    pub segments: Vec<OpenedSegment>,
+    pub last_batch: Option<LastBatch>,
+    /// The last batch of those that were known before.
+    pub known_last: Option<LastBatch>,
+    pub recovery_point: i64,
+    /// Offsets below it are known to be there, however far from their segment's base.
+    pub far_upto: i64,
+    pub findings: Vec<Finding>,
+    pub repairs: Repairs,
+    pub report: OpenReport,
+    pub read_only: Option<Error>,
+    /// How far zeros are followed before they count as zeros to the end.
+    pub zeros_max_bytes: u64,
+    pub progress: Option<&'a mut dyn FnMut(u64)>,
+    pub interval_bytes: u64,
+}
+
+/// Where the valid batches of a file end, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::log) struct SegmentEnd {
+    pub position: u64,
+    pub stop: Stop,
+}
+
+/// How one file is read.
+pub(in crate::log) enum Begin {
+    FirstByte {
+        by_us: bool,
+    },
+    /// As another program's, though its offsets may be known to be dense.
+    Contradicted {
+        dense: bool,
+    },
+    /// Behind what is recorded of it.
+    Border(SegmentState, Vec<AbortedTransaction>),
+}
+
+impl<'a> Pass<'a> {
+    pub fn new(storage: &'a dyn Storage, folder: &'a Folder, interval_bytes: u64) -> Pass<'a> {
+        Pass {
+            storage,
+            folder,
+            rules: Rules::foreign(0, 0, true),
+            transactions: TransactionTracker::default(),
+            epochs: EpochChain::default(),
+            recorded_epochs: EpochChain::default(),
+            segments: Vec::new(),
+            last_batch: None,
+            known_last: None,
+            recovery_point: 0,
+            far_upto: 0,
+            findings: Vec::new(),
+            repairs: Repairs::default(),
+            report: OpenReport::default(),
+            read_only: None,
+            zeros_max_bytes: u64::MAX,
+            progress: None,
+            interval_bytes,
+        }
+    }
+
+    /// Where the log ends so far.
+    pub fn log_end(&self) -> i64 {
+        self.rules.next_offset
+    }
+
+    /// Reads the batches of `file` and keeps it as the next segment.
+    ///
+    /// Without `rules.crc` only headers are read, and the CRC of the file's last batch: a batch
+    /// that another follows was complete.
+    pub fn read_segment(&mut self, file: &FolderFile, begin: Begin) -> Result<SegmentEnd> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = self.storage.open(&file.path).map_err(failed)?;
+        let base_offset = file.name.offset;
+        let dense = matches!(begin, Begin::Contradicted { dense: true });
+        let (mut summary, by_us, whole) = match begin {
+            Begin::FirstByte { by_us } => {
+                (SegmentSummary::new(base_offset, self.interval_bytes), by_us, true)
+            }
+            Begin::Contradicted { .. } => {
+                (SegmentSummary::new(base_offset, self.interval_bytes), false, true)
+            }
+            Begin::Border(state, aborted) => {
+                let last = self.last_batch;
+                let mut summary = SegmentSummary::resume(&state, last, self.interval_bytes);
+                summary.aborted = aborted;
+                (summary, state.by_us, state.size_bytes == 0)
+            }
+        };
+        let mut remembered = match by_us || !whole {
+            true => RememberedAborts::default(),
+            false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions),
+        };
+        self.rules.segment = base_offset;
+        self.rules.written_by_us(by_us);
+        self.rules.exact |= dense;
+        self.rules.next_offset = self.rules.next_offset.max(summary.next_offset);
+        let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
+        let mut cursor = BatchCursor::new(&*open, file.len, window);
+        cursor.zeros_max_bytes = self.zeros_max_bytes;
+        let mut position = summary.size_bytes;
+        let mut held: Option<(FoundBatch, Rules)> = None;
+        let mut told = 0;
+        let mut stop = loop {
+            let batch = match cursor.batch_at(position, &self.rules).map_err(failed)? {
+                Ok(batch) => batch,
+                Err(Stop::Invalid(Invalid::Span))
+                    if !self.rules.far && self.goes_far(file, &mut cursor, position)? =>
+                {
+                    self.rules.far = true;
+                    continue;
+                }
+                Err(stop) => break stop,
+            };
+            let moved = self.moved(base_offset, &batch);
+            if let Some(invalid) = moved.or_else(|| self.unrecorded_epoch(&batch)) {
+                break Stop::Invalid(invalid);
+            }
+            remembered.observe(&batch.header);
+            if self.rules.crc {
+                self.keep(&mut summary, &batch);
+            } else if let Some((before, _)) = held.replace((batch, self.rules)) {
+                self.keep(&mut summary, &before);
+            }
+            self.rules.advance(&batch.header);
+            position = batch.end();
+            if cursor.bytes_read - told >= PROGRESS_BYTES {
+                self.tell(cursor.bytes_read - told);
+                told = cursor.bytes_read;
+            }
+        };
+        if let Some((last, before)) = held {
+            match cursor.check_crc(last.position, &last.header).map_err(failed)? {
+                Ok(()) => self.keep(&mut summary, &last),
+                Err(fault) => {
+                    self.rules = before;
+                    position = last.position;
+                    stop = Stop::Invalid(Invalid::Fault(fault));
+                }
+            }
+        }
+        self.tell(cursor.bytes_read - told);
+        self.report.bytes_read += cursor.bytes_read;
+        summary.finish();
+        if let Some(last) = summary.last_batch {
+            self.last_batch = Some(last);
+        }
+        if stop == Stop::End {
+            let next = self.folder.logs().map(|log| log.name.offset).find(|b| *b > base_offset);
+            remembered.merge(&mut summary.aborted, next.unwrap_or(summary.next_offset));
+        }
+        self.push_summary(file, summary, by_us, whole);
+        Ok(SegmentEnd { position, stop })
+    }
+
+    /// Whether the batch at `position` holds, but for its distance from the segment's base, and
+    /// something else vouches for its offset, which no checksum covers: the next batch, the next
+    /// file, or what is known of the log end.
+    fn goes_far(
+        &self,
+        file: &FolderFile,
+        cursor: &mut BatchCursor<'_>,
+        position: u64,
+    ) -> Result<bool> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let mut rules = Rules { far: true, crc: true, ..self.rules };
+        let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
+            return Ok(false);
+        };
+        rules.advance(&batch.header);
+        let next = rules.next_offset;
+        Ok(match cursor.batch_at(batch.end(), &rules).map_err(failed)? {
+            Ok(_) => true,
+            Err(Stop::End | Stop::Zeros) => {
+                let mut later = self.folder.logs().map(|log| log.name.offset);
+                let base = later.find(|base| *base > file.name.offset);
+                base.map_or(next <= self.far_upto, |base| base >= next)
+            }
+            Err(_) => false,
+        })
+    }
+
+    /// Whether a whole batch stands at the end of what could be read, whatever its offsets.
+    pub fn is_batch(&self, file: &FolderFile, end: &SegmentEnd) -> Result<bool> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = self.storage.open(&file.path).map_err(failed)?;
+        let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
+        match cursor.header_at(end.position).map_err(failed)? {
+            Ok(header) => Ok(cursor.check_crc(end.position, &header).map_err(failed)?.is_ok()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn keep(&mut self, summary: &mut SegmentSummary, batch: &FoundBatch) {
+        summary.observe(batch, &mut self.transactions);
+        self.epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+        self.report.batches += 1;
+        self.report.records += u64::try_from(batch.header.records_count).unwrap_or(0);
+    }
+
+    /// Whether this is the last batch that was known, and its base offset, which the checksum does
+    /// not cover, is another one.
+    fn moved(&self, segment: i64, batch: &FoundBatch) -> Option<Invalid> {
+        let (last, header) = (self.known_last?, &batch.header);
+        let same = (last.segment, last.position, last.crc) == (segment, batch.position, header.crc);
+        (same && last.base_offset != header.base_offset)
+            .then_some(Invalid::Offset { found: header.base_offset, expected: last.base_offset })
+    }
+
+    /// Whether the state knows that another epoch wrote this batch's offset (rule R3).
+    fn unrecorded_epoch(&self, batch: &FoundBatch) -> Option<Invalid> {
+        let header = &batch.header;
+        let expected = self.recorded_epochs.epoch_of(header.base_offset)?;
+        (self.rules.exact && header.leader_epoch != expected).then_some(Invalid::Epoch {
+            found: header.leader_epoch,
+            lowest: expected,
+            highest: expected,
+        })
+    }
+
+    fn push_summary(
+        &mut self,
+        file: &FolderFile,
+        summary: SegmentSummary,
+        by_us: bool,
+        whole: bool,
+    ) {
+        self.segments.push(OpenedSegment {
+            state: SegmentState {
+                size_bytes: summary.size_bytes,
+                next_offset: summary.next_offset,
+                max_timestamp: summary.max_timestamp,
+                max_timestamp_offset: summary.max_timestamp_offset,
+                first_timestamp: summary.first_timestamp,
+                ..SegmentState::empty(file.name.offset, by_us)
+            },
+            path: file.path.clone(),
+            file_bytes: file.len,
+            indexes: whole.then(|| Arc::new(summary.indexes)),
+            aborted: summary.aborted,
+        });
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        if bytes > 0
+            && let Some(progress) = &mut self.progress
+        {
+            progress(bytes);
+        }
+    }
+
+    /// Whether a valid batch goes on behind the end of `file`, at most `bytes_max` behind it.
+    pub fn goes_on(&self, file: &FolderFile, end: &SegmentEnd, bytes_max: u64) -> Result<bool> {
+        if matches!(end.stop, Stop::End | Stop::Zeros) {
+            return Ok(false);
+        }
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = self.storage.open(&file.path).map_err(failed)?;
+        let upto = file.len.min(end.position.saturating_add(bytes_max));
+        let found = continuation(&*open, end.position, upto, &self.rules).map_err(failed)?;
+        Ok(found.is_some())
+    }
+
+    /// Takes note of something about `file`.
+    pub fn note(&mut self, kind: FindingKind, file: &FolderFile, position: u64, message: &str) {
+        self.findings.push(Finding {
+            kind,
+            path: file.path.clone(),
+            position: Some(position),
+            offset: Some(self.log_end()),
+            message: message.to_owned(),
+        });
+    }
+
+    /// The log is damaged at `position`: it can be read up to there, and not be written.
+    pub fn corrupt(&mut self, file: &FolderFile, position: u64, message: &str) {
+        self.refuse(ErrorKind::CorruptRecord, FindingKind::Corrupt, file, position, message);
+    }
+
+    /// The log can be read up to `position`, and not be written.
+    pub fn refuse(
+        &mut self,
+        kind: ErrorKind,
+        finding: FindingKind,
+        file: &FolderFile,
+        position: u64,
+        message: &str,
+    ) {
+        self.note(finding, file, position, message);
+        let partition = &self.folder.partition;
+        let error = Error::new(kind, message)
+            .with_partition(partition.topic(), partition.partition())
+            .with_offset(self.log_end())
+            .with_path(&file.path)
+            .with_position(position);
+        self.read_only.get_or_insert(error);
+    }
+
+    /// The log of our own ends at `end`: what is behind it goes before the first append, so that
+    /// it cannot come back when new batches fill the hole exactly (rule R2).
+    ///
+    /// Cutting and allocating anew does what zeroing would: the bytes read as zeros afterwards,
+    /// and the sync covers the length. It costs nothing per byte.
+    pub fn end_own_tail(&mut self, file: &FolderFile, end: &SegmentEnd) -> Result<()> {
+        self.tell_tail(file, end)?;
+        if file.len > end.position && !planted(Planted::NoTailZero) {
+            self.repairs.push(Step::Cut {
+                path: file.settled_path(),
+                len: end.position,
+                copy: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Says what lies behind the end. Returns how many bytes up to the last one that is not zero.
+    pub fn tell_tail(&mut self, file: &FolderFile, end: &SegmentEnd) -> Result<u64> {
+        if file.len <= end.position {
+            return Ok(0);
+        }
+        let lost = match end.stop {
+            // The reading has looked as far as this would.
+            Stop::Zeros => 0,
+            _ => self.bytes_behind(file, end.position)?,
+        };
+        if lost == 0 {
+            let message = "zeros behind the last batch, as a kill leaves them";
+            self.note(FindingKind::UncutTail, file, end.position, message);
+        } else {
+            let message = format!("{}: the log ends here, {lost} bytes are left out", end.stop);
+            self.note(FindingKind::TornTail, file, end.position, &message);
+            self.report.bytes_lost += lost;
+        }
+        Ok(lost)
+    }
+
+    /// How many bytes there are behind `position` up to the last one that is not zero.
+    fn bytes_behind(&self, file: &FolderFile, position: u64) -> Result<u64> {
+        let failed = |error| Error::io(error, "reading", &file.path);
+        let open = self.storage.open(&file.path).map_err(failed)?;
+        let end = file.len.min(position.saturating_add(self.zeros_max_bytes));
+        let mut buffer = vec![0; SCAN_WINDOW_BYTES];
+        let (mut at, mut last) = (position, position);
+        while at < end {
+            let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read =
+                open.read_at(at, buffer.get_mut(..want).unwrap_or_default()).map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            let chunk = buffer.get(..read).unwrap_or_default();
+            if !is_zero(chunk)
+                && let Some(found) = chunk.iter().rposition(|&byte| byte != 0)
+            {
+                last = at + found as u64 + 1;
+            }
+            at += read as u64;
+        }
+        Ok(last - position)
+    }
+
+    /// Files behind the end of our own log, as a power cut leaves them: they are removed before
+    /// the first append, the last one first, so that what is left is always a prefix.
+    pub fn lose_files(&mut self, files: &[&FolderFile]) {
+        for file in files.iter().rev() {
+            let message = format!(
+                "{} bytes behind the end of the log, which a power cut moved to offset {}",
+                file.len,
+                self.log_end()
+            );
+            self.note(FindingKind::LostSegments, file, 0, &message);
+            self.report.segments_lost += 1;
+            if !planted(Planted::NoTailZero) {
+                self.repairs.push(Step::Remove(file.settled_path()));
+                self.remove_derived(file.name.offset);
+            }
+        }
+        self.repairs.sync_folder(&self.folder.path);
+    }
+
+    /// Passes over files that a failed roll made and never used: the log went on in the file
+    /// before, beyond where they begin. They are removed before the first append.
+    pub fn skip_unused<'f>(
+        &mut self,
+        mut files: &'f [&'f FolderFile],
+    ) -> Result<&'f [&'f FolderFile]> {
+        while let Some((file, later)) = files.split_first() {
+            if file.name.offset >= self.log_end() || self.bytes_behind(file, 0)? > 0 {
+                break;
+            }
+            self.note(FindingKind::HalfDone, file, 0, "a segment that was made and never used");
+            self.repairs.push(Step::Remove(file.settled_path()));
+            self.remove_derived(file.name.offset);
+            files = later;
+        }
+        self.repairs.sync_folder(&self.folder.path);
+        Ok(files)
+    }
+
+    /// Removes the index files that are there for the segment at `offset`.
+    pub fn remove_derived(&mut self, offset: i64) {
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
+            if let Some(file) = self.folder.file(offset, kind) {
+                self.repairs.push(Step::Remove(file.settled_path()));
+            }
+        }
+    }
+
+    /// Closes the pass.
+    pub fn into_opened(mut self, log_start_offset: i64) -> OpenedPartition {
+        let mut log_end_offset = self.log_end();
+        let first = self.segments.first().map_or(log_end_offset, |s| s.state.base_offset);
+        let log_start_offset = log_start_offset.max(first);
+        if log_end_offset < log_start_offset {
+            self.findings.push(Finding {
+                kind: FindingKind::StartAboveEnd,
+                path: self.folder.path.clone(),
+                position: None,
+                offset: Some(log_start_offset),
+                message: format!(
+                    "the log ends at offset {log_end_offset}, below its start: it goes on there"
+                ),
+            });
+            log_end_offset = log_start_offset;
+        }
+        self.epochs.truncate_end(log_end_offset);
+        OpenedPartition {
+            segments: self.segments,
+            log_start_offset,
+            log_end_offset,
+            recovery_point: self.recovery_point.min(log_end_offset),
+            epochs: self.epochs,
+            transactions: self.transactions,
+            transactional: false,
+            last_batch: self.last_batch,
+            resumable: false,
+            read_only: self.read_only,
+            link: None,
+            given_up: None,
+            left_out: Vec::new(),
+            findings: self.findings,
+            report: self.report,
+            repairs: self.repairs,
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Opening a partition that the state file knows: after a clean stop, a kill, or a power cut.
+//!
+//! A kill leaves the page cache, so only the last batch can be torn; a power cut loses any pages
+//! above the recovery point. In both cases offsets are dense where this crate wrote, so a batch
+//! that does not begin at the log end does not belong there. Segments that another program wrote
+//! may have gaps, and nobody has written to them since they were recorded: they are as recorded,
+//! or the state is contradicted. What contradicts the state file is not recovered here: the
+//! caller then reads the partition as a foreign one.
+
+use crate::error::{Error, Result};
+use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
+use crate::log::finding::{Finding, FindingKind};
+use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::opening::{OpenOptions, OpenedPartition, OpenedSegment};
+use crate::log::load::reader::{Begin, Pass, SegmentEnd};
+use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
+use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, Stop};
+use crate::log::segment::indexes::{proven_aborted, walk_markers};
+use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
+use crate::storage::Storage;
+use crate::storage::planted::{Planted, planted};
+
+/// How far recovery looks behind the end of the log for zeros, and for batches that go on, where
+/// the page cache survived. A damaged batch hides the next one by its own size, and the largest
+/// that a broker accepts by default has 1 MiB. Looking through all of a preallocated file would
+/// cost more than opening may take.
+const LOOK_AHEAD_BYTES: u64 = 2 << 20;
+
+/// A segment's file beside what is recorded of it.
+type Matched<'a> = (&'a FolderFile, &'a SegmentState);
+
+/// The state's segments beside the files.
+#[derive(Default)]
+struct Plan<'a> {
+    /// Segments that need no reading.
+    settled: Vec<Matched<'a>>,
+    /// The segment that is read from behind its recorded batches on.
+    border: Option<Matched<'a>>,
+    /// Files that are read from their first byte on.
+    rest: Vec<&'a FolderFile>,
+    /// Those of `rest` that another program wrote, by what is recorded of them.
+    foreign: Vec<&'a SegmentState>,
+    /// Where the log ends before `rest`, and without `border`.
+    expected: i64,
+}
+
+/// Opens the partition; `Err` inside says what contradicts the state.
+pub(in crate::log) fn open(
+    storage: &dyn Storage,
+    folder: &Folder,
+    state: &LogState,
+    trust: Trust,
+    options: &OpenOptions<'_>,
+) -> Result<Result<OpenedPartition, Finding>> {
+    if folder.has_half_done_swap() {
+        let message = "there are files of a compaction that did not finish".to_owned();
+        return Ok(Err(contradiction(&folder.path, message)));
+    }
+    // What was appended behind the recovery point may be lost, and the recorded border with it.
+    let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
+    let mut plan = match plan(folder, state, trust, border_holds) {
+        Ok(plan) => plan,
+        Err(finding) => return Ok(Err(finding)),
+    };
+    if options.beside_owner
+        && plan.settled.is_empty()
+        && plan.border.is_none()
+        && let Some(first) = plan.rest.first()
+    {
+        plan.expected = plan.expected.max(first.name.offset);
+    }
+    if let Some(last) = state.last_batch.filter(|_| border_holds)
+        && let Some(finding) = check_last_batch(storage, folder, state, last)?
+    {
+        return Ok(Err(finding));
+    }
+    let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
+    pass.epochs = EpochChain::from_starts(&state.epochs);
+    pass.recorded_epochs = recorded_epochs(&mut pass, trust);
+    pass.recovery_point = state.recovery_point;
+    if border_holds {
+        pass.transactions = TransactionTracker::resume(&state.open_transactions);
+        pass.last_batch = state.last_batch;
+    }
+    let mut aborted = Aborted { listed: &state.aborted, rebuilt: None };
+    for (file, segment) in &plan.settled {
+        let rows = aborted.of(&mut pass, segment, file)?;
+        pass.segments.push(settled(file, segment, rows));
+    }
+    pass.rules = Rules {
+        segment: 0,
+        next_offset: plan.expected,
+        exact: true,
+        epoch: 0,
+        epochs_fall: false,
+        // A partition that another program wrote to may have higher epochs than our lives.
+        epoch_max: options.epoch_max.max(pass.recorded_epochs.latest().unwrap_or(0)),
+        crc: trust != Trust::SameBoot || options.beside_owner,
+        far: false,
+    };
+    pass.far_upto = state.log_end_offset;
+    if !border_holds {
+        rewind(&mut pass, &plan, state)?;
+    }
+    pass.rules.epoch = pass.epochs.latest().unwrap_or(0);
+    if trust != Trust::Clean
+        && let Err(finding) = read_tail(&mut pass, &plan, trust, &mut aborted)?
+    {
+        return Ok(Err(finding));
+    }
+    let mut opened = pass.into_opened(state.log_start_offset);
+    opened.resumable = opened.read_only.is_none()
+        && opened.segments.last().is_some_and(|last| {
+            last.state.by_us && last.state.next_offset == opened.log_end_offset
+        });
+    Ok(Ok(opened))
+}
+
+/// Which epoch wrote which offsets (rule R3). Each life writes the partition's own file, durably,
+/// before its first batch, so that file is the last word where it can be read; the state lags
+/// behind it by one flush.
+fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> EpochChain {
+    if trust == Trust::Clean {
+        return pass.epochs.clone();
+    }
+    let folder = &pass.folder.path;
+    let found = EpochChain::read(pass.storage, folder).unwrap_or_else(|error| {
+        pass.findings.push(Finding {
+            kind: FindingKind::DerivedFile,
+            message: format!("it is ignored: {}", error.message()),
+            ..contradiction(&folder.join(LEADER_EPOCH_CHECKPOINT), String::new())
+        });
+        EpochChain::default()
+    });
+    if found.latest() < pass.epochs.latest() {
+        return pass.epochs.clone();
+    }
+    found
+}
+
+/// Finds each recorded segment's file, and what has to be read.
+fn plan<'a>(
+    folder: &'a Folder,
+    state: &'a LogState,
+    trust: Trust,
+    border_holds: bool,
+) -> Result<Plan<'a>, Finding> {
+    let mut files = folder.logs().peekable();
+    let mut segments = state.segments.iter().peekable();
+    let mut plan = Plan { expected: state.log_end_offset, ..Plan::default() };
+    if trust != Trust::Clean {
+        // Retention removes whole segments from the front, below a log start that it has had
+        // kept before. Others that are missing there were lost.
+        let first = files.peek().map_or(0, |file| file.name.offset);
+        let mut gone = false;
+        let removed = |segment: &&SegmentState| {
+            segment.base_offset < first && segment.next_offset <= state.log_start_offset
+        };
+        while segments.next_if(removed).is_some() {
+            gone = true;
+        }
+        if gone && segments.peek().is_none() {
+            plan.expected = first;
+        }
+    }
+    if !border_holds && let Some(segment) = segments.peek() {
+        plan.expected = segment.base_offset;
+    }
+    let unread =
+        |segment: &&SegmentState| border_holds || segment.next_offset <= state.recovery_point;
+    while let Some(segment) = segments.next_if(unread) {
+        let base = segment.base_offset;
+        let Some(file) = files.next_if(|file| file.name.offset == base) else {
+            let message = format!("segment {base} is recorded and missing");
+            return Err(contradiction(&folder.path, message));
+        };
+        let was = segment.size_bytes;
+        // A sealed file was cut, durably, before it was recorded as that.
+        let cut = trust == Trust::Clean || segment.sealed;
+        if file.len < was || (cut && file.len > was) {
+            let message = format!("{} bytes, but {was} were recorded", file.len);
+            return Err(contradiction(&file.path, message));
+        }
+        plan.settled.push((file, segment));
+        if !border_holds {
+            plan.expected = segment.next_offset;
+        }
+    }
+    plan.rest = files.collect();
+    plan.foreign = segments.filter(|segment| !segment.by_us).collect();
+    if let Some(lost) = plan.foreign.iter().find(|segment| !plan.reads(segment)) {
+        let message = format!("segment {} is recorded and missing", lost.base_offset);
+        return Err(contradiction(&folder.path, message));
+    }
+    match (trust, plan.rest.first()) {
+        (Trust::Clean, Some(file)) => {
+            return Err(contradiction(&file.path, "a segment that was not there".to_owned()));
+        }
+        (Trust::Clean, None) => {}
+        _ if border_holds => plan.border = plan.settled.pop(),
+        _ => {}
+    }
+    Ok(plan)
+}
+
+/// Whether the last recorded batch is still there: the cheapest sign that nobody else wrote.
+fn check_last_batch(
+    storage: &dyn Storage,
+    folder: &Folder,
+    state: &LogState,
+    last: LastBatch,
+) -> Result<Option<Finding>> {
+    let Some(file) = folder.logs().find(|file| file.name.offset == last.segment) else {
+        // Retention removed it with its segment.
+        return Ok(None);
+    };
+    let failed = |error| Error::io(error, "reading", &file.path);
+    let open = storage.open(&file.path).map_err(failed)?;
+    let mut cursor = BatchCursor::new(&*open, file.len, LOOKUP_WINDOW_BYTES);
+    cursor.zeros_max_bytes = 0;
+    let rules = Rules { far: true, ..Rules::foreign(last.segment, last.base_offset, true) };
+    let fits = cursor.batch_at(last.position, &rules).map_err(failed)?.is_ok_and(|batch| {
+        batch.header.base_offset == last.base_offset
+            && batch.header.crc == last.crc
+            && batch.header.next_offset() <= state.log_end_offset
+    });
+    Ok((!fits).then(|| Finding {
+        position: Some(last.position),
+        offset: Some(last.base_offset),
+        ..contradiction(&file.path, "the last batch is not the one that was recorded".to_owned())
+    }))
+}
+
+/// Goes back to the end of the segments that need no reading: what lies behind is found anew.
+fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> {
+    pass.epochs.truncate_end(plan.expected);
+    if !state.transactional {
+        return Ok(());
+    }
+    // Which transactions were open here is not recorded: the markers before tell.
+    for (file, segment) in &plan.settled {
+        let transactions = &mut pass.transactions;
+        walk_markers(pass.storage, &file.path, segment.size_bytes, |batch| {
+            transactions.observe(&batch.header, batch.marker);
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads from the border on: to the end of the last file, or to what ends the log.
+fn read_tail(
+    pass: &mut Pass<'_>,
+    plan: &Plan<'_>,
+    trust: Trust,
+    aborted: &mut Aborted<'_>,
+) -> Result<Result<(), Finding>> {
+    if trust == Trust::SameBoot {
+        pass.zeros_max_bytes = LOOK_AHEAD_BYTES;
+    }
+    let mut rest = plan.rest.as_slice();
+    if let Some((file, segment)) = plan.border {
+        let rows = aborted.of(pass, segment, file)?;
+        let end = pass.read_segment(file, Begin::Border(*segment, rows))?;
+        rest = pass.skip_unused(rest)?;
+        if !continues(pass, &end, file, rest, trust)? {
+            return Ok(Ok(()));
+        }
+    }
+    while let Some((file, later)) = rest.split_first() {
+        if let Some(segment) = plan.foreign_at(file) {
+            if let Err(finding) = read_foreign(pass, file, segment)? {
+                return Ok(Err(finding));
+            }
+            rest = later;
+            continue;
+        }
+        if file.name.offset != pass.log_end() {
+            hole(pass, file, rest, trust)?;
+            return Ok(Ok(()));
+        }
+        let end = pass.read_segment(file, Begin::FirstByte { by_us: true })?;
+        let later = pass.skip_unused(later)?;
+        if !continues(pass, &end, file, later, trust)? {
+            return Ok(Ok(()));
+        }
+        rest = later;
+    }
+    Ok(Ok(()))
+}
+
+impl Plan<'_> {
+    fn foreign_at(&self, file: &FolderFile) -> Option<&SegmentState> {
+        self.foreign.iter().find(|segment| segment.base_offset == file.name.offset).copied()
+    }
+
+    fn reads(&self, segment: &SegmentState) -> bool {
+        self.rest.iter().any(|file| file.name.offset == segment.base_offset)
+    }
+}
+
+/// Reads a segment that another program wrote, gaps and all; `Err` inside if it is not what was
+/// recorded of it.
+fn read_foreign(
+    pass: &mut Pass<'_>,
+    file: &FolderFile,
+    segment: &SegmentState,
+) -> Result<Result<(), Finding>> {
+    if segment.base_offset < pass.log_end() {
+        let message = format!("the file begins below offset {}", pass.log_end());
+        return Ok(Err(contradiction(&file.path, message)));
+    }
+    let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
+    let recorded = (segment.size_bytes, segment.next_offset);
+    let whole = matches!(end.stop, Stop::End | Stop::Zeros);
+    if !whole || (end.position, pass.log_end()) != recorded {
+        let message = format!(
+            "another program's {} bytes up to offset {} were recorded, {} bytes up to {} are there",
+            segment.size_bytes,
+            segment.next_offset,
+            end.position,
+            pass.log_end()
+        );
+        return Ok(Err(contradiction(&file.path, message)));
+    }
+    pass.end_own_tail(file, &end)?;
+    Ok(Ok(()))
+}
+
+/// Decides what the end of one file's batches means. Returns whether the next file is read.
+fn continues(
+    pass: &mut Pass<'_>,
+    end: &SegmentEnd,
+    file: &FolderFile,
+    later: &[&FolderFile],
+    trust: Trust,
+) -> Result<bool> {
+    let next = later.first().map(|next| next.name.offset);
+    let contiguous = next == Some(pass.log_end());
+    if contiguous && end.stop == Stop::End {
+        return Ok(true);
+    }
+    if contiguous && !planted(Planted::LaterSegmentsDeleted) {
+        // The file was retired and not cut yet: no record is missing before the next one.
+        let message = "the file is longer than its batches, and the next one goes on";
+        pass.note(FindingKind::UncutTail, file, end.position, message);
+        return Ok(true);
+    }
+    if next.is_some_and(|next| next < pass.log_end()) {
+        pass.corrupt(file, end.position, "the next file begins below the end of this one");
+    } else if pass.log_end() < pass.recovery_point {
+        pass.corrupt(file, end.position, &format!("{}, although it was synced", end.stop));
+    } else if trust == Trust::SameBoot
+        && (next.is_some() || pass.goes_on(file, end, LOOK_AHEAD_BYTES)?)
+    {
+        pass.corrupt(file, end.position, &format!("{}, but the log goes on behind it", end.stop));
+    } else {
+        // In this order: as long as the file is not cut, it tells that the log ended here.
+        pass.lose_files(later);
+        pass.end_own_tail(file, end)?;
+    }
+    Ok(false)
+}
+
+/// A file that does not begin where the log ends, and no file before it to blame.
+fn hole(pass: &mut Pass<'_>, file: &FolderFile, rest: &[&FolderFile], trust: Trust) -> Result<()> {
+    let log_end = pass.log_end();
+    if file.name.offset < log_end {
+        let message = format!("the file begins below offset {log_end}, where the log ends");
+        pass.corrupt(file, 0, &message);
+    } else if trust == Trust::SameBoot || log_end < pass.recovery_point {
+        let message = format!("no file holds offsets {log_end} to {}", file.name.offset - 1);
+        pass.corrupt(file, 0, &message);
+    } else {
+        pass.lose_files(rest);
+    }
+    Ok(())
+}
+
+fn settled(
+    file: &FolderFile,
+    segment: &SegmentState,
+    aborted: Vec<AbortedTransaction>,
+) -> OpenedSegment {
+    OpenedSegment {
+        state: *segment,
+        path: file.path.clone(),
+        file_bytes: file.len,
+        indexes: None,
+        aborted,
+    }
+}
+
+/// Where the aborted transactions of segments that are not read come from.
+struct Aborted<'a> {
+    /// Those of segments without a vouched file.
+    listed: &'a [AbortedTransaction],
+    /// All of them, read again because a vouched file did not hold.
+    rebuilt: Option<Vec<AbortedTransaction>>,
+}
+
+impl Aborted<'_> {
+    fn of(
+        &mut self,
+        pass: &mut Pass<'_>,
+        segment: &SegmentState,
+        file: &FolderFile,
+    ) -> Result<Vec<AbortedTransaction>> {
+        let inside = |rows: &[AbortedTransaction]| -> Vec<AbortedTransaction> {
+            let range = segment.base_offset..segment.next_offset;
+            rows.iter().filter(|row| range.contains(&row.last_offset)).copied().collect()
+        };
+        let Some(proof) = segment.transaction_index else {
+            return Ok(inside(self.listed));
+        };
+        let fault = match proven_aborted(pass.storage, segment, &file.path, proof)? {
+            Ok(rows) => return Ok(rows),
+            Err(fault) => fault,
+        };
+        let message = format!("its transaction index is read again from the batches: {fault}");
+        pass.note(FindingKind::DerivedFile, file, 0, &message);
+        if self.rebuilt.is_none() {
+            self.rebuilt = Some(read_aborted(pass)?);
+        }
+        Ok(inside(self.rebuilt.as_deref().unwrap_or_default()))
+    }
+}
+
+/// Reads every batch header and every marker of the partition for its aborted transactions.
+fn read_aborted(pass: &Pass<'_>) -> Result<Vec<AbortedTransaction>> {
+    let mut transactions = TransactionTracker::default();
+    let mut rows = Vec::new();
+    for file in pass.folder.logs() {
+        walk_markers(pass.storage, &file.path, file.len, |batch| {
+            rows.extend(transactions.observe(&batch.header, batch.marker));
+        })?;
+    }
+    Ok(rows)
+}
+
+fn contradiction(path: &std::path::Path, message: String) -> Finding {
+    Finding {
+        kind: FindingKind::StateContradicted,
+        path: path.to_owned(),
+        position: None,
+        offset: None,
+        message,
+    }
+}

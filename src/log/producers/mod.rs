@@ -1,0 +1,3 @@
+//! What the log knows of transactions.
+
+pub(crate) mod transactions;

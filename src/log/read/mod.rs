@@ -1,0 +1,515 @@
+//! Reading: whole batches from a cursor on, borrowed from the mapping.
+//!
+//! A sequential read loads two borders and walks batch headers. Checksums and records are verified
+//! once for each part of a segment per open; what this process appended counts as verified.
+
+pub(in crate::log) mod cursor;
+pub(in crate::log) mod lookup;
+pub(in crate::log) mod plain;
+
+use crate::config::IsolationLevel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Log;
+use crate::log::index::offset_index::OffsetEntry;
+use crate::log::lifecycle::close::DELETED;
+use crate::log::read::cursor::{Chunk, Cursor, Place, Window};
+use crate::log::read::lookup::Hint;
+use crate::log::read::plain::{Plain, Wanted};
+use crate::log::segment::state::SegmentState;
+use crate::log::segment::{Segment, SegmentView};
+use crate::record::{BatchFault, BatchHeader, RecordBatch};
+use crate::storage::fetch_ahead;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::Arc;
+use std::ops::Range;
+
+/// From here on it pays to ask for all pages at once: a fault brings 64 KiB.
+const PREFETCH_BYTES_MIN: usize = 128 << 10;
+
+impl Log {
+    /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
+    /// least one if there is one below the end that `isolation` sees. Moves the cursor behind
+    /// them. An empty chunk means the end: the cursor is there, also where compaction left no
+    /// batch before it.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path,
+    /// position and the cursor's offset where the stored bytes are damaged, once everything
+    /// before was read; a damaged log's damage at its end and anywhere behind; `Io` when a segment
+    /// cannot be opened.
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        // The files may contradict what is known: then the log ends at its damage.
+        let borders = self.opened()?;
+        let end = borders.end.load();
+        let upto = match isolation {
+            IsolationLevel::ReadUncommitted => end,
+            IsolationLevel::ReadCommitted => borders.stable(end),
+        };
+        let start = borders.start.load();
+        if cursor.offset < start || cursor.offset >= upto {
+            return self.nothing_there(cursor, start..upto, end);
+        }
+        let wanted = cursor.offset;
+        let mut place = match cursor.place.take() {
+            Some(place) => place,
+            None => self.locate(wanted).map_err(|error| error.with_offset(wanted))?,
+        };
+        loop {
+            let taken = self.take(&mut place, max_bytes, wanted, upto);
+            if let Some(chunk) = taken.map_err(|error| error.with_offset(wanted))? {
+                cursor.offset = chunk.next_offset();
+                cursor.place = Some(place);
+                return Ok(chunk);
+            }
+            match self.next_place(&place, cursor.offset)? {
+                Some(next) => place = next,
+                None => {
+                    // Everything below the end was published before the end was: compaction left
+                    // no batch from here to there, and there is none to wait for.
+                    *cursor = Cursor::new(upto);
+                    return Ok(Chunk::empty(upto));
+                }
+            }
+        }
+    }
+
+    /// What [`Log::read`] would read, without a walk over its headers, where the cursor is in the
+    /// middle of what is known to be sound. `None` where that is not so: `read` has the answer.
+    /// The cursor stays where it is.
+    ///
+    /// # Errors
+    /// Those of opening the log.
+    pub fn window(
+        &self,
+        cursor: &Cursor,
+        isolation: IsolationLevel,
+        wanted: Wanted,
+    ) -> Result<Option<Window>> {
+        let Some(place) = &cursor.place else { return Ok(None) };
+        let borders = self.known()?;
+        let end = borders.end.load();
+        let (from, segment) = (place.position, place.view.segment());
+        let upto = match isolation {
+            IsolationLevel::ReadUncommitted => end,
+            // What is not own may have transactions: a walk looks them up as far as its window
+            // goes, so a chunk is better.
+            IsolationLevel::ReadCommitted if !segment.is_own(from) => return Ok(None),
+            IsolationLevel::ReadCommitted => borders.stable(end),
+        };
+        let start = borders.start.load();
+        if place.view.has_lost() {
+            return Ok(None);
+        }
+        let limit = place.view.limit().min(segment.sound_end(from));
+        let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
+        Ok(readable.then(|| {
+            let region = place.view.region().clone();
+            let ahead = || self.plain_ahead(place, cursor.offset, limit, upto, wanted);
+            let plain = region.reading(ahead).flatten();
+            Window { chunk: Chunk::new(region, from..limit, upto, true).with_plain(plain), upto }
+        }))
+    }
+
+    /// The answer where the cursor does not lie between the start and the reader's end.
+    #[cold]
+    fn nothing_there(&self, cursor: &mut Cursor, readable: Range<i64>, end: i64) -> Result<Chunk> {
+        if let Some(damage) = self.damage.get().filter(|_| cursor.offset >= readable.end) {
+            // Also where an open transaction holds a reader before the damage, which has its end.
+            return Err(damage.clone());
+        }
+        let start = readable.start;
+        if cursor.offset < start || cursor.offset > end {
+            cursor.place = None;
+            let message = format!("the log has the offsets {start} to {end}");
+            let error = Error::new(ErrorKind::OffsetOutOfRange, message);
+            return Err(self.at_home(error.with_offset(cursor.offset)));
+        }
+        Ok(Chunk::empty(cursor.offset))
+    }
+
+    /// Batches from `place` on, which is where `wanted` is, below `upto`; `None` if the view has
+    /// none.
+    fn take(
+        &self,
+        place: &mut Place,
+        max_bytes: usize,
+        wanted: i64,
+        upto: i64,
+    ) -> Result<Option<Chunk>> {
+        let chunk = self.reading(&place.view, place.position, || {
+            self.take_readable(place, max_bytes, wanted, upto)
+        })?;
+        if let Some(chunk) = &chunk {
+            place.position += chunk.size();
+            place.expected = Some(chunk.next_offset());
+        }
+        Ok(chunk)
+    }
+
+    /// Runs `body`, which reads bytes of the view from `position` on, as far as they are readable.
+    /// Where some turn out not to be, it runs again up to there.
+    ///
+    /// # Errors
+    /// Those of `body`; `StorageFailed` where nothing before the unreadable bytes is left.
+    #[inline]
+    pub(in crate::log) fn reading<T>(
+        &self,
+        view: &SegmentView,
+        position: usize,
+        mut body: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            if view.has_lost() {
+                view.find_loss();
+            }
+            if view.is_lost(position) {
+                return Err(self.lost(view));
+            }
+            match view.region().reading(&mut body) {
+                // What it fails for is what is missing.
+                Some(Err(_)) if view.has_lost() => {
+                    return Err(self.lost(view));
+                }
+                Some(outcome) => return outcome,
+                None => {}
+            }
+        }
+    }
+
+    /// The error of bytes that the operating system cannot give any more.
+    #[cold]
+    pub(in crate::log) fn lost(&self, view: &SegmentView) -> Error {
+        let message = "the segment cannot be read from here on: another program cut it, or its \
+                       disk failed; open the directory again";
+        let error = Error::new(ErrorKind::StorageFailed, message)
+            .with_path(view.segment().path())
+            .with_position(view.region().lost_from() as u64);
+        self.at_home(error)
+    }
+
+    fn take_readable(
+        &self,
+        place: &Place,
+        max_bytes: usize,
+        wanted: i64,
+        upto: i64,
+    ) -> Result<Option<Chunk>> {
+        let from = place.position;
+        let bytes = place.view.bytes_from(from);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let segment = place.view.segment();
+        let sound_end = segment.sound_end(from);
+        let ahead = bytes.len().min(max_bytes);
+        if sound_end == from && ahead >= PREFETCH_BYTES_MIN {
+            place.view.region().prefetch(from..from + ahead);
+        }
+        let mut taken = Taken { sound: true, plain: true, ..Taken::default() };
+        // Offsets are no part of the checksum (rule R3).
+        let dense = is_dense(&place.view);
+        while let Some(rest) = bytes.get(taken.bytes..).filter(|rest| !rest.is_empty()) {
+            let batch = RecordBatch::parse(rest).and_then(|batch| {
+                fetch_ahead(rest, batch.bytes().len());
+                if from + taken.bytes + batch.bytes().len() > sound_end {
+                    batch.check_crc()?;
+                }
+                Ok(batch)
+            });
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(_) if taken.bytes > 0 => {
+                    // If the file was cut, what was taken is read once more, up to there.
+                    place.view.find_loss();
+                    break;
+                }
+                Err(fault) => return Err(self.damaged(place, fault)),
+            };
+            let size = batch.bytes().len();
+            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
+            let expected = taken.next_offset.or(place.expected);
+            if dense && !follows(base, next, expected, wanted) {
+                match taken.next_offset {
+                    Some(_) => {
+                        place.view.find_loss();
+                        break;
+                    }
+                    None => {
+                        return Err(self.misplaced(place, base, expected.unwrap_or(wanted)));
+                    }
+                }
+            }
+            if next > upto || (taken.bytes > 0 && taken.bytes + size > max_bytes) {
+                break;
+            }
+            let is_new = from + taken.bytes + size > sound_end;
+            if is_new && !batch.has_sound_records() {
+                // It comes alone, so that what is around it is sound.
+                if taken.bytes == 0 {
+                    taken.sound = false;
+                    taken.add(batch.header(), wanted);
+                }
+                break;
+            }
+            if is_new && !batch.header().is_simple() {
+                segment.note_mixed(from + taken.bytes + size);
+            }
+            taken.add(batch.header(), wanted);
+        }
+        let Some(next_offset) = taken.next_offset else { return Ok(None) };
+        let upto = from + taken.bytes;
+        if taken.sound && upto > sound_end {
+            segment.prove(from, upto);
+        }
+        let region = place.view.region().clone();
+        let chunk = Chunk::new(region, from..upto, next_offset, taken.sound);
+        Ok(Some(chunk.with_plain(taken.plain(next_offset))))
+    }
+
+    /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a
+    /// hole. `None` if the bytes are not there yet.
+    #[cold]
+    fn next_place(&self, place: &Place, offset: i64) -> Result<Option<Place>> {
+        let next = self.locate(offset)?;
+        let same = Arc::ptr_eq(place.view.segment(), next.view.segment());
+        let moved = !same
+            || next.position > place.position
+            || next.view.limit() > place.view.limit().max(place.position);
+        Ok(moved.then_some(next))
+    }
+
+    /// The place of the batch that holds `offset`, or of the first one behind it.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` if no segment holds it.
+    pub(in crate::log) fn locate(&self, offset: i64) -> Result<Place> {
+        self.opened()?;
+        let mut segment = self.segment_of(offset);
+        while let Some(candidate) = segment {
+            let view = self.view(&candidate)?;
+            let from = self.position_hint(&candidate, offset)?;
+            if let Some(place) = self.walk_to(&view, from, offset)? {
+                return Ok(place);
+            }
+            segment = self.segment_behind(&candidate);
+            if segment.is_none() {
+                // The end: the reader waits here for the next batch.
+                let position = view.limit();
+                return Ok(Place::at(&view, position));
+            }
+        }
+        if let Some(refusal) = self.refusal().filter(|r| r.kind() == DELETED) {
+            return Err(refusal);
+        }
+        let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no segment for it");
+        Err(self.at_home(error.with_offset(offset)))
+    }
+
+    /// The segment that `offset` belongs to.
+    pub(in crate::log) fn segment_of(&self, offset: i64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|segment| segment.base_offset <= offset);
+        segments.get(after.saturating_sub(1)).cloned()
+    }
+
+    /// The segment behind this one.
+    pub(in crate::log) fn segment_behind(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|s| s.base_offset <= segment.base_offset);
+        segments.get(after).cloned()
+    }
+
+    /// A view of a segment, mapped where it was not.
+    pub(in crate::log) fn view(&self, segment: &Arc<Segment>) -> Result<SegmentView> {
+        let (view, opened) =
+            segment.view(&*self.env.storage).map_err(|error| self.at_home(error))?;
+        if opened {
+            self.env.mapped.touch(segment);
+        }
+        Ok(view)
+    }
+
+    /// The first batch from `hint` on whose last offset is not below `offset`.
+    fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
+        if view.limit() == 0 {
+            return Ok(None);
+        }
+        let found = self.reading(view, hint.position, || self.walk_readable(view, hint, offset))?;
+        if found.is_none() && view.has_lost() {
+            return Err(self.lost(view));
+        }
+        Ok(found)
+    }
+
+    fn walk_readable(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
+        let limit = view.readable();
+        let mut position = hint.position;
+        // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
+        // damaged one gets there, and nobody else's offset leads to it.
+        let mut expected = None;
+        let mut hinted = hint.last_offset;
+        let dense = is_dense(view);
+        if dense && position == 0 {
+            expected = Some(view.segment().base_offset);
+        }
+        while position < limit {
+            let bytes = view.region().read(position..limit);
+            let place = || Place::at(view, position);
+            let batch = RecordBatch::parse(bytes).map_err(|fault| self.damaged(&place(), fault))?;
+            let base = batch.header().base_offset;
+            let delta = i64::from(batch.header().last_offset_delta);
+            if let Some(hinted) = hinted.take().filter(|_| dense) {
+                expected = expected.or(hinted.checked_sub(delta));
+            }
+            let own = expected.unwrap_or(base);
+            if own.saturating_add(delta).max(own) >= offset {
+                if own != base {
+                    return Err(self.misplaced(&place(), base, own));
+                }
+                return Ok(Some(Place { expected: Some(own), ..place() }));
+            }
+            position += batch.bytes().len();
+            expected = expected.map(|own| own.saturating_add(delta).saturating_add(1));
+        }
+        Ok(None)
+    }
+
+    /// The error of stored bytes that are not what was written.
+    #[cold]
+    pub(in crate::log) fn damaged(&self, place: &Place, fault: BatchFault) -> Error {
+        place.view.find_loss();
+        if place.view.has_lost() {
+            return self.lost(&place.view);
+        }
+        self.env.counters.corrupt_batches.one();
+        let error = fault
+            .into_error()
+            .with_path(place.view.segment().path())
+            .with_position(place.position as u64);
+        self.at_home(error)
+    }
+
+    /// The error of a batch that is not at its own place.
+    #[cold]
+    pub(in crate::log) fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
+        place.view.find_loss();
+        if place.view.has_lost() {
+            return self.lost(&place.view);
+        }
+        self.env.counters.corrupt_batches.one();
+        let error = misplaced(found, expected)
+            .with_path(place.view.segment().path())
+            .with_position(place.position as u64);
+        self.at_home(error)
+    }
+}
+
+/// What a walk has taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    records: usize,
+    /// Behind the last batch, if there is one.
+    next_offset: Option<i64>,
+    /// The records of all batches are well-formed.
+    sound: bool,
+    /// All batches are plain, and begin at the wanted offset or behind it.
+    plain: bool,
+}
+
+impl Taken {
+    #[inline]
+    fn add(&mut self, header: &BatchHeader, wanted: i64) {
+        self.bytes += header.size();
+        self.records += usize::try_from(header.records_count).unwrap_or(0);
+        self.next_offset = Some(header.next_offset());
+        self.plain &= header.is_simple() && header.base_offset >= wanted;
+    }
+
+    fn plain(&self, next_offset: i64) -> Option<Plain> {
+        let plain = Plain { bytes: self.bytes, records: self.records, next_offset };
+        (self.plain && self.sound).then_some(plain)
+    }
+}
+
+/// Whether each batch of the segment begins where the one before it ends.
+#[inline]
+pub(in crate::log) fn is_dense(view: &SegmentView) -> bool {
+    is_dense_if(view.segment().by_us)
+}
+
+/// The same of a segment that we wrote, or that another program did.
+#[inline]
+pub(in crate::log) fn is_dense_if(by_us: bool) -> bool {
+    by_us && !planted(Planted::CrcWithoutBaseOffset)
+}
+
+/// The error of a batch that is not at its own place. The caller adds where that is.
+pub(in crate::log) fn misplaced(found: i64, expected: i64) -> Error {
+    let message = format!("a batch with the base offset {found}, where {expected} should be");
+    Error::new(ErrorKind::CorruptRecord, message)
+}
+
+/// A walk over headers that knows, where offsets are dense, which base offset is due.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::log) struct Steps {
+    pub position: u64,
+    /// The base offset of the batch there, where that follows from what lies before.
+    pub expected: Option<i64>,
+    /// The last offset of the batch there, where an index says it.
+    hinted: Option<i64>,
+    dense: bool,
+}
+
+impl Steps {
+    /// From where an entry of the segment's index leads, or from its beginning.
+    pub fn from_entry(entry: Option<OffsetEntry>, segment: &SegmentState) -> Steps {
+        let (base, dense) = (segment.base_offset, is_dense_if(segment.by_us));
+        match entry {
+            Some(entry) => Steps {
+                position: entry.position.into(),
+                expected: None,
+                hinted: Some(base + i64::from(entry.relative_offset)).filter(|_| dense),
+                dense,
+            },
+            None => Steps { expected: Some(base).filter(|_| dense), dense, ..Steps::default() },
+        }
+    }
+
+    /// Where nothing tells which offset is due.
+    pub fn unknown(position: u64) -> Steps {
+        Steps { position, ..Steps::default() }
+    }
+
+    /// The base offset that the batch here ought to have; its own where nothing tells.
+    pub fn own_base(&mut self, header: &BatchHeader) -> i64 {
+        if let Some(hinted) = self.hinted.take() {
+            let due = hinted.checked_sub(i64::from(header.last_offset_delta));
+            self.expected = self.expected.or(due);
+        }
+        self.expected.unwrap_or(header.base_offset)
+    }
+
+    /// Goes on behind the batch.
+    pub fn over(&mut self, header: &BatchHeader) {
+        let own = self.own_base(header);
+        let next = own.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
+        self.expected = Some(next).filter(|_| self.dense && self.expected.is_some());
+        self.position += header.size() as u64;
+    }
+}
+
+/// Whether a batch from `base` up to `next` is where `expected` should be, or, where that is not
+/// known, holds `wanted` or ends there: a reader that has taken its last record still stands on it.
+#[inline]
+pub(in crate::log) fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
+    match expected {
+        Some(expected) => base == expected,
+        None => base <= wanted && next >= wanted,
+    }
+}

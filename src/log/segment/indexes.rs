@@ -1,0 +1,233 @@
+//! Indexes of a segment that was not read at opening: from their files if these are vouched for,
+//! else from the batches.
+//!
+//! An index file is believed only while length and CRC are those of the state file, its entries
+//! are possible, and the batches it points at are there (rule R9). Everything else is rebuilt.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::log::files::checkpoint::read_file;
+use crate::log::files::names::{FileKind, file_name};
+use crate::log::finding::{Finding, FindingKind};
+use crate::log::index::offset_index::{IndexFault, OffsetIndex};
+use crate::log::index::time_index::TimeIndex;
+use crate::log::index::transaction_index;
+use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
+use crate::log::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, WALK_WINDOW_BYTES};
+use crate::log::segment::state::{FileProof, SegmentState};
+use crate::log::segment::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
+use crate::storage::Storage;
+use crate::storage::planted::{Planted, planted};
+
+/// The largest index file that is read: an entry for each of 2^31 bytes would take more, but an
+/// index of more entries than a segment has batches is no index.
+const INDEX_SIZE_MAX: u64 = 1 << 29;
+
+/// The indexes of a segment whose batches are in `log_path`, thinned to what is worth keeping in
+/// memory, and what is to be told if a file had to be passed over.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(crate) fn load_indexes(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+    interval_bytes: u64,
+) -> Result<(SegmentIndexes, Option<Finding>)> {
+    let fault = match proven_indexes(storage, segment, log_path)? {
+        Ok(mut indexes) => {
+            indexes.thin(INDEX_ENTRIES_MAX);
+            return Ok((indexes, None));
+        }
+        Err(fault) => fault,
+    };
+    let indexes = rebuild_indexes(storage, segment, log_path, interval_bytes)?;
+    let vouched = segment.index.is_some() || segment.time_index.is_some();
+    let finding = vouched.then(|| Finding {
+        kind: FindingKind::DerivedFile,
+        path: log_path.with_file_name(file_name(segment.base_offset, FileKind::OffsetIndex)),
+        position: None,
+        offset: None,
+        message: format!("the indexes of this segment are rebuilt: {fault}"),
+    });
+    Ok((indexes, finding))
+}
+
+/// Builds the indexes of a segment by walking over the headers of its batches.
+///
+/// Damage ends the walk: readers that start at the last entry find it themselves.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(crate) fn rebuild_indexes(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+    interval_bytes: u64,
+) -> Result<SegmentIndexes> {
+    let mut summary = SegmentSummary::new(segment.base_offset, interval_bytes);
+    let mut transactions = TransactionTracker::default();
+    let mut expected = Some(segment.base_offset).filter(|_| segment.by_us);
+    let mut sound = true;
+    walk_markers(storage, log_path, segment.size_bytes, |batch| {
+        // Where offsets are dense, one that is not the next is damage (rule R3), and an entry
+        // for it would lead readers to it by an offset that is not its own.
+        sound &= expected.is_none_or(|expected| batch.header.base_offset == expected);
+        if sound {
+            summary.observe(batch, &mut transactions);
+            expected = expected.map(|_| batch.header.next_offset());
+        }
+    })?;
+    summary.finish();
+    Ok(summary.indexes)
+}
+
+/// Calls `visit` with each batch of the file from its first byte to `size_bytes`, or to the first
+/// header that is none. CRCs are not looked at, control records are.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(in crate::log) fn walk_markers(
+    storage: &dyn Storage,
+    log_path: &Path,
+    size_bytes: u64,
+    mut visit: impl FnMut(&FoundBatch),
+) -> Result<()> {
+    let failed = |error| Error::io(error, "reading", log_path);
+    let file = storage.open(log_path).map_err(failed)?;
+    let mut cursor = BatchCursor::new(&*file, size_bytes, WALK_WINDOW_BYTES);
+    let mut position = 0;
+    while let Ok(batch) = cursor.any_batch_at(position).map_err(failed)? {
+        visit(&batch);
+        position = batch.end();
+    }
+    Ok(())
+}
+
+/// The aborted transactions of a segment with a vouched `.txnindex`; `Err` says why the file is
+/// not believed.
+pub(in crate::log) fn proven_aborted(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+    proof: FileProof,
+) -> Result<Result<Vec<AbortedTransaction>, IndexFault>> {
+    if proof.len == 0 {
+        return Ok(Ok(Vec::new()));
+    }
+    let bytes = match proven_bytes(storage, segment, log_path, FileKind::TransactionIndex, proof)? {
+        Ok(bytes) => bytes,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    Ok(transaction_index::parse(&bytes, segment.base_offset, segment.next_offset))
+}
+
+fn proven_indexes(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+) -> Result<Result<SegmentIndexes, IndexFault>> {
+    if planted(Planted::IndexTrustedAfterCrash) {
+        return believe(storage, segment, log_path);
+    }
+    let (Some(offsets), Some(times)) = (segment.index, segment.time_index) else {
+        return Ok(Err(IndexFault("nothing vouches for their files")));
+    };
+    let read = |kind, proof| proven_bytes(storage, segment, log_path, kind, proof);
+    let offsets = match read(FileKind::OffsetIndex, offsets)? {
+        Ok(bytes) => bytes,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let times = match read(FileKind::TimeIndex, times)? {
+        Ok(bytes) => bytes,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let last = segment.next_offset.saturating_sub(1).saturating_sub(segment.base_offset).max(0);
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
+    let parsed = OffsetIndex::parse(&offsets, segment.size_bytes, last).and_then(|offsets| {
+        let times = TimeIndex::parse(&times, last, segment.max_timestamp)?;
+        Ok(SegmentIndexes { offsets, times })
+    });
+    match parsed {
+        Ok(indexes) if !points_at_batches(storage, segment, log_path, &indexes.offsets)? => {
+            Ok(Err(IndexFault("an entry does not fit the batch it points at")))
+        }
+        parsed => Ok(parsed),
+    }
+}
+
+/// Whether the first and the last entry point at batches that end as they say.
+fn points_at_batches(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+    offsets: &OffsetIndex,
+) -> Result<bool> {
+    let (Some(first), Some(last)) = (offsets.entries().first(), offsets.entries().last()) else {
+        return Ok(true);
+    };
+    let failed = |error| Error::io(error, "reading", log_path);
+    let file = storage.open(log_path).map_err(failed)?;
+    let mut cursor = BatchCursor::new(&*file, segment.size_bytes, LOOKUP_WINDOW_BYTES);
+    for entry in [first, last] {
+        let header = cursor.header_at(u64::from(entry.position)).map_err(failed)?;
+        let fits = header.is_ok_and(|header| {
+            relative(header.last_offset(), segment.base_offset) == Some(entry.relative_offset)
+        });
+        if !fits {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn proven_bytes(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+    kind: FileKind,
+    proof: FileProof,
+) -> Result<Result<Vec<u8>, IndexFault>> {
+    let path = log_path.with_file_name(file_name(segment.base_offset, kind));
+    if proof.len > INDEX_SIZE_MAX {
+        return Ok(Err(IndexFault("a file is larger than any index")));
+    }
+    match storage.metadata(&path) {
+        Ok(entry) if entry.len == proof.len => {}
+        Ok(_) => return Ok(Err(IndexFault("a file has another length than it was left with"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A file without an entry need not be there.
+            let nothing = proof == FileProof::of(&[]);
+            return Ok(if nothing { Ok(Vec::new()) } else { Err(IndexFault("a file is missing")) });
+        }
+        Err(error) => return Err(Error::io(error, "reading", &path)),
+    }
+    let bytes = read_file(storage, &path, proof.len)?.unwrap_or_default();
+    Ok(if proof.fits(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(IndexFault("a file has other bytes than it was left with"))
+    })
+}
+
+/// The planted bug: whatever the files say.
+#[cold]
+fn believe(
+    storage: &dyn Storage,
+    segment: &SegmentState,
+    log_path: &Path,
+) -> Result<Result<SegmentIndexes, IndexFault>> {
+    let read = |kind| {
+        let path = log_path.with_file_name(file_name(segment.base_offset, kind));
+        read_file(storage, &path, INDEX_SIZE_MAX)
+    };
+    let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex)?, read(FileKind::TimeIndex)?)
+    else {
+        return Ok(Err(IndexFault("a file is missing")));
+    };
+    Ok(Ok(SegmentIndexes {
+        offsets: OffsetIndex::believe(&offsets),
+        times: TimeIndex::believe(&times),
+    }))
+}

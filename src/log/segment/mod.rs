@@ -1,0 +1,536 @@
+//! One segment as readers see it: where its bytes are, how far they go, what is known of them.
+//!
+//! A segment is active (one writer appends to it), retired (complete, its file not cut yet),
+//! sealed (cut, synced, indexed), or found: as recovery left it, not written in this life.
+//! What a reader holds is a [`SegmentView`]; it keeps the bytes in place whatever happens to the
+//! file's name.
+
+pub(in crate::log) mod active;
+pub(crate) mod indexes;
+pub(in crate::log) mod mapped;
+pub(crate) mod state;
+pub(crate) mod summary;
+pub(crate) mod times;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::files::names::{FileKind, file_name};
+use crate::log::producers::transactions::AbortedTransaction;
+use crate::log::segment::state::{FileProof, SegmentState};
+use crate::log::segment::summary::SegmentIndexes;
+use crate::storage::{File, Region, Storage};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
+
+/// No ticket of the LRU.
+const NO_TICKET: u64 = u64::MAX;
+
+/// One file of batches.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub base_offset: i64,
+    /// Written by this crate from its first byte on: offsets are dense, and it may be resumed.
+    pub by_us: bool,
+    path: PathBuf,
+    /// Positions from here on were written by this process, or recovery checked them.
+    own_from: AtomicU64,
+    /// The range of positions below `own_from` whose batches were found sound: begin and end,
+    /// 32 bits each.
+    proven: AtomicU64,
+    /// Where the last batch ends that is sound and not plain; see [`crate::log::plain`].
+    mixed_end: AtomicU64,
+    ticket: AtomicU64,
+    home: Mutex<Home>,
+}
+
+/// Where a segment stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The last one, as recovery left it. Zeros, or a torn tail, may follow its batches.
+    Found,
+    /// A writer has it; its extent is the writer's.
+    Active,
+    /// Complete. Zeros may follow its batches.
+    Retired,
+    /// Cut, synced, its index files written.
+    Sealed,
+}
+
+/// How far a segment goes, and its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The length of its batches.
+    pub size_bytes: u64,
+    /// The offset behind its last batch.
+    pub next_offset: i64,
+    /// The largest timestamp of its batches, -1 without.
+    pub max_timestamp: i64,
+    /// The last offset of the first batch that reached it.
+    pub max_timestamp_offset: i64,
+    /// The largest timestamp of its first batch, -1 without.
+    pub first_timestamp: i64,
+}
+
+impl Extent {
+    pub fn of(state: &SegmentState) -> Extent {
+        Extent {
+            size_bytes: state.size_bytes,
+            next_offset: state.next_offset,
+            max_timestamp: state.max_timestamp,
+            max_timestamp_offset: state.max_timestamp_offset,
+            first_timestamp: state.first_timestamp,
+        }
+    }
+}
+
+/// The files that were written from the batches, where their bytes are vouched for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Proofs {
+    pub index: Option<FileProof>,
+    pub time_index: Option<FileProof>,
+    pub transaction_index: Option<FileProof>,
+}
+
+/// The part of a resumed segment whose index is not the writer's.
+#[derive(Debug, Clone)]
+pub(crate) struct Prefix {
+    /// The segment as it was, with what vouches for its index files.
+    pub state: SegmentState,
+    pub indexes: Option<Arc<SegmentIndexes>>,
+}
+
+#[derive(Debug)]
+struct Home {
+    stage: Stage,
+    extent: Extent,
+    file: Option<Arc<dyn File>>,
+    /// `file` is the handle of this life's writer, which may cut.
+    appends: bool,
+    indexes: Option<Arc<SegmentIndexes>>,
+    /// What an earlier life appended to a segment that this one goes on with.
+    prefix: Option<Prefix>,
+    proofs: Proofs,
+    aborted: Arc<Vec<AbortedTransaction>>,
+    /// A sync covers all its bytes and its length.
+    synced: bool,
+}
+
+impl Segment {
+    /// A new segment with a writer.
+    pub fn active(dir: &Path, base_offset: i64, file: Arc<dyn File>) -> Segment {
+        let state = SegmentState::empty(base_offset, true);
+        let path = dir.join(file_name(base_offset, FileKind::Log));
+        let segment = Segment::found(path, &state, Stage::Active);
+        let mut home = segment.home.lock();
+        home.file = Some(file);
+        home.appends = true;
+        drop(home);
+        segment.own_from.store(0, Ordering::Relaxed);
+        segment
+    }
+
+    /// A segment as recovery, or the state file, describes it.
+    pub fn found(path: PathBuf, state: &SegmentState, stage: Stage) -> Segment {
+        Segment {
+            base_offset: state.base_offset,
+            by_us: state.by_us,
+            path,
+            own_from: AtomicU64::new(state.size_bytes),
+            proven: AtomicU64::new(0),
+            mixed_end: AtomicU64::new(0),
+            ticket: AtomicU64::new(NO_TICKET),
+            home: ranked_mutex(
+                Rank::SegmentHome,
+                Home {
+                    stage,
+                    extent: Extent::of(state),
+                    file: None,
+                    appends: false,
+                    indexes: None,
+                    prefix: None,
+                    proofs: Proofs {
+                        index: state.index,
+                        time_index: state.time_index,
+                        transaction_index: state.transaction_index,
+                    },
+                    aborted: Arc::default(),
+                    synced: stage == Stage::Sealed,
+                },
+            ),
+        }
+    }
+
+    /// The path of its batches.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of one of its derived files.
+    pub fn path_of(&self, kind: FileKind) -> PathBuf {
+        self.path.with_file_name(file_name(self.base_offset, kind))
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.home.lock().stage
+    }
+
+    /// How far it goes; of an active one only the writer knows.
+    pub fn extent(&self) -> Extent {
+        self.home.lock().extent
+    }
+
+    /// The last one becomes the active one.
+    pub fn resume(&self, file: Arc<dyn File>) {
+        let state = self.state(None);
+        let mut home = self.home.lock();
+        assert_eq!(home.stage, Stage::Found, "only a segment without a writer can get one");
+        home.stage = Stage::Active;
+        home.file = Some(file);
+        home.appends = true;
+        let indexes = home.indexes.take();
+        home.prefix = (state.size_bytes > 0).then_some(Prefix { state, indexes });
+        home.proofs =
+            Proofs { transaction_index: home.proofs.transaction_index, ..Proofs::default() };
+        home.synced = false;
+    }
+
+    /// The writer is done with it and knows its extent.
+    /// `indexes` has what the writer appended; a prefix comes on top.
+    pub fn retire(&self, extent: Extent, indexes: SegmentIndexes) {
+        let mut home = self.home.lock();
+        assert_eq!(home.stage, Stage::Active, "only the writer retires a segment");
+        home.stage = Stage::Retired;
+        home.extent = extent;
+        home.indexes = Some(Arc::new(indexes));
+        home.synced = false;
+    }
+
+    /// Its file is cut and synced and its index files have these proofs.
+    pub fn seal(&self, proofs: Proofs) {
+        let mut home = self.home.lock();
+        home.stage = Stage::Sealed;
+        home.proofs = proofs;
+        home.indexes = None;
+        home.prefix = None;
+        home.synced = true;
+    }
+
+    /// As [`Segment::seal`], but it may be appended to in another life.
+    pub fn close(&self, proofs: Proofs) {
+        let mut home = self.home.lock();
+        home.stage = Stage::Found;
+        home.proofs = proofs;
+        home.prefix = None;
+        home.synced = true;
+    }
+
+    /// Notes that recovery left it complete but uncut.
+    pub fn set_stage(&self, stage: Stage) {
+        self.home.lock().stage = stage;
+    }
+
+    pub fn is_synced(&self) -> bool {
+        self.home.lock().synced
+    }
+
+    pub fn set_synced(&self) {
+        self.home.lock().synced = true;
+    }
+
+    /// The aborted transactions whose marker lies here, where they are in memory.
+    pub fn aborted(&self) -> Arc<Vec<AbortedTransaction>> {
+        self.home.lock().aborted.clone()
+    }
+
+    pub fn set_aborted(&self, aborted: Vec<AbortedTransaction>) {
+        self.home.lock().aborted = Arc::new(aborted);
+    }
+
+    /// The lookups, while they are in memory.
+    pub fn indexes(&self) -> Option<Arc<SegmentIndexes>> {
+        self.home.lock().indexes.clone()
+    }
+
+    /// What an earlier life appended, where that has to be added to the lookups of the writer.
+    pub fn prefix(&self) -> Option<Prefix> {
+        self.home.lock().prefix.clone()
+    }
+
+    /// Keeps the lookups of the prefix.
+    pub fn set_prefix_indexes(&self, indexes: Arc<SegmentIndexes>) {
+        if let Some(prefix) = &mut self.home.lock().prefix {
+            prefix.indexes = Some(indexes);
+        }
+    }
+
+    /// Keeps lookups that were read or built of all its batches.
+    pub fn set_indexes(&self, indexes: Arc<SegmentIndexes>) {
+        let mut home = self.home.lock();
+        if home.stage != Stage::Active {
+            home.indexes = Some(indexes);
+            home.prefix = None;
+        }
+    }
+
+    /// What the state file is to keep of it.
+    pub fn state(&self, extent: Option<Extent>) -> SegmentState {
+        let home = self.home.lock();
+        let extent = extent.unwrap_or(home.extent);
+        // What vouches for index files, or for the cut, does so for the extent of today.
+        let current = extent == home.extent && home.stage != Stage::Active;
+        let proofs = if current { home.proofs } else { Proofs::default() };
+        SegmentState {
+            base_offset: self.base_offset,
+            size_bytes: extent.size_bytes,
+            next_offset: extent.next_offset,
+            max_timestamp: extent.max_timestamp,
+            max_timestamp_offset: extent.max_timestamp_offset,
+            first_timestamp: extent.first_timestamp,
+            index: proofs.index,
+            time_index: proofs.time_index,
+            transaction_index: proofs.transaction_index,
+            sealed: current && home.stage == Stage::Sealed,
+            by_us: self.by_us,
+        }
+    }
+
+    /// The open file, if there is one.
+    pub fn file(&self) -> Option<Arc<dyn File>> {
+        self.home.lock().file.clone()
+    }
+
+    /// The handle that may cut the file, if a writer of this life left one.
+    pub fn appending_file(&self) -> Option<Arc<dyn File>> {
+        let home = self.home.lock();
+        home.file.clone().filter(|_| home.appends)
+    }
+
+    /// A view for a reader, with the file mapped. `true` if it had to be opened for it: the
+    /// caller then moves the segment in the LRU.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` when the file is gone (a retention was faster), else `Io`.
+    pub fn view(self: &Arc<Self>, storage: &dyn Storage) -> Result<(SegmentView, bool)> {
+        let mut home = self.home.lock();
+        let opened = home.file.is_none();
+        if home.file.is_none() {
+            let file = storage.open(&self.path).map_err(|error| self.open_error(error))?;
+            home.file = Some(file);
+        }
+        let Some(file) = &home.file else { return Err(self.gone()) };
+        let region = file
+            .region()
+            .map_err(|error| Error::io(error, "cannot map the segment", &self.path))?
+            .clone();
+        let size = match home.stage {
+            Stage::Active => None,
+            _ => Some(usize::try_from(home.extent.size_bytes).unwrap_or(usize::MAX)),
+        };
+        drop(home);
+        Ok((SegmentView { segment: self.clone(), region, size }, opened))
+    }
+
+    fn open_error(&self, error: std::io::Error) -> Error {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => self.gone(),
+            _ => Error::io(error, "cannot open the segment", &self.path),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(ErrorKind::OffsetOutOfRange, "the segment was deleted")
+            .with_offset(self.base_offset)
+            .with_path(&self.path)
+    }
+
+    /// Lets the mapping go with the last reader, unless a writer or the sealing needs it.
+    pub fn unmap(&self) {
+        let mut home = self.home.lock();
+        if matches!(home.stage, Stage::Sealed | Stage::Found) {
+            home.file = None;
+            home.appends = false;
+            if home.stage == Stage::Sealed {
+                home.indexes = None;
+            }
+        }
+    }
+
+    /// Whether this process appended everything from this position on.
+    #[inline]
+    pub fn is_own(&self, from: usize) -> bool {
+        from as u64 >= self.own_from.load(Ordering::Relaxed)
+    }
+
+    /// The end of the batches from this position on that are known to be sound: this process
+    /// appended them, or found their checksums right and their records well-formed. `from` itself
+    /// if nothing is known.
+    #[inline]
+    pub fn sound_end(&self, from: usize) -> usize {
+        // Relaxed: the bytes themselves come with the published border. Whoever reads a stale
+        // value checks once more. Acquire: `mixed_end` comes with the proof.
+        let own_from = self.own_from.load(Ordering::Relaxed);
+        if from as u64 >= own_from {
+            return usize::MAX;
+        }
+        let proven = self.proven.load(Ordering::Acquire);
+        let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
+        match begin <= from as u64 && end > from as u64 {
+            true if end >= own_from => usize::MAX,
+            true => usize::try_from(end).unwrap_or(from),
+            false => from,
+        }
+    }
+
+    /// Notes that all batches in these positions are sound.
+    pub fn prove(&self, from: usize, to: usize) {
+        let (from, to) = (from as u64, to as u64);
+        let merge = |proven: u64| {
+            let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
+            let touches = from <= end && begin <= to && end != 0;
+            let (begin, end) = if touches {
+                (begin.min(from), end.max(to))
+            } else if to - from > end - begin {
+                (from, to)
+            } else {
+                return None;
+            };
+            (end <= u64::from(u32::MAX)).then_some(begin << 32 | end)
+        };
+        // An outcome that is lost to another thread only means one more check.
+        let proven = self.proven.load(Ordering::Acquire);
+        if let Some(next) = merge(proven) {
+            self.proven.store(next, Ordering::Release);
+        }
+    }
+
+    /// Notes a batch that is not plain and ends at `end`, before its bytes are published or
+    /// proven.
+    pub fn note_mixed(&self, end: usize) {
+        // Relaxed: it is seen by whoever sees the border, or the proof, that comes after it.
+        self.mixed_end.fetch_max(end as u64, Ordering::Relaxed);
+    }
+
+    /// Whether batches that are not plain may lie behind `from`, among those that are sound.
+    #[inline]
+    pub fn is_mixed(&self, from: usize) -> bool {
+        self.mixed_end.load(Ordering::Relaxed) > from as u64
+    }
+
+    pub(in crate::log) fn swap_ticket(&self, ticket: u64) -> Option<u64> {
+        let old = self.ticket.swap(ticket, Ordering::Relaxed);
+        (old != NO_TICKET).then_some(old)
+    }
+
+    pub(in crate::log) fn take_ticket(&self) -> Option<u64> {
+        self.swap_ticket(NO_TICKET)
+    }
+}
+
+/// The bytes of a segment, held in place for a reader.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentView {
+    segment: Arc<Segment>,
+    region: Region,
+    /// The end of the batches; `None` while a writer moves it.
+    size: Option<usize>,
+}
+
+impl SegmentView {
+    #[inline]
+    pub fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Where the batches that may be read end. Everything below it stays as it is.
+    #[inline]
+    pub fn limit(&self) -> usize {
+        let published = self.region.published();
+        self.size.map_or(published, |size| size.min(published))
+    }
+
+    /// The limit, or where bytes begin that the operating system cannot give any more.
+    #[inline]
+    pub fn readable(&self) -> usize {
+        self.limit().min(self.region.lost_from())
+    }
+
+    /// Whether there is a byte at `position` that cannot be read any more.
+    #[inline]
+    pub fn is_lost(&self, position: usize) -> bool {
+        position >= self.region.lost_from() && position < self.limit()
+    }
+
+    /// Has the file's length say where exactly the bytes that cannot be read any more begin: the
+    /// rest of the last page that is left reads as zeros.
+    #[cold]
+    pub fn find_loss(&self) {
+        if let Some(Ok(len)) = self.segment.file().map(|file| file.len())
+            && len < self.limit() as u64
+        {
+            self.region.lose_from(len);
+        }
+    }
+
+    /// Whether there are bytes that cannot be read any more.
+    #[inline]
+    pub fn has_lost(&self) -> bool {
+        self.region.lost_from() < self.limit()
+    }
+
+    /// The batches from `from` to where they can be read.
+    #[inline]
+    pub fn bytes_from(&self, from: usize) -> &[u8] {
+        let limit = self.readable();
+        if from < limit { self.region.read(from..limit) } else { &[] }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn segment(size_bytes: u64) -> Segment {
+        let state = SegmentState { size_bytes, ..SegmentState::empty(0, true) };
+        let path = PathBuf::from("t-0/00000000000000000000.log");
+        Segment::found(path, &state, Stage::Found)
+    }
+
+    #[test]
+    fn proven_ranges_grow_where_they_touch() {
+        let segment = segment(1000);
+        assert_eq!(segment.sound_end(0), 0);
+        segment.prove(100, 200);
+        assert_eq!([100, 120, 199].map(|from| segment.sound_end(from)), [200; 3]);
+        assert_eq!([0, 99, 200].map(|from| segment.sound_end(from)), [0, 99, 200]);
+        segment.prove(200, 300);
+        segment.prove(0, 100);
+        assert_eq!(segment.sound_end(0), 300);
+        segment.prove(900, 950);
+        assert_eq!(segment.sound_end(0), 300, "the longer range stays");
+        assert_eq!(segment.sound_end(900), 900);
+        segment.prove(500, 900);
+        assert_eq!((segment.sound_end(500), segment.sound_end(0)), (900, 0));
+    }
+
+    #[test]
+    fn own_appends_are_sound_and_the_rest_is_not_by_them() {
+        let segment = segment(1000);
+        assert_eq!(segment.sound_end(1000), usize::MAX);
+        assert_eq!(segment.sound_end(999), 999);
+        segment.prove(0, 990);
+        assert_eq!(segment.sound_end(10), 990);
+        segment.prove(990, 1000);
+        assert_eq!(segment.sound_end(10), usize::MAX, "what was found goes on in what is own");
+    }
+
+    #[test]
+    fn derived_files_stand_beside_the_batches() {
+        let path = segment(0).path_of(FileKind::TimeIndex);
+        assert_eq!(path, Path::new("t-0/00000000000000000000.timeindex"));
+    }
+}

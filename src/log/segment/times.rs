@@ -1,0 +1,148 @@
+//! From timestamps to offsets, over any segments whose batches can be walked.
+//!
+//! Timestamps need not ascend, so "the first" means the lowest offset. The time index only says
+//! where a search may begin. Answers are Kafka's, odd ones included: segments are chosen by what
+//! the headers of their batches say, of which one alone is looked into, and compaction leaves
+//! headers whose records are gone. What Kafka takes from a file's modification time is not here.
+
+use crate::error::Result;
+use crate::log::segment::summary::{SegmentIndexes, relative};
+use crate::record::{BatchFault, BatchHeader, RecordBatch};
+use crate::sync::Arc;
+use std::ops::Range;
+
+/// The borders of a segment that decide whether a search looks into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentTimes {
+    pub base_offset: i64,
+    pub next_offset: i64,
+    /// The largest timestamp that any of its headers has, -1 if none has one.
+    pub max_timestamp: i64,
+    /// The last offset of the first batch that has it.
+    pub max_timestamp_offset: i64,
+}
+
+/// A segment that can be searched by time.
+pub(crate) trait TimedSegment {
+    fn times(&self) -> SegmentTimes;
+
+    /// # Errors
+    /// Those of building them.
+    fn indexes(&self) -> Result<Arc<SegmentIndexes>>;
+
+    /// Shows every batch from the one at `position` on, until `visit` answers false.
+    ///
+    /// # Errors
+    /// Those of reading, and those of `visit`.
+    fn walk(&self, position: u64, visit: &mut Visit<'_>) -> Result<()>;
+}
+
+/// What [`TimedSegment::walk`] calls: with a batch's header, and a way to its bytes. Returns
+/// whether to go on.
+pub(crate) type Visit<'v> =
+    dyn FnMut(&BatchHeader, &mut dyn FnMut(&mut UseBatch<'_>) -> Result<()>) -> Result<bool> + 'v;
+
+/// What a visitor does with the bytes of a batch, if it asks for them.
+pub(crate) type UseBatch<'u> = dyn FnMut(RecordBatch<'_>) -> Result<()> + 'u;
+
+/// A record that a search by time found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimedOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+}
+
+/// The record with the lowest offset in `from..upto` whose timestamp is at or after `timestamp`, in
+/// the first segment that has a header which reaches it.
+///
+/// # Errors
+/// Those of reading; [`crate::ErrorKind::CorruptRecord`] for records that cannot be read.
+pub(crate) fn offset_for_time<S: TimedSegment>(
+    segments: &[S],
+    timestamp: i64,
+    offsets: Range<i64>,
+    limit: usize,
+) -> Result<Option<TimedOffset>> {
+    let (from, upto) = (offsets.start, offsets.end);
+    let reaches = |times: SegmentTimes| {
+        times.next_offset > times.base_offset && times.max_timestamp >= timestamp
+    };
+    let Some(segment) = segments.iter().find(|segment| reaches(segment.times())) else {
+        return Ok(None);
+    };
+    let times = segment.times();
+    let indexes = segment.indexes()?;
+    let late_enough = indexes.times.lookup(timestamp);
+    let from_relative = relative(from.max(times.base_offset), times.base_offset).unwrap_or(0);
+    let position = indexes.offsets.lookup(late_enough.max(from_relative));
+    let mut found = None;
+    segment.walk(u64::from(position), &mut |header, bytes| {
+        if header.base_offset >= upto {
+            return Ok(false);
+        }
+        if header.max_timestamp >= timestamp && header.last_offset() >= from {
+            bytes(&mut |batch| {
+                found = first_at_or_after(&batch, timestamp, from..upto, limit)?;
+                Ok(())
+            })?;
+        }
+        Ok(found.is_none())
+    })?;
+    Ok(found)
+}
+
+/// The first record with the largest timestamp that any header has; none where the first batch
+/// with such a header has no such record. Records below the log start offset count while their
+/// segment is there.
+///
+/// # Errors
+/// As [`offset_for_time`].
+pub(crate) fn max_timestamp<S: TimedSegment>(
+    segments: &[S],
+    limit: usize,
+) -> Result<Option<TimedOffset>> {
+    let mut latest: Option<(&S, SegmentTimes)> = None;
+    for segment in segments {
+        let times = segment.times();
+        let least = latest.map_or(-1, |(_, latest)| latest.max_timestamp);
+        if times.max_timestamp > least {
+            latest = Some((segment, times));
+        }
+    }
+    let Some((segment, times)) = latest else { return Ok(None) };
+    let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
+    let position = u64::from(segment.indexes()?.offsets.lookup(at));
+    let mut found = None;
+    segment.walk(position, &mut |header, bytes| {
+        if header.max_timestamp != times.max_timestamp {
+            return Ok(true);
+        }
+        bytes(&mut |batch| {
+            found = first_at_or_after(&batch, times.max_timestamp, 0..i64::MAX, limit)?;
+            Ok(())
+        })?;
+        Ok(false)
+    })?;
+    Ok(found.filter(|found| found.timestamp == times.max_timestamp))
+}
+
+/// The first record of a batch at or after `timestamp` with an offset in `from..upto`.
+///
+/// # Errors
+/// The fault that ends the records before one was found.
+pub(crate) fn first_at_or_after(
+    batch: &RecordBatch<'_>,
+    timestamp: i64,
+    offsets: Range<i64>,
+    limit: usize,
+) -> Result<Option<TimedOffset>, BatchFault> {
+    let mut scratch = Vec::new();
+    for record in batch.records_below(&mut scratch, limit)? {
+        let record = record?;
+        if record.timestamp() >= timestamp && offsets.contains(&record.offset()) {
+            let (offset, timestamp) = (record.offset(), record.timestamp());
+            return Ok(Some(TimedOffset { offset, timestamp }));
+        }
+    }
+    Ok(None)
+}

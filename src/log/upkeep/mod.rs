@@ -1,0 +1,6 @@
+//! Work behind the appender: flushes, seals, pages ahead, retention.
+
+pub(in crate::log) mod flush;
+pub(in crate::log) mod prepare;
+pub(in crate::log) mod retention;
+pub(in crate::log) mod seal;

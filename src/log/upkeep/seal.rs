@@ -1,0 +1,119 @@
+//! Sealing retired segments: the cut, the sync, the index files, the folder's entries.
+//!
+//! In this order, so that a crash in between leaves what recovery knows: a file that is longer
+//! than its batches while the next one begins where they end (an uncut seal), or index files that
+//! nothing vouches for. Never on an appender's thread.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Log;
+use crate::log::files::names::FileKind;
+use crate::log::index::transaction_index;
+use crate::log::lifecycle::open::Upkeep;
+use crate::log::segment::state::FileProof;
+use crate::log::segment::{Proofs, Segment, Stage};
+use crate::storage::File;
+use crate::sync::Arc;
+
+impl Log {
+    /// Seals the oldest retired segment. Returns whether more are left.
+    ///
+    /// # Errors
+    /// `StorageFailed` if the segment's sync fails, which makes the partition read-only; `Io` and
+    /// `StorageFull` for its index files: the segment stays retired, and a later step goes on.
+    pub fn seal_step(&self) -> Result<bool> {
+        let mut upkeep = self.upkeep.lock();
+        if upkeep.closed || upkeep.leader_epoch.is_none() || self.commit.failure().is_some() {
+            return Ok(false);
+        }
+        let Some(segment) = self.next_to_seal() else { return Ok(false) };
+        let proofs = self.seal_files(&mut upkeep, &segment)?;
+        segment.seal(proofs);
+        self.env.mapped.touch(&segment);
+        self.env.counters.seals.one();
+        Ok(self.next_to_seal().is_some())
+    }
+
+    pub(in crate::log) fn next_to_seal(&self) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        segments.iter().find(|segment| segment.stage() == Stage::Retired).cloned()
+    }
+
+    /// Makes the files of a segment without a writer final, and durable.
+    pub(in crate::log) fn seal_files(
+        &self,
+        _: &mut Upkeep,
+        segment: &Arc<Segment>,
+    ) -> Result<Proofs> {
+        // The page preparer has let go: it takes the active segment anew under this lock.
+        drop(self.growing.lock());
+        let extent = segment.extent();
+        let file = match segment.appending_file() {
+            Some(file) => file,
+            None => self.open_to_cut(segment)?,
+        };
+        let failed = |error, doing| Error::io(error, doing, segment.path());
+        let at_home = |error| self.at_home(error);
+        let len = file.len().map_err(|e| at_home(failed(e, "cannot look at the segment")))?;
+        if len < extent.size_bytes {
+            let cut = "the segment is shorter than its batches: another program cut it";
+            let cut = Error::new(ErrorKind::StorageFailed, cut).with_path(segment.path());
+            return Err(self.storage_failed(cut));
+        }
+        if len > extent.size_bytes {
+            file.set_len(extent.size_bytes)
+                .map_err(|e| at_home(failed(e, "cannot cut the segment")))?;
+        }
+        if !segment.is_synced() || len > extent.size_bytes {
+            self.env.counters.syncs.one();
+            file.sync_data().map_err(|e| self.sync_failed(failed(e, "cannot sync")))?;
+            segment.set_synced();
+        }
+        let proofs = self.write_indexes(segment)?;
+        let dir = &self.id.dir;
+        let synced = self.env.storage.sync_dir(dir);
+        synced.map_err(|e| self.sync_failed(Error::io(e, "cannot sync", dir)))?;
+        Ok(proofs)
+    }
+
+    fn open_to_cut(&self, segment: &Segment) -> Result<Arc<dyn File>> {
+        let opened = self.env.storage.open_append(segment.path(), 0);
+        opened.map_err(|e| self.at_home(Error::io(e, "cannot open the segment", segment.path())))
+    }
+
+    /// Writes the derived files of a segment without a writer.
+    fn write_indexes(&self, segment: &Arc<Segment>) -> Result<Proofs> {
+        let indexes = self.indexes_of(segment)?;
+        let aborted = transaction_index::to_bytes(&segment.aborted());
+        let index = self.write_derived(segment, FileKind::OffsetIndex, &indexes.offsets.to_bytes());
+        let times = self.write_derived(segment, FileKind::TimeIndex, &indexes.times.to_bytes());
+        let transactions = if aborted.is_empty() {
+            // Kafka makes this file at the first abort only. One that stands there is stale.
+            let path = segment.path_of(FileKind::TransactionIndex);
+            match self.env.storage.remove(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(self.at_home(Error::io(error, "cannot remove", &path)))
+                }
+                _ => Ok(FileProof::of(&[])),
+            }
+        } else {
+            self.write_derived(segment, FileKind::TransactionIndex, &aborted)
+        };
+        Ok(Proofs {
+            index: Some(index?),
+            time_index: Some(times?),
+            transaction_index: Some(transactions?),
+        })
+    }
+
+    fn write_derived(&self, segment: &Segment, kind: FileKind, bytes: &[u8]) -> Result<FileProof> {
+        let path = segment.path_of(kind);
+        let written = self.env.storage.create_cold(&path).and_then(|file| {
+            if !bytes.is_empty() {
+                file.write_at(0, bytes)?;
+            }
+            file.sync_data()
+        });
+        written.map_err(|e| self.at_home(Error::io(e, "cannot write an index", &path)))?;
+        Ok(FileProof::of(bytes))
+    }
+}
