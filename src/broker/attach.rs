@@ -5,18 +5,18 @@
 //! the end of a partition is woken by looking again at short intervals: the owner is another
 //! process and rings no bell here.
 
-use super::adoption::Foreign;
-use super::background::WorkQueue;
-use super::health::HealthLog;
-use super::inner::{BrokerInner, Parts, Shared};
-use super::life::{Ended, page_cache_of, read_mark};
-use super::opening::{Evidence, judge, settings_of};
-use super::options::BrokerOptions;
-use super::partition::Partition;
-use super::random::Random;
-use super::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
-use super::state_file::{PartitionKey, STATE_FILE, StateFile, StateImage};
-use super::topics::{Opener, Topic};
+use crate::broker::background::WorkQueue;
+use crate::broker::directory::adopt::Foreign;
+use crate::broker::directory::life::{Ended, page_cache_of, read_mark};
+use crate::broker::directory::open::{Evidence, judge, settings_of};
+use crate::broker::health::HealthLog;
+use crate::broker::inner::{BrokerInner, Parts, Shared};
+use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
+use crate::broker::meta::state_file::{PartitionKey, STATE_FILE, StateFile, StateImage};
+use crate::broker::options::BrokerOptions;
+use crate::broker::random::Random;
+use crate::broker::topics::partition::Partition;
+use crate::broker::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, IsolationLevel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::attached::{AttachedLog, LookAgain};

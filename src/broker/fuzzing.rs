@@ -4,11 +4,11 @@
 //! It reaches parts of the crate that are not public, so it lives inside it. It panics where a
 //! promise is broken, and the unit tests run it on random and on mutated bytes.
 
-use super::codec::{Decoder, Encoder};
-use super::journal::{Contents, Journal, JournalKind, whole_file};
-use super::registry::{REGISTRY_FILE, Registry, RegistryFound, RegistryImage};
-use super::state_codec::{decode_state, encode_state};
-use super::state_file::{STATE_FILE, StateFile, StateFound, StateImage};
+use crate::broker::meta::codec::{Decoder, Encoder};
+use crate::broker::meta::framed_file::{Contents, Journal, JournalKind, whole_file};
+use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, RegistryImage};
+use crate::broker::meta::state_codec::{decode_state, encode_state};
+use crate::broker::meta::state_file::{STATE_FILE, StateFile, StateFound, StateImage};
 use crate::log::LogState;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
@@ -145,8 +145,8 @@ fn partition(frames: &[Vec<u8>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::registry::{RegistryEntry, TopicEntry};
-    use crate::broker::state_file::Life;
+    use crate::broker::meta::registry::{RegistryEntry, TopicEntry};
+    use crate::broker::meta::state_file::Life;
     use crate::log::segment::state::SegmentState;
     use crate::topic::TopicId;
     use proptest::prelude::*;

@@ -1,10 +1,10 @@
 //! The handle that users hold, and the handles that it makes.
 
-use super::adoption::AdoptionReport;
-use super::health::Health;
-use super::inner::BrokerInner;
-use super::options::BrokerOptions;
 use crate::admin::Admin;
+use crate::broker::directory::adopt::AdoptionReport;
+use crate::broker::health::Health;
+use crate::broker::inner::BrokerInner;
+use crate::broker::options::BrokerOptions;
 use crate::config::ProducerConfig;
 use crate::error::Result;
 use crate::producer::Producer;

@@ -3,18 +3,18 @@
 //! [`Shared`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold: when
 //! the last one goes, its threads are stopped and joined and the lock is freed.
 
-use super::adoption::AdoptionReport;
-use super::attach::Attached;
-use super::background::{FlushTask, TimerTask, Timers, WorkQueue};
-use super::coordinator::{GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts};
-use super::deletion::Deletions;
-use super::health::{BrokerCounters, Health, HealthLog};
-use super::life::LifeKeeper;
-use super::ownership::Ownership;
-use super::random::Random;
-use super::registry::Registry;
-use super::threads::Threads;
-use super::topics::{Opener, Topic, TopicTable};
+use crate::broker::attach::Attached;
+use crate::broker::background::threads::Threads;
+use crate::broker::background::{FlushTask, TimerTask, Timers, WorkQueue};
+use crate::broker::coordinator::{GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts};
+use crate::broker::directory::adopt::AdoptionReport;
+use crate::broker::directory::life::LifeKeeper;
+use crate::broker::directory::ownership::Ownership;
+use crate::broker::health::{BrokerCounters, Health, HealthLog};
+use crate::broker::meta::registry::Registry;
+use crate::broker::random::Random;
+use crate::broker::topics::deletion::Deletions;
+use crate::broker::topics::{Opener, Topic, TopicTable};
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::LogEnv;
@@ -38,8 +38,8 @@ pub(crate) struct Shared {
     pub(super) topics: Arc<TopicTable>,
     pub(super) timers: Arc<Timers>,
     pub(super) queue: Arc<WorkQueue>,
-    pub(super) retention: super::steps::Schedule,
-    pub(super) recorded: super::steps::Recorded,
+    pub(super) retention: crate::broker::background::steps::Schedule,
+    pub(super) recorded: crate::broker::background::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
     pub(super) owner: Option<Owner>,
     /// What only an attached broker has.
@@ -97,8 +97,8 @@ impl Shared {
             settled: parts.settled,
         });
         Shared {
-            retention: super::steps::Schedule::new(&clock, &config),
-            recorded: super::steps::Recorded::default(),
+            retention: crate::broker::background::steps::Schedule::new(&clock, &config),
+            recorded: crate::broker::background::steps::Recorded::default(),
             timers,
             topics,
             random: parts.random,
@@ -160,7 +160,7 @@ impl Shared {
                     && self.config.auto_create_topics()
                     && self.owner.is_some() =>
             {
-                match self.create_topic(&super::NewTopic::new(name, -1)) {
+                match self.create_topic(&crate::broker::NewTopic::new(name, -1)) {
                     // Another thread was faster.
                     Err(error) if error.kind() == ErrorKind::TopicExists => self.topic(name),
                     created => created,

@@ -10,63 +10,29 @@
 //! are held across the sync of their own file, and no other lock is held across a sync. Callbacks
 //! run under none.
 
-mod adoption;
 mod attach;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod attach_tests;
 mod background;
-mod changes;
-mod closing;
-mod codec;
 mod coordinator;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod crash_tests;
-mod deletion;
-mod disk_watch;
+mod directory;
 #[cfg(any(all(test, not(loom)), fuzzing))]
 pub mod fuzzing;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod golden_tests;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod group_tests;
 mod handles;
 mod health;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod health_tests;
 mod inner;
-mod journal;
-mod life;
-#[cfg(test)]
-#[cfg(not(loom))]
-mod life_tests;
-mod new_topic;
-mod opening;
+mod meta;
 mod options;
-mod ownership;
-mod partition;
 mod random;
-mod registry;
-mod state_codec;
-mod state_file;
-mod steps;
-mod survey;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
-mod threads;
 mod topics;
 
-pub use adoption::{AdoptionProgress, AdoptionReport};
+pub use crate::broker::directory::adopt::{AdoptionProgress, AdoptionReport};
+pub use crate::broker::topics::new_topic::NewTopic;
+pub(crate) use crate::broker::topics::partition::Partition;
+pub(crate) use crate::broker::topics::{CompressionRatios, Topic};
 pub(crate) use coordinator::Groups;
 pub use handles::Broker;
 pub use health::Health;
 pub(crate) use inner::BrokerInner;
-pub use new_topic::NewTopic;
 pub use options::BrokerOptions;
-pub(crate) use partition::Partition;
-pub(crate) use topics::{CompressionRatios, Topic};

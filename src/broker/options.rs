@@ -1,7 +1,7 @@
 //! What a broker is opened with.
 
-use super::adoption::AdoptionProgress;
-use super::{Broker, BrokerInner};
+use crate::broker::directory::adopt::AdoptionProgress;
+use crate::broker::{Broker, BrokerInner};
 use crate::config::{BrokerConfig, Durability};
 use crate::error::Result;
 use crate::probe::Probe;

@@ -1,8 +1,8 @@
 //! One partition as the broker's clients see it: the log of the owner, or the reader of an
 //! attached directory. What only an owner can do is refused in one place.
 
-use super::attach::AttachedPartition;
-use super::inner::read_only;
+use crate::broker::attach::AttachedPartition;
+use crate::broker::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;

@@ -1,11 +1,11 @@
 //! Ending a life: every log is closed, what Kafka expects of a directory that was stopped in good
 //! order is written, and only then the directory is claimed to be clean.
 
-use super::inner::{Owner, Shared};
-use super::life::{CLEAN_MARK, Ended, LifeKeeper, read_mark};
-use super::partition::Partition;
-use super::state_file::PartitionKey;
-use super::steps::key_of;
+use crate::broker::background::steps::key_of;
+use crate::broker::directory::life::{CLEAN_MARK, Ended, LifeKeeper, read_mark};
+use crate::broker::inner::{Owner, Shared};
+use crate::broker::meta::state_file::PartitionKey;
+use crate::broker::topics::partition::Partition;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{
     CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
@@ -66,7 +66,7 @@ impl Shared {
     /// # Errors
     /// The first one. Whatever happens, every log refuses everything afterwards; a clean stop is
     /// claimed only when all of them were closed.
-    pub(super) fn close_directory(&self, settled: Result<()>) -> Result<()> {
+    pub(in crate::broker) fn close_directory(&self, settled: Result<()>) -> Result<()> {
         let Some(owner) = &self.owner else { return Ok(()) };
         self.queue.run_calls();
         self.finish_deletions(owner)?;
@@ -107,7 +107,7 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Shared::flush`].
-    pub(super) fn flush_offsets(&self) -> Result<()> {
+    pub(in crate::broker) fn flush_offsets(&self) -> Result<()> {
         let Ok(topic) = self.topics.get(crate::topic::OFFSETS_TOPIC) else { return Ok(()) };
         for (_, partition) in topic.opened() {
             if let Ok(log) = partition.log() {
@@ -237,7 +237,7 @@ impl Shared {
     }
 
     /// Frees the lock.
-    pub(super) fn release(&self) {
+    pub(in crate::broker) fn release(&self) {
         self.timers.clear();
         if let Some(owner) = &self.owner {
             owner.ownership.lock.release();
@@ -245,7 +245,7 @@ impl Shared {
     }
 
     /// Ends without a close: nothing is written, nothing is claimed.
-    pub(super) fn abandon(&self) {
+    pub(in crate::broker) fn abandon(&self) {
         if let Some(owner) = &self.owner {
             owner.life.shut();
         }

@@ -1,11 +1,11 @@
 //! Making, growing, altering and deleting topics. Each is one entry of the registry and one sync;
 //! nothing is seen before it is durable.
 
-use super::inner::{Owner, Shared};
-use super::new_topic::NewTopic;
-use super::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
-use super::steps::key_of;
-use super::topics::Topic;
+use crate::broker::background::steps::key_of;
+use crate::broker::inner::{Owner, Shared};
+use crate::broker::meta::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
+use crate::broker::topics::Topic;
+use crate::broker::topics::new_topic::NewTopic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
@@ -129,7 +129,7 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Shared::create_topic`].
-    pub(super) fn internal_topic(
+    pub(in crate::broker) fn internal_topic(
         &self,
         name: &str,
         partitions: i32,
@@ -154,7 +154,7 @@ impl Shared {
     /// [`ErrorKind::TopicDeletionDisabled`], [`ErrorKind::UnknownTopicOrPartition`],
     /// [`ErrorKind::InvalidTopic`], and those of the registry. A folder that could not be removed
     /// is no error: it is tried again later, and reported in the broker's health.
-    pub(super) fn remove_topic(&self, name: &str) -> Result<Arc<Topic>> {
+    pub(in crate::broker) fn remove_topic(&self, name: &str) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
         if !self.config.delete_topics() {
             let why = "delete.topic.enable is false";
@@ -313,7 +313,7 @@ impl Shared {
     }
 
     /// Removes what a former process left of its deletions.
-    pub(super) fn finish_deletions(&self, owner: &Owner) -> Result<()> {
+    pub(in crate::broker) fn finish_deletions(&self, owner: &Owner) -> Result<()> {
         let mut deletions = owner.changes.lock();
         let cleared = deletions.finish(&owner.registry, None)?;
         if cleared.is_empty() {
@@ -327,7 +327,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidTopic`].
-    pub(super) fn refuse_internal(&self, name: &str) -> Result<()> {
+    pub(in crate::broker) fn refuse_internal(&self, name: &str) -> Result<()> {
         match is_internal(name) {
             true => Err(Error::new(ErrorKind::InvalidTopic, "an internal topic").with_topic(name)),
             false => Ok(()),
@@ -335,6 +335,6 @@ impl Shared {
     }
 }
 
-pub(super) fn entries(config: &TopicConfig) -> Vec<(String, String)> {
+pub(in crate::broker) fn entries(config: &TopicConfig) -> Vec<(String, String)> {
     config.entries().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

@@ -4,8 +4,8 @@
 //! The storage of an owner asks the lock before every change of a file. Appends are stores into
 //! memory and ask nobody, so the lock is looked at once in a flush interval.
 
-use super::inner::{Owner, Shared};
-use super::opening::LOCK_FILE;
+use crate::broker::directory::open::LOCK_FILE;
+use crate::broker::inner::{Owner, Shared};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::Error;
 use crate::storage::owned::DirectoryLock;
@@ -20,7 +20,7 @@ const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// The lock of an owner, and when it is looked at.
 #[derive(Debug)]
-pub(super) struct Ownership {
+pub(in crate::broker) struct Ownership {
     pub lock: Arc<DirectoryLock>,
     interval: Duration,
     next: Mutex<Duration>,
@@ -48,7 +48,7 @@ impl Ownership {
 
 impl Shared {
     /// Looks at the lock, if it is time for it, and gives up all logs once it is lost.
-    pub(super) fn lock_step(&self, now: Now) {
+    pub(in crate::broker) fn lock_step(&self, now: Now) {
         let Some(owner) = &self.owner else { return };
         if owner.ownership.take(now) && !self.closed.load(Ordering::Acquire) {
             self.check_lock(owner);
@@ -59,7 +59,7 @@ impl Shared {
     }
 
     /// When the next look is due; `None` where the lock cannot be lost.
-    pub(super) fn next_lock_look(&self) -> Option<Duration> {
+    pub(in crate::broker) fn next_lock_look(&self) -> Option<Duration> {
         let ownership = &self.owner.as_ref()?.ownership;
         ownership.lock.can_be_lost().then(|| *ownership.next.lock())
     }

@@ -5,9 +5,9 @@
 //! Nothing in it is needed to read the records: a directory without it, or with one that the files
 //! contradict, is adopted. Layout in `docs/format.md`, "topiclite.state".
 
-use super::codec::{Decoder, Encoder};
-use super::journal::{Contents, Journal, JournalKind};
-use super::state_codec::{decode_state, encode_state};
+use crate::broker::meta::codec::{Decoder, Encoder};
+use crate::broker::meta::framed_file::{Contents, Journal, JournalKind};
+use crate::broker::meta::state_codec::{decode_state, encode_state};
 use crate::error::Result;
 use crate::log::segment::state::LogState;
 use crate::storage::Storage;
@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// The file's name in the data directory.
-pub(super) const STATE_FILE: &str = "topiclite.state";
+pub(in crate::broker) const STATE_FILE: &str = "topiclite.state";
 
 const LIFE: u8 = 1;
 const PARTITION: u8 = 2;
@@ -29,11 +29,11 @@ const UNREAD: u8 = 5;
 const RAISED: u8 = 6;
 
 /// One partition by its topic's id: a topic made again under the same name is another one.
-pub(super) type PartitionKey = (TopicId, i32);
+pub(in crate::broker) type PartitionKey = (TopicId, i32);
 
 /// A life of the directory: from its first append to its close.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Life {
+pub(in crate::broker) struct Life {
     /// Stamped as leader epoch into every batch of this life. The first one is 0.
     pub incarnation: i32,
     /// The boot of the machine and the mount of the file system in which it began; empty when
@@ -43,7 +43,7 @@ pub(super) struct Life {
 
 /// What the entries lead to.
 #[derive(Debug, Clone, Default)]
-pub(super) struct StateImage {
+pub(in crate::broker) struct StateImage {
     /// The latest life; `None` before the first append ever.
     pub life: Option<Life>,
     /// The latest life ended with a clean close, which left this text in the clean mark, or no
@@ -110,7 +110,7 @@ impl Slot {
 
 /// What the file was found to hold.
 #[derive(Debug)]
-pub(super) enum StateFound {
+pub(in crate::broker) enum StateFound {
     Missing,
     Damaged(String),
     Image,
@@ -118,7 +118,7 @@ pub(super) enum StateFound {
 
 /// The open file and what it says.
 #[derive(Debug)]
-pub(super) struct StateFile {
+pub(in crate::broker) struct StateFile {
     journal: Journal,
     pub image: StateImage,
 }
@@ -467,7 +467,7 @@ fn put_partition(key: PartitionKey, state: &[u8], out: &mut Encoder) {
 }
 
 /// The highest leader epoch of any of them, -1 for none.
-pub(super) fn highest_epoch<'a>(states: impl Iterator<Item = &'a LogState>) -> i32 {
+pub(in crate::broker) fn highest_epoch<'a>(states: impl Iterator<Item = &'a LogState>) -> i32 {
     states.flat_map(|state| &state.epochs).map(|start| start.epoch).max().unwrap_or(-1)
 }
 

@@ -1,20 +1,20 @@
 //! Opening a directory: who owns it, how its last life ended, which topics there are. Nothing is
 //! written but the lock file, and no partition's folder is touched.
 
-use super::adoption::Foreign;
-use super::background::WorkQueue;
-use super::deletion::Deletions;
-use super::health::HealthLog;
-use super::inner::{BrokerInner, Owner, Parts, Shared};
-use super::life::{Ended, LifeKeeper, is_ours, page_cache_of, read_mark};
-use super::options::BrokerOptions;
-use super::ownership::Ownership;
-use super::partition::Partition;
-use super::random::Random;
-use super::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
-use super::state_file::{PartitionKey, StateFile, StateFound, StateImage};
-use super::survey::Survey;
-use super::topics::{Opener, Topic};
+use crate::broker::background::WorkQueue;
+use crate::broker::directory::adopt::Foreign;
+use crate::broker::directory::folders::Survey;
+use crate::broker::directory::life::{Ended, LifeKeeper, is_ours, page_cache_of, read_mark};
+use crate::broker::directory::ownership::Ownership;
+use crate::broker::health::HealthLog;
+use crate::broker::inner::{BrokerInner, Owner, Parts, Shared};
+use crate::broker::meta::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
+use crate::broker::meta::state_file::{PartitionKey, StateFile, StateFound, StateImage};
+use crate::broker::options::BrokerOptions;
+use crate::broker::random::Random;
+use crate::broker::topics::deletion::Deletions;
+use crate::broker::topics::partition::Partition;
+use crate::broker::topics::{Opener, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::folder_name;
@@ -27,11 +27,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The lock file (Kafka's name).
-pub(super) const LOCK_FILE: &str = ".lock";
+pub(in crate::broker) const LOCK_FILE: &str = ".lock";
 
 impl BrokerInner {
     /// Opens a directory for reading and writing.
-    pub(super) fn open(
+    pub(in crate::broker) fn open(
         options: BrokerOptions,
         storage: Arc<dyn Storage>,
         dir: &Path,
@@ -109,7 +109,7 @@ impl BrokerInner {
 
 /// How the last life ended, and what a directory that is not ours holds. One without a trace of a
 /// partition is new, whatever else lies in it.
-pub(super) fn judge(
+pub(in crate::broker) fn judge(
     storage: &dyn Storage,
     dir: &Path,
     verdict: Result<Ended, String>,
@@ -161,7 +161,7 @@ impl Shared {
 
 /// The settings of a topic as the registry has them. Only another version can have accepted what
 /// this one refuses: that is reported and left out.
-pub(super) fn settings_of(entry: &TopicEntry, health: &HealthLog) -> TopicConfig {
+pub(in crate::broker) fn settings_of(entry: &TopicEntry, health: &HealthLog) -> TopicConfig {
     let config = TopicConfig::from_properties(entry.config.iter().map(|(k, v)| (k, v)));
     config.unwrap_or_else(|error| {
         health.warn(format!("settings of topic {}: {error}", entry.name));
@@ -195,7 +195,7 @@ fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Lock>> {
 }
 
 /// What a directory's own files say about it.
-pub(super) struct Evidence<'a> {
+pub(in crate::broker) struct Evidence<'a> {
     pub registry: &'a RegistryFound,
     pub state: &'a StateFound,
     pub mark: &'a Option<String>,

@@ -1,8 +1,8 @@
 //! The named threads of a broker: each sleeps on its bell, and calls a step. Under a virtual clock
 //! there is none. A thread that panics ends, and the panic is in the broker's health.
 
-use super::inner::Shared;
-use super::steps::earliest;
+use crate::broker::background::steps::earliest;
+use crate::broker::inner::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::thread::{JoinHandle, current, spawn_named};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -23,7 +23,7 @@ const TIMERS: &str = "timers";
 
 /// The running threads.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(in crate::broker) struct Threads {
     running: Mutex<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
 }

@@ -6,7 +6,7 @@
 
 /// Appends values to a buffer.
 #[derive(Debug, Default)]
-pub(super) struct Encoder(Vec<u8>);
+pub(in crate::broker) struct Encoder(Vec<u8>);
 
 impl Encoder {
     pub fn new() -> Encoder {
@@ -63,7 +63,7 @@ impl Encoder {
 
 /// Takes values off the front of untrusted bytes; `None` where they end or make no sense.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Decoder<'a>(&'a [u8]);
+pub(in crate::broker) struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {
     pub fn new(bytes: &'a [u8]) -> Decoder<'a> {

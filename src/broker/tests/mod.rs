@@ -1,5 +1,12 @@
 //! Tests of the broker as its handles see it.
 
+pub(in crate::broker) mod attach;
+pub(in crate::broker) mod crash;
+pub(in crate::broker) mod golden;
+pub(in crate::broker) mod groups;
+pub(in crate::broker) mod health;
+pub(in crate::broker) mod life;
+
 use crate::broker::NewTopic;
 use crate::group::{MemberRef, OffsetToCommit, partition_for};
 use crate::log::AppendOptions;

@@ -1,8 +1,8 @@
 //! The steps of the background work: each is given the time, does what is due, and returns.
 
-use super::inner::Shared;
-use super::state_file::PartitionKey;
-use super::topics::Topic;
+use crate::broker::inner::Shared;
+use crate::broker::meta::state_file::PartitionKey;
+use crate::broker::topics::Topic;
 use crate::config::{BrokerConfig, LogConfig};
 use crate::error::Error;
 use crate::log::{Log, Trust};
@@ -15,7 +15,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When retention runs next.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(in crate::broker) struct Schedule {
     interval: Duration,
     next: Mutex<Duration>,
     pub bell: Event,
@@ -48,7 +48,7 @@ impl Schedule {
 
 /// Logs that were flushed and whose recovery points are not recorded yet.
 #[derive(Debug, Default)]
-pub(super) struct Recorded(Mutex<Pending>);
+pub(in crate::broker) struct Recorded(Mutex<Pending>);
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// When there is something to flush or to record.
-    pub(super) fn next_flush(&self) -> Option<Duration> {
+    pub(in crate::broker) fn next_flush(&self) -> Option<Duration> {
         earliest(self.queue.next_flush(), self.recorded.0.lock().due())
     }
 
@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// Reports an error of a partition that nobody waits for.
-    pub(super) fn partition_failed(&self, log: &Log, error: Error) {
+    pub(in crate::broker) fn partition_failed(&self, log: &Log, error: Error) {
         let id = log.identity();
         self.health.background(Some((id.topic.clone(), id.partition).into()), error);
     }
@@ -189,7 +189,7 @@ impl TimerDriver for Shared {
     }
 }
 
-pub(super) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+pub(in crate::broker) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
@@ -197,7 +197,7 @@ pub(super) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Durat
 }
 
 /// The key of a log in the state file.
-pub(super) fn key_of(log: &Log) -> PartitionKey {
+pub(in crate::broker) fn key_of(log: &Log) -> PartitionKey {
     let id = log.identity();
     (id.topic_id, id.partition)
 }

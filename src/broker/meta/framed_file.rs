@@ -6,7 +6,7 @@
 //! that does not check is damage, and damage is told, never skipped. The file is made anew under
 //! another name, synced and renamed, so a crash at any step leaves the old one or the new one.
 
-use super::codec::{Decoder, Encoder};
+use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{File, NotBegun, Storage};
 use crate::sync::Arc;
@@ -27,7 +27,7 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Which file it is, by the eight bytes at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum JournalKind {
+pub(in crate::broker) enum JournalKind {
     Registry,
     State,
 }
@@ -50,7 +50,7 @@ impl JournalKind {
 
 /// What a file was found to hold.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Contents {
+pub(in crate::broker) enum Contents {
     Missing,
     /// Bytes that no crash of ours leaves behind, and why.
     Damaged(String),
@@ -60,7 +60,7 @@ pub(super) enum Contents {
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(in crate::broker) struct Journal {
     storage: Arc<dyn Storage>,
     path: PathBuf,
     kind: JournalKind,
@@ -347,7 +347,11 @@ impl Journal {
 
 /// A file of these frames.
 #[cfg(any(all(test, not(loom)), fuzzing))]
-pub(super) fn whole_file(kind: JournalKind, generation: u32, payloads: &[Vec<u8>]) -> Vec<u8> {
+pub(in crate::broker) fn whole_file(
+    kind: JournalKind,
+    generation: u32,
+    payloads: &[Vec<u8>],
+) -> Vec<u8> {
     let mut bytes = header(kind, generation);
     for (sequence, payload) in (0..).zip(payloads) {
         bytes.extend(frame(generation, sequence, payload).unwrap_or_default());

@@ -6,7 +6,7 @@
 //! topic of the same name is made only after the old name is gone durably: so a plain folder
 //! never belongs to a deleted topic while a live one has its name.
 
-use super::registry::{DeletedTopic, Registry};
+use crate::broker::meta::registry::{DeletedTopic, Registry};
 use crate::error::{Error, Result};
 use crate::log::files::names::{FolderName, deleting_folder_name, folder_name};
 use crate::storage::Storage;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// The pending deletions of one broker, under the lock of changes of topics.
 #[derive(Debug)]
-pub(super) struct Deletions {
+pub(in crate::broker) struct Deletions {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     /// Of these, this process removed the folders; the removal is not synced.

@@ -2,7 +2,11 @@
 //! within their interval, retention, timers. Each is a queue with a `step`; the threads that call
 //! them are in `threads.rs`, and under a virtual clock the steps run as time passes.
 
-use super::health::HealthLog;
+pub(in crate::broker) mod disk_watch;
+pub(in crate::broker) mod steps;
+pub(in crate::broker) mod threads;
+
+use crate::broker::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
 use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
@@ -19,7 +23,7 @@ pub(crate) type TimerTask = Box<dyn FnOnce(Now) + Send>;
 pub(crate) type FlushTask = Box<dyn FnOnce() + Send>;
 
 /// Work that logs announce.
-pub(super) struct WorkQueue {
+pub(in crate::broker) struct WorkQueue {
     clock: Clock,
     health: Arc<HealthLog>,
     /// Pages to prepare and segments to seal.
@@ -164,7 +168,7 @@ impl fmt::Debug for WorkQueue {
 }
 
 /// The one timer queue of a broker.
-pub(super) struct Timers {
+pub(in crate::broker) struct Timers {
     queue: Mutex<TimerQueue<TimerTask>>,
     pub bell: Event,
 }

@@ -1,7 +1,7 @@
 //! What a directory of another program holds, by the names of its folders and the rows of its
 //! checkpoint files. No file of a partition is read but the one that names its topic's id.
 
-use super::registry::{PARTITIONS_MAX, TopicEntry};
+use crate::broker::meta::registry::{PARTITIONS_MAX, TopicEntry};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{
@@ -25,7 +25,7 @@ const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(in crate::broker) struct Survey {
     pub topics: BTreeMap<Arc<str>, FoundTopic>,
     /// Names of folders that are nobody's partition: they stay.
     pub left_alone: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) struct Survey {
 
 /// A topic of which there are folders or rows.
 #[derive(Debug, Default)]
-pub(super) struct FoundTopic {
+pub(in crate::broker) struct FoundTopic {
     /// As `partition.metadata` of its first folder says.
     pub id: Option<TopicId>,
     pub folders: BTreeSet<i32>,
@@ -141,7 +141,7 @@ impl Survey {
                         id: found.id.unwrap_or_else(&mut random_id),
                         partitions,
                         adopted: true,
-                        config: super::changes::entries(&config),
+                        config: crate::broker::topics::changes::entries(&config),
                     };
                     entries.insert(name.clone(), entry);
                 }

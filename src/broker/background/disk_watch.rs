@@ -3,15 +3,15 @@
 //! asked once in a flush interval, together with the lock, and no partition acknowledges anything
 //! for longer.
 
-use super::inner::{Owner, Shared};
-use super::state_file::STATE_FILE;
+use crate::broker::inner::{Owner, Shared};
+use crate::broker::meta::state_file::STATE_FILE;
 use crate::error::Error;
 use crate::storage::NotBegun;
 use std::io;
 
 impl Shared {
     /// Asks the file system whether it still takes writes, and ends all appends if it does not.
-    pub(super) fn check_disk(&self, owner: &Owner) {
+    pub(in crate::broker) fn check_disk(&self, owner: &Owner) {
         if owner.life.incarnation().is_none() {
             return;
         }

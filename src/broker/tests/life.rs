@@ -1,7 +1,7 @@
 //! The life cycle of a directory: opening writes nothing, every way to end a life is told from the
 //! others at the next open, and what was acknowledged is there.
 
-use crate::broker::life::{CLEAN_MARK, Ended};
+use crate::broker::directory::life::{CLEAN_MARK, Ended};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::storage::faults::{Call, Failure, Rule};
@@ -304,7 +304,8 @@ fn a_start_that_was_recorded_does_not_go_back() {
     append(&broker, "t", 0, "a");
     let shared = broker.inner();
     let log = shared.topic("t").unwrap().partition(0).unwrap().log().unwrap().clone();
-    let (key, life) = (super::steps::key_of(&log), &shared.owner.as_ref().unwrap().life);
+    let (key, life) =
+        (crate::broker::background::steps::key_of(&log), &shared.owner.as_ref().unwrap().life);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

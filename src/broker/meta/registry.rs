@@ -4,8 +4,8 @@
 //! crash between the two steps is finished, and how a folder of the old topic is told from one of
 //! a new topic of the same name. Layout in `docs/format.md`, "topiclite.registry".
 
-use super::codec::{Decoder, Encoder};
-use super::journal::{Contents, Journal, JournalKind};
+use crate::broker::meta::codec::{Decoder, Encoder};
+use crate::broker::meta::framed_file::{Contents, Journal, JournalKind};
 use crate::error::Result;
 use crate::storage::Storage;
 use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The file's name in the data directory.
-pub(super) const REGISTRY_FILE: &str = "topiclite.registry";
+pub(in crate::broker) const REGISTRY_FILE: &str = "topiclite.registry";
 
 /// Far above what anybody has; it keeps a damaged count from becoming an allocation.
-pub(super) const PARTITIONS_MAX: i32 = 1_000_000;
+pub(in crate::broker) const PARTITIONS_MAX: i32 = 1_000_000;
 
 const TOPIC: u8 = 1;
 const DELETED: u8 = 2;
@@ -25,7 +25,7 @@ const CLEARED: u8 = 3;
 
 /// What is kept of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TopicEntry {
+pub(in crate::broker) struct TopicEntry {
     pub name: Arc<str>,
     pub id: TopicId,
     pub partitions: i32,
@@ -37,7 +37,7 @@ pub(super) struct TopicEntry {
 
 /// A topic whose folders may still be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DeletedTopic {
+pub(in crate::broker) struct DeletedTopic {
     pub name: Arc<str>,
     pub id: TopicId,
     pub partitions: i32,
@@ -45,7 +45,7 @@ pub(super) struct DeletedTopic {
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum RegistryEntry {
+pub(in crate::broker) enum RegistryEntry {
     /// The topic is as given: made, grown or altered.
     Topic(TopicEntry),
     /// The topic is gone; its folders may not be.
@@ -56,14 +56,14 @@ pub(super) enum RegistryEntry {
 
 /// The topics and the pending deletions that a sequence of changes leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct RegistryImage {
+pub(in crate::broker) struct RegistryImage {
     pub topics: BTreeMap<Arc<str>, TopicEntry>,
     pub deleted: BTreeMap<TopicId, DeletedTopic>,
 }
 
 /// What the file was found to hold.
 #[derive(Debug)]
-pub(super) enum RegistryFound {
+pub(in crate::broker) enum RegistryFound {
     Missing,
     Damaged(String),
     Image(RegistryImage),
@@ -71,7 +71,7 @@ pub(super) enum RegistryFound {
 
 /// The open file and what it says. Its lock is held across the sync of a change.
 #[derive(Debug)]
-pub(super) struct Registry(Mutex<Held>);
+pub(in crate::broker) struct Registry(Mutex<Held>);
 
 #[derive(Debug)]
 struct Held {

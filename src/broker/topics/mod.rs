@@ -3,8 +3,13 @@
 //! A change is durable in the registry before anybody can see it. A partition's log is made when
 //! it is first asked for, and that touches nothing on the disk.
 
-use super::partition::Partition;
-use super::registry::TopicEntry;
+pub(in crate::broker) mod changes;
+pub(in crate::broker) mod deletion;
+pub(in crate::broker) mod new_topic;
+pub(in crate::broker) mod partition;
+
+use crate::broker::meta::registry::TopicEntry;
+use crate::broker::topics::partition::Partition;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Codec, CompressionRatio};
@@ -16,7 +21,7 @@ use crate::topic::{TopicId, check_topic_name, is_internal};
 use std::collections::BTreeMap;
 
 /// Makes the log, or the reader, of a partition.
-pub(super) trait Opener: Send + Sync + std::fmt::Debug {
+pub(in crate::broker) trait Opener: Send + Sync + std::fmt::Debug {
     fn open(&self, topic: &Topic, partition: i32) -> Result<Partition>;
 }
 
@@ -37,7 +42,11 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    pub(super) fn new(entry: &TopicEntry, config: TopicConfig, opener: Arc<dyn Opener>) -> Topic {
+    pub(in crate::broker) fn new(
+        entry: &TopicEntry,
+        config: TopicConfig,
+        opener: Arc<dyn Opener>,
+    ) -> Topic {
         Topic {
             name: entry.name.clone(),
             id: entry.id,
@@ -132,7 +141,7 @@ impl Topic {
     }
 
     /// What the registry keeps of it.
-    pub(super) fn entry(&self) -> TopicEntry {
+    pub(in crate::broker) fn entry(&self) -> TopicEntry {
         let partitions = self.partition_count();
         let config = self.config.read();
         TopicEntry {
@@ -144,13 +153,13 @@ impl Topic {
         }
     }
 
-    pub(super) fn grow(&self, partitions: i32) {
+    pub(in crate::broker) fn grow(&self, partitions: i32) {
         let mut slots = self.slots.write();
         let partitions = usize::try_from(partitions).unwrap_or(0).max(slots.len());
         slots.resize(partitions, None);
     }
 
-    pub(super) fn set_config(&self, config: TopicConfig, broker: &BrokerConfig) {
+    pub(in crate::broker) fn set_config(&self, config: TopicConfig, broker: &BrokerConfig) {
         let effective = config.log_config(broker);
         *self.config.write() = config;
         for (_, partition) in self.opened() {
@@ -161,7 +170,7 @@ impl Topic {
     }
 
     /// Refuses everything from here on, and gives up the partitions.
-    pub(super) fn delete(&self) -> Vec<(i32, Partition)> {
+    pub(in crate::broker) fn delete(&self) -> Vec<(i32, Partition)> {
         let mut slots = self.slots.write();
         self.deleted.store(true, Ordering::Release);
         (0i32..).zip(slots.iter_mut()).filter_map(|(i, slot)| Some((i, slot.take()?))).collect()
@@ -209,7 +218,7 @@ impl CompressionRatios {
 
 /// All topics by name, and who wants to hear of changes.
 #[derive(Debug)]
-pub(super) struct TopicTable {
+pub(in crate::broker) struct TopicTable {
     topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
     version: AtomicU64,
     watchers: Mutex<Vec<Arc<Event>>>,

@@ -4,14 +4,14 @@
 //! stays in memory until the first append, or the close. Nothing is deleted: adopted topics keep
 //! their records until their settings are altered.
 
-use super::inner::Shared;
-use super::life::Adopted;
-use super::options::ProgressCallback;
-use super::random::Random;
-use super::registry::{Registry, RegistryFound};
-use super::state_file::PartitionKey;
-use super::steps::key_of;
-use super::survey::Survey;
+use crate::broker::background::steps::key_of;
+use crate::broker::directory::folders::Survey;
+use crate::broker::directory::life::Adopted;
+use crate::broker::inner::Shared;
+use crate::broker::meta::registry::{Registry, RegistryFound};
+use crate::broker::meta::state_file::PartitionKey;
+use crate::broker::options::ProgressCallback;
+use crate::broker::random::Random;
 use crate::config::BrokerConfig;
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -23,10 +23,10 @@ use std::collections::BTreeMap;
 /// How far the reading of a foreign directory has come.
 #[derive(Debug, Clone)]
 pub struct AdoptionProgress {
-    pub(super) partition: TopicPartition,
-    pub(super) done: usize,
-    pub(super) total: usize,
-    pub(super) bytes: u64,
+    pub(in crate::broker) partition: TopicPartition,
+    pub(in crate::broker) done: usize,
+    pub(in crate::broker) total: usize,
+    pub(in crate::broker) bytes: u64,
 }
 
 impl AdoptionProgress {
@@ -54,12 +54,12 @@ impl AdoptionProgress {
 /// What was found in a directory that another program wrote.
 #[derive(Debug, Clone, Default)]
 pub struct AdoptionReport {
-    pub(super) reason: String,
-    pub(super) topics: Vec<String>,
-    pub(super) partitions: usize,
-    pub(super) bytes: u64,
-    pub(super) damaged: Vec<(TopicPartition, Error)>,
-    pub(super) left_alone: Vec<String>,
+    pub(in crate::broker) reason: String,
+    pub(in crate::broker) topics: Vec<String>,
+    pub(in crate::broker) partitions: usize,
+    pub(in crate::broker) bytes: u64,
+    pub(in crate::broker) damaged: Vec<(TopicPartition, Error)>,
+    pub(in crate::broker) left_alone: Vec<String>,
 }
 
 impl AdoptionReport {
@@ -96,7 +96,7 @@ impl AdoptionReport {
 
 /// A directory that another program wrote, or that is not as we left it.
 #[derive(Debug)]
-pub(super) struct Foreign {
+pub(in crate::broker) struct Foreign {
     pub survey: Survey,
     pub reason: String,
 }
@@ -132,7 +132,7 @@ impl Shared {
     ///
     /// # Errors
     /// None of a partition: what cannot be read, or is damaged, is reported by name.
-    pub(super) fn adopt(
+    pub(in crate::broker) fn adopt(
         &self,
         foreign: &Foreign,
         progress: Option<&ProgressCallback>,

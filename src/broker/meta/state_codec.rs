@@ -1,7 +1,7 @@
 //! One partition's [`LogState`] as bytes, as a difference against an earlier one: a partition with
 //! a thousand sealed segments that got a few records costs a few dozen bytes.
 
-use super::codec::{Decoder, Encoder};
+use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::log::files::leader_epochs::EpochStart;
 use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
 use crate::log::segment::state::{FileProof, LastBatch, LogState, SegmentState};
@@ -37,7 +37,7 @@ const TRANSACTION_INDEX: u8 = 16;
 /// open       count, each: signed producer id, signed first offset
 /// aborted    count, each: signed producer id, first, last and last stable offset
 /// ```
-pub(super) fn encode_state(before: &LogState, state: &LogState, out: &mut Encoder) {
+pub(in crate::broker) fn encode_state(before: &LogState, state: &LogState, out: &mut Encoder) {
     out.signed(state.log_start_offset);
     out.signed(state.log_end_offset);
     out.signed(state.recovery_point);
@@ -96,7 +96,10 @@ pub(super) fn encode_state(before: &LogState, state: &LogState, out: &mut Encode
 }
 
 /// Reads what [`encode_state`] wrote against the same earlier state.
-pub(super) fn decode_state(before: &LogState, input: &mut Decoder<'_>) -> Option<LogState> {
+pub(in crate::broker) fn decode_state(
+    before: &LogState,
+    input: &mut Decoder<'_>,
+) -> Option<LogState> {
     let mut state = before.clone();
     state.log_start_offset = input.signed()?;
     state.log_end_offset = input.signed()?;

@@ -6,10 +6,10 @@
 //! into the state file, synced, and only after that the clean mark is removed, durably. A crash
 //! between the two leaves a mark that is known to be ours.
 
-use super::background::WorkQueue;
-use super::registry::Registry;
-use super::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
-use super::steps::key_of;
+use crate::broker::background::WorkQueue;
+use crate::broker::background::steps::key_of;
+use crate::broker::meta::registry::Registry;
+use crate::broker::meta::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{BackgroundWork, LifeGate, Log, LogState, Trust};
 use crate::storage::Storage;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The file that says that a directory was closed in good order (Kafka's name).
-pub(super) const CLEAN_MARK: &str = ".kafka_cleanshutdown";
+pub(in crate::broker) const CLEAN_MARK: &str = ".kafka_cleanshutdown";
 
 /// Kafka's broker epochs count metadata records; ours begin far above, so that a mark tells who
 /// left it. The incarnation is added.
@@ -28,7 +28,7 @@ const BROKER_EPOCH_BASE: i64 = 0x746c_0000_0000;
 
 /// How the life before ended, as far as the directory's own files tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(in crate::broker) enum Ended {
     /// There was none: nothing was ever appended.
     Never,
     /// By `close`.
@@ -52,7 +52,7 @@ impl Ended {
 
 /// What adoption found of the partitions.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Adopted {
+pub(in crate::broker) struct Adopted {
     pub states: Vec<(PartitionKey, LogState)>,
     /// Those that could not be read.
     pub unread: Vec<PartitionKey>,
@@ -63,7 +63,7 @@ pub(super) struct Adopted {
 /// Its locks, outermost first: the turn of recording, the state file, what was adopted, the
 /// registry's own.
 #[derive(Debug)]
-pub(super) struct LifeKeeper {
+pub(in crate::broker) struct LifeKeeper {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     page_cache: String,
@@ -315,13 +315,13 @@ impl LifeGate for LifeKeeper {
 /// boot of the machine, and the mount of the file system, behind a blank. A device that vanished
 /// and came back, and a snapshot mounted on its own host, have the boot and not what was unsynced.
 /// Empty where either is unknown, which equals nothing.
-pub(super) fn page_cache_of(storage: &dyn Storage, dir: &Path) -> String {
+pub(in crate::broker) fn page_cache_of(storage: &dyn Storage, dir: &Path) -> String {
     let (boot, mount) = (storage.boot_id(), storage.mount_id(dir));
     if boot.is_empty() || mount.is_empty() { String::new() } else { format!("{boot} {mount}") }
 }
 
 /// Whether a mark was left by a life of ours, whichever.
-pub(super) fn is_ours(mark: &str) -> bool {
+pub(in crate::broker) fn is_ours(mark: &str) -> bool {
     let Some(epoch) = mark
         .strip_prefix("{\"version\":0,\"brokerEpoch\":")
         .and_then(|rest| rest.strip_suffix('}'))
@@ -340,7 +340,7 @@ fn epoch_max(image: &StateImage) -> i32 {
 }
 
 /// What the clean mark says; `None` when there is none. Never longer than any that Kafka writes.
-pub(super) fn read_mark(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
+pub(in crate::broker) fn read_mark(storage: &dyn Storage, dir: &Path) -> Result<Option<String>> {
     const MARK_BYTES_MAX: u64 = 4096;
     let path = dir.join(CLEAN_MARK);
     match storage.read_file(&path, MARK_BYTES_MAX) {
