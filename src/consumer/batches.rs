@@ -9,7 +9,7 @@ use super::records::{Body, ConsumerRecords, Run, Skip};
 use crate::broker::Partition;
 use crate::config::IsolationLevel;
 use crate::error::Result;
-use crate::log::{AbortedTransaction, Chunk, Cursor, Plain, Wanted};
+use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, PlainPrefix};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
 use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
@@ -202,7 +202,7 @@ impl Reading<'_> {
             aborted: filter(upto),
             uncompressed_max: self.log.uncompressed_max(),
         };
-        let at_once = Wanted { records_max: self.records_max, bytes_max: self.bytes_max };
+        let at_once = FetchLimits { records_max: self.records_max, bytes_max: self.bytes_max };
         if let Some(window) = self.log.window(cursor, self.isolation, at_once)? {
             if window.chunk.opens_segment() && refused {
                 return Ok(None);
@@ -396,7 +396,7 @@ impl Walk<'_> {
 
     /// Takes what the log knows to be plain, if all of it is wanted.
     fn take_plain(&self, chunk: &Chunk, walked: &mut Walked, run: &mut PlainRun) {
-        let Plain { bytes, records, next_offset } = chunk.plain();
+        let PlainPrefix { bytes, records, next_offset } = chunk.plain();
         if bytes > 0
             && bytes <= self.bytes_max
             && records <= self.records_max

@@ -33,7 +33,7 @@ pub(crate) use crate::log::append::{AppendOptions, Appended};
 pub use crate::log::load::verify::PlannedRepair;
 pub(crate) use crate::log::producers::transactions::AbortedTransaction;
 pub(crate) use crate::log::read::cursor::{Chunk, Cursor, Window};
-pub(crate) use crate::log::read::plain::{Plain, Wanted};
+pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
 pub(crate) use crate::log::segment::mapped::MappedLimit;
 pub(crate) use crate::log::segment::state::{LogState, Trust};
 pub(crate) use counters::LogCounters;
@@ -43,7 +43,7 @@ pub(crate) use watch::{ReadyList, Watcher};
 
 use std::collections::VecDeque;
 
-use crate::log::append::validator::Rules;
+use crate::log::append::validator::AppendRules;
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::producers::transactions::OpenTransaction;
@@ -64,7 +64,7 @@ use crate::sync::{
 use crate::time::Event;
 
 /// No open transaction.
-const STABLE: i64 = i64::MAX;
+const NO_OPEN_TRANSACTION: i64 = i64::MAX;
 
 /// One partition.
 #[derive(Debug)]
@@ -101,8 +101,8 @@ struct Borders {
     start: Border,
     /// Moves after the bytes were published.
     end: Border,
-    /// The first offset of the earliest open transaction, or [`STABLE`].
-    unstable: Border,
+    /// The first offset of the earliest open transaction, or [`NO_OPEN_TRANSACTION`].
+    first_unstable_offset: Border,
 }
 
 /// What lies under the partition's lock.
@@ -112,7 +112,7 @@ struct Writer {
     /// The next offset; `Borders::end` follows it.
     next_offset: i64,
     leader_epoch: i32,
-    rules: Rules,
+    rules: AppendRules,
     config: LogConfig,
     watchers: WatchList,
     /// There are bytes that no flush was announced for.
@@ -152,7 +152,8 @@ impl Log {
         trust: Trust,
     ) -> Arc<Log> {
         let known = matches!(trust, Trust::New | Trust::Clean);
-        let unstable = state.open_transactions.iter().map(|open| open.first_offset).min();
+        let first_unstable_offset =
+            state.open_transactions.iter().map(|open| open.first_offset).min();
         let meter = PartitionMeter::new(&id.topic, id.partition);
         Arc::new_cyclic(|me| Log {
             meter,
@@ -164,7 +165,9 @@ impl Log {
                 opened: AtomicBool::new(false),
                 start: Border::new(state.log_start_offset),
                 end: Border::new(state.log_end_offset),
-                unstable: Border::new(unstable.unwrap_or(STABLE)),
+                first_unstable_offset: Border::new(
+                    first_unstable_offset.unwrap_or(NO_OPEN_TRANSACTION),
+                ),
             },
             commit: GroupCommit::new(state.recovery_point),
             writer: ranked_mutex(
@@ -173,7 +176,7 @@ impl Log {
                     active: None,
                     next_offset: state.log_end_offset,
                     leader_epoch: -1,
-                    rules: Rules::new(&config),
+                    rules: AppendRules::new(&config),
                     config,
                     watchers: WatchList::default(),
                     dirty: false,
@@ -317,7 +320,7 @@ impl Log {
     /// Takes over altered settings, from the next append and the next upkeep on.
     pub fn apply_config(&self, config: LogConfig) {
         let mut writer = self.writer.lock();
-        writer.rules = Rules::new(&config);
+        writer.rules = AppendRules::new(&config);
         let limits =
             |log: &Log, base| crate::log::segment::active::Limits::new(&config, log.jitter(base));
         if let Some(active) = &mut writer.active {
@@ -388,11 +391,11 @@ impl Log {
 impl Borders {
     #[inline]
     fn stable(&self, end: i64) -> i64 {
-        let unstable = self.unstable.load();
-        if unstable == STABLE {
+        let first_unstable_offset = self.first_unstable_offset.load();
+        if first_unstable_offset == NO_OPEN_TRANSACTION {
             return end;
         }
-        end.min(unstable.max(self.start.load()))
+        end.min(first_unstable_offset.max(self.start.load()))
     }
 }
 #[cfg(test)]

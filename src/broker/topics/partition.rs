@@ -6,7 +6,7 @@ use crate::broker::inner::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, Log, Wanted, Watcher, Window};
+use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, Log, Watcher, Window};
 use crate::sync::Arc;
 use crate::time::Event;
 
@@ -167,7 +167,7 @@ impl Partition {
         &self,
         cursor: &Cursor,
         isolation: IsolationLevel,
-        wanted: Wanted,
+        wanted: FetchLimits,
     ) -> Result<Option<Window>> {
         match self {
             Partition::Live(log) => log.window(cursor, isolation, wanted),

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
-use crate::log::append::validator::Rules;
+use crate::log::append::validator::AppendRules;
 use crate::log::append::{AppendOptions, Appended, Origin};
 use crate::record::{
     BatchBuilder, BatchFault, BatchHeader, Codec, HeaderInput, RecordBatch, RecordInput, Stamp,
@@ -80,7 +80,7 @@ impl Log {
     }
 }
 
-impl Rules {
+impl AppendRules {
     /// Checks a finished batch. Its records are looked at where the header cannot vouch for them.
     pub fn check_batch(&self, bytes: &[u8], options: AppendOptions) -> Result<Checked> {
         let batch = RecordBatch::parse(bytes).map_err(BatchFault::into_error)?;

@@ -75,7 +75,7 @@ impl Log {
             }
             if writer.active.is_none() {
                 drop(writer);
-                self.make_ready(now_ms)?;
+                self.prepare_to_append(now_ms)?;
                 writer = self.writer.lock();
                 continue;
             }

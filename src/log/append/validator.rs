@@ -6,7 +6,7 @@ use crate::record::{Codec, RecordInput, TimestampType};
 
 /// What the settings say about appends.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::log) struct Rules {
+pub(in crate::log) struct AppendRules {
     max_message_bytes: usize,
     segment_bytes: usize,
     pub needs_key: bool,
@@ -17,9 +17,9 @@ pub(in crate::log) struct Rules {
     compression: Compression,
 }
 
-impl Rules {
-    pub fn new(config: &LogConfig) -> Rules {
-        Rules {
+impl AppendRules {
+    pub fn new(config: &LogConfig) -> AppendRules {
+        AppendRules {
             max_message_bytes: config.max_message_bytes,
             segment_bytes: usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
             needs_key: config.cleanup_compact,

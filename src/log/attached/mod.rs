@@ -21,7 +21,7 @@ use crate::log::producers::transactions::{
 };
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
 use crate::log::read::{Steps, follows, is_dense_if, misplaced};
-use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, SCAN_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
@@ -43,7 +43,7 @@ pub(crate) struct AttachedLog {
     folder: PathBuf,
     partition: TopicPartition,
     start: StartingPoint,
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<AttachedView>>,
     /// The topic's id as its folder had it when files of it were first looked at.
     topic_id: OnceLock<TopicId>,
     look_again: Option<LookAgain>,
@@ -70,10 +70,10 @@ struct StartingPoint {
 
 /// What was seen of the partition so far.
 #[derive(Debug)]
-struct Seen {
-    segments: Vec<Segment>,
+struct AttachedView {
+    segments: Vec<AttachedSegment>,
     log_start_offset: i64,
-    rules: Rules,
+    rules: BatchExpectations,
     transactions: TransactionTracker,
     /// Damage at the log end, as opening found it. A later look may find a valid batch there:
     /// then it was one in the making.
@@ -85,7 +85,7 @@ struct Seen {
 }
 
 #[derive(Debug)]
-struct Segment {
+struct AttachedSegment {
     path: PathBuf,
     /// What was vouched for when it was opened; its borders are those of `summary`.
     recorded: SegmentState,
@@ -299,7 +299,10 @@ impl AttachedLog {
     }
 
     /// Runs `body` on what was seen; opens the partition first, and again where files vanished.
-    fn with<T>(&self, mut body: impl FnMut(&AttachedLog, &mut Seen) -> Result<T>) -> Result<T>
+    fn with<T>(
+        &self,
+        mut body: impl FnMut(&AttachedLog, &mut AttachedView) -> Result<T>,
+    ) -> Result<T>
     where
         T: Sized,
     {
@@ -325,7 +328,7 @@ impl AttachedLog {
         }
     }
 
-    fn open(&self) -> Result<Seen> {
+    fn open(&self) -> Result<AttachedView> {
         let mut opened = self.open_by(&self.start.state, self.start.trust)?;
         // An owner that went on since may have removed what is missed.
         for _ in 0..LISTINGS_MAX {
@@ -334,7 +337,7 @@ impl AttachedLog {
             opened = self.open_by(&state, trust)?;
         }
         self.check_identity()?;
-        Ok(Seen::new(opened))
+        Ok(AttachedView::new(opened))
     }
 
     fn open_by(&self, state: &LogState, trust: Trust) -> Result<OpenedPartition> {
@@ -371,7 +374,7 @@ impl AttachedLog {
     }
 
     /// Takes in what was appended since the last look.
-    fn look_further(&self, seen: &mut Seen) -> Result<()> {
+    fn look_further(&self, seen: &mut AttachedView) -> Result<()> {
         loop {
             self.read_tail(seen)?;
             if seen.damage.is_some() {
@@ -389,7 +392,7 @@ impl AttachedLog {
                 return Ok(());
             }
             let by_us = seen.segments.last().is_none_or(|segment| segment.recorded.by_us);
-            seen.segments.push(Segment {
+            seen.segments.push(AttachedSegment {
                 path,
                 recorded: SegmentState::empty(next, by_us),
                 summary: SegmentSummary::new(next, INDEX_INTERVAL_BYTES),
@@ -398,12 +401,12 @@ impl AttachedLog {
         }
     }
 
-    fn read_tail(&self, seen: &mut Seen) -> Result<()> {
+    fn read_tail(&self, seen: &mut AttachedView) -> Result<()> {
         let Some(at) = seen.segments.len().checked_sub(1) else {
             return Ok(());
         };
         let file = self.file(seen, at)?;
-        let Seen { segments, rules, transactions, damage, .. } = seen;
+        let AttachedView { segments, rules, transactions, damage, .. } = seen;
         let Some(segment) = segments.get_mut(at) else {
             return Ok(());
         };
@@ -425,7 +428,7 @@ impl AttachedLog {
     }
 
     /// Moves the log start if the owner removed the first segment.
-    fn notice_retention(&self, seen: &Seen) -> Result<()> {
+    fn notice_retention(&self, seen: &AttachedView) -> Result<()> {
         match seen.segments.first() {
             None => Ok(()),
             Some(first) => match self.storage.metadata(&first.path) {
@@ -436,7 +439,7 @@ impl AttachedLog {
     }
 
     /// Drops segments whose files are gone. Returns whether that explains what was missing.
-    fn list_again(&self, seen: &mut Seen) -> Result<bool> {
+    fn list_again(&self, seen: &mut AttachedView) -> Result<bool> {
         let mut gone = 0;
         for segment in &seen.segments {
             let is_there = self.storage.exists(&segment.path);
@@ -456,7 +459,7 @@ impl AttachedLog {
     }
 
     /// The file of a segment, from the few that are kept open.
-    fn file(&self, seen: &mut Seen, at: usize) -> Result<Arc<dyn File>> {
+    fn file(&self, seen: &mut AttachedView, at: usize) -> Result<Arc<dyn File>> {
         let Some(segment) = seen.segments.get(at) else {
             return Err(self.here(Error::new(ErrorKind::OffsetOutOfRange, "no such segment")));
         };
@@ -480,7 +483,7 @@ impl AttachedLog {
 
     fn read_below(
         &self,
-        seen: &mut Seen,
+        seen: &mut AttachedView,
         cursor: &mut Cursor,
         max_bytes: usize,
         upto: i64,
@@ -506,7 +509,7 @@ impl AttachedLog {
             let path = segment.path.clone();
             let file = self.file(seen, at)?;
             let place = Foothold { dense, expected, wanted: offset };
-            let wanted = Wanted { position, end: size, max_bytes, upto, place };
+            let wanted = FetchRange { position, end: size, max_bytes, upto, place };
             let (bytes, next) = wanted
                 .read(&*file)
                 .map_err(|error| self.here(error.with_path(&path)).with_offset(offset))?;
@@ -528,7 +531,7 @@ impl AttachedLog {
 
     /// The segment and the position of the batch that holds `offset`, or of the first behind it,
     /// and the base offset that it has to have, where what lies before tells.
-    fn locate(&self, seen: &mut Seen, offset: i64) -> Result<(usize, u64, Option<i64>)> {
+    fn locate(&self, seen: &mut AttachedView, offset: i64) -> Result<(usize, u64, Option<i64>)> {
         let after = seen.segments.partition_point(|s| s.summary.base_offset <= offset);
         let mut at = after.saturating_sub(1);
         while at < seen.segments.len() {
@@ -557,7 +560,7 @@ impl AttachedLog {
         Ok((seen.segments.len(), 0, None))
     }
 
-    fn indexes(&self, seen: &Seen, at: usize) -> Result<Arc<SegmentIndexes>> {
+    fn indexes(&self, seen: &AttachedView, at: usize) -> Result<Arc<SegmentIndexes>> {
         match seen.segments.get(at) {
             Some(segment) => self.timed_one(segment).indexes(),
             None => Ok(Arc::default()),
@@ -565,11 +568,11 @@ impl AttachedLog {
     }
 
     /// The segments as a search by time wants them.
-    fn timed<'s>(&'s self, seen: &'s Seen) -> Vec<Timed<'s>> {
+    fn timed<'s>(&'s self, seen: &'s AttachedView) -> Vec<Timed<'s>> {
         seen.segments.iter().map(|segment| self.timed_one(segment)).collect()
     }
 
-    fn timed_one<'s>(&'s self, segment: &'s Segment) -> Timed<'s> {
+    fn timed_one<'s>(&'s self, segment: &'s AttachedSegment) -> Timed<'s> {
         Timed { log: self, segment }
     }
 
@@ -578,11 +581,11 @@ impl AttachedLog {
     }
 }
 
-impl Seen {
-    fn new(opened: OpenedPartition) -> Seen {
-        let mut rules = Rules::foreign(0, opened.log_end_offset, true);
+impl AttachedView {
+    fn new(opened: OpenedPartition) -> AttachedView {
+        let mut rules = BatchExpectations::foreign(0, opened.log_end_offset, true);
         rules.epoch = opened.epochs.latest().unwrap_or(-1);
-        Seen {
+        AttachedView {
             log_start_offset: opened.log_start_offset,
             rules,
             transactions: opened.transactions,
@@ -590,7 +593,7 @@ impl Seen {
             left_out: opened.left_out,
             findings: opened.findings,
             files: Vec::new(),
-            segments: opened.segments.into_iter().map(Segment::new).collect(),
+            segments: opened.segments.into_iter().map(AttachedSegment::new).collect(),
         }
     }
 
@@ -612,8 +615,8 @@ impl Seen {
     }
 }
 
-impl Segment {
-    fn new(opened: OpenedSegment) -> Segment {
+impl AttachedSegment {
+    fn new(opened: OpenedSegment) -> AttachedSegment {
         let mut summary = SegmentSummary::resume(&opened.state, None, INDEX_INTERVAL_BYTES);
         summary.aborted = opened.aborted;
         let below = match opened.indexes {
@@ -621,12 +624,17 @@ impl Segment {
             None if opened.state.size_bytes == 0 => OnceLock::from(Arc::default()),
             None => OnceLock::new(),
         };
-        Segment { path: opened.path, recorded: opened.state, summary, below: Arc::new(below) }
+        AttachedSegment {
+            path: opened.path,
+            recorded: opened.state,
+            summary,
+            below: Arc::new(below),
+        }
     }
 }
 
 /// A stretch of a segment that a read wants.
-struct Wanted {
+struct FetchRange {
     position: u64,
     /// Where the batches of the segment end.
     end: u64,
@@ -643,7 +651,7 @@ struct Foothold {
     wanted: i64,
 }
 
-impl Wanted {
+impl FetchRange {
     /// The bytes of whole batches with right checksums at their own places, and the offset behind
     /// them.
     fn read(&self, file: &dyn File) -> Result<(Bytes, Option<i64>)> {
@@ -694,7 +702,7 @@ impl Wanted {
 /// One segment in a search.
 struct Timed<'s> {
     log: &'s AttachedLog,
-    segment: &'s Segment,
+    segment: &'s AttachedSegment,
 }
 
 impl TimedSegment for Timed<'_> {
@@ -703,7 +711,7 @@ impl TimedSegment for Timed<'_> {
     }
 
     fn indexes(&self) -> Result<Arc<SegmentIndexes>> {
-        let Segment { path, recorded, summary, below } = self.segment;
+        let AttachedSegment { path, recorded, summary, below } = self.segment;
         let below = match below.get() {
             Some(below) => below.clone(),
             None => {
@@ -758,7 +766,7 @@ impl TimedSegment for Timed<'_> {
 impl Timed<'_> {
     /// A walk that has come to `position`, where an index leads, and knows which offset is due.
     fn steps_to(&self, cursor: &mut BatchCursor<'_>, position: u64) -> Result<Steps> {
-        let Segment { path, recorded, .. } = self.segment;
+        let AttachedSegment { path, recorded, .. } = self.segment;
         let upto = u32::try_from(position).unwrap_or(u32::MAX);
         let entry = self.indexes()?.offsets.within(u32::MAX, upto);
         let mut steps = Steps::from_entry(entry, recorded);

@@ -48,7 +48,7 @@ impl FileKind {
 
 /// The operation that a file is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub(crate) enum FileStage {
     /// A file in use.
     Live,
     /// `.deleted`: renamed, to be removed.
@@ -59,14 +59,14 @@ pub(crate) enum Stage {
     Swap,
 }
 
-impl Stage {
+impl FileStage {
     /// The ending behind the kind, with its dot; empty for a file in use.
     pub fn suffix(self) -> &'static str {
         match self {
-            Stage::Live => "",
-            Stage::Deleted => ".deleted",
-            Stage::Cleaned => ".cleaned",
-            Stage::Swap => ".swap",
+            FileStage::Live => "",
+            FileStage::Deleted => ".deleted",
+            FileStage::Cleaned => ".cleaned",
+            FileStage::Swap => ".swap",
         }
     }
 }
@@ -76,13 +76,13 @@ impl Stage {
 pub(crate) struct SegmentFileName {
     pub offset: i64,
     pub kind: FileKind,
-    pub stage: Stage,
+    pub stage: FileStage,
 }
 
 impl SegmentFileName {
     /// The name of a file in use.
     pub fn live(offset: i64, kind: FileKind) -> SegmentFileName {
-        SegmentFileName { offset, kind, stage: Stage::Live }
+        SegmentFileName { offset, kind, stage: FileStage::Live }
     }
 
     /// Reads a name; `None` for everything that is not a segment's file.
@@ -95,11 +95,11 @@ impl SegmentFileName {
             return None;
         }
         let offset = digits.parse().ok()?;
-        let stages = [Stage::Deleted, Stage::Cleaned, Stage::Swap];
+        let stages = [FileStage::Deleted, FileStage::Cleaned, FileStage::Swap];
         let (kind, stage) = stages
             .iter()
             .find_map(|&stage| Some((ending.strip_suffix(stage.suffix())?, stage)))
-            .unwrap_or((ending, Stage::Live));
+            .unwrap_or((ending, FileStage::Live));
         let kind = FileKind::ALL.into_iter().find(|known| known.suffix() == kind)?;
         Some(SegmentFileName { offset, kind, stage })
     }
@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn every_kind_and_stage_reads_back_as_it_was_written() {
         for kind in FileKind::ALL {
-            for stage in [Stage::Live, Stage::Deleted, Stage::Cleaned, Stage::Swap] {
+            for stage in [FileStage::Live, FileStage::Deleted, FileStage::Cleaned, FileStage::Swap]
+            {
                 for offset in [0, 120, i64::MAX] {
                     let name = SegmentFileName { offset, kind, stage };
                     assert_eq!(SegmentFileName::parse(&name.to_string()), Some(name));

@@ -21,7 +21,7 @@ use crate::log::load::verify::PlannedRepair;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES};
 use crate::log::segment::state::{LogState, Trust};
 use crate::log::segment::{Segment, Stage};
-use crate::log::{Log, STABLE};
+use crate::log::{Log, NO_OPEN_TRANSACTION};
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Ordering};
 use crate::topic::TopicPartition;
@@ -146,7 +146,7 @@ impl Log {
                 },
             });
         }
-        self.take_in(&opened);
+        self.adopt_opened(&opened);
         // What is behind a link stays as a crash left it, whatever the next close claims.
         let stays = opened.link.is_some() && trust != Trust::Clean;
         let tells = stays || (opened.report.foreign && opened.report.bytes_lost > 0);
@@ -178,10 +178,12 @@ impl Log {
     }
 
     /// Takes the borders and the segments from what was opened.
-    fn take_in(&self, opened: &OpenedPartition) {
-        let unstable = opened.transactions.first_unstable_offset();
+    fn adopt_opened(&self, opened: &OpenedPartition) {
+        let first_unstable_offset = opened.transactions.first_unstable_offset();
         self.borders.start.publish(opened.log_start_offset);
-        self.borders.unstable.publish(unstable.unwrap_or(STABLE));
+        self.borders
+            .first_unstable_offset
+            .publish(first_unstable_offset.unwrap_or(NO_OPEN_TRANSACTION));
         self.borders.end.publish(opened.log_end_offset);
         self.commit.advance(opened.recovery_point);
         let mut writer = self.writer.lock();
@@ -214,7 +216,7 @@ impl Log {
 
     fn found_segment(&self, found: &OpenedSegment, resumable: bool) -> Arc<Segment> {
         let stage = match found.state.sealed {
-            _ if resumable => Stage::Found,
+            _ if resumable => Stage::Closed,
             true => Stage::Sealed,
             false => Stage::Retired,
         };
@@ -227,7 +229,7 @@ impl Log {
     }
 
     /// Makes the log ready for its first append of this life.
-    pub(in crate::log) fn make_ready(&self, now_ms: i64) -> Result<()> {
+    pub(in crate::log) fn prepare_to_append(&self, now_ms: i64) -> Result<()> {
         let mut upkeep = self.upkeep.lock();
         self.open_locked(&mut upkeep)?;
         let config = {
@@ -240,8 +242,8 @@ impl Log {
             }
             writer.config.clone()
         };
-        self.enter_life(&mut upkeep)?;
-        let active = self.take_over(&upkeep, &config, now_ms)?;
+        self.begin_epoch(&mut upkeep)?;
+        let active = self.open_active_segment(&upkeep, &config, now_ms)?;
         let mut writer = self.writer.lock();
         let last = self.segments.read().back().map(|segment| segment.base_offset);
         if last == Some(active.segment.base_offset) {
@@ -267,13 +269,13 @@ impl Log {
             None => Vec::new(),
         };
         if !planned.is_empty() {
-            self.enter_life(&mut upkeep)?;
+            self.begin_epoch(&mut upkeep)?;
         }
         Ok(planned)
     }
 
     /// Precedes every change that this life makes to the partition's folder.
-    pub(in crate::log) fn enter_life(&self, upkeep: &mut Upkeep) -> Result<()> {
+    pub(in crate::log) fn begin_epoch(&self, upkeep: &mut Upkeep) -> Result<()> {
         if upkeep.leader_epoch.is_some() {
             return Ok(());
         }
@@ -416,11 +418,16 @@ impl Log {
     }
 
     /// The segment that this life appends to.
-    fn take_over(&self, upkeep: &Upkeep, config: &LogConfig, now_ms: i64) -> Result<Active> {
+    fn open_active_segment(
+        &self,
+        upkeep: &Upkeep,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> Result<Active> {
         let end = self.borders.end.load();
         let last = self.segments.read().back().cloned();
         match last {
-            Some(last) if upkeep.resumable && last.stage() == Stage::Found => {
+            Some(last) if upkeep.resumable && last.stage() == Stage::Closed => {
                 self.resume(last, config, now_ms)
             }
             Some(last) if last.base_offset == end => {

@@ -7,7 +7,7 @@
 //! may be taken twice.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::names::{FileKind, Stage, file_name};
+use crate::log::files::names::{FileKind, FileStage, file_name};
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::foreign as adoption;
 use crate::log::load::opening::OpenedPartition;
@@ -86,7 +86,7 @@ impl OpenedPartition {
         for file in &folder.files {
             let name = file.name;
             let beyond = name.offset > self.log_end_offset;
-            if name.kind == FileKind::Snapshot && name.stage == Stage::Live && beyond {
+            if name.kind == FileKind::Snapshot && name.stage == FileStage::Live && beyond {
                 self.repairs.push(Step::Remove(file.settled_path()));
             }
         }

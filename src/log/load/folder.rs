@@ -7,10 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::names::{FileKind, SegmentFileName, Stage};
+use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::repair::{Repairs, Step};
-use crate::log::scan::{BatchCursor, Rules, WALK_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, BatchExpectations, WALK_WINDOW_BYTES};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 
@@ -95,13 +95,15 @@ impl Folder {
     pub fn logs(&self) -> impl Iterator<Item = &FolderFile> {
         self.files
             .iter()
-            .filter(|file| file.name.kind == FileKind::Log && file.name.stage == Stage::Live)
+            .filter(|file| file.name.kind == FileKind::Log && file.name.stage == FileStage::Live)
     }
 
     /// Whether files of an unfinished compaction lie here. Those of a deletion do not count: they
     /// are not part of the log any more.
     pub fn has_half_done_swap(&self) -> bool {
-        self.files.iter().any(|file| matches!(file.name.stage, Stage::Cleaned | Stage::Swap))
+        self.files
+            .iter()
+            .any(|file| matches!(file.name.stage, FileStage::Cleaned | FileStage::Swap))
     }
 
     /// Files of kind `kind` that belong to the segment (or the snapshot) at `offset`.
@@ -122,19 +124,19 @@ impl Folder {
         repairs: &mut Repairs,
         findings: &mut Vec<Finding>,
     ) -> Result<Folder> {
-        let stage = |stage: Stage| move |file: &FolderFile| file.name.stage == stage;
+        let stage = |stage: FileStage| move |file: &FolderFile| file.name.stage == stage;
         // Not all of a compaction's results were renamed to `.swap`: it did not happen.
         let incomplete_from = self
             .files
             .iter()
-            .filter(|file| file.name.stage == Stage::Cleaned)
+            .filter(|file| file.name.stage == FileStage::Cleaned)
             .map(|file| file.name.offset)
             .min()
             .unwrap_or(i64::MAX);
         let undone = |file: &FolderFile| {
-            file.name.stage == Stage::Swap && file.name.offset >= incomplete_from
+            file.name.stage == FileStage::Swap && file.name.offset >= incomplete_from
         };
-        self.drop_files(repairs, findings, "a deletion", stage(Stage::Deleted));
+        self.drop_files(repairs, findings, "a deletion", stage(FileStage::Deleted));
         self.drop_files(repairs, findings, "a compaction that did not happen", undone);
         // The `.cleaned` files tell which `.swap` files do not count, so they go later.
         repairs.sync_folder(&self.path);
@@ -142,11 +144,11 @@ impl Folder {
             repairs,
             findings,
             "a compaction that did not happen",
-            stage(Stage::Cleaned),
+            stage(FileStage::Cleaned),
         );
 
         let mut replaced: Option<(i64, i64)> = None;
-        for file in self.files.iter().filter(|file| stage(Stage::Swap)(file)) {
+        for file in self.files.iter().filter(|file| stage(FileStage::Swap)(file)) {
             if file.name.kind == FileKind::Log {
                 let next = next_offset_of(storage, file)?;
                 replaced = Some(match replaced {
@@ -157,7 +159,7 @@ impl Folder {
         }
         if let Some((first, end)) = replaced {
             let old = |file: &FolderFile| {
-                file.name.stage == Stage::Live && (first..end).contains(&file.name.offset)
+                file.name.stage == FileStage::Live && (first..end).contains(&file.name.offset)
             };
             self.drop_files(repairs, findings, "a compaction, which is finished", old);
         }
@@ -189,8 +191,8 @@ impl Folder {
     fn finish_swaps(&mut self, repairs: &mut Repairs, findings: &mut Vec<Finding>) {
         let mut swapped = Vec::new();
         for file in &mut self.files {
-            if file.name.stage == Stage::Swap {
-                file.name.stage = Stage::Live;
+            if file.name.stage == FileStage::Swap {
+                file.name.stage = FileStage::Live;
                 let to = self.path.join(file.name.to_string());
                 repairs.push(Step::Rename { from: file.path.clone(), to });
                 findings.push(half_done(
@@ -224,7 +226,7 @@ fn next_offset_of(storage: &dyn Storage, file: &FolderFile) -> Result<i64> {
     let failed = |error| Error::io(error, "reading", &file.path);
     let open = storage.open(&file.path).map_err(failed)?;
     let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
-    let mut rules = Rules::foreign(file.name.offset, file.name.offset, false);
+    let mut rules = BatchExpectations::foreign(file.name.offset, file.name.offset, false);
     let mut position = 0;
     while let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? {
         rules.advance(&batch.header);

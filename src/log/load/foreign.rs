@@ -6,13 +6,13 @@
 //! before the first append. Appends go to a new segment, and no record is ever deleted.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::names::{FileKind, Stage};
+use crate::log::files::names::{FileKind, FileStage};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::opening::{OpenOptions, OpenedPartition};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::{Repairs, Step};
-use crate::log::scan::{Invalid, Rules, Stop};
+use crate::log::scan::{BatchExpectations, Invalid, Stop};
 use crate::log::segment::state::{LogState, SegmentState};
 use crate::storage::Storage;
 
@@ -67,7 +67,8 @@ pub(in crate::log) fn open(
     pass.progress = Some(progress);
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
-    pass.rules = Rules::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
+    pass.rules =
+        BatchExpectations::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
     if let Some(first) = vouched.segments.first() {
         let start = vouched.start.max(first.base_offset);
         pass.rules.next_offset = pass.rules.next_offset.min(start);
@@ -169,7 +170,7 @@ fn any_batch(pass: &Pass<'_>, files: &[&FolderFile]) -> Result<bool> {
     for file in files {
         let failed = |error| Error::io(error, "reading", &file.path);
         let open = pass.storage.open(&file.path).map_err(failed)?;
-        let rules = Rules { segment: file.name.offset, ..pass.rules };
+        let rules = BatchExpectations { segment: file.name.offset, ..pass.rules };
         let mut cursor = crate::log::scan::BatchCursor::new(
             &*open,
             file.len,
@@ -253,7 +254,8 @@ fn drop_snapshots(pass: &mut Pass<'_>) {
     let log_end = pass.log_end();
     for file in &pass.folder.files {
         let name = file.name;
-        if name.kind == FileKind::Snapshot && name.stage == Stage::Live && name.offset > log_end {
+        if name.kind == FileKind::Snapshot && name.stage == FileStage::Live && name.offset > log_end
+        {
             pass.repairs.push(Step::Remove(file.settled_path()));
         }
     }

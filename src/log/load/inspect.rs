@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::scan::{
-    BatchCursor, FoundBatch, Invalid, Rules, SCAN_WINDOW_BYTES, Stop, continuation,
+    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop, continuation,
 };
 use crate::log::segment::state::SegmentState;
 use crate::record::{BatchFault, Codec, RecordBatch};
@@ -88,7 +88,7 @@ impl Inspection<'_> {
         let patched = Patched { file: open, unread: Mutex::default() };
         let failed = |error| Error::io(error, "reading", &self.file.path);
         let base = self.file.name.offset;
-        let mut rules = Rules::foreign(base, base, true);
+        let mut rules = BatchExpectations::foreign(base, base, true);
         rules.exact = self.dense;
         let end = self.file.len;
         let mut cursor = BatchCursor::new(&patched, end, SCAN_WINDOW_BYTES);

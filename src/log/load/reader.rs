@@ -13,8 +13,8 @@ use crate::log::load::opening::{OpenReport, OpenedPartition, OpenedSegment};
 use crate::log::load::repair::{Repairs, Step};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{
-    BatchCursor, FoundBatch, Invalid, Rules, SCAN_WINDOW_BYTES, Stop, WALK_WINDOW_BYTES,
-    continuation, is_zero,
+    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop,
+    WALK_WINDOW_BYTES, continuation, is_zero,
 };
 use crate::log::segment::state::{LastBatch, SegmentState};
 use crate::log::segment::summary::SegmentSummary;
@@ -29,7 +29,7 @@ const PROGRESS_BYTES: u64 = 8 << 20;
 pub(in crate::log) struct Pass<'a> {
     pub storage: &'a dyn Storage,
     pub folder: &'a Folder,
-    pub rules: Rules,
+    pub rules: BatchExpectations,
     pub transactions: TransactionTracker,
     pub epochs: EpochChain,
     /// What is recorded of epochs, for segments of our own.
@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
         Pass {
             storage,
             folder,
-            rules: Rules::foreign(0, 0, true),
+            rules: BatchExpectations::foreign(0, 0, true),
             transactions: TransactionTracker::default(),
             epochs: EpochChain::default(),
             recorded_epochs: EpochChain::default(),
@@ -135,7 +135,7 @@ impl<'a> Pass<'a> {
         let mut cursor = BatchCursor::new(&*open, file.len, window);
         cursor.zeros_max_bytes = self.zeros_max_bytes;
         let mut position = summary.size_bytes;
-        let mut held: Option<(FoundBatch, Rules)> = None;
+        let mut held: Option<(FoundBatch, BatchExpectations)> = None;
         let mut told = 0;
         let mut stop = loop {
             let batch = match cursor.batch_at(position, &self.rules).map_err(failed)? {
@@ -199,7 +199,7 @@ impl<'a> Pass<'a> {
         position: u64,
     ) -> Result<bool> {
         let failed = |error| Error::io(error, "reading", &file.path);
-        let mut rules = Rules { far: true, crc: true, ..self.rules };
+        let mut rules = BatchExpectations { far: true, crc: true, ..self.rules };
         let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
             return Ok(false);
         };

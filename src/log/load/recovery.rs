@@ -14,7 +14,7 @@ use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::opening::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
-use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Rules, Stop};
+use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
 use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
 use crate::storage::Storage;
@@ -87,7 +87,7 @@ pub(in crate::log) fn open(
         let rows = aborted.of(&mut pass, segment, file)?;
         pass.segments.push(settled(file, segment, rows));
     }
-    pass.rules = Rules {
+    pass.rules = BatchExpectations {
         segment: 0,
         next_offset: plan.expected,
         exact: true,
@@ -218,7 +218,10 @@ fn check_last_batch(
     let open = storage.open(&file.path).map_err(failed)?;
     let mut cursor = BatchCursor::new(&*open, file.len, LOOKUP_WINDOW_BYTES);
     cursor.zeros_max_bytes = 0;
-    let rules = Rules { far: true, ..Rules::foreign(last.segment, last.base_offset, true) };
+    let rules = BatchExpectations {
+        far: true,
+        ..BatchExpectations::foreign(last.segment, last.base_offset, true)
+    };
     let fits = cursor.batch_at(last.position, &rules).map_err(failed)?.is_ok_and(|batch| {
         batch.header.base_offset == last.base_offset
             && batch.header.crc == last.crc

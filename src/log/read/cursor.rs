@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::log::read::plain::Plain;
+use crate::log::read::plain::PlainPrefix;
 use crate::log::segment::SegmentView;
 use crate::storage::Region;
 use std::ops::Range;
@@ -100,7 +100,7 @@ pub(crate) struct Chunk {
     range: Range<usize>,
     next_offset: i64,
     sound: bool,
-    plain: Plain,
+    plain: PlainPrefix,
 }
 
 /// What keeps the bytes of a chunk.
@@ -119,25 +119,25 @@ impl Chunk {
         next_offset: i64,
         sound: bool,
     ) -> Chunk {
-        let plain = Plain::default();
+        let plain = PlainPrefix::default();
         Chunk { held: Held::Mapped(region), range, next_offset, sound, plain }
     }
 
     /// The same, of which this much is known to be plain.
-    pub(in crate::log) fn with_plain(self, plain: Option<Plain>) -> Chunk {
+    pub(in crate::log) fn with_plain(self, plain: Option<PlainPrefix>) -> Chunk {
         Chunk { plain: plain.unwrap_or_default(), ..self }
     }
 
     /// Batches that were read from a file of somebody else's.
     pub(in crate::log) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
         let range = 0..bytes.len();
-        let plain = Plain::default();
+        let plain = PlainPrefix::default();
         Chunk { held: Held::Read(bytes), range, next_offset, sound: false, plain }
     }
 
     /// Nothing to be read at `offset`.
     pub(in crate::log) fn empty(offset: i64) -> Chunk {
-        let plain = Plain::default();
+        let plain = PlainPrefix::default();
         Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, sound: false, plain }
     }
 
@@ -192,7 +192,7 @@ impl Chunk {
     }
 
     /// The batches at its beginning that may be taken as they are; none where that is not known.
-    pub fn plain(&self) -> Plain {
+    pub fn plain(&self) -> PlainPrefix {
         self.plain
     }
 

@@ -14,7 +14,7 @@ use crate::log::index::offset_index::OffsetEntry;
 use crate::log::lifecycle::close::DELETED;
 use crate::log::read::cursor::{Chunk, Cursor, Place, Window};
 use crate::log::read::lookup::Hint;
-use crate::log::read::plain::{Plain, Wanted};
+use crate::log::read::plain::{FetchLimits, PlainPrefix};
 use crate::log::segment::state::SegmentState;
 use crate::log::segment::{Segment, SegmentView};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
@@ -88,7 +88,7 @@ impl Log {
         &self,
         cursor: &Cursor,
         isolation: IsolationLevel,
-        wanted: Wanted,
+        wanted: FetchLimits,
     ) -> Result<Option<Window>> {
         let Some(place) = &cursor.place else { return Ok(None) };
         let borders = self.known()?;
@@ -257,7 +257,7 @@ impl Log {
                 break;
             }
             if is_new && !batch.header().is_simple() {
-                segment.note_mixed(from + taken.bytes + size);
+                segment.note_not_plain(from + taken.bytes + size);
             }
             taken.add(batch.header(), wanted);
         }
@@ -431,8 +431,8 @@ impl Taken {
         self.plain &= header.is_simple() && header.base_offset >= wanted;
     }
 
-    fn plain(&self, next_offset: i64) -> Option<Plain> {
-        let plain = Plain { bytes: self.bytes, records: self.records, next_offset };
+    fn plain(&self, next_offset: i64) -> Option<PlainPrefix> {
+        let plain = PlainPrefix { bytes: self.bytes, records: self.records, next_offset };
         (self.plain && self.sound).then_some(plain)
     }
 }

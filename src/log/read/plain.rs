@@ -16,7 +16,7 @@ const BYTES_MIN: usize = 16 << 10;
 /// Batches at the beginning of a chunk that hold nothing but records to return: none is
 /// compressed, of a transaction or a control batch, and none misses an offset inside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Plain {
+pub(crate) struct PlainPrefix {
     pub bytes: usize,
     pub records: usize,
     /// The offset behind the last of them.
@@ -25,7 +25,7 @@ pub(crate) struct Plain {
 
 /// How much a reader wants at once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct FetchLimits {
     pub records_max: usize,
     /// The first batch does not ask.
     pub bytes_max: usize,
@@ -43,8 +43,8 @@ impl Log {
         offset: i64,
         limit: usize,
         upto: i64,
-        wanted: Wanted,
-    ) -> Option<Plain> {
+        wanted: FetchLimits,
+    ) -> Option<PlainPrefix> {
         let (from, segment) = (place.position, place.view.segment());
         if limit.saturating_sub(from) < BYTES_MIN || !segment.by_us || segment.is_mixed(from) {
             return None;
@@ -70,7 +70,7 @@ impl Log {
         let agrees = header.last_offset() - segment.base_offset == i64::from(entry.relative_offset);
         let next_offset = header.base_offset;
         let records = usize::try_from(next_offset - offset).ok()?;
-        (agrees && (1..=wanted.records_max).contains(&records)).then_some(Plain {
+        (agrees && (1..=wanted.records_max).contains(&records)).then_some(PlainPrefix {
             bytes: position - from,
             records,
             next_offset,

@@ -1,6 +1,6 @@
 //! Reading the batches of a segment file by pread, in bounded memory.
 //!
-//! [`BatchCursor`] finds batches and proves them by their CRC; [`Rules`] says what else a batch
+//! [`BatchCursor`] finds batches and proves them by their CRC; [`BatchExpectations`] says what else a batch
 //! must satisfy, because the CRC covers neither base offset, length, leader epoch nor magic
 //! (rule R3); [`continuation`] looks for a valid batch behind damage. Nothing is read through a
 //! mapping, so a bad sector is an error value (rule R7), and no byte sequence makes this panic or
@@ -103,7 +103,7 @@ impl FoundBatch {
 
 /// What a batch must satisfy beside its CRC.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct BatchExpectations {
     /// Base offset of the segment.
     pub segment: i64,
     /// The offset behind the batch before.
@@ -123,10 +123,10 @@ pub(crate) struct Rules {
     pub far: bool,
 }
 
-impl Rules {
+impl BatchExpectations {
     /// For what another program wrote: offsets may leave gaps, any epoch may stand there.
-    pub fn foreign(segment: i64, next_offset: i64, crc: bool) -> Rules {
-        Rules {
+    pub fn foreign(segment: i64, next_offset: i64, crc: bool) -> BatchExpectations {
+        BatchExpectations {
             segment,
             next_offset,
             exact: false,
@@ -222,7 +222,7 @@ impl<'f> BatchCursor<'f> {
     pub fn batch_at(
         &mut self,
         position: u64,
-        rules: &Rules,
+        rules: &BatchExpectations,
     ) -> io::Result<Result<FoundBatch, Stop>> {
         match self.batch_in_window(position, rules) {
             Some(found) => Ok(Ok(found)),
@@ -233,7 +233,7 @@ impl<'f> BatchCursor<'f> {
     /// The usual case: a valid batch of records that lies in the window as a whole. `None` is no
     /// answer.
     #[inline]
-    fn batch_in_window(&self, position: u64, rules: &Rules) -> Option<FoundBatch> {
+    fn batch_in_window(&self, position: u64, rules: &BatchExpectations) -> Option<FoundBatch> {
         let skip = usize::try_from(position.checked_sub(self.window_at)?).ok()?;
         let bytes = self.window.get(skip..).filter(|bytes| bytes.len() >= BATCH_OVERHEAD)?;
         let header = BatchHeader::parse(bytes).ok()?;
@@ -248,7 +248,7 @@ impl<'f> BatchCursor<'f> {
     fn look_closely(
         &mut self,
         position: u64,
-        rules: &Rules,
+        rules: &BatchExpectations,
     ) -> io::Result<Result<FoundBatch, Stop>> {
         let header = match self.header_at(position)? {
             Ok(header) => header,
@@ -469,9 +469,9 @@ pub(crate) fn continuation(
     file: &dyn File,
     position: u64,
     end: u64,
-    rules: &Rules,
+    rules: &BatchExpectations,
 ) -> io::Result<Option<FoundBatch>> {
-    let rules = Rules { exact: false, crc: true, ..*rules };
+    let rules = BatchExpectations { exact: false, crc: true, ..*rules };
     let mut cursor = BatchCursor::new(file, end, SCAN_WINDOW_BYTES);
     let mut budget = end.saturating_sub(position).saturating_mul(SEARCH_CRC_FACTOR);
     // Usually the damaged batch's own length is right.
@@ -512,7 +512,7 @@ pub(crate) fn continuation(
 fn continues_at(
     cursor: &mut BatchCursor<'_>,
     position: u64,
-    rules: &Rules,
+    rules: &BatchExpectations,
     budget: &mut u64,
 ) -> io::Result<Option<FoundBatch>> {
     let Ok(header) = cursor.header_at(position)? else {

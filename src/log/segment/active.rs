@@ -219,7 +219,7 @@ impl Active {
     /// Stores a finished batch with this base offset and leader epoch, the header last.
     pub fn write(&mut self, batch: &[u8], base_offset: i64, leader_epoch: i32) {
         // What it holds is not looked at.
-        self.segment.note_mixed(self.position + batch.len());
+        self.segment.note_not_plain(self.position + batch.len());
         let mut stamp = [0; STAMP_BYTES];
         let Some((old, rest)) = batch.split_first_chunk::<STAMP_BYTES>() else { return };
         for (to, from) in stamp.iter_mut().zip(

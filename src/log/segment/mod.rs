@@ -40,14 +40,14 @@ pub(crate) struct Segment {
     /// Where the last batch ends that is sound and not plain; see [`crate::log::plain`].
     mixed_end: AtomicU64,
     ticket: AtomicU64,
-    home: Mutex<Home>,
+    home: Mutex<SegmentInner>,
 }
 
 /// Where a segment stands in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The last one, as recovery left it. Zeros, or a torn tail, may follow its batches.
-    Found,
+    Closed,
     /// A writer has it; its extent is the writer's.
     Active,
     /// Complete. Zeros may follow its batches.
@@ -100,7 +100,7 @@ pub(crate) struct Prefix {
 }
 
 #[derive(Debug)]
-struct Home {
+struct SegmentInner {
     stage: Stage,
     extent: Extent,
     file: Option<Arc<dyn File>>,
@@ -141,7 +141,7 @@ impl Segment {
             ticket: AtomicU64::new(NO_TICKET),
             home: ranked_mutex(
                 Rank::SegmentHome,
-                Home {
+                SegmentInner {
                     stage,
                     extent: Extent::of(state),
                     file: None,
@@ -183,7 +183,7 @@ impl Segment {
     pub fn resume(&self, file: Arc<dyn File>) {
         let state = self.state(None);
         let mut home = self.home.lock();
-        assert_eq!(home.stage, Stage::Found, "only a segment without a writer can get one");
+        assert_eq!(home.stage, Stage::Closed, "only a segment without a writer can get one");
         home.stage = Stage::Active;
         home.file = Some(file);
         home.appends = true;
@@ -218,7 +218,7 @@ impl Segment {
     /// As [`Segment::seal`], but it may be appended to in another life.
     pub fn close(&self, proofs: Proofs) {
         let mut home = self.home.lock();
-        home.stage = Stage::Found;
+        home.stage = Stage::Closed;
         home.proofs = proofs;
         home.prefix = None;
         home.synced = true;
@@ -346,7 +346,7 @@ impl Segment {
     /// Lets the mapping go with the last reader, unless a writer or the sealing needs it.
     pub fn unmap(&self) {
         let mut home = self.home.lock();
-        if matches!(home.stage, Stage::Sealed | Stage::Found) {
+        if matches!(home.stage, Stage::Sealed | Stage::Closed) {
             home.file = None;
             home.appends = false;
             if home.stage == Stage::Sealed {
@@ -405,7 +405,7 @@ impl Segment {
 
     /// Notes a batch that is not plain and ends at `end`, before its bytes are published or
     /// proven.
-    pub fn note_mixed(&self, end: usize) {
+    pub fn note_not_plain(&self, end: usize) {
         // Relaxed: it is seen by whoever sees the border, or the proof, that comes after it.
         self.mixed_end.fetch_max(end as u64, Ordering::Relaxed);
     }
@@ -497,7 +497,7 @@ mod tests {
     fn segment(size_bytes: u64) -> Segment {
         let state = SegmentState { size_bytes, ..SegmentState::empty(0, true) };
         let path = PathBuf::from("t-0/00000000000000000000.log");
-        Segment::found(path, &state, Stage::Found)
+        Segment::found(path, &state, Stage::Closed)
     }
 
     #[test]

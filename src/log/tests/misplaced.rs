@@ -112,7 +112,7 @@ fn a_batch_behind_a_window_is_held_against_its_end() {
         assert_eq!(log.read(&mut first, 1, isolation).unwrap().next_offset(), next_offset);
     }
     assert_eq!(log.read(&mut second, 1, isolation).unwrap().next_offset(), 3);
-    let wanted = Wanted { records_max: 9, bytes_max: 1 << 20 };
+    let wanted = FetchLimits { records_max: 9, bytes_max: 1 << 20 };
     let window = log.window(&second, isolation, wanted).unwrap().unwrap();
     let bytes = window.chunk.bytes().len();
     assert_eq!(bytes as u64, at / 2, "one batch is proven there");

@@ -59,11 +59,11 @@ fn cursor_behind(log: &Log, offset: i64) -> Option<Cursor> {
 }
 
 /// What is plain at the beginning of a window is what a walk finds there.
-fn agrees(log: &Log, offset: i64, wanted: Wanted) -> Option<Plain> {
+fn agrees(log: &Log, offset: i64, wanted: FetchLimits) -> Option<PlainPrefix> {
     let cursor = cursor_behind(log, offset)?;
     let window = log.window(&cursor, ISOLATION, wanted).unwrap()?;
     let plain = window.chunk.plain();
-    let mut walked = Plain { next_offset: offset, ..Plain::default() };
+    let mut walked = PlainPrefix { next_offset: offset, ..PlainPrefix::default() };
     while walked.bytes < plain.bytes {
         let batch = RecordBatch::parse(&window.chunk.bytes()[walked.bytes..]).unwrap();
         assert!(batch.header().is_simple(), "{:?}", batch.header());
@@ -80,7 +80,7 @@ fn agrees(log: &Log, offset: i64, wanted: Wanted) -> Option<Plain> {
     Some(plain)
 }
 
-const MUCH: Wanted = Wanted { records_max: 100_000, bytes_max: 1 << 20 };
+const MUCH: FetchLimits = FetchLimits { records_max: 100_000, bytes_max: 1 << 20 };
 
 #[test]
 fn of_records_that_were_sent_alone_the_index_tells_most() {
@@ -96,14 +96,14 @@ fn of_records_that_were_sent_alone_the_index_tells_most() {
             assert_eq!(agrees(&log, 10, MUCH), None, "nothing is proven");
             read_all(&log, 0);
         }
-        let (some, all) = (Wanted { records_max: 200, ..MUCH }, 1000);
+        let (some, all) = (FetchLimits { records_max: 200, ..MUCH }, 1000);
         let far = agrees(&log, 10, MUCH).unwrap();
         assert!((all - 30..all).contains(&far.next_offset), "{far:?}");
         let near = agrees(&log, 10, some).unwrap();
         assert!((170..=200).contains(&near.records), "{near:?}");
-        let few = agrees(&log, 10, Wanted { bytes_max: 9000, ..MUCH }).unwrap();
+        let few = agrees(&log, 10, FetchLimits { bytes_max: 9000, ..MUCH }).unwrap();
         assert!((6000..=9000).contains(&few.bytes), "{few:?}");
-        assert_eq!(agrees(&log, 10, Wanted { records_max: 1, ..MUCH }), None);
+        assert_eq!(agrees(&log, 10, FetchLimits { records_max: 1, ..MUCH }), None);
         assert_eq!(agrees(&log, 995, MUCH), None, "a walk over the rest is short");
     }
 }
@@ -140,7 +140,7 @@ fn an_appender_that_holds_the_lock_is_not_waited_for() {
         let reader = scope.spawn(plain);
         (held.next_offset, reader.join().unwrap())
     });
-    assert_eq!((log_end, found), (500, Plain::default()));
+    assert_eq!((log_end, found), (500, PlainPrefix::default()));
     drop(held);
     assert!(plain().records > 400);
 }
@@ -178,7 +178,7 @@ proptest! {
         for proven in [false, true] {
             for (place, records_max, bytes_max) in &questions {
                 let offset = 1 + (place * (end - 1) as f64) as i64;
-                agrees(&log, offset, Wanted { records_max: *records_max, bytes_max: *bytes_max });
+                agrees(&log, offset, FetchLimits { records_max: *records_max, bytes_max: *bytes_max });
             }
             if !proven {
                 read_all(&log, 0);

@@ -92,7 +92,7 @@ impl Log {
         if count == 0 && upkeep.doomed.is_empty() {
             return Ok(unchanged(self));
         }
-        self.enter_life(&mut upkeep)?;
+        self.begin_epoch(&mut upkeep)?;
         if count > 0 {
             let doomed = self.take_expired(&config, now.wall_ms)?;
             upkeep.doomed.extend(doomed);
