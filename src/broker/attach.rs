@@ -6,11 +6,11 @@
 //! process and rings no bell here.
 
 use crate::broker::background::WorkQueue;
+use crate::broker::core::{BrokerCore, BrokerInner, Parts};
 use crate::broker::directory::adopt::Foreign;
-use crate::broker::directory::life::{Ended, page_cache_of, read_mark};
+use crate::broker::directory::life::{LastStop, page_cache_of, read_mark};
 use crate::broker::directory::open::{Evidence, judge, settings_of};
 use crate::broker::health::HealthLog;
-use crate::broker::inner::{BrokerInner, Parts, Shared};
 use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, TopicEntry};
 use crate::broker::meta::state_file::{PartitionKey, STATE_FILE, StateFile, StateImage};
 use crate::broker::options::BrokerOptions;
@@ -46,7 +46,7 @@ pub(super) struct Attached {
 
 #[derive(Debug)]
 struct Seen {
-    ended: Ended,
+    ended: LastStop,
     state: StateImage,
     log_starts: BTreeMap<TopicPartition, i64>,
     recovery_points: BTreeMap<TopicPartition, i64>,
@@ -113,7 +113,7 @@ impl BrokerInner {
             settled: true,
             probe: options.probe.clone(),
         };
-        let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
+        let shared = BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.follow_topics(entries);
         let shared = Arc::new(shared);
         let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
@@ -176,7 +176,7 @@ fn file_stamp(storage: &dyn Storage, dir: &Path, name: &str) -> Option<(u64, i64
     Some((entry.len, entry.modified_ms))
 }
 
-impl Shared {
+impl BrokerCore {
     /// Takes over what the owner did to its topics since the last look; `thorough` also where
     /// that means to list the directory.
     ///
@@ -316,14 +316,14 @@ impl Attached {
 }
 
 /// What is recorded of a partition, and how much of it may be believed.
-fn known_of(state: &StateImage, ended: Ended, key: &PartitionKey) -> (LogState, Trust) {
+fn known_of(state: &StateImage, ended: LastStop, key: &PartitionKey) -> (LogState, Trust) {
     let recorded = state.state_of(key);
     let trust = match (ended, &recorded) {
         _ if state.is_foreign(key, recorded.as_deref()) => Trust::Foreign,
-        (Ended::Foreign { .. }, _) => Trust::Foreign,
+        (LastStop::Foreign { .. }, _) => Trust::Foreign,
         _ if state.is_held(key, recorded.as_deref()) => Trust::Clean,
-        (Ended::Clean, Some(_)) => Trust::Clean,
-        (Ended::OtherBoot, _) => Trust::OtherBoot,
+        (LastStop::Clean, Some(_)) => Trust::Clean,
+        (LastStop::OtherBoot, _) => Trust::OtherBoot,
         // What is not recorded may have been made since.
         _ => Trust::SameBoot,
     };

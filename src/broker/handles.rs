@@ -1,9 +1,9 @@
 //! The handle that users hold, and the handles that it makes.
 
 use crate::admin::Admin;
+use crate::broker::core::BrokerInner;
 use crate::broker::directory::adopt::AdoptionReport;
 use crate::broker::health::Health;
-use crate::broker::inner::BrokerInner;
 use crate::broker::options::BrokerOptions;
 use crate::config::ProducerConfig;
 use crate::error::Result;

@@ -13,12 +13,12 @@
 mod attach;
 mod background;
 mod coordinator;
+mod core;
 mod directory;
 #[cfg(any(all(test, not(loom)), fuzzing))]
 pub mod fuzzing;
 mod handles;
 mod health;
-mod inner;
 mod meta;
 mod options;
 mod random;
@@ -27,6 +27,7 @@ mod random;
 mod tests;
 mod topics;
 
+pub(crate) use crate::broker::core::BrokerInner;
 pub use crate::broker::directory::adopt::{AdoptionProgress, AdoptionReport};
 pub use crate::broker::topics::new_topic::NewTopic;
 pub(crate) use crate::broker::topics::partition::Partition;
@@ -34,5 +35,4 @@ pub(crate) use crate::broker::topics::{CompressionRatios, Topic};
 pub(crate) use coordinator::Groups;
 pub use handles::Broker;
 pub use health::Health;
-pub(crate) use inner::BrokerInner;
 pub use options::BrokerOptions;

@@ -16,7 +16,7 @@ use crate::topic::TopicId;
 #[derive(Debug)]
 pub(crate) struct LogEnv {
     pub storage: Arc<dyn Storage>,
-    pub gate: Arc<dyn LifeGate>,
+    pub gate: Arc<dyn EpochGate>,
     pub counters: Arc<LogCounters>,
     /// How many sealed segments stay mapped.
     pub mapped: MappedLimit,
@@ -41,7 +41,7 @@ pub(crate) struct LogIdentity {
 }
 
 /// The broker, as a log sees it.
-pub(crate) trait LifeGate: Send + Sync + fmt::Debug {
+pub(crate) trait EpochGate: Send + Sync + fmt::Debug {
     /// Called before the first change that this life makes to any partition's folder: removes the
     /// clean mark and takes the next incarnation, durably, once per broker. Returns the leader
     /// epoch of this life.
@@ -60,7 +60,7 @@ pub(crate) trait LifeGate: Send + Sync + fmt::Debug {
     /// what another program left in a partition can be higher.
     ///
     /// # Errors
-    /// As [`LifeGate::enter`].
+    /// As [`EpochGate::enter`].
     fn raise(&self, epoch: i32) -> Result<()> {
         let _ = epoch;
         Ok(())

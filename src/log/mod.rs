@@ -37,7 +37,7 @@ pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
 pub(crate) use crate::log::segment::mapped::MappedLimit;
 pub(crate) use crate::log::segment::state::{LogState, Trust};
 pub(crate) use counters::LogCounters;
-pub(crate) use env::{BackgroundWork, LifeGate, LogEnv, LogIdentity};
+pub(crate) use env::{BackgroundWork, EpochGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
 pub(crate) use watch::{ReadyList, Watcher};
 

@@ -8,7 +8,7 @@ use crate::log::border::Border;
 use crate::log::group_commit::GroupCommit;
 use crate::log::watch::{ReadyList, WatchList};
 use crate::log::{
-    AppendOptions, BackgroundWork, Cursor, LifeGate, Log, LogEnv, LogIdentity, LogState,
+    AppendOptions, BackgroundWork, Cursor, EpochGate, Log, LogEnv, LogIdentity, LogState,
     MappedLimit, Trust,
 };
 use crate::record::{RecordBatch, RecordInput};
@@ -320,7 +320,7 @@ fn loom_a_list_that_is_filled_behind_the_lock_is_noticed() {
 #[derive(Debug)]
 struct OpenGate;
 
-impl LifeGate for OpenGate {
+impl EpochGate for OpenGate {
     fn enter(&self) -> Result<i32> {
         Ok(0)
     }

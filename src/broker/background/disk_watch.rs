@@ -3,13 +3,13 @@
 //! asked once in a flush interval, together with the lock, and no partition acknowledges anything
 //! for longer.
 
-use crate::broker::inner::{Owner, Shared};
+use crate::broker::core::{BrokerCore, Owner};
 use crate::broker::meta::state_file::STATE_FILE;
 use crate::error::Error;
 use crate::storage::NotBegun;
 use std::io;
 
-impl Shared {
+impl BrokerCore {
     /// Asks the file system whether it still takes writes, and ends all appends if it does not.
     pub(in crate::broker) fn check_disk(&self, owner: &Owner) {
         if owner.life.incarnation().is_none() {

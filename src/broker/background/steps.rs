@@ -1,6 +1,6 @@
 //! The steps of the background work: each is given the time, does what is due, and returns.
 
-use crate::broker::inner::Shared;
+use crate::broker::core::BrokerCore;
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::topics::Topic;
 use crate::config::{BrokerConfig, LogConfig};
@@ -63,7 +63,7 @@ impl Pending {
     }
 }
 
-impl Shared {
+impl BrokerCore {
     /// Flushes what is due, and records how far, at most once a second.
     pub fn flush_step(&self, now: Now) {
         let flushed = self.queue.flush_step(now);
@@ -171,7 +171,7 @@ impl Shared {
     }
 }
 
-impl TimerDriver for Shared {
+impl TimerDriver for BrokerCore {
     fn next_deadline(&self) -> Option<Duration> {
         if self.closed.load(Ordering::Acquire) {
             return None;

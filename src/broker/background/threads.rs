@@ -2,7 +2,7 @@
 //! there is none. A thread that panics ends, and the panic is in the broker's health.
 
 use crate::broker::background::steps::earliest;
-use crate::broker::inner::Shared;
+use crate::broker::core::BrokerCore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::thread::{JoinHandle, current, spawn_named};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -30,18 +30,18 @@ pub(in crate::broker) struct Threads {
 
 impl Threads {
     /// Starts them, unless time is virtual.
-    pub fn start(shared: &Arc<Shared>) -> Result<Threads> {
+    pub fn start(shared: &Arc<BrokerCore>) -> Result<Threads> {
         let stopping = Arc::new(AtomicBool::new(false));
         let threads = Threads { running: Mutex::new(Vec::new()), stopping };
         if shared.clock.is_virtual() {
             return Ok(threads);
         }
         let started = match shared.is_attached() {
-            true => [(WATCHER, watcher as fn(&Shared) -> Option<Duration>), (TIMERS, timers)]
+            true => [(WATCHER, watcher as fn(&BrokerCore) -> Option<Duration>), (TIMERS, timers)]
                 .into_iter()
                 .try_for_each(|(name, step)| threads.spawn(shared, name, step)),
             false => [
-                (PREPARER, preparer as fn(&Shared) -> Option<Duration>),
+                (PREPARER, preparer as fn(&BrokerCore) -> Option<Duration>),
                 (FLUSHER, flusher),
                 (RETENTION, retention),
                 (TIMERS, timers),
@@ -58,7 +58,7 @@ impl Threads {
     }
 
     /// Stops and joins them. What they were told before is not necessarily done.
-    pub fn stop(&self, shared: &Shared) {
+    pub fn stop(&self, shared: &BrokerCore) {
         self.stopping.store(true, Ordering::Release);
         [PREPARER, FLUSHER, RETENTION, WATCHER, TIMERS]
             .into_iter()
@@ -77,9 +77,9 @@ impl Threads {
 
     fn spawn(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<BrokerCore>,
         name: &'static str,
-        step: fn(&Shared) -> Option<Duration>,
+        step: fn(&BrokerCore) -> Option<Duration>,
     ) -> std::io::Result<()> {
         let (shared, stopping) = (shared.clone(), self.stopping.clone());
         let thread = spawn_named(name, move || {
@@ -98,7 +98,7 @@ impl Threads {
     }
 }
 
-fn bell<'a>(shared: &'a Shared, name: &str) -> &'a Event {
+fn bell<'a>(shared: &'a BrokerCore, name: &str) -> &'a Event {
     match name {
         PREPARER => &shared.queue.soon_bell,
         FLUSHER => &shared.queue.flush_bell,
@@ -108,28 +108,28 @@ fn bell<'a>(shared: &'a Shared, name: &str) -> &'a Event {
     }
 }
 
-fn preparer(shared: &Shared) -> Option<Duration> {
+fn preparer(shared: &BrokerCore) -> Option<Duration> {
     shared.queue.soon_step();
     None
 }
 
-fn flusher(shared: &Shared) -> Option<Duration> {
+fn flusher(shared: &BrokerCore) -> Option<Duration> {
     shared.flush_step(shared.clock.now());
     shared.next_flush()
 }
 
-fn retention(shared: &Shared) -> Option<Duration> {
+fn retention(shared: &BrokerCore) -> Option<Duration> {
     shared.retention_step(shared.clock.now());
     shared.retention.next()
 }
 
-fn watcher(shared: &Shared) -> Option<Duration> {
+fn watcher(shared: &BrokerCore) -> Option<Duration> {
     let watches = &shared.attached.as_ref()?.watches;
     watches.step();
     watches.next_look(shared.clock.monotonic())
 }
 
-fn timers(shared: &Shared) -> Option<Duration> {
+fn timers(shared: &BrokerCore) -> Option<Duration> {
     let now = shared.clock.now();
     shared.lock_step(now);
     shared.timers.step(now);

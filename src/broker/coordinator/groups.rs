@@ -1,6 +1,6 @@
 //! The requests of consumers and administrators, and what the broker asks of its groups.
 
-use crate::broker::inner::Shared;
+use crate::broker::core::BrokerCore;
 use crate::config::TopicConfig;
 use crate::error::Result;
 use crate::group::{
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 /// Groups, as consumers and administrators use them.
 #[derive(Debug, Clone)]
-pub(crate) struct Groups(Arc<Shared>);
+pub(crate) struct Groups(Arc<BrokerCore>);
 
 impl Groups {
-    pub(in crate::broker) fn new(shared: Arc<Shared>) -> Groups {
+    pub(in crate::broker) fn new(shared: Arc<BrokerCore>) -> Groups {
         Groups(shared)
     }
 
@@ -195,7 +195,7 @@ impl Groups {
     }
 }
 
-impl Shared {
+impl BrokerCore {
     /// What the coordinator has to know of a topic.
     fn topic_shape(&self, name: &str) -> Option<TopicShape> {
         let topic = self.topics.get(name).ok()?;

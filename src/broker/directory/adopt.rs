@@ -5,9 +5,9 @@
 //! their records until their settings are altered.
 
 use crate::broker::background::steps::key_of;
+use crate::broker::core::BrokerCore;
 use crate::broker::directory::folders::Survey;
 use crate::broker::directory::life::Adopted;
-use crate::broker::inner::Shared;
 use crate::broker::meta::registry::{Registry, RegistryFound};
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::options::ProgressCallback;
@@ -127,7 +127,7 @@ impl Foreign {
     }
 }
 
-impl Shared {
+impl BrokerCore {
     /// Reads every partition of a foreign directory and checks every batch. Writes nothing.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 //! order is written, and only then the directory is claimed to be clean.
 
 use crate::broker::background::steps::key_of;
-use crate::broker::directory::life::{CLEAN_MARK, Ended, LifeKeeper, read_mark};
-use crate::broker::inner::{Owner, Shared};
+use crate::broker::core::{BrokerCore, Owner};
+use crate::broker::directory::life::{CLEAN_MARK, DirectoryLife, LastStop, read_mark};
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::topics::partition::Partition;
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +12,7 @@ use crate::log::files::checkpoint::{
     replace_file, write_offsets,
 };
 use crate::log::files::partition_metadata::{META_PROPERTIES, MetaProperties};
-use crate::log::{LifeGate, Log, LogState};
+use crate::log::{EpochGate, Log, LogState};
 use crate::storage::Storage;
 use crate::sync::thread::spawn_named;
 use crate::sync::{Arc, Ordering};
@@ -33,7 +33,7 @@ struct Closed {
     presentable: bool,
 }
 
-impl Shared {
+impl BrokerCore {
     /// Makes every record durable.
     ///
     /// # Durability
@@ -61,7 +61,7 @@ impl Shared {
     }
 
     /// Ends the life of the directory, unless it has none that has to be ended. `settled` is what
-    /// became of [`Shared::settle_groups`].
+    /// became of [`BrokerCore::settle_groups`].
     ///
     /// # Errors
     /// The first one. Whatever happens, every log refuses everything afterwards; a clean stop is
@@ -77,17 +77,17 @@ impl Shared {
         if owner.life.incarnation().is_none() {
             match owner.life.ended() {
                 // Nothing was appended and nothing is to be repaired.
-                Ended::Never | Ended::Clean => {
+                LastStop::Never | LastStop::Clean => {
                     owner.life.shut();
                     return Ok(());
                 }
-                Ended::Foreign { .. } => {
+                LastStop::Foreign { .. } => {
                     owner.life.shut();
                     let mark = read_mark(&*self.storage, &self.dir)?;
                     return owner.life.keep_adopted(mark);
                 }
                 // What a crash left is put in order, which is a change like others.
-                Ended::SameBoot | Ended::OtherBoot => owner.life.enter().map(drop)?,
+                LastStop::SameBoot | LastStop::OtherBoot => owner.life.enter().map(drop)?,
             }
         }
         let closed = self.close_logs(owner);
@@ -106,7 +106,7 @@ impl Shared {
     /// Makes what groups stored durable.
     ///
     /// # Errors
-    /// As [`Shared::flush`].
+    /// As [`BrokerCore::flush`].
     pub(in crate::broker) fn flush_offsets(&self) -> Result<()> {
         let Ok(topic) = self.topics.get(crate::topic::OFFSETS_TOPIC) else { return Ok(()) };
         for (_, partition) in topic.opened() {
@@ -120,7 +120,7 @@ impl Shared {
     fn close_logs(&self, owner: &Owner) -> Result<Closed> {
         let ended = owner.life.ended();
         let mut closed = Closed { states: Vec::new(), presentable: true };
-        if let Ended::Foreign { clean: false } = ended {
+        if let LastStop::Foreign { clean: false } = ended {
             // Partitions that nobody appended to are as another program's crash left them.
             closed.presentable = false;
         }
@@ -142,7 +142,7 @@ impl Shared {
         for (log, result) in self.close_all(logs) {
             match result {
                 Ok((state, damaged)) => {
-                    if damaged && !matches!(ended, Ended::Foreign { .. }) {
+                    if damaged && !matches!(ended, LastStop::Foreign { .. }) {
                         closed.presentable = false;
                     }
                     if !state.segments.is_empty() || state.log_end_offset > 0 {
@@ -231,7 +231,7 @@ impl Shared {
     /// Claims the clean stop for Kafka's eyes. Zeros are cut off by now: Kafka does not start over
     /// them where it finds this mark.
     fn write_mark(&self, owner: &Owner) -> Result<String> {
-        let text = LifeKeeper::mark_of(owner.life.incarnation().unwrap_or(0));
+        let text = DirectoryLife::mark_of(owner.life.incarnation().unwrap_or(0));
         replace_file(&*self.storage, &self.dir.join(CLEAN_MARK), text.as_bytes())?;
         Ok(text)
     }

@@ -11,7 +11,7 @@ use crate::broker::background::steps::key_of;
 use crate::broker::meta::registry::Registry;
 use crate::broker::meta::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{BackgroundWork, LifeGate, Log, LogState, Trust};
+use crate::log::{BackgroundWork, EpochGate, Log, LogState, Trust};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
@@ -28,7 +28,7 @@ const BROKER_EPOCH_BASE: i64 = 0x746c_0000_0000;
 
 /// How the life before ended, as far as the directory's own files tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) enum Ended {
+pub(in crate::broker) enum LastStop {
     /// There was none: nothing was ever appended.
     Never,
     /// By `close`.
@@ -43,10 +43,10 @@ pub(in crate::broker) enum Ended {
     Foreign { clean: bool },
 }
 
-impl Ended {
+impl LastStop {
     /// Records may have been lost, or cut off, since they were acknowledged.
     pub fn is_unclean(self) -> bool {
-        !matches!(self, Ended::Never | Ended::Clean | Ended::Foreign { clean: true })
+        !matches!(self, LastStop::Never | LastStop::Clean | LastStop::Foreign { clean: true })
     }
 }
 
@@ -63,11 +63,11 @@ pub(in crate::broker) struct Adopted {
 /// Its locks, outermost first: the turn of recording, the state file, what was adopted, the
 /// registry's own.
 #[derive(Debug)]
-pub(in crate::broker) struct LifeKeeper {
+pub(in crate::broker) struct DirectoryLife {
     storage: Arc<dyn Storage>,
     dir: PathBuf,
     page_cache: String,
-    ended: Ended,
+    ended: LastStop,
     epoch_max: i32,
     left_unmarked: bool,
     /// Held from the look at a log until what was seen is written.
@@ -81,19 +81,19 @@ pub(in crate::broker) struct LifeKeeper {
     queue: Arc<WorkQueue>,
 }
 
-impl LifeKeeper {
+impl DirectoryLife {
     pub fn new(
         storage: Arc<dyn Storage>,
         dir: &Path,
         state: StateFile,
-        ended: Ended,
+        ended: LastStop,
         registry: Arc<Registry>,
         queue: Arc<WorkQueue>,
-    ) -> LifeKeeper {
-        LifeKeeper {
+    ) -> DirectoryLife {
+        DirectoryLife {
             page_cache: page_cache_of(&*storage, dir),
             epoch_max: epoch_max(&state.image),
-            left_unmarked: ended == Ended::Clean && state.image.clean == Some(None),
+            left_unmarked: ended == LastStop::Clean && state.image.clean == Some(None),
             storage,
             dir: dir.to_owned(),
             ended,
@@ -108,7 +108,7 @@ impl LifeKeeper {
     }
 
     /// How the life before ended.
-    pub fn ended(&self) -> Ended {
+    pub fn ended(&self) -> LastStop {
         self.ended
     }
 
@@ -127,12 +127,12 @@ impl LifeKeeper {
         drop(state);
         let trust = match (self.ended, &recorded) {
             _ if foreign => Trust::Foreign,
-            (Ended::Foreign { .. }, _) => Trust::Foreign,
+            (LastStop::Foreign { .. }, _) => Trust::Foreign,
             _ if held => Trust::Clean,
-            (Ended::Never, _) | (Ended::Clean, None) => Trust::New,
-            (Ended::Clean, Some(_)) => Trust::Clean,
-            (Ended::SameBoot, _) => Trust::SameBoot,
-            (Ended::OtherBoot, _) => Trust::OtherBoot,
+            (LastStop::Never, _) | (LastStop::Clean, None) => Trust::New,
+            (LastStop::Clean, Some(_)) => Trust::Clean,
+            (LastStop::SameBoot, _) => Trust::SameBoot,
+            (LastStop::OtherBoot, _) => Trust::OtherBoot,
         };
         (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
     }
@@ -224,7 +224,7 @@ impl LifeKeeper {
     /// stop no life may take it that the page cache has everything.
     fn page_cache_to_record(&self) -> String {
         match self.ended {
-            Ended::OtherBoot => String::new(),
+            LastStop::OtherBoot => String::new(),
             _ => self.page_cache.clone(),
         }
     }
@@ -270,7 +270,7 @@ impl LifeKeeper {
     /// The directory is synced also when there is no mark: an earlier attempt may have got as far
     /// as the removal.
     fn remove_mark(&self) -> Result<()> {
-        if self.ended == Ended::Never {
+        if self.ended == LastStop::Never {
             return Ok(());
         }
         let mark = self.dir.join(CLEAN_MARK);
@@ -286,7 +286,7 @@ impl LifeKeeper {
     }
 }
 
-impl LifeGate for LifeKeeper {
+impl EpochGate for DirectoryLife {
     fn enter(&self) -> Result<i32> {
         match self.incarnation() {
             Some(incarnation) => Ok(incarnation),
@@ -303,7 +303,7 @@ impl LifeGate for LifeKeeper {
     }
 
     fn record(&self, log: &Log) -> Result<()> {
-        LifeKeeper::record(self, &[log], &[])
+        DirectoryLife::record(self, &[log], &[])
     }
 
     fn work(&self, work: BackgroundWork) {

@@ -2,12 +2,12 @@
 //! written but the lock file, and no partition's folder is touched.
 
 use crate::broker::background::WorkQueue;
+use crate::broker::core::{BrokerCore, BrokerInner, Owner, Parts};
 use crate::broker::directory::adopt::Foreign;
 use crate::broker::directory::folders::Survey;
-use crate::broker::directory::life::{Ended, LifeKeeper, is_ours, page_cache_of, read_mark};
+use crate::broker::directory::life::{DirectoryLife, LastStop, is_ours, page_cache_of, read_mark};
 use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::HealthLog;
-use crate::broker::inner::{BrokerInner, Owner, Parts, Shared};
 use crate::broker::meta::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
 use crate::broker::meta::state_file::{PartitionKey, StateFile, StateFound, StateImage};
 use crate::broker::options::BrokerOptions;
@@ -61,7 +61,7 @@ impl BrokerInner {
         let lives = state.image.highest_epoch.saturating_add(1).unsigned_abs();
         let random = Random::new(seed).skip(u64::from(lives));
         let life =
-            LifeKeeper::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
+            DirectoryLife::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
         let life = Arc::new(life);
         let missing = match &foreign {
             Some(foreign) => {
@@ -95,7 +95,7 @@ impl BrokerInner {
         let owner = Some(owner);
         let probe = options.probe.clone();
         let parts = Parts { health, queue, owner, attached: None, opener, random, settled, probe };
-        let shared = Shared::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
+        let shared = BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
         shared.take_topics(&image);
         if let Some(foreign) = foreign {
             shared.adopt(&foreign, options.progress.as_ref())?;
@@ -112,19 +112,19 @@ impl BrokerInner {
 pub(in crate::broker) fn judge(
     storage: &dyn Storage,
     dir: &Path,
-    verdict: Result<Ended, String>,
+    verdict: Result<LastStop, String>,
     evidence: &Evidence<'_>,
-) -> Result<(Ended, Option<Foreign>)> {
+) -> Result<(LastStop, Option<Foreign>)> {
     let reason = match verdict {
         Ok(ended) => return Ok((ended, None)),
         Err(reason) => reason,
     };
     let survey = Survey::of(storage, dir)?;
     if survey.is_empty() && !evidence.knows_records() {
-        return Ok((Ended::Never, None));
+        return Ok((LastStop::Never, None));
     }
     let clean = evidence.mark.is_some();
-    Ok((Ended::Foreign { clean }, Some(Foreign { survey, reason })))
+    Ok((LastStop::Foreign { clean }, Some(Foreign { survey, reason })))
 }
 
 /// A change at the end of the registry that is not whole was under way at a crash, or it was made
@@ -149,7 +149,7 @@ fn lost_change(storage: &dyn Storage, dir: &Path, image: &RegistryImage) -> Resu
     }))
 }
 
-impl Shared {
+impl BrokerCore {
     /// Fills the table of topics from the registry.
     fn take_topics(&self, image: &RegistryImage) {
         for entry in image.topics.values() {
@@ -209,7 +209,7 @@ impl Evidence<'_> {
 
     /// How the last life ended, or why the directory is not ours as it is. `page_cache` is that of
     /// this machine, see [`page_cache_of`].
-    pub fn ended(&self, image: &StateImage, page_cache: &str) -> Result<Ended, String> {
+    pub fn ended(&self, image: &StateImage, page_cache: &str) -> Result<LastStop, String> {
         match (self.registry, self.state) {
             (RegistryFound::Damaged(why), _) => return Err(format!("the registry: {why}")),
             (_, StateFound::Damaged(why)) => return Err(format!("the state file: {why}")),
@@ -222,7 +222,7 @@ impl Evidence<'_> {
             (RegistryFound::Image(_), StateFound::Image) => {}
         }
         match (&image.clean, self.mark) {
-            (Some(left), found) if left == found => return Ok(Ended::Clean),
+            (Some(left), found) if left == found => return Ok(LastStop::Clean),
             (Some(_), _) => return Err("the clean mark is not the one that was left".to_owned()),
             (None, None) => {}
             (None, Some(mark)) if is_ours(mark) => {}
@@ -232,7 +232,7 @@ impl Evidence<'_> {
             .life
             .as_ref()
             .is_some_and(|life| !life.page_cache.is_empty() && life.page_cache == page_cache);
-        Ok(if same { Ended::SameBoot } else { Ended::OtherBoot })
+        Ok(if same { LastStop::SameBoot } else { LastStop::OtherBoot })
     }
 }
 
@@ -240,7 +240,7 @@ impl Evidence<'_> {
 #[derive(Debug)]
 struct LiveOpener {
     env: Arc<LogEnv>,
-    life: Arc<LifeKeeper>,
+    life: Arc<DirectoryLife>,
     dir: PathBuf,
     config: BrokerConfig,
     missing: BTreeMap<PartitionKey, Error>,

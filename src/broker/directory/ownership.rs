@@ -4,8 +4,8 @@
 //! The storage of an owner asks the lock before every change of a file. Appends are stores into
 //! memory and ask nobody, so the lock is looked at once in a flush interval.
 
+use crate::broker::core::{BrokerCore, Owner};
 use crate::broker::directory::open::LOCK_FILE;
-use crate::broker::inner::{Owner, Shared};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::Error;
 use crate::storage::owned::DirectoryLock;
@@ -46,7 +46,7 @@ impl Ownership {
     }
 }
 
-impl Shared {
+impl BrokerCore {
     /// Looks at the lock, if it is time for it, and gives up all logs once it is lost.
     pub(in crate::broker) fn lock_step(&self, now: Now) {
         let Some(owner) = &self.owner else { return };

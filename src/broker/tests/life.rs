@@ -1,7 +1,7 @@
 //! The life cycle of a directory: opening writes nothing, every way to end a life is told from the
 //! others at the next open, and what was acknowledged is there.
 
-use crate::broker::directory::life::{CLEAN_MARK, Ended};
+use crate::broker::directory::life::{CLEAN_MARK, LastStop};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::storage::faults::{Call, Failure, Rule};
@@ -55,7 +55,7 @@ fn end(broker: &Broker, topic: &str, partition: i32) -> i64 {
     partition.log_end_offset().unwrap()
 }
 
-fn ended(broker: &Broker) -> Ended {
+fn ended(broker: &Broker) -> LastStop {
     broker.inner().owner.as_ref().unwrap().life.ended()
 }
 
@@ -91,7 +91,7 @@ fn opening_writes_nothing_but_the_lock_file() {
 fn a_life_begins_with_its_first_append_and_each_has_its_own_incarnation() {
     let storage = heap();
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Never);
+    assert_eq!(ended(&broker), LastStop::Never);
     broker.admin().create_topic("t", 2, TopicConfig::default()).unwrap();
     assert_eq!(incarnation(&broker), None);
     append(&broker, "t", 0, "a");
@@ -102,7 +102,7 @@ fn a_life_begins_with_its_first_append_and_each_has_its_own_incarnation() {
     assert!(mark(&*storage));
 
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Clean);
+    assert_eq!(ended(&broker), LastStop::Clean);
     assert!(mark(&*storage));
     assert_eq!(append(&broker, "t", 0, "c"), 1);
     assert_eq!(incarnation(&broker), Some(1));
@@ -110,13 +110,13 @@ fn a_life_begins_with_its_first_append_and_each_has_its_own_incarnation() {
     drop(broker);
 
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::SameBoot);
+    assert_eq!(ended(&broker), LastStop::SameBoot);
     assert_eq!((end(&broker, "t", 0), end(&broker, "t", 1)), (2, 1));
     assert_eq!(append(&broker, "t", 1, "d"), 1);
     assert_eq!(incarnation(&broker), Some(2));
     broker.close().unwrap();
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Clean);
+    assert_eq!(ended(&broker), LastStop::Clean);
     assert_eq!((end(&broker, "t", 0), end(&broker, "t", 1)), (2, 2));
 }
 
@@ -134,7 +134,7 @@ fn closing_what_a_crash_left_puts_it_in_order() {
     let cut = content(&*storage)[log];
     assert!(cut < uncut, "zeros are cut off before a clean stop is claimed: {cut} of {uncut}");
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Clean);
+    assert_eq!(ended(&broker), LastStop::Clean);
     assert_eq!(end(&broker, "t", 0), 1);
 }
 
@@ -181,7 +181,7 @@ fn a_directory_whose_clean_mark_is_not_ours_is_read_as_foreign() {
     let mark = Path::new(DIR).join(CLEAN_MARK);
     storage.create_cold(&mark).unwrap().write_at(0, br#"{"version":0,"brokerEpoch":11}"#).unwrap();
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Foreign { clean: true });
+    assert_eq!(ended(&broker), LastStop::Foreign { clean: true });
     let report = broker.adoption().unwrap();
     assert!(report.reason().contains("clean mark"), "{}", report.reason());
     assert_eq!(report.partitions_read(), 1);
@@ -191,7 +191,7 @@ fn a_directory_whose_clean_mark_is_not_ours_is_read_as_foreign() {
     assert_eq!(incarnation(&broker), Some(1));
     drop(broker);
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::SameBoot);
+    assert_eq!(ended(&broker), LastStop::SameBoot);
     assert_eq!(end(&broker, "t", 0), 2);
 }
 
@@ -219,7 +219,7 @@ fn a_directory_without_our_files_is_adopted_and_nothing_of_it_is_deleted() {
     assert_eq!((end(&broker, "t", 0), end(&broker, "t", 1), end(&broker, "t", 2)), (1, 0, 1));
     broker.close().unwrap();
     let broker = open(&storage);
-    assert_eq!(ended(&broker), Ended::Clean, "what was read once is not read again");
+    assert_eq!(ended(&broker), LastStop::Clean, "what was read once is not read again");
     assert_eq!(append(&broker, "t", 2, "c"), 1);
     assert_eq!(append(&broker, "t", 1, "d"), 0);
     drop(broker);

@@ -2,25 +2,25 @@
 //! nothing is seen before it is durable.
 
 use crate::broker::background::steps::key_of;
-use crate::broker::inner::{Owner, Shared};
+use crate::broker::core::{BrokerCore, Owner};
 use crate::broker::meta::registry::{DeletedTopic, PARTITIONS_MAX, RegistryEntry, TopicEntry};
 use crate::broker::topics::Topic;
 use crate::broker::topics::new_topic::NewTopic;
 use crate::config::{ConfigChange, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::log::LifeGate;
+use crate::log::EpochGate;
 use crate::sync::Arc;
 use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
 
-impl Shared {
+impl BrokerCore {
     /// Makes a topic. Its folders appear with the first records.
     ///
     /// # Durability
     /// Survives power loss.
     ///
     /// # Errors
-    /// As [`Shared::check_topic`], and those of the registry.
+    /// As [`BrokerCore::check_topic`], and those of the registry.
     pub fn create_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
         if !is_internal(&new.name) {
@@ -128,7 +128,7 @@ impl Shared {
     /// One of the broker's own topics, made if it is missing.
     ///
     /// # Errors
-    /// As [`Shared::create_topic`].
+    /// As [`BrokerCore::create_topic`].
     pub(in crate::broker) fn internal_topic(
         &self,
         name: &str,
@@ -302,7 +302,7 @@ impl Shared {
     /// A topic to delete or to grow.
     ///
     /// # Errors
-    /// As [`Shared::topic`], but a name that no topic can have is one that none has.
+    /// As [`BrokerCore::topic`], but a name that no topic can have is one that none has.
     fn named(&self, name: &str) -> Result<Arc<Topic>> {
         self.topic(name).map_err(|error| match error.kind() {
             ErrorKind::InvalidTopic => {

@@ -2,7 +2,7 @@
 //! attached directory. What only an owner can do is refused in one place.
 
 use crate::broker::attach::AttachedPartition;
-use crate::broker::inner::read_only;
+use crate::broker::core::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;

@@ -35,7 +35,7 @@ pub(super) struct TestGate {
     pub queue: Mutex<Vec<BackgroundWork>>,
 }
 
-impl LifeGate for TestGate {
+impl EpochGate for TestGate {
     fn enter(&self) -> Result<i32> {
         if self.refuse.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::StorageFull, "refused by the test"));

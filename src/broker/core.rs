@@ -1,6 +1,6 @@
 //! What all handles of a broker share.
 //!
-//! [`Shared`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold: when
+//! [`BrokerCore`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold: when
 //! the last one goes, its threads are stopped and joined and the lock is freed.
 
 use crate::broker::attach::Attached;
@@ -8,7 +8,7 @@ use crate::broker::background::threads::Threads;
 use crate::broker::background::{FlushTask, TimerTask, Timers, WorkQueue};
 use crate::broker::coordinator::{GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts};
 use crate::broker::directory::adopt::AdoptionReport;
-use crate::broker::directory::life::LifeKeeper;
+use crate::broker::directory::life::DirectoryLife;
 use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::{BrokerCounters, Health, HealthLog};
 use crate::broker::meta::registry::Registry;
@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything that a broker consists of.
-pub(crate) struct Shared {
+pub(crate) struct BrokerCore {
     pub(crate) dir: PathBuf,
     pub(super) config: BrokerConfig,
     pub(super) storage: Arc<dyn Storage>,
@@ -60,21 +60,21 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(super) struct Owner {
     pub env: Arc<LogEnv>,
-    pub life: Arc<LifeKeeper>,
+    pub life: Arc<DirectoryLife>,
     pub registry: Arc<Registry>,
     /// Changes of topics are one at a time.
     pub changes: Mutex<Deletions>,
     pub ownership: Ownership,
 }
 
-impl Shared {
+impl BrokerCore {
     pub(super) fn new(
         dir: PathBuf,
         config: BrokerConfig,
         storage: Arc<dyn Storage>,
         clock: Clock,
         parts: Parts,
-    ) -> Shared {
+    ) -> BrokerCore {
         let topics = Arc::new(TopicTable::default());
         let timers = Arc::new(Timers::default());
         let counters = Arc::new(BrokerCounters::default());
@@ -96,7 +96,7 @@ impl Shared {
             writes: parts.owner.is_some(),
             settled: parts.settled,
         });
-        Shared {
+        BrokerCore {
             retention: crate::broker::background::steps::Schedule::new(&clock, &config),
             recorded: crate::broker::background::steps::Recorded::default(),
             timers,
@@ -138,10 +138,10 @@ impl Shared {
         })
     }
 
-    /// As [`Shared::topic_or_create`], for whoever is going to append to it.
+    /// As [`BrokerCore::topic_or_create`], for whoever is going to append to it.
     ///
     /// # Errors
-    /// Also those of [`Shared::settle_groups`].
+    /// Also those of [`BrokerCore::settle_groups`].
     pub fn topic_to_append(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
         self.settle_groups()?;
@@ -152,7 +152,7 @@ impl Shared {
     /// allows it.
     ///
     /// # Errors
-    /// As [`Shared::topic`], and those of creating a topic.
+    /// As [`BrokerCore::topic`], and those of creating a topic.
     pub fn topic_or_create(&self, name: &str) -> Result<Arc<Topic>> {
         match self.topic(name) {
             Err(error)
@@ -295,7 +295,7 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for BrokerCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
             .field("dir", &self.dir)
@@ -321,14 +321,14 @@ pub(super) struct Parts {
 /// What every handle holds.
 #[derive(Debug)]
 pub(crate) struct BrokerInner {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerCore>,
     groups: Groups,
     threads: Threads,
 }
 
 impl BrokerInner {
     /// Starts the threads, unless time is virtual or there is nothing for them to do.
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Arc<BrokerInner>> {
+    pub(super) fn start(shared: Arc<BrokerCore>) -> Result<Arc<BrokerInner>> {
         let threads = Threads::start(&shared)?;
         let groups = Groups::new(shared.clone());
         Ok(Arc::new(BrokerInner { shared, groups, threads }))
@@ -366,7 +366,7 @@ impl BrokerInner {
     /// Deletes a topic with its records and the offsets that groups committed for it.
     ///
     /// # Errors
-    /// Those of [`Shared::remove_topic`], and of storing what the groups forget.
+    /// Those of [`BrokerCore::remove_topic`], and of storing what the groups forget.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.shared.remove_topic(name)?;
         self.shared.groups_forget(name)?;
@@ -398,9 +398,9 @@ impl BrokerInner {
 }
 
 impl Deref for BrokerInner {
-    type Target = Shared;
+    type Target = BrokerCore;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &BrokerCore {
         &self.shared
     }
 }
