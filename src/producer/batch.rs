@@ -1,10 +1,10 @@
 //! Records that linger: one open batch for each partition, and those that could not be stored yet.
 //!
-//! A [`Lane`] is one partition as one producer sees it. Its lock is held while a batch goes into
+//! A [`PartitionQueue`] is one partition as one producer sees it. Its lock is held while a batch goes into
 //! the log, so that batches arrive in the order in which they were filled. Records are copied into
 //! one buffer for each batch and encoded once, at the append.
 
-use super::future::{Flight, Outcome};
+use super::future::{BatchResult, Outcome};
 use super::record::{ProducerRecord, RecordMetadata, size_in_batch, size_upper_bound};
 use crate::broker::CompressionRatios;
 use crate::error::{Error, ErrorKind};
@@ -19,44 +19,44 @@ use std::time::Duration;
 pub(super) type Callback = Box<dyn FnOnce(&Outcome) + Send>;
 
 /// One partition as a producer sees it.
-pub(super) struct Lane {
+pub(super) struct PartitionQueue {
     pub topic: Arc<str>,
     pub partition: i32,
     pub log: Arc<Log>,
     /// How well the topic's batches compress.
     pub ratios: Arc<CompressionRatios>,
-    state: Mutex<LaneState>,
+    state: Mutex<QueueState>,
     /// The log end that answers wait for a sync of.
     unsynced: AtomicI64,
 }
 
 /// What waits in a lane.
 #[derive(Default)]
-pub(super) struct LaneState {
+pub(super) struct QueueState {
     /// The oldest first. Only the last one may be open.
     pub batches: VecDeque<Batch>,
     /// The first batch failed, and is not tried again before this.
     pub not_before: Option<Duration>,
 }
 
-impl Lane {
+impl PartitionQueue {
     pub fn new(
         topic: Arc<str>,
         partition: i32,
         log: Arc<Log>,
         ratios: Arc<CompressionRatios>,
-    ) -> Lane {
-        Lane {
+    ) -> PartitionQueue {
+        PartitionQueue {
             topic,
             partition,
             log,
             ratios,
-            state: ranked_mutex(Rank::ProducerLane, LaneState::default()),
+            state: ranked_mutex(Rank::ProducerLane, QueueState::default()),
             unsynced: AtomicI64::new(0),
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, LaneState> {
+    pub fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }
 
@@ -122,7 +122,7 @@ pub(super) struct Batch {
     pub closed: bool,
     /// How often it was tried.
     pub attempts: u32,
-    pub flight: Arc<Flight>,
+    pub flight: Arc<BatchResult>,
     pub callbacks: Vec<(usize, Callback)>,
 }
 
@@ -157,7 +157,7 @@ impl Batch {
         ratio: Option<CompressionRatio>,
         created: Duration,
         due: Duration,
-        flight: Arc<Flight>,
+        flight: Arc<BatchResult>,
     ) -> Batch {
         Batch {
             bytes: Vec::new(),
@@ -252,9 +252,9 @@ impl Batch {
     }
 
     /// All outcomes of a batch that failed as a whole.
-    pub fn all_failed(&self, lane: &Lane, error: &Error) -> Vec<Outcome> {
+    pub fn all_failed(&self, queue: &PartitionQueue, error: &Error) -> Vec<Outcome> {
         self.with_inputs(|inputs| {
-            inputs.iter().map(|input| Err(lane.failed(error.clone(), input))).collect()
+            inputs.iter().map(|input| Err(queue.failed(error.clone(), input))).collect()
         })
     }
 }
@@ -271,7 +271,7 @@ fn innocent() -> Error {
 /// As Kafka answers: one bad record gets its own error; of several, each gets `InvalidRecord`,
 /// whatever is wrong with it; the others are told that it was not them.
 pub(super) fn refused_batch(
-    lane: &Lane,
+    queue: &PartitionQueue,
     records: &[RecordInput<'_>],
     error: &Error,
     fault: impl Fn(&RecordInput<'_>) -> Option<Error>,
@@ -286,17 +286,17 @@ pub(super) fn refused_batch(
             Error::new(ErrorKind::InvalidRecord, fault.message().to_owned()).with_source(fault)
         }
     });
-    answers.zip(records).map(|(error, r)| Err(lane.failed(error, r))).collect()
+    answers.zip(records).map(|(error, r)| Err(queue.failed(error, r))).collect()
 }
 
 /// The metadata of record `index` of an appended batch.
 pub(super) fn metadata_of(
-    lane: &Lane,
+    queue: &PartitionQueue,
     record: &RecordInput<'_>,
     base_offset: i64,
     index: usize,
     append_time: Option<i64>,
 ) -> RecordMetadata {
     let offset = base_offset + index as i64;
-    RecordMetadata::new(lane.partition, offset, append_time.unwrap_or(record.timestamp), record)
+    RecordMetadata::new(queue.partition, offset, append_time.unwrap_or(record.timestamp), record)
 }

@@ -1,13 +1,13 @@
 //! Flush, close, and what happens when the last handle goes without one.
 
-use super::Inner;
+use super::ProducerCore;
 use super::completion::{Completion, Records};
-use super::future::{Flight, Unsynced};
+use super::future::{BatchResult, Unsynced};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Ordering};
 use std::time::Duration;
 
-impl Inner {
+impl ProducerCore {
     /// # Errors
     /// `Kafka` inside a callback of this producer.
     pub(super) fn flush(self: &Arc<Self>) -> Result<()> {
@@ -24,8 +24,8 @@ impl Inner {
         self.drain_all();
         self.run_completions(true);
         let over = self.flights().iter().all(|flight| flight.wait_until(limit));
-        for lane in self.lanes.all() {
-            if let Err(error) = lane.pay_sync() {
+        for queue in self.queues.all() {
+            if let Err(error) = queue.pay_sync() {
                 // The futures of the records tell it to those who want to know.
                 tracing::warn!(client_id = %self.client_id, %error, "a sync failed");
             }
@@ -52,14 +52,14 @@ impl Inner {
     }
 
     /// Puts a stored record into the line, for the flusher to sync.
-    pub(super) fn sync_later(self: &Arc<Self>, unsynced: Unsynced) -> Arc<Flight> {
-        let flight = Flight::new(Arc::downgrade(self));
+    pub(super) fn sync_later(self: &Arc<Self>, unsynced: Unsynced) -> Arc<BatchResult> {
+        let flight = BatchResult::new(Arc::downgrade(self));
         self.line.push(Completion {
             sync: Some(unsynced.upto()),
             outcomes: vec![Ok(unsynced.metadata)],
             callbacks: Vec::new(),
             records: Records::One(Box::new(unsynced.record)),
-            lane: unsynced.lane,
+            queue: unsynced.queue,
             flight: flight.clone(),
         });
         self.ask_for_sync();
@@ -67,15 +67,15 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for ProducerCore {
     /// What lingers is appended, as the Java client's thread would do it. Nothing is waited for:
     /// a sync is left to the flusher, and a batch that cannot be stored at once has failed.
     fn drop(&mut self) {
         self.disarm();
         let now_ms = self.clock().coarse_wall_ms();
-        for lane in self.lanes.all() {
-            for batch in std::mem::take(&mut lane.lock().batches) {
-                self.store_last(&lane, batch, now_ms);
+        for queue in self.queues.all() {
+            for batch in std::mem::take(&mut queue.lock().batches) {
+                self.store_last(&queue, batch, now_ms);
             }
         }
         for completion in self.line.take_all() {

@@ -4,9 +4,9 @@
 //! at a time works it off with no lock held. So callbacks run in the order of the sends, and
 //! whoever waits for a record goes on after its callbacks.
 
-use super::Inner;
-use super::batch::{Batch, Callback, Lane};
-use super::future::{Flight, Outcome};
+use super::ProducerCore;
+use super::batch::{Batch, Callback, PartitionQueue};
+use super::future::{BatchResult, Outcome};
 use super::record::ProducerRecord;
 use crate::error::{Error, ErrorKind};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
@@ -16,13 +16,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What became of the records that were appended, or refused, together.
 pub(super) struct Completion {
-    pub lane: Arc<Lane>,
+    pub queue: Arc<PartitionQueue>,
     pub outcomes: Vec<Outcome>,
     pub callbacks: Vec<(usize, Callback)>,
     /// The log end that has to be durable before the outcomes hold.
     pub sync: Option<i64>,
     pub records: Records,
-    pub flight: Arc<Flight>,
+    pub flight: Arc<BatchResult>,
 }
 
 /// The records of a completion, for the case that the sync fails.
@@ -34,7 +34,7 @@ pub(super) enum Records {
 
 /// The line.
 #[derive(Default)]
-pub(super) struct Line {
+pub(super) struct CompletionQueue {
     state: Mutex<LineState>,
     /// A sync was asked for and has not begun.
     sync_asked: AtomicBool,
@@ -53,12 +53,12 @@ thread_local! {
 
 /// This thread works off the line of one producer.
 pub(super) struct Turn<'a> {
-    line: &'a Line,
+    line: &'a CompletionQueue,
     nested: bool,
 }
 
 impl<'a> Turn<'a> {
-    fn enter(line: &'a Line, nested: bool) -> Turn<'a> {
+    fn enter(line: &'a CompletionQueue, nested: bool) -> Turn<'a> {
         INSIDE.with_borrow_mut(|inside| inside.push(line.id()));
         Turn { line, nested }
     }
@@ -73,7 +73,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Line {
+impl CompletionQueue {
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
@@ -142,13 +142,13 @@ enum Next {
 impl Completion {
     /// Whether its answer needs a sync that did not happen yet.
     pub fn waits(&self) -> bool {
-        self.sync.is_some_and(|upto| !self.lane.is_durable(upto))
+        self.sync.is_some_and(|upto| !self.queue.is_durable(upto))
     }
 
     /// Syncs, calls back, lets waiters go. A callback's panic is passed on at the end.
     pub fn complete(mut self) {
         if let Some(upto) = self.sync.take()
-            && let Err(error) = self.lane.log.make_durable(upto)
+            && let Err(error) = self.queue.log.make_durable(upto)
         {
             self.fail(error.with_possibly_written());
         }
@@ -169,7 +169,7 @@ impl Completion {
 
     fn fail(&mut self, error: Error) {
         match std::mem::replace(&mut self.records, Records::None) {
-            Records::Batch(batch) => self.outcomes = batch.all_failed(&self.lane, &error),
+            Records::Batch(batch) => self.outcomes = batch.all_failed(&self.queue, &error),
             Records::One(record) => self.outcomes = vec![Err(error.losing(*record))],
             Records::None => {}
         }
@@ -187,7 +187,7 @@ impl Drop for Completion {
     }
 }
 
-impl Inner {
+impl ProducerCore {
     /// Works off the line as far as it goes. With `may_sync` this thread leads, or joins, the
     /// syncs that answers wait for; without, they are left to the broker's flusher.
     /// Inside a callback this does nothing: whoever called it goes on behind it.

@@ -1,7 +1,7 @@
 //! The outcome of a send: known already, waiting for a sync, or of a batch that is not stored yet.
 
-use super::Inner;
-use super::batch::Lane;
+use super::ProducerCore;
+use super::batch::PartitionQueue;
 use super::record::{ProducerRecord, RecordMetadata};
 use crate::error::Result;
 use crate::sync::{Arc, Mutex, Weak};
@@ -28,7 +28,7 @@ enum Stage {
     Unsynced(Box<Unsynced>),
     /// Part of a batch.
     Batched {
-        flight: Arc<Flight>,
+        flight: Arc<BatchResult>,
         index: usize,
     },
     /// The outcome was taken.
@@ -37,8 +37,8 @@ enum Stage {
 
 /// A record that is stored and whose answer waits for a sync.
 pub(super) struct Unsynced {
-    pub producer: Arc<Inner>,
-    pub lane: Arc<Lane>,
+    pub producer: Arc<ProducerCore>,
+    pub queue: Arc<PartitionQueue>,
     pub metadata: RecordMetadata,
     pub record: ProducerRecord<'static>,
 }
@@ -50,7 +50,7 @@ impl Unsynced {
     }
 
     fn sync(self) -> Outcome {
-        match self.lane.log.make_durable(self.upto()) {
+        match self.queue.log.make_durable(self.upto()) {
             Ok(()) => Ok(self.metadata),
             Err(error) => Err(error.with_possibly_written().losing(self.record)),
         }
@@ -67,7 +67,7 @@ impl SendFuture {
         SendFuture(Stage::Unsynced(Box::new(unsynced)))
     }
 
-    pub(super) fn batched(flight: Arc<Flight>, index: usize) -> SendFuture {
+    pub(super) fn batched(flight: Arc<BatchResult>, index: usize) -> SendFuture {
         SendFuture(Stage::Batched { flight, index })
     }
 
@@ -75,7 +75,7 @@ impl SendFuture {
     pub fn is_done(&self) -> bool {
         match &self.0 {
             Stage::Done(_) | Stage::Spent => true,
-            Stage::Unsynced(unsynced) => unsynced.lane.is_durable(unsynced.upto()),
+            Stage::Unsynced(unsynced) => unsynced.queue.is_durable(unsynced.upto()),
             Stage::Batched { flight, .. } => flight.is_done(),
         }
     }
@@ -113,8 +113,8 @@ impl Future for SendFuture {
     /// Under a virtual clock there is none, so that a sync is done here.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Stage::Unsynced(unsynced) = &self.0 {
-            let now =
-                unsynced.producer.clock().is_virtual() || unsynced.lane.is_durable(unsynced.upto());
+            let now = unsynced.producer.clock().is_virtual()
+                || unsynced.queue.is_durable(unsynced.upto());
             match std::mem::replace(&mut self.0, Stage::Spent) {
                 Stage::Unsynced(unsynced) if now => return Poll::Ready(unsynced.sync()),
                 Stage::Unsynced(unsynced) => {
@@ -152,8 +152,8 @@ impl fmt::Debug for SendFuture {
 }
 
 /// The outcomes of one batch, and who waits for them.
-pub(super) struct Flight {
-    producer: Weak<Inner>,
+pub(super) struct BatchResult {
+    producer: Weak<ProducerCore>,
     state: Mutex<FlightState>,
 }
 
@@ -165,9 +165,9 @@ struct FlightState {
     wakers: Vec<Waker>,
 }
 
-impl Flight {
-    pub fn new(producer: Weak<Inner>) -> Arc<Flight> {
-        Arc::new(Flight { producer, state: Mutex::new(FlightState::default()) })
+impl BatchResult {
+    pub fn new(producer: Weak<ProducerCore>) -> Arc<BatchResult> {
+        Arc::new(BatchResult { producer, state: Mutex::new(FlightState::default()) })
     }
 
     pub fn is_done(&self) -> bool {

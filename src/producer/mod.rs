@@ -6,15 +6,15 @@
 //! What became of a record is told in the order of the sends (`completion.rs`).
 //! Order of locks: the list of lanes, a lane, then the log, the line of completions, what lingers.
 
+mod accumulator;
 mod batch;
 mod closing;
 mod completion;
 mod future;
-mod inline;
-mod linger;
 mod partitioner;
 mod payload;
 mod record;
+mod send;
 mod topics;
 
 #[cfg(all(test, not(loom)))]
@@ -31,13 +31,13 @@ use crate::record::RecordInput;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Clock;
 use crate::topic::TopicPartition;
-use batch::Lane;
-use completion::Line;
-use linger::Lingering;
+use accumulator::Accumulator;
+use batch::PartitionQueue;
+use completion::CompletionQueue;
 use record::size_upper_bound;
 use std::fmt;
 use std::time::Duration;
-use topics::{Found, Lanes, TopicCache};
+use topics::{Found, PartitionQueues, TopicCache};
 
 /// Sends records. Cheap to clone, and usable from any number of threads.
 ///
@@ -54,18 +54,18 @@ use topics::{Found, Lanes, TopicCache};
 /// # Ok::<(), topiclite::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Producer(Arc<Inner>);
+pub struct Producer(Arc<ProducerCore>);
 
 /// What all handles of a producer share.
-pub(crate) struct Inner {
+pub(crate) struct ProducerCore {
     broker: Arc<BrokerInner>,
     settings: ProducerSettings,
     client_id: String,
     closed: AtomicBool,
     topics: TopicCache,
-    lanes: Lanes,
-    line: Line,
-    lingering: Lingering,
+    queues: PartitionQueues,
+    line: CompletionQueue,
+    lingering: Accumulator,
 }
 
 impl Producer {
@@ -78,15 +78,15 @@ impl Producer {
         // The Java client counts in a process; a number of the broker's seed repeats with it.
         let client_id = settings.client_id.clone();
         let client_id = client_id.unwrap_or_else(|| format!("producer-{}", broker.random() >> 40));
-        Ok(Producer(Arc::new(Inner {
+        Ok(Producer(Arc::new(ProducerCore {
             broker,
             settings,
             client_id,
             closed: AtomicBool::new(false),
             topics: TopicCache::default(),
-            lanes: Lanes::default(),
-            line: Line::default(),
-            lingering: Lingering::default(),
+            queues: PartitionQueues::default(),
+            line: CompletionQueue::default(),
+            lingering: Accumulator::default(),
         })))
     }
 
@@ -220,7 +220,7 @@ impl fmt::Debug for Producer {
     }
 }
 
-impl Inner {
+impl ProducerCore {
     pub(super) fn clock(&self) -> &Clock {
         self.broker.clock()
     }
@@ -268,7 +268,7 @@ impl Inner {
         topic: &'a Found<'_>,
         partition: Option<i32>,
         record: &RecordInput<'_>,
-    ) -> Result<(&'a Arc<Lane>, bool)> {
+    ) -> Result<(&'a Arc<PartitionQueue>, bool)> {
         let (partition, sticky) = match (partition, record.key) {
             (Some(partition), _) => (partition, false),
             (None, Some(key)) if !self.settings.ignore_keys => {
@@ -276,7 +276,7 @@ impl Inner {
             }
             _ => (topic.sticky.partition(topic.count, || self.broker.random()), true),
         };
-        Ok((topic.lane(partition, &self.lanes)?, sticky))
+        Ok((topic.queue(partition, &self.queues)?, sticky))
     }
 
     /// Whether an error is the call's fault, and not the topic's or its log's.
@@ -289,7 +289,7 @@ impl Inner {
     }
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for ProducerCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("client_id", &self.client_id).finish_non_exhaustive()
     }

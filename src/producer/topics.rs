@@ -4,7 +4,7 @@
 //! that a look-up is a comparison of names and two loads. Topics that found no slot, and those
 //! that changed since (grown, or deleted and made again), are in a map behind a lock.
 
-use super::batch::Lane;
+use super::batch::PartitionQueue;
 use super::partitioner::Sticky;
 use crate::broker::{BrokerInner, Topic};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ pub(super) struct TopicEntry {
     /// How many partitions it had when the entry was made.
     pub count: i32,
     pub sticky: Sticky,
-    lanes: Box<[OnceLock<Arc<Lane>>]>,
+    queues: Box<[OnceLock<Arc<PartitionQueue>>]>,
     /// The metadata version at which the entry was last known to be right.
     version: AtomicU64,
 }
@@ -36,9 +36,9 @@ pub(super) struct TopicEntry {
 impl TopicEntry {
     fn new(topic: Arc<Topic>, version: u64) -> TopicEntry {
         let count = topic.partition_count();
-        let lanes = (0..count).map(|_| OnceLock::new()).collect();
+        let queues = (0..count).map(|_| OnceLock::new()).collect();
         let version = AtomicU64::new(version);
-        TopicEntry { topic, count, sticky: Sticky::default(), lanes, version }
+        TopicEntry { topic, count, sticky: Sticky::default(), queues, version }
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -67,12 +67,12 @@ impl TopicEntry {
     /// # Errors
     /// Those of opening the partition.
     #[inline]
-    pub fn lane(&self, partition: i32, lanes: &Lanes) -> Result<&Arc<Lane>> {
-        let slot = usize::try_from(partition).ok().and_then(|i| self.lanes.get(i));
+    pub fn queue(&self, partition: i32, queues: &PartitionQueues) -> Result<&Arc<PartitionQueue>> {
+        let slot = usize::try_from(partition).ok().and_then(|i| self.queues.get(i));
         match slot {
             Some(slot) => match slot.get() {
-                Some(lane) => Ok(lane),
-                None => self.open_lane(slot, partition, lanes),
+                Some(queue) => Ok(queue),
+                None => self.open_lane(slot, partition, queues),
             },
             None => Err(self.no_partition(partition)),
         }
@@ -81,12 +81,12 @@ impl TopicEntry {
     #[cold]
     fn open_lane<'a>(
         &self,
-        slot: &'a OnceLock<Arc<Lane>>,
+        slot: &'a OnceLock<Arc<PartitionQueue>>,
         partition: i32,
-        lanes: &Lanes,
-    ) -> Result<&'a Arc<Lane>> {
-        let lane = lanes.open(&self.topic, partition)?;
-        Ok(slot.get_or_init(|| lane))
+        queues: &PartitionQueues,
+    ) -> Result<&'a Arc<PartitionQueue>> {
+        let queue = queues.open(&self.topic, partition)?;
+        Ok(slot.get_or_init(|| queue))
     }
 
     /// What a record for a partition that the topic does not have gets.
@@ -106,38 +106,38 @@ impl TopicEntry {
 }
 
 /// Every lane that the producer opened, so that a partition has one whichever entry leads to it.
-pub(super) struct Lanes(Mutex<BTreeMap<(TopicId, i32), OpenLane>>);
+pub(super) struct PartitionQueues(Mutex<BTreeMap<(TopicId, i32), OpenLane>>);
 
 struct OpenLane {
     topic: Arc<Topic>,
-    lane: Arc<Lane>,
+    queue: Arc<PartitionQueue>,
 }
 
-impl Default for Lanes {
-    fn default() -> Lanes {
-        Lanes(ranked_mutex(Rank::ProducerLanes, BTreeMap::new()))
+impl Default for PartitionQueues {
+    fn default() -> PartitionQueues {
+        PartitionQueues(ranked_mutex(Rank::ProducerLanes, BTreeMap::new()))
     }
 }
 
-impl Lanes {
-    fn open(&self, topic: &Arc<Topic>, partition: i32) -> Result<Arc<Lane>> {
+impl PartitionQueues {
+    fn open(&self, topic: &Arc<Topic>, partition: i32) -> Result<Arc<PartitionQueue>> {
         let key = (topic.id(), partition);
-        let mut lanes = self.0.lock();
-        if let Some(open) = lanes.get(&key) {
-            return Ok(open.lane.clone());
+        let mut queues = self.0.lock();
+        if let Some(open) = queues.get(&key) {
+            return Ok(open.queue.clone());
         }
         let log = topic.partition(partition)?.log()?.clone();
         // A producer may outlive many topics.
-        lanes.retain(|_, open| !open.topic.is_deleted() || open.lane.has_batches());
+        queues.retain(|_, open| !open.topic.is_deleted() || open.queue.has_batches());
         let ratios = topic.compression_ratios().clone();
-        let lane = Arc::new(Lane::new(topic.name().clone(), partition, log, ratios));
-        lanes.insert(key, OpenLane { topic: topic.clone(), lane: lane.clone() });
-        Ok(lane)
+        let queue = Arc::new(PartitionQueue::new(topic.name().clone(), partition, log, ratios));
+        queues.insert(key, OpenLane { topic: topic.clone(), queue: queue.clone() });
+        Ok(queue)
     }
 
     /// All of them.
-    pub fn all(&self) -> Vec<Arc<Lane>> {
-        self.0.lock().values().map(|open| open.lane.clone()).collect()
+    pub fn all(&self) -> Vec<Arc<PartitionQueue>> {
+        self.0.lock().values().map(|open| open.queue.clone()).collect()
     }
 }
 

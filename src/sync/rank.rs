@@ -43,7 +43,7 @@ pub enum Rank {
     /// The table of topics.
     Topics,
     /// What lingers in one producer.
-    Lingering,
+    Accumulator,
     /// Queues and timers.
     Queues,
     /// What went wrong.

@@ -1,9 +1,9 @@
 //! Sending on the caller's thread: a record, or many, straight into the log.
 
-use super::Inner;
-use super::batch::{Lane, estimated_size, metadata_of};
+use super::ProducerCore;
+use super::batch::{PartitionQueue, estimated_size, metadata_of};
 use super::completion::{Completion, Records};
-use super::future::{Flight, Outcome, SendFuture, Unsynced};
+use super::future::{BatchResult, Outcome, SendFuture, Unsynced};
 use super::record::{ProducerRecord, RecordMetadata, size_in_batch};
 use super::topics::{Found, missing_topic};
 use crate::config::Acks;
@@ -16,12 +16,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// What became of a send so far.
-enum Sent {
+enum SendOutcome {
     Stored(RecordMetadata),
     Later(SendFuture),
 }
 
-/// Which records of [`Inner::send_all`] go where.
+/// Which records of [`ProducerCore::send_all`] go where.
 #[derive(Default)]
 struct Routes {
     groups: Vec<Group>,
@@ -34,7 +34,7 @@ struct Routes {
 
 /// Records of one partition.
 struct Group {
-    lane: Arc<Lane>,
+    queue: Arc<PartitionQueue>,
     places: Places,
     /// What they take inside batches, at most.
     size_max: usize,
@@ -48,9 +48,9 @@ enum Places {
 
 impl Routes {
     /// `size_max`: what the record takes inside a batch, at most.
-    fn add(&mut self, lane: &Arc<Lane>, place: usize, size_max: usize) {
-        if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.lane, lane)) {
-            self.last = self.group_of(lane, place);
+    fn add(&mut self, queue: &Arc<PartitionQueue>, place: usize, size_max: usize) {
+        if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.queue, queue)) {
+            self.last = self.group_of(queue, place);
         }
         let Some(group) = self.groups.get_mut(self.last) else { return };
         group.size_max = group.size_max.saturating_add(size_max);
@@ -64,19 +64,19 @@ impl Routes {
     }
 
     /// The group of a lane, a new one where there is none. Most calls are about one lane.
-    fn group_of(&mut self, lane: &Arc<Lane>, place: usize) -> usize {
-        let address = |lane: &Arc<Lane>| Arc::as_ptr(lane).addr();
+    fn group_of(&mut self, queue: &Arc<PartitionQueue>, place: usize) -> usize {
+        let address = |queue: &Arc<PartitionQueue>| Arc::as_ptr(queue).addr();
         if let [only] = self.groups.as_slice() {
-            self.known.insert(address(&only.lane), 0);
+            self.known.insert(address(&only.queue), 0);
         }
         let next = self.groups.len();
         let found = match next {
             0 => 0,
-            _ => *self.known.entry(address(lane)).or_insert(next),
+            _ => *self.known.entry(address(queue)).or_insert(next),
         };
         if found == next {
             let places = Places::Run(place..place);
-            self.groups.push(Group { lane: lane.clone(), places, size_max: 0 });
+            self.groups.push(Group { queue: queue.clone(), places, size_max: 0 });
         }
         found
     }
@@ -99,7 +99,7 @@ impl Routes {
     }
 }
 
-impl Inner {
+impl ProducerCore {
     #[inline]
     pub(super) fn send(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
@@ -108,8 +108,8 @@ impl Inner {
         // The metadata comes out in parts and is put together at its last place: moving a finished
         // future twice costs as much as finding the topic.
         match self.deliver(record, &input, now_ms) {
-            Ok(Sent::Stored(metadata)) => Ok(SendFuture::done(Ok(metadata))),
-            Ok(Sent::Later(future)) => Ok(future),
+            Ok(SendOutcome::Stored(metadata)) => Ok(SendFuture::done(Ok(metadata))),
+            Ok(SendOutcome::Later(future)) => Ok(future),
             Err(error) => self.refuse(error, record, &input).map(SendFuture::done),
         }
     }
@@ -120,35 +120,35 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
         now_ms: i64,
-    ) -> Result<Sent> {
+    ) -> Result<SendOutcome> {
         self.check_open()?;
         record.check()?;
         let topic = self.topics.find(record.topic(), &self.broker)?;
-        let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
+        let (queue, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
-        self.pause(lane)?;
+        self.pause(queue)?;
         if !self.settings.linger.is_zero() {
             let nobody = &mut None::<fn(&Outcome)>;
-            return self.linger(&topic, lane, input, sticky, nobody).map(Sent::Later);
+            return self.linger(&topic, queue, input, sticky, nobody).map(SendOutcome::Later);
         }
-        let appended = self.append(lane, input, now_ms)?;
+        let appended = self.append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
         Ok(match appended {
             Some(appended) if appended.must_sync => {
-                Sent::Later(self.unsynced(lane, appended, input))
+                SendOutcome::Later(self.unsynced(queue, appended, input))
             }
-            appended => Sent::Stored(self.metadata(lane, appended, input)),
+            appended => SendOutcome::Stored(self.metadata(queue, appended, input)),
         })
     }
 
     /// Waits where a test wants a send to wait, before any lock is taken.
     #[inline]
-    fn pause(&self, lane: &Lane) -> Result<()> {
+    fn pause(&self, queue: &PartitionQueue) -> Result<()> {
         let probe = self.broker.probe();
         match probe.is_on() {
-            true => probe.pause(Point::Append { topic: &lane.topic, partition: lane.partition }),
+            true => probe.pause(Point::Append { topic: &queue.topic, partition: queue.partition }),
             false => Ok(()),
         }
     }
@@ -157,17 +157,17 @@ impl Inner {
     #[inline]
     fn append(
         &self,
-        lane: &Lane,
+        queue: &PartitionQueue,
         input: &RecordInput<'_>,
         now_ms: i64,
     ) -> Result<Option<Appended>> {
         let options = AppendOptions::client(now_ms);
         let appended = match self.settings.codec {
-            Codec::None => lane.log.append(input, options),
-            codec => lane.log.append_records(&[*input], codec, self.settings.level, options),
+            Codec::None => queue.log.append(input, options),
+            codec => queue.log.append_records(&[*input], codec, self.settings.level, options),
         };
         if let Ok(appended) = &appended {
-            self.note_ratio(lane, appended);
+            self.note_ratio(queue, appended);
         }
         match appended {
             Ok(_) if self.settings.acks == Acks::None => Ok(None),
@@ -178,9 +178,9 @@ impl Inner {
 
     /// Learns from a batch how well the topic's batches compress.
     #[inline]
-    pub(super) fn note_ratio(&self, lane: &Lane, appended: &Appended) {
+    pub(super) fn note_ratio(&self, queue: &PartitionQueue, appended: &Appended) {
         if let Some(ratio) = appended.ratio {
-            lane.ratios.observe(self.settings.codec, ratio);
+            queue.ratios.observe(self.settings.codec, ratio);
         }
     }
 
@@ -191,7 +191,7 @@ impl Inner {
     #[cold]
     pub(super) fn append_failed(&self, error: Error) -> Result<()> {
         let error = missing_topic(error);
-        if self.settings.acks == Acks::None && !Inner::is_thrown(&error) {
+        if self.settings.acks == Acks::None && !ProducerCore::is_thrown(&error) {
             tracing::warn!(client_id = %self.client_id, %error, "a record with acks=0 is lost");
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl Inner {
     #[inline]
     fn metadata(
         &self,
-        lane: &Lane,
+        queue: &PartitionQueue,
         appended: Option<Appended>,
         input: &RecordInput<'_>,
     ) -> RecordMetadata {
@@ -209,21 +209,21 @@ impl Inner {
             Some(appended) => (appended.base_offset, appended.timestamp),
             None => (-1, input.timestamp),
         };
-        RecordMetadata::new(lane.partition, offset, timestamp, input)
+        RecordMetadata::new(queue.partition, offset, timestamp, input)
     }
 
     fn unsynced(
         self: &Arc<Self>,
-        lane: &Arc<Lane>,
+        queue: &Arc<PartitionQueue>,
         appended: Appended,
         input: &RecordInput<'_>,
     ) -> SendFuture {
-        lane.owes_sync(appended.last_offset + 1);
+        queue.owes_sync(appended.last_offset + 1);
         SendFuture::unsynced(Unsynced {
             producer: self.clone(),
-            lane: lane.clone(),
-            metadata: self.metadata(lane, Some(appended), input),
-            record: lane.copied(input),
+            queue: queue.clone(),
+            metadata: self.metadata(queue, Some(appended), input),
+            record: queue.copied(input),
         })
     }
 
@@ -238,7 +238,7 @@ impl Inner {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> Result<Outcome> {
-        match Inner::is_thrown(&error) {
+        match ProducerCore::is_thrown(&error) {
             true => Err(error.refusing(record)),
             false => Ok(Err(undelivered(error, record, input))),
         }
@@ -276,19 +276,19 @@ impl Inner {
         callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
     ) -> Result<SendFuture> {
         let topic = self.topics.find(record.topic(), &self.broker)?;
-        let (lane, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
+        let (queue, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
-        self.pause(lane)?;
+        self.pause(queue)?;
         if !self.settings.linger.is_zero() {
-            return self.linger(&topic, lane, input, sticky, callback);
+            return self.linger(&topic, queue, input, sticky, callback);
         }
-        let state = lane.lock();
-        let appended = self.append(lane, input, now_ms)?;
+        let state = queue.lock();
+        let appended = self.append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
         let sync = appended.filter(|appended| appended.must_sync).map(|a| a.last_offset + 1);
-        let outcome = Ok(self.metadata(lane, appended, input));
+        let outcome = Ok(self.metadata(queue, appended, input));
         let Some(callback) = callback.take() else { return Ok(SendFuture::done(outcome)) };
         if sync.is_none()
             && let Some(turn) = self.line.enter_idle()
@@ -298,14 +298,14 @@ impl Inner {
             self.end_turn(turn);
             return Ok(SendFuture::done(outcome));
         }
-        let flight = Flight::new(Arc::downgrade(self));
+        let flight = BatchResult::new(Arc::downgrade(self));
         self.line.push(Completion {
-            lane: lane.clone(),
+            queue: queue.clone(),
             outcomes: vec![outcome],
             callbacks: vec![(0, Box::new(callback))],
             sync,
             records: match sync {
-                Some(_) => Records::One(Box::new(lane.copied(input))),
+                Some(_) => Records::One(Box::new(queue.copied(input))),
                 None => Records::None,
             },
             flight: flight.clone(),
@@ -364,14 +364,14 @@ impl Inner {
         }
         // It was set just above, or is that of the record before.
         let Some((_, topic)) = last else { return Ok(()) };
-        let (lane, sticky) = self.choose(topic, record.chosen_partition(), input)?;
+        let (queue, sticky) = self.choose(topic, record.chosen_partition(), input)?;
         let size = self.check_size(input)?;
-        self.pause(lane)?;
+        self.pause(queue)?;
         if sticky {
             self.count_sticky(topic, size, false);
         }
         // Its own batch would have a header of its own.
-        routes.add(lane, place, size - BATCH_OVERHEAD);
+        routes.add(queue, place, size - BATCH_OVERHEAD);
         Ok(())
     }
 
@@ -392,27 +392,27 @@ impl Inner {
             }
         };
         if !self.settings.linger.is_zero() {
-            return self.linger_group(&group.lane, rest, futures);
+            return self.linger_group(&group.queue, rest, futures);
         }
         let limit = self.settings.batch_size;
         let whole = BATCH_OVERHEAD.saturating_add(group.size_max);
         while !rest.is_empty() {
-            let ratio = group.lane.ratios.estimate(self.settings.codec);
+            let ratio = group.queue.ratios.estimate(self.settings.codec);
             let is_one = ratio.is_none() && whole <= limit;
             let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
-            let stored = self.store(&group.lane, batch, now_ms);
+            let stored = self.store(&group.queue, batch, now_ms);
             if let Some(upto) = stored.sync {
-                group.lane.owes_sync(upto);
+                group.queue.owes_sync(upto);
             }
             for (outcome, input) in stored.outcomes.into_iter().zip(batch) {
                 futures.push(match (outcome, stored.sync) {
                     (Ok(metadata), Some(_)) => SendFuture::unsynced(Unsynced {
                         producer: self.clone(),
-                        lane: group.lane.clone(),
+                        queue: group.queue.clone(),
                         metadata,
-                        record: group.lane.copied(input),
+                        record: group.queue.copied(input),
                     }),
                     (outcome, _) => SendFuture::done(outcome),
                 });
@@ -423,7 +423,7 @@ impl Inner {
     /// The outcomes of one appended batch.
     pub(super) fn stored(
         &self,
-        lane: &Lane,
+        queue: &PartitionQueue,
         records: &[RecordInput<'_>],
         appended: Appended,
         outcomes: &mut Vec<Outcome>,
@@ -433,12 +433,12 @@ impl Inner {
         let append_time = appended.log_append_time.then_some(appended.timestamp);
         outcomes.extend(records.iter().enumerate().map(|(i, record)| {
             let index = if known { i } else { 0 };
-            Ok(metadata_of(lane, record, base_offset, index, append_time))
+            Ok(metadata_of(queue, record, base_offset, index, append_time))
         }));
     }
 }
 
-/// The failure of a record that did not get as far as a log. In [`Inner::send_all`] every failure
+/// The failure of a record that did not get as far as a log. In [`ProducerCore::send_all`] every failure
 /// is one, because records before it may be stored.
 #[cold]
 fn undelivered(error: Error, record: &ProducerRecord<'_>, input: &RecordInput<'_>) -> Error {

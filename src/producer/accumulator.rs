@@ -1,9 +1,9 @@
 //! Sending later: batches that fill up, their deadlines, memory, retries.
 
-use super::Inner;
-use super::batch::{Batch, Lane, LaneState, batch_charge, refused_batch};
+use super::ProducerCore;
+use super::batch::{Batch, PartitionQueue, QueueState, batch_charge, refused_batch};
 use super::completion::{Completion, Records};
-use super::future::{Flight, Outcome, SendFuture};
+use super::future::{BatchResult, Outcome, SendFuture};
 use super::record::{RecordMetadata, size_upper_bound};
 use super::topics::Found;
 use crate::config::Acks;
@@ -15,18 +15,18 @@ use crate::time::{Event, Now, TimerKey, TimerQueue};
 use std::time::Duration;
 
 /// What lingers, over all partitions.
-pub(super) struct Lingering(Mutex<State>);
+pub(super) struct Accumulator(Mutex<State>);
 
-impl Default for Lingering {
-    fn default() -> Lingering {
-        Lingering(ranked_mutex(Rank::Lingering, State::default()))
+impl Default for Accumulator {
+    fn default() -> Accumulator {
+        Accumulator(ranked_mutex(Rank::Accumulator, State::default()))
     }
 }
 
 #[derive(Default)]
 struct State {
     /// Lanes by when their oldest batch is due. An entry that finds nothing due is stale.
-    due: TimerQueue<Weak<Lane>>,
+    due: TimerQueue<Weak<PartitionQueue>>,
     /// The timer of the broker that is set.
     armed: Option<TimerKey>,
     /// Bytes of `buffer.memory` that open and waiting batches take.
@@ -34,7 +34,7 @@ struct State {
     /// Sends that wait for memory.
     waiting: Vec<Arc<Event>>,
     /// Batches that may not be over.
-    flights: Vec<Weak<Flight>>,
+    flights: Vec<Weak<BatchResult>>,
 }
 
 /// How a batch went.
@@ -52,7 +52,7 @@ impl Stored {
     }
 }
 
-impl Inner {
+impl ProducerCore {
     pub(super) fn count_sticky(&self, topic: &Found<'_>, bytes: usize, batch_open: bool) {
         topic.sticky.count(bytes, self.settings.batch_size, batch_open, topic.count, || {
             self.broker.random()
@@ -67,18 +67,18 @@ impl Inner {
     pub(super) fn linger(
         self: &Arc<Self>,
         topic: &Found<'_>,
-        lane: &Arc<Lane>,
+        queue: &Arc<PartitionQueue>,
         input: &RecordInput<'_>,
         sticky: bool,
         callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
     ) -> Result<SendFuture> {
-        let (future, full) = self.enqueue(lane, input, callback)?;
+        let (future, full) = self.enqueue(queue, input, callback)?;
         if sticky {
             let size = size_upper_bound(input);
             self.count_sticky(topic, size, !full);
         }
         if full {
-            self.drain(lane, false);
+            self.drain(queue, false);
             self.run_completions(false);
         }
         Ok(future)
@@ -87,14 +87,14 @@ impl Inner {
     /// Returns the future, and whether the lane has something to send at once.
     fn enqueue(
         self: &Arc<Self>,
-        lane: &Arc<Lane>,
+        queue: &Arc<PartitionQueue>,
         input: &RecordInput<'_>,
         callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
     ) -> Result<(SendFuture, bool)> {
         let charge = batch_charge(input, self.settings.batch_size);
         let mut reserved = 0;
         loop {
-            let mut state = lane.lock();
+            let mut state = queue.lock();
             // Under the lock that a close drains under: a record is refused, or sent by it.
             if let Err(error) = self.check_open() {
                 drop(state);
@@ -118,7 +118,7 @@ impl Inner {
                 self.release(reserved);
             }
             if !room {
-                self.open_batch(lane, &mut state, charge);
+                self.open_batch(queue, &mut state, charge);
             }
             let waiting = state.batches.len() > 1;
             let Some(batch) = state.batches.back_mut() else { continue };
@@ -132,26 +132,31 @@ impl Inner {
     }
 
     /// Opens a batch behind the others of the lane.
-    fn open_batch(self: &Arc<Self>, lane: &Arc<Lane>, state: &mut LaneState, charge: usize) {
+    fn open_batch(
+        self: &Arc<Self>,
+        queue: &Arc<PartitionQueue>,
+        state: &mut QueueState,
+        charge: usize,
+    ) {
         if let Some(last) = state.batches.back_mut() {
             last.closed = true;
         }
         let now = self.clock().monotonic();
         let due = now.saturating_add(self.settings.linger);
-        let flight = Flight::new(Arc::downgrade(self));
+        let flight = BatchResult::new(Arc::downgrade(self));
         let mut lingering = self.lingering.0.lock();
         lingering.flights.retain(|flight| flight.strong_count() > 0);
         lingering.flights.push(Arc::downgrade(&flight));
         drop(lingering);
-        let ratio = lane.ratios.estimate(self.settings.codec);
+        let ratio = queue.ratios.estimate(self.settings.codec);
         state.batches.push_back(Batch::new(charge, ratio, now, due, flight));
-        self.wake_at(due, lane);
+        self.wake_at(due, queue);
     }
 
     /// Has the lane looked at when `due` comes.
-    fn wake_at(self: &Arc<Self>, due: Duration, lane: &Arc<Lane>) {
+    fn wake_at(self: &Arc<Self>, due: Duration, queue: &Arc<PartitionQueue>) {
         let mut state = self.lingering.0.lock();
-        state.due.insert(due, Arc::downgrade(lane));
+        state.due.insert(due, Arc::downgrade(queue));
         self.arm(&mut state);
     }
 
@@ -186,9 +191,9 @@ impl Inner {
     fn send_due(self: &Arc<Self>, mono: Duration) {
         loop {
             let due = self.lingering.0.lock().due.pop_due(mono);
-            let Some((_, lane)) = due else { return };
-            if let Some(lane) = lane.upgrade() {
-                self.drain(&lane, false);
+            let Some((_, queue)) = due else { return };
+            if let Some(queue) = queue.upgrade() {
+                self.drain(&queue, false);
             }
         }
     }
@@ -202,17 +207,17 @@ impl Inner {
     /// Sends records of one partition behind what lingers in it, with all of it.
     pub(super) fn linger_group(
         self: &Arc<Self>,
-        lane: &Arc<Lane>,
+        queue: &Arc<PartitionQueue>,
         inputs: &[RecordInput<'_>],
         futures: &mut Vec<SendFuture>,
     ) {
         for input in inputs {
-            futures.push(match self.enqueue(lane, input, &mut None::<fn(&Outcome)>) {
+            futures.push(match self.enqueue(queue, input, &mut None::<fn(&Outcome)>) {
                 Ok((future, _)) => future,
-                Err(error) => SendFuture::done(Err(lane.failed(error, input))),
+                Err(error) => SendFuture::done(Err(queue.failed(error, input))),
             });
         }
-        self.drain(lane, true);
+        self.drain(queue, true);
         self.run_completions(false);
     }
 
@@ -267,17 +272,17 @@ impl Inner {
 
     /// Sends the batches of every lane, full or not.
     pub(super) fn drain_all(self: &Arc<Self>) {
-        for lane in self.lanes.all() {
-            self.drain(&lane, true);
+        for queue in self.queues.all() {
+            self.drain(&queue, true);
         }
     }
 
     /// Appends the batches of a lane that are full or due, with `force` the open one too, in
     /// order. A batch whose error may pass stays first and is tried again later.
-    fn drain(self: &Arc<Self>, lane: &Arc<Lane>, force: bool) {
+    fn drain(self: &Arc<Self>, queue: &Arc<PartitionQueue>, force: bool) {
         let now = self.clock().now();
         let mut released = 0;
-        let mut state = lane.lock();
+        let mut state = queue.lock();
         while let Some(batch) = state.batches.front() {
             let ready = force || batch.closed || batch.due <= now.mono;
             if !ready || state.not_before.is_some_and(|until| until > now.mono) {
@@ -287,32 +292,32 @@ impl Inner {
             // Nothing may join a batch that was tried.
             batch.closed = true;
             batch.attempts += 1;
-            let mut stored = batch.with_inputs(|inputs| self.store(lane, inputs, now.wall_ms));
+            let mut stored = batch.with_inputs(|inputs| self.store(queue, inputs, now.wall_ms));
             if let Some(error) = stored.retriable.take() {
                 match self.next_attempt(&batch, now.mono) {
                     Some(at) => {
                         tracing::warn!(%error, "a batch is tried again later");
                         state.not_before = Some(at);
                         state.batches.push_front(batch);
-                        self.wake_at(at, lane);
+                        self.wake_at(at, queue);
                         break;
                     }
                     None => {
                         stored.outcomes =
-                            batch.all_failed(lane, &self.given_up(&batch, error, now.mono))
+                            batch.all_failed(queue, &self.given_up(&batch, error, now.mono))
                     }
                 }
             }
             state.not_before = None;
             released += batch.charge;
-            self.push_completion(lane, batch, stored);
+            self.push_completion(queue, batch, stored);
         }
         drop(state);
         self.release(released);
     }
 
     /// Batches that were not over a moment ago.
-    pub(super) fn flights(&self) -> Vec<Arc<Flight>> {
+    pub(super) fn flights(&self) -> Vec<Arc<BatchResult>> {
         let state = self.lingering.0.lock();
         state.flights.iter().filter_map(Weak::upgrade).filter(|f| !f.is_done()).collect()
     }
@@ -328,24 +333,24 @@ impl Inner {
     /// Fails everything that is not stored. Returns whether there was anything.
     pub(super) fn abandon(&self, error: &Error) -> bool {
         let mut released = 0;
-        for lane in self.lanes.all() {
-            let mut state = lane.lock();
+        for queue in self.queues.all() {
+            let mut state = queue.lock();
             for batch in std::mem::take(&mut state.batches) {
                 released += batch.charge;
-                let outcomes = batch.all_failed(&lane, error);
-                self.push_completion(&lane, batch, Stored::over(outcomes));
+                let outcomes = batch.all_failed(&queue, error);
+                self.push_completion(&queue, batch, Stored::over(outcomes));
             }
         }
         self.release(released);
         released > 0
     }
 
-    fn push_completion(&self, lane: &Arc<Lane>, mut batch: Batch, stored: Stored) {
+    fn push_completion(&self, queue: &Arc<PartitionQueue>, mut batch: Batch, stored: Stored) {
         if let Some(upto) = stored.sync {
-            lane.owes_sync(upto);
+            queue.owes_sync(upto);
         }
         self.line.push(Completion {
-            lane: lane.clone(),
+            queue: queue.clone(),
             outcomes: stored.outcomes,
             callbacks: std::mem::take(&mut batch.callbacks),
             sync: stored.sync,
@@ -358,9 +363,9 @@ impl Inner {
     }
 
     /// Appends a batch that is not tried again.
-    pub(super) fn store_last(&self, lane: &Arc<Lane>, batch: Batch, now_ms: i64) {
-        let stored = batch.with_inputs(|inputs| self.store(lane, inputs, now_ms));
-        self.push_completion(lane, batch, stored);
+    pub(super) fn store_last(&self, queue: &Arc<PartitionQueue>, batch: Batch, now_ms: i64) {
+        let stored = batch.with_inputs(|inputs| self.store(queue, inputs, now_ms));
+        self.push_completion(queue, batch, stored);
     }
 
     /// When a batch that failed is tried again; never when `retries` are used up, or the delivery
@@ -392,25 +397,30 @@ impl Inner {
 
     /// Appends records of one partition as one batch, or as several where the topic allows
     /// smaller ones only.
-    pub(super) fn store(&self, lane: &Lane, records: &[RecordInput<'_>], now_ms: i64) -> Stored {
+    pub(super) fn store(
+        &self,
+        queue: &PartitionQueue,
+        records: &[RecordInput<'_>],
+        now_ms: i64,
+    ) -> Stored {
         let mut stored = Stored::over(Vec::with_capacity(records.len()));
-        self.store_part(lane, records, now_ms, &mut stored);
+        self.store_part(queue, records, now_ms, &mut stored);
         stored
     }
 
     fn store_part(
         &self,
-        lane: &Lane,
+        queue: &PartitionQueue,
         records: &[RecordInput<'_>],
         now_ms: i64,
         stored: &mut Stored,
     ) {
         let options = AppendOptions::client(now_ms);
         let s = &self.settings;
-        let error = match lane.log.append_records(records, s.codec, s.level, options) {
+        let error = match queue.log.append_records(records, s.codec, s.level, options) {
             Ok(appended) => {
-                self.note_ratio(lane, &appended);
-                self.stored(lane, records, appended, &mut stored.outcomes);
+                self.note_ratio(queue, &appended);
+                self.stored(queue, records, appended, &mut stored.outcomes);
                 if appended.must_sync && s.acks != Acks::None {
                     stored.sync = Some(appended.last_offset + 1);
                 }
@@ -420,10 +430,10 @@ impl Inner {
         };
         // Departure: Kafka 4.3 splits for ever when one record alone is too large.
         if error.kind() == ErrorKind::RecordTooLarge && records.len() > 1 {
-            lane.ratios.reset(s.codec);
+            queue.ratios.reset(s.codec);
             let (first, second) = records.split_at(records.len() / 2);
-            self.store_part(lane, first, now_ms, stored);
-            self.store_part(lane, second, now_ms, stored);
+            self.store_part(queue, first, now_ms, stored);
+            self.store_part(queue, second, now_ms, stored);
             return;
         }
         // With `acks=0` a producer does not learn that there is something to try again.
@@ -437,17 +447,17 @@ impl Inner {
         let faulty = matches!(error.kind(), ErrorKind::InvalidTimestamp | ErrorKind::InvalidRecord);
         match self.append_failed(error) {
             Ok(()) => stored.outcomes.extend(records.iter().map(|record| {
-                Ok(RecordMetadata::new(lane.partition, -1, record.timestamp, record))
+                Ok(RecordMetadata::new(queue.partition, -1, record.timestamp, record))
             })),
             Err(error) => {
                 let fault = |record: &RecordInput<'_>| match faulty {
                     true => {
                         let has_key = record.key.is_some();
-                        lane.log.check_record(has_key, record.timestamp, now_ms).err()
+                        queue.log.check_record(has_key, record.timestamp, now_ms).err()
                     }
                     false => None,
                 };
-                stored.outcomes.extend(refused_batch(lane, records, &error, fault));
+                stored.outcomes.extend(refused_batch(queue, records, &error, fault));
             }
         }
     }
