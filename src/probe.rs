@@ -41,7 +41,7 @@ pub(crate) trait Watcher: Send + Sync + fmt::Debug {
     /// Whether a call waits at this point.
     fn is_held(&self, point: Point<'_>) -> bool;
     /// A consumer was made; `bell` wakes it.
-    fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> Leash;
+    fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> KillSwitch;
 }
 
 /// See the module.
@@ -114,8 +114,10 @@ impl Probe {
 
     /// What a new consumer is held by.
     #[inline]
-    pub fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> Leash {
-        self.watcher.as_ref().map_or_else(Leash::default, |watcher| watcher.born(client_id, bell))
+    pub fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> KillSwitch {
+        self.watcher
+            .as_ref()
+            .map_or_else(KillSwitch::default, |watcher| watcher.born(client_id, bell))
     }
 }
 
@@ -164,8 +166,8 @@ impl Probe {
 
     /// Nothing.
     #[inline(always)]
-    pub fn born(&self, _: &Arc<str>, _: &Arc<time::Event>) -> Leash {
-        Leash::default()
+    pub fn born(&self, _: &Arc<str>, _: &Arc<time::Event>) -> KillSwitch {
+        KillSwitch::default()
     }
 }
 
@@ -177,16 +179,16 @@ impl fmt::Debug for Probe {
 
 /// How a test reaches one consumer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Leash {
+pub(crate) struct KillSwitch {
     #[cfg(feature = "testing")]
     killed: Option<Arc<crate::sync::AtomicBool>>,
 }
 
 #[cfg(feature = "testing")]
-impl Leash {
+impl KillSwitch {
     /// The consumer is dead once `killed` is set.
-    pub fn new(killed: Arc<crate::sync::AtomicBool>) -> Leash {
-        Leash { killed: Some(killed) }
+    pub fn new(killed: Arc<crate::sync::AtomicBool>) -> KillSwitch {
+        KillSwitch { killed: Some(killed) }
     }
 
     /// Whether the consumer was killed from outside.
@@ -199,7 +201,7 @@ impl Leash {
 
 #[cfg(not(feature = "testing"))]
 #[allow(clippy::unused_self)] // The shape of the other build.
-impl Leash {
+impl KillSwitch {
     /// Nobody can.
     #[inline(always)]
     pub fn is_killed(&self) -> bool {

@@ -4,7 +4,7 @@
 //! change of the metadata or a call of the consumer can make something of it; the append puts it on
 //! the ready list, the other two wake it. So a turn costs what happened, not what is assigned.
 
-use super::batches::{Partial, SizeHint};
+use super::batches::{ResumeHint, SizeHint};
 use crate::broker::Partition;
 use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,11 +73,11 @@ pub(super) struct Source {
 
 /// One assigned partition.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct PartitionState {
     pub position: Position,
     /// Partitions are fetched in the order of this number; one that returned something is given a
     /// new one.
-    pub turn: u64,
+    pub fetch_order: u64,
     pub paused: bool,
     /// An open transaction holds the committed offset: there is no position before its end.
     pub awaits_commit: bool,
@@ -97,9 +97,9 @@ pub(super) struct Slot {
     /// for it any more.
     pub is_leaving: bool,
     /// What the fetch in progress may still return.
-    pub ticket: Option<Ticket>,
+    pub ticket: Option<Fetch>,
     /// The batch that the position is in the middle of.
-    pub partial: Option<Partial>,
+    pub partial: Option<ResumeHint>,
     /// What a record takes, to read no more than can be returned.
     pub hint: SizeHint,
     /// The log was asked to put this slot on the ready list, and did not so far as is known.
@@ -115,7 +115,7 @@ pub(super) struct Slot {
 /// A fetch of one partition that was begun: its records are returned, over several polls where
 /// there are many, before the partition has to wait for its next turn.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ticket {
+pub(super) struct Fetch {
     /// The place in the order in which fetches were begun.
     pub place: u64,
     /// The position that it goes on from; a seek makes it void.
@@ -129,10 +129,10 @@ pub(super) struct Ticket {
     pub starved: bool,
 }
 
-impl Slot {
-    fn new(turn: u64) -> Slot {
-        Slot {
-            turn,
+impl PartitionState {
+    fn new(fetch_order: u64) -> PartitionState {
+        PartitionState {
+            fetch_order,
             position: Position::Unset,
             paused: false,
             awaits_commit: false,
@@ -207,7 +207,7 @@ pub(super) type SlotId = u32;
 #[derive(Debug)]
 struct Entry {
     partition: TopicPartition,
-    slot: Slot,
+    slot: PartitionState,
 }
 
 /// The subscription and the assigned partitions.
@@ -299,14 +299,14 @@ impl Assignment {
         self.ready.reserve(partitions.len());
         for partition in partitions {
             if !self.ids.contains_key(&partition) {
-                let slot = Slot::new(self.take_turn());
+                let slot = PartitionState::new(self.take_fetch_order());
                 self.insert(partition, slot);
             }
         }
         self.version += 1;
     }
 
-    fn insert(&mut self, partition: TopicPartition, slot: Slot) {
+    fn insert(&mut self, partition: TopicPartition, slot: PartitionState) {
         let id = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             SlotId::try_from(self.entries.len() - 1).unwrap_or(SlotId::MAX)
@@ -319,7 +319,7 @@ impl Assignment {
     }
 
     /// A place behind all others in the order of fetches.
-    pub fn take_turn(&mut self) -> u64 {
+    pub fn take_fetch_order(&mut self) -> u64 {
         self.next_turn += 1;
         self.next_turn
     }
@@ -346,7 +346,7 @@ impl Assignment {
     }
 
     /// The assigned partitions, sorted, with their state.
-    pub fn slots(&self) -> impl Iterator<Item = (&TopicPartition, &Slot)> {
+    pub fn slots(&self) -> impl Iterator<Item = (&TopicPartition, &PartitionState)> {
         self.ids.iter().filter_map(|(partition, id)| {
             let entry = self.entries.get(*id as usize)?.as_ref()?;
             Some((partition, &entry.slot))
@@ -354,7 +354,7 @@ impl Assignment {
     }
 
     /// The same, to be changed: all are awake after it.
-    pub fn slots_mut(&mut self) -> impl Iterator<Item = (&TopicPartition, &mut Slot)> {
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = (&TopicPartition, &mut PartitionState)> {
         self.wake_all();
         let mut entries: Vec<_> = self.entries.iter_mut().map(Option::as_mut).collect();
         self.ids.iter().filter_map(move |(partition, id)| {
@@ -364,7 +364,7 @@ impl Assignment {
     }
 
     /// The state of a partition, to be changed: it is awake after it.
-    pub fn slot_mut(&mut self, partition: &TopicPartition) -> Option<&mut Slot> {
+    pub fn slot_mut(&mut self, partition: &TopicPartition) -> Option<&mut PartitionState> {
         let id = *self.ids.get(partition)?;
         self.wake(id);
         self.at(id).map(|(_, slot)| slot)
@@ -374,7 +374,7 @@ impl Assignment {
     ///
     /// # Errors
     /// [`ErrorKind::IllegalState`] when it is not assigned.
-    pub fn assigned(&self, partition: &TopicPartition) -> Result<&Slot> {
+    pub fn assigned(&self, partition: &TopicPartition) -> Result<&PartitionState> {
         let id = self.ids.get(partition).ok_or_else(|| not_assigned(partition))?;
         let entry = self.entries.get(*id as usize).and_then(Option::as_ref);
         entry.map(|entry| &entry.slot).ok_or_else(|| not_assigned(partition))
@@ -384,12 +384,12 @@ impl Assignment {
     ///
     /// # Errors
     /// [`ErrorKind::IllegalState`] when it is not assigned.
-    pub fn assigned_mut(&mut self, partition: &TopicPartition) -> Result<&mut Slot> {
+    pub fn assigned_mut(&mut self, partition: &TopicPartition) -> Result<&mut PartitionState> {
         self.slot_mut(partition).ok_or_else(|| not_assigned(partition))
     }
 
     /// A slot, which sleeps on if it sleeps.
-    pub fn at(&mut self, id: SlotId) -> Option<(&TopicPartition, &mut Slot)> {
+    pub fn at(&mut self, id: SlotId) -> Option<(&TopicPartition, &mut PartitionState)> {
         let entry = entry_at(&mut self.entries, id)?.as_mut()?;
         Some((&entry.partition, &mut entry.slot))
     }
@@ -434,7 +434,7 @@ impl Assignment {
     }
 
     /// The slots that are awake.
-    pub fn awake(&self) -> impl Iterator<Item = &Slot> {
+    pub fn awake(&self) -> impl Iterator<Item = &PartitionState> {
         self.awake.iter().filter_map(|id| Some(&self.entries.get(*id as usize)?.as_ref()?.slot))
     }
 
@@ -456,7 +456,7 @@ impl Assignment {
 pub(super) struct Look<'a> {
     pub id: SlotId,
     pub partition: &'a TopicPartition,
-    pub slot: &'a mut Slot,
+    pub slot: &'a mut PartitionState,
     /// Records of it may be returned: a change of the subscription drops those of a topic at once,
     /// also while the partition is still assigned.
     pub wanted: bool,

@@ -5,7 +5,7 @@
 //! a record. A batch that is not known to be well-formed is decoded here once, so that iterating
 //! over what the poll returned cannot fail.
 
-use super::records::{Body, ConsumerRecords, Run, Skip};
+use super::records::{Body, ConsumerRecords, RecordPlace, RecordRun};
 use crate::broker::Partition;
 use crate::config::IsolationLevel;
 use crate::error::Result;
@@ -18,17 +18,17 @@ use bytes::Bytes;
 /// The batch that a position is in the middle of. It is a hint: a large batch is not searched
 /// from its beginning, or decompressed, by every poll that takes a part of it.
 #[derive(Debug, Clone)]
-pub(super) struct Partial {
+pub(super) struct ResumeHint {
     base_offset: i64,
     crc: u32,
     next_offset: i64,
     /// The place of `next_offset`.
-    skip: Skip,
+    skip: RecordPlace,
     /// The decompressed records, where they were compressed.
     payload: Option<Bytes>,
 }
 
-impl Partial {
+impl ResumeHint {
     fn fits(&self, header: &BatchHeader, position: i64) -> bool {
         self.base_offset == header.base_offset
             && self.crc == header.crc
@@ -38,7 +38,7 @@ impl Partial {
 
 /// How far a walk came.
 #[derive(Debug)]
-pub(super) struct Walked {
+pub(super) struct WalkResult {
     /// The next offset to return.
     pub position: i64,
     /// Bytes of the chunk that are done with: whole batches.
@@ -46,7 +46,7 @@ pub(super) struct Walked {
     /// How many records were added.
     pub records: usize,
     /// The batch that the walk ended in, if it ended in one.
-    pub partial: Option<Partial>,
+    pub partial: Option<ResumeHint>,
     /// Bytes that compressed batches were decompressed to, and are held by what was added.
     pub unpacked: usize,
     /// The batch at `position` decompresses to more than was left.
@@ -55,11 +55,11 @@ pub(super) struct Walked {
     pub fault: Option<BatchFault>,
 }
 
-impl Walked {
+impl WalkResult {
     /// No more than the position.
-    fn nothing(position: i64) -> Walked {
+    fn nothing(position: i64) -> WalkResult {
         let (bytes, records, unpacked, full) = (0, 0, 0, false);
-        Walked { position, bytes, records, partial: None, unpacked, full, fault: None }
+        WalkResult { position, bytes, records, partial: None, unpacked, full, fault: None }
     }
 
     /// Whether anything came of it.
@@ -153,13 +153,13 @@ impl Unpack {
     }
 
     /// What is left behind a walk.
-    pub fn spend(&mut self, walked: &Walked) {
+    pub fn spend(&mut self, walked: &WalkResult) {
         self.left = self.left.saturating_sub(walked.unpacked);
         self.first &= walked.records == 0;
     }
 
     /// How many bytes the next batch may decompress to.
-    fn room(self, walked: &Walked) -> usize {
+    fn room(self, walked: &WalkResult) -> usize {
         match self.first && walked.records == 0 {
             true => usize::MAX,
             false => self.left.saturating_sub(walked.unpacked),
@@ -177,10 +177,10 @@ impl Reading<'_> {
         &self,
         position: i64,
         cursor: &mut Cursor,
-        partial: Option<Partial>,
+        partial: Option<ResumeHint>,
         hint: &mut SizeHint,
         out: &mut ConsumerRecords,
-    ) -> Result<Option<Walked>> {
+    ) -> Result<Option<WalkResult>> {
         // In the middle of a segment's first batch a read goes on in that segment.
         let refused = !self.may_open_segment && partial.is_none();
         let filter = |upto| {
@@ -190,7 +190,7 @@ impl Reading<'_> {
         // A batch that was begun is gone on with.
         let may_exceed = self.may_exceed || partial.is_some();
         let mut partial = partial;
-        let mut walk = |upto| Walk {
+        let mut walk = |upto| BatchWalk {
             partition: self.partition,
             position,
             partial: partial.take(),
@@ -220,7 +220,7 @@ impl Reading<'_> {
         if chunk.is_empty() {
             // Nothing is left from here to there, and there is nothing to wait for.
             let passed = chunk.next_offset();
-            return Ok((passed > position).then(|| Walked::nothing(passed)));
+            return Ok((passed > position).then(|| WalkResult::nothing(passed)));
         }
         if chunk.opens_segment() && refused {
             cursor.step_back(chunk.bytes().len(), position);
@@ -245,10 +245,10 @@ impl Reading<'_> {
 const READ_BYTES_MIN: usize = 4096;
 
 /// What a walk begins with.
-struct Walk<'a> {
+struct BatchWalk<'a> {
     partition: &'a TopicPartition,
     position: i64,
-    partial: Option<Partial>,
+    partial: Option<ResumeHint>,
     /// The most records to take, at least 1.
     records_max: usize,
     /// The most bytes to be done with.
@@ -263,7 +263,7 @@ struct Walk<'a> {
     uncompressed_max: usize,
 }
 
-impl Walk<'_> {
+impl BatchWalk<'_> {
     /// Walks over `chunk` and adds what may be returned to `out`. `None` if bytes of it turn out
     /// not to be readable any more: nothing was added, and the log knows from where on.
     ///
@@ -274,7 +274,7 @@ impl Walk<'_> {
         chunk: &Chunk,
         is_window: bool,
         out: &mut ConsumerRecords,
-    ) -> Result<Option<Walked>> {
+    ) -> Result<Option<WalkResult>> {
         let partition = self.partition;
         let Some(walk) = chunk.reading(|| self.walk(chunk)) else { return Ok(None) };
         let (walked, runs) = walk?;
@@ -290,9 +290,9 @@ impl Walk<'_> {
         Ok(Some(walked))
     }
 
-    fn walk(mut self, chunk: &Chunk) -> Result<(Walked, Vec<Piece>)> {
+    fn walk(mut self, chunk: &Chunk) -> Result<(WalkResult, Vec<Piece>)> {
         let bytes = chunk.bytes();
-        let mut walked = Walked::nothing(self.position);
+        let mut walked = WalkResult::nothing(self.position);
         let mut plain = PlainRun::default();
         let mut runs = Vec::new();
         let trusted = chunk.is_sound();
@@ -303,7 +303,7 @@ impl Walk<'_> {
             if trusted && self.partial.is_none() {
                 let from = walked.bytes;
                 let count = self.skim(bytes, &mut walked);
-                plain.add(&mut runs, from, walked.bytes, Skip::default(), count);
+                plain.add(&mut runs, from, walked.bytes, RecordPlace::default(), count);
                 if walked.records == self.records_max || walked.bytes == bytes.len() {
                     break;
                 }
@@ -373,7 +373,7 @@ impl Walk<'_> {
             walked.records += taken.count;
             walked.position = taken.position;
             if let Some(skip) = taken.end {
-                walked.partial = Some(Partial {
+                walked.partial = Some(ResumeHint {
                     base_offset: header.base_offset,
                     crc: header.crc,
                     next_offset: taken.position,
@@ -395,7 +395,7 @@ impl Walk<'_> {
     }
 
     /// Takes what the log knows to be plain, if all of it is wanted.
-    fn take_plain(&self, chunk: &Chunk, walked: &mut Walked, run: &mut PlainRun) {
+    fn take_plain(&self, chunk: &Chunk, walked: &mut WalkResult, run: &mut PlainRun) {
         let PlainPrefix { bytes, records, next_offset } = chunk.plain();
         if bytes > 0
             && bytes <= self.bytes_max
@@ -410,7 +410,7 @@ impl Walk<'_> {
     /// Takes batches for as long as their headers say all there is to know: this loop runs once
     /// for every record that was sent alone. Returns how many records that makes.
     #[inline]
-    fn skim(&self, bytes: &[u8], walked: &mut Walked) -> usize {
+    fn skim(&self, bytes: &[u8], walked: &mut WalkResult) -> usize {
         let (mut at, mut position) = (walked.bytes, walked.position);
         let mut left = self.records_max - walked.records;
         let filtered = self.aborted.is_some();
@@ -445,15 +445,15 @@ impl Walk<'_> {
 /// What opening a batch comes to.
 enum Opened {
     /// The decompressed records, where they are compressed, and where to begin.
-    Records(Option<Bytes>, Skip),
+    Records(Option<Bytes>, RecordPlace),
     /// There is no room for them. What was known of the batch stands.
-    TooLarge(Option<Partial>),
+    TooLarge(Option<ResumeHint>),
 }
 
 /// Decompresses a batch into at most `room` bytes.
 fn open(
     batch: &RecordBatch<'_>,
-    partial: Option<Partial>,
+    partial: Option<ResumeHint>,
     uncompressed_max: usize,
     room: usize,
 ) -> std::result::Result<Opened, BatchFault> {
@@ -466,8 +466,8 @@ fn open(
     let header = batch.header();
     // As in Kafka, nobody looks into a batch without records.
     match (header.codec()?, header.records_count) {
-        (Codec::None, _) => return Ok(Opened::Records(None, Skip::default())),
-        (_, 0) => return Ok(Opened::Records(Some(Bytes::new()), Skip::default())),
+        (Codec::None, _) => return Ok(Opened::Records(None, RecordPlace::default())),
+        (_, 0) => return Ok(Opened::Records(Some(Bytes::new()), RecordPlace::default())),
         _ => {}
     }
     let mut payload = Vec::new();
@@ -476,18 +476,18 @@ fn open(
     }
     // What is held is what is counted.
     payload.shrink_to_fit();
-    Ok(Opened::Records(Some(Bytes::from(payload)), Skip::default()))
+    Ok(Opened::Records(Some(Bytes::from(payload)), RecordPlace::default()))
 }
 
 /// What one batch gives.
 struct Taken {
     /// The place of the first record that is taken.
-    skip: Skip,
+    skip: RecordPlace,
     count: usize,
     /// The position behind: that behind the batch, unless `end` is given.
     position: i64,
     /// The place to go on at, where the batch is not done with.
-    end: Option<Skip>,
+    end: Option<RecordPlace>,
     fault: Option<BatchFault>,
 }
 
@@ -496,7 +496,7 @@ struct Taken {
 fn take_trusted(
     header: &BatchHeader,
     payload: &[u8],
-    part: Skip,
+    part: RecordPlace,
     position: i64,
     left: usize,
 ) -> Taken {
@@ -507,7 +507,7 @@ fn take_trusted(
     let before = usize::try_from(position.saturating_sub(header.base_offset)).unwrap_or(0);
     let skip = advance(payload, part, before.saturating_sub(part.records));
     let (Some(skip), true) = (skip, before >= part.records) else {
-        return take_checked(header, payload, Skip::default(), position, left);
+        return take_checked(header, payload, RecordPlace::default(), position, left);
     };
     let rest = count.saturating_sub(skip.records);
     if rest <= left {
@@ -524,25 +524,25 @@ fn take_trusted(
 }
 
 /// The place `records` further on, by their lengths.
-fn advance(payload: &[u8], from: Skip, records: usize) -> Option<Skip> {
+fn advance(payload: &[u8], from: RecordPlace, records: usize) -> Option<RecordPlace> {
     let mut rest = payload.get(from.bytes..)?;
     for _ in 0..records {
         let (length, behind) = varint::read_i32(rest).ok()?;
         rest = behind.get(usize::try_from(length).ok()?..)?;
     }
-    Some(Skip { records: from.records + records, bytes: payload.len() - rest.len() })
+    Some(RecordPlace { records: from.records + records, bytes: payload.len() - rest.len() })
 }
 
 /// Decodes the records up to the last one that is taken.
 fn take_checked(
     header: &BatchHeader,
     payload: &[u8],
-    part: Skip,
+    part: RecordPlace,
     position: i64,
     left: usize,
 ) -> Taken {
     let mut records = Records::resume(header, payload, part.records, part.bytes);
-    let place = |records: &Records<'_>, count: usize| Skip {
+    let place = |records: &Records<'_>, count: usize| RecordPlace {
         records: count,
         bytes: payload.len() - records.rest().len(),
     };
@@ -582,12 +582,19 @@ fn take_checked(
 struct PlainRun {
     from: usize,
     to: usize,
-    skip: Skip,
+    skip: RecordPlace,
     count: usize,
 }
 
 impl PlainRun {
-    fn add(&mut self, runs: &mut Vec<Piece>, from: usize, to: usize, skip: Skip, count: usize) {
+    fn add(
+        &mut self,
+        runs: &mut Vec<Piece>,
+        from: usize,
+        to: usize,
+        skip: RecordPlace,
+        count: usize,
+    ) {
         if count == 0 {
             return;
         }
@@ -612,7 +619,7 @@ impl PlainRun {
 /// A run before it is given its chunk.
 enum Piece {
     Plain(PlainRun),
-    Decoded(BatchHeader, Bytes, Skip, usize),
+    Decoded(BatchHeader, Bytes, RecordPlace, usize),
 }
 
 impl Piece {
@@ -624,14 +631,14 @@ impl Piece {
         }
     }
 
-    fn into_run(self, partition: &TopicPartition, chunk: &Chunk) -> Run {
+    fn into_run(self, partition: &TopicPartition, chunk: &Chunk) -> RecordRun {
         let partition = partition.clone();
         match self {
             Piece::Plain(PlainRun { from, to, skip, count }) => {
-                Run { partition, body: Body::Plain(chunk.clone(), from..to), skip, count }
+                RecordRun { partition, body: Body::Plain(chunk.clone(), from..to), skip, count }
             }
             Piece::Decoded(header, payload, skip, count) => {
-                Run { partition, body: Body::Decoded(header, payload), skip, count }
+                RecordRun { partition, body: Body::Decoded(header, payload), skip, count }
             }
         }
     }

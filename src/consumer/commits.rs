@@ -344,7 +344,7 @@ impl Consumer {
             | ErrorKind::IllegalGeneration
             | ErrorKind::GroupIdNotFound => {
                 if managed {
-                    self.member.put_out(error.kind() == ErrorKind::IllegalGeneration);
+                    self.member.reset_generation(error.kind() == ErrorKind::IllegalGeneration);
                 }
                 commit_failed().with_source(error)
             }

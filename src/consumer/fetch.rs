@@ -6,7 +6,7 @@
 //! but nothing is fetched ahead: each poll reads from the log what it returns.
 
 use super::Consumer;
-use super::assignment::{Look, Position, Slot, SlotId, Ticket};
+use super::assignment::{Fetch, Look, PartitionState, Position, SlotId};
 use super::batches::{Reading, Unpack};
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
@@ -201,7 +201,7 @@ impl Consumer {
             match look.begin_or_sleep(isolation, bytes_max) {
                 Begun::Yes if probe.is_on() && look.slot.stall(look.partition, probe, bell) => true,
                 Begun::Yes => {
-                    ready.push((look.slot.turn, look.id));
+                    ready.push((look.slot.fetch_order, look.id));
                     false
                 }
                 Begun::AskAgain => true,
@@ -308,11 +308,11 @@ impl Consumer {
     /// Puts a partition whose turn is over behind all others. One that got nothing because others
     /// had taken what a fetch may return stays before them.
     fn end_fetch(&mut self, id: SlotId) {
-        let turn = self.assignment.take_turn();
+        let turn = self.assignment.take_fetch_order();
         if let Some((_, slot)) = self.assignment.at(id) {
             slot.queued = None;
             if !slot.ticket.take().is_some_and(|ticket| ticket.starved) {
-                slot.turn = turn;
+                slot.fetch_order = turn;
             }
         }
         self.assignment.wake(id);
@@ -388,7 +388,7 @@ fn left_at(left: &mut VecDeque<FetchLeft>, place: u64) -> &mut FetchLeft {
     &mut left[after.saturating_sub(1)]
 }
 
-/// How far [`Slot::take`] came.
+/// How far [`PartitionState::take`] came.
 enum Taken {
     /// The fetch of this partition is over.
     Over,
@@ -420,7 +420,7 @@ impl Consumer {
     }
 }
 
-impl Slot {
+impl PartitionState {
     /// Takes the fetch back that was begun, if a test holds it up.
     #[cold]
     fn stall(&mut self, partition: &TopicPartition, probe: &Probe, bell: &Arc<Bell>) -> bool {
@@ -452,7 +452,7 @@ impl Slot {
         };
         let (from, bytes_left) = (position, bytes_max);
         let (place, returned, starved) = (0, false, false);
-        self.ticket = Some(Ticket { place, from, upto, bytes_left, returned, starved });
+        self.ticket = Some(Fetch { place, from, upto, bytes_left, returned, starved });
         true
     }
 

@@ -52,7 +52,7 @@ pub trait RebalanceListener: Send {
     ///
     /// # Errors
     /// Whatever keeps the application from letting them go cleanly; they go all the same.
-    fn revoked(
+    fn on_partitions_revoked(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
@@ -65,7 +65,7 @@ pub trait RebalanceListener: Send {
     ///
     /// # Errors
     /// Whatever the application fails with; the partitions stay assigned.
-    fn assigned(
+    fn on_partitions_assigned(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
@@ -78,13 +78,13 @@ pub trait RebalanceListener: Send {
     /// own them by now. A commit fails. Does what `revoked` does unless it is written.
     ///
     /// # Errors
-    /// As [`RebalanceListener::revoked`].
-    fn lost(
+    /// As [`RebalanceListener::on_partitions_revoked`].
+    fn on_partitions_lost(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
     ) -> Result<(), ListenerError> {
-        self.revoked(consumer, partitions)
+        self.on_partitions_revoked(consumer, partitions)
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) enum Step {
 
 /// The membership of one consumer.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct Membership {
     group_id: Option<Arc<str>>,
     pub assignors: Assignors,
     pub state: MemberState,
@@ -112,10 +112,10 @@ pub(super) struct GroupShape {
     pub version: u64,
 }
 
-impl Member {
+impl Membership {
     /// `group_id` may be empty: everything that needs a group is refused then.
-    pub fn new(group_id: Option<Arc<str>>, assignors: Assignors) -> Member {
-        Member {
+    pub fn new(group_id: Option<Arc<str>>, assignors: Assignors) -> Membership {
+        Membership {
             group_id: group_id.filter(|id| !id.is_empty()),
             assignors,
             state: MemberState::Unjoined,
@@ -162,7 +162,7 @@ impl Member {
     }
 
     /// Forgets the generation: the partitions are lost at the next turn.
-    pub fn put_out(&mut self, keep_member_id: bool) {
+    pub fn reset_generation(&mut self, keep_member_id: bool) {
         self.state = MemberState::Unjoined;
         self.rejoin = Rejoin::Idle;
         self.generation = match keep_member_id {
@@ -203,7 +203,7 @@ impl Member {
     }
 
     /// Asks whether the generation stands. With `poll_deadline` it is a sign of life until then.
-    pub fn beat(&mut self, groups: &Groups, poll_deadline: Option<Duration>) -> Result<()> {
+    pub fn heartbeat(&mut self, groups: &Groups, poll_deadline: Option<Duration>) -> Result<()> {
         let Some(reference) = self.reference().filter(|_| self.has_joined()) else {
             return Ok(());
         };
@@ -216,8 +216,8 @@ impl Member {
         let Err(error) = groups.heartbeat(&reference, poll_deadline) else { return Ok(()) };
         match error.kind() {
             ErrorKind::RebalanceInProgress => self.request_rejoin(),
-            ErrorKind::UnknownMemberId => self.put_out(false),
-            ErrorKind::IllegalGeneration => self.put_out(true),
+            ErrorKind::UnknownMemberId => self.reset_generation(false),
+            ErrorKind::IllegalGeneration => self.reset_generation(true),
             _ => return Err(error),
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Member {
     /// Takes the answer to SyncGroup, or to the question for it; `first` if it was just sent.
     ///
     /// # Errors
-    /// As [`Member::joined`].
+    /// As [`Membership::joined`].
     pub fn synced(&mut self, answer: Result<SyncAnswer>, first: bool) -> Result<Step> {
         match answer {
             Ok(SyncAnswer::Pending) => {
@@ -274,8 +274,8 @@ impl Member {
         self.rejoin = Rejoin::Idle;
         self.rejoin_needed = true;
         match error.kind() {
-            ErrorKind::UnknownMemberId => self.put_out(false),
-            ErrorKind::IllegalGeneration => self.put_out(true),
+            ErrorKind::UnknownMemberId => self.reset_generation(false),
+            ErrorKind::IllegalGeneration => self.reset_generation(true),
             ErrorKind::RebalanceInProgress | ErrorKind::MemberIdRequired => {}
             _ => {
                 self.state = MemberState::Unjoined;
@@ -294,7 +294,7 @@ impl Member {
             // not be stored is owed by the coordinator.
             drop(groups.leave(&reference.group_id, &[leaving]));
         }
-        self.put_out(false);
+        self.reset_generation(false);
         self.joined_topics = None;
         self.shape = None;
     }

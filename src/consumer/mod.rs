@@ -33,18 +33,18 @@ use crate::config::{ConsumerConfig, ConsumerSettings, trimmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
 use crate::meter::ConsumerMeter;
-use crate::probe::Leash;
+use crate::probe::KillSwitch;
 use crate::sync::{Arc, AtomicBool};
 use crate::topic::TopicPartition;
 use assignment::{Assignment, Mode};
 use commits::Commits;
 use fetch::Fetcher;
-use member::Member;
+use member::Membership;
 use poll::Names;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
-use wakeup::Alarm;
+use wakeup::Wakeup;
 
 /// The longest name that a subscription can be written with. No topic has such a name.
 const TOPIC_BYTES_MAX: usize = i16::MAX as usize;
@@ -76,9 +76,9 @@ pub struct Consumer {
     broker: Arc<BrokerInner>,
     settings: ConsumerSettings,
     client_id: Arc<str>,
-    alarm: Arc<Alarm>,
+    alarm: Arc<Wakeup>,
     assignment: Assignment,
-    member: Member,
+    member: Membership,
     listener: Option<Box<dyn RebalanceListener>>,
     commits: Commits,
     fetcher: Fetcher,
@@ -87,7 +87,7 @@ pub struct Consumer {
     /// Some partition's end is to be looked at by the next poll.
     lag_asked: AtomicBool,
     closed: bool,
-    leash: Leash,
+    leash: KillSwitch,
     meter: ConsumerMeter,
 }
 
@@ -142,11 +142,11 @@ impl Consumer {
         };
         let now = broker.clock().monotonic();
         let client_id: Arc<str> = client_id.into();
-        let alarm = Alarm::new();
+        let alarm = Wakeup::new();
         Ok(Consumer {
             commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
             meter: ConsumerMeter::new(&group.clone().unwrap_or_default(), &client_id),
-            member: Member::new(group, Assignors::built_in(&settings.assignors)),
+            member: Membership::new(group, Assignors::built_in(&settings.assignors)),
             leash: broker.probe().born(&client_id, alarm.bell()),
             client_id,
             assignment: Assignment::new(alarm.bell()),
@@ -399,7 +399,7 @@ impl Consumer {
         self.closed = true;
         match leave {
             true => self.leave_group(),
-            false => self.fall_silent(),
+            false => self.stop_heartbeats(),
         }
         self.assignment.clear(self.alarm.bell());
         self.broker.unwatch_metadata(self.alarm.bell());

@@ -1,7 +1,7 @@
 //! Where reading starts: committed offsets, reset policies, seeks.
 
 use super::Consumer;
-use super::assignment::{Look, Position, ResetTo, Slot, Source};
+use super::assignment::{Look, PartitionState, Position, ResetTo, Source};
 use super::offsets::OffsetAndMetadata;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -331,7 +331,7 @@ impl Consumer {
     }
 }
 
-impl Slot {
+impl PartitionState {
     /// Whether a position is to be found for it.
     fn is_unset(&self) -> bool {
         self.position == Position::Unset && !self.is_leaving
@@ -385,7 +385,7 @@ impl Slot {
 }
 
 impl Look<'_> {
-    /// [`Slot::resolve_reset`], and again at the next append where there is no such place.
+    /// [`PartitionState::resolve_reset`], and again at the next append where there is no such place.
     fn resolve_reset(&mut self, isolation: IsolationLevel, wall_ms: i64) -> Result<()> {
         self.slot.resolve_reset(isolation, wall_ms)?;
         while let (Position::AwaitReset(_), Some(source)) = (self.slot.position, &self.slot.source)

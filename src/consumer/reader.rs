@@ -1,9 +1,9 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{Partial, Reading, SizeHint, Unpack};
+use super::batches::{Reading, ResumeHint, SizeHint, Unpack};
 use super::poll::ATTACHED_INTERVAL;
 use super::records::{ConsumerRecord, ConsumerRecords};
-use super::wakeup::{Alarm, WakeupHandle};
+use super::wakeup::{Wakeup, WakeupHandle};
 use crate::broker::{BrokerInner, Partition};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,9 +58,9 @@ pub struct Reader {
     records_max: usize,
     position: i64,
     cursor: Cursor,
-    partial: Option<Partial>,
+    partial: Option<ResumeHint>,
     hint: SizeHint,
-    alarm: Arc<Alarm>,
+    alarm: Arc<Wakeup>,
     watched: bool,
     /// What `next` lends.
     current: ConsumerRecords,
@@ -86,7 +86,7 @@ impl Reader {
             cursor: Cursor::new(0),
             partial: None,
             hint: SizeHint::default(),
-            alarm: Alarm::new(),
+            alarm: Wakeup::new(),
             watched: false,
             current: ConsumerRecords::default(),
         };

@@ -37,7 +37,7 @@ impl Consumer {
         let deadline = now.mono.saturating_add(self.settings.max_poll_interval);
         let broker = self.broker.clone();
         self.member.coordinator_known = true;
-        self.member.beat(broker.groups()?, Some(deadline))?;
+        self.member.heartbeat(broker.groups()?, Some(deadline))?;
         self.notice_changes();
         if !self.member.is_rejoining() {
             return Ok(GroupTurn::Settled);
@@ -259,7 +259,7 @@ impl Consumer {
         }
         if let Ok(groups) = self.broker.clone().groups() {
             // The outcome is the state of the member; what else fails is told by the next call.
-            drop(self.member.beat(groups, None));
+            drop(self.member.heartbeat(groups, None));
         }
         let owned: Vec<TopicPartition> = self.assignment.partitions().cloned().collect();
         if owned.is_empty() {
@@ -292,7 +292,7 @@ impl Consumer {
     }
 
     /// Stops counting as alive without leaving.
-    pub(super) fn fall_silent(&mut self) {
+    pub(super) fn stop_heartbeats(&mut self) {
         let broker = self.broker.clone();
         let Ok(groups) = broker.groups() else { return };
         if let Some(member) = self.member.reference().filter(|_| self.member.has_joined()) {
@@ -315,9 +315,9 @@ impl Consumer {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let context = &mut ConsumerContext::new(self);
             match told {
-                Told::Revoked => listener.revoked(context, partitions),
-                Told::Assigned => listener.assigned(context, partitions),
-                Told::Lost => listener.lost(context, partitions),
+                Told::Revoked => listener.on_partitions_revoked(context, partitions),
+                Told::Assigned => listener.on_partitions_assigned(context, partitions),
+                Told::Lost => listener.on_partitions_lost(context, partitions),
             }
         }));
         self.listener = Some(listener);

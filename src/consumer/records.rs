@@ -35,7 +35,7 @@ use std::slice;
 /// ```
 #[derive(Default)]
 pub struct ConsumerRecords {
-    runs: Vec<Run>,
+    runs: Vec<RecordRun>,
     count: usize,
     /// The position behind what was returned, per partition that returned something.
     next: Vec<(TopicPartition, i64)>,
@@ -47,7 +47,7 @@ impl ConsumerRecords {
     }
 
     /// Adds records of a partition. Runs of one partition are added one after the other.
-    pub(super) fn push(&mut self, run: Run) {
+    pub(super) fn push(&mut self, run: RecordRun) {
         self.count += run.count;
         self.runs.push(run);
     }
@@ -87,7 +87,7 @@ impl ConsumerRecords {
 
     /// The records of one partition.
     pub fn records(&self, partition: &TopicPartition) -> RecordsIter<'_> {
-        let of = |run: &Run| run.partition == *partition;
+        let of = |run: &RecordRun| run.partition == *partition;
         let start = self.runs.iter().position(of).unwrap_or(self.runs.len());
         let runs = self.runs.get(start..).unwrap_or_default();
         let end = runs.iter().position(|run| !of(run)).unwrap_or(runs.len());
@@ -140,24 +140,24 @@ impl fmt::Debug for ConsumerRecords {
 
 /// Records of one partition that lie together: whole batches of a chunk, all to be returned, but
 /// for the beginning of the first batch and the end of the last.
-pub(super) struct Run {
+pub(super) struct RecordRun {
     pub partition: TopicPartition,
     pub body: Body,
     /// How many records of the first batch come before the first to return, and how many bytes of
     /// its payload they take.
-    pub skip: Skip,
+    pub skip: RecordPlace,
     /// How many records to return, over all batches.
     pub count: usize,
 }
 
 /// A place between two records of one batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Skip {
+pub(super) struct RecordPlace {
     pub records: usize,
     pub bytes: usize,
 }
 
-/// Where the bytes of a [`Run`] are.
+/// Where the bytes of a [`RecordRun`] are.
 pub(super) enum Body {
     /// Whole batches that are not compressed.
     Plain(Chunk, Range<usize>),
@@ -180,8 +180,8 @@ impl Body {
 /// Iterates over [`ConsumerRecords`].
 #[derive(Clone)]
 pub struct RecordsIter<'a> {
-    runs: slice::Iter<'a, Run>,
-    run: Option<&'a Run>,
+    runs: slice::Iter<'a, RecordRun>,
+    run: Option<&'a RecordRun>,
     /// The batches of the run that were not begun.
     batches: &'a [u8],
     records: Records<'a>,
@@ -191,7 +191,7 @@ pub struct RecordsIter<'a> {
 }
 
 impl<'a> RecordsIter<'a> {
-    fn new(runs: &'a [Run]) -> RecordsIter<'a> {
+    fn new(runs: &'a [RecordRun]) -> RecordsIter<'a> {
         RecordsIter {
             runs: runs.iter(),
             run: None,
@@ -221,7 +221,7 @@ impl<'a> RecordsIter<'a> {
     }
 
     #[inline]
-    fn begin_batch(&mut self, skip: Skip) {
+    fn begin_batch(&mut self, skip: RecordPlace) {
         match RecordBatch::parse(self.batches) {
             Ok(batch) => {
                 self.batches = self.batches.get(batch.bytes().len()..).unwrap_or_default();
@@ -236,7 +236,7 @@ impl<'a> RecordsIter<'a> {
     }
 
     #[inline]
-    fn begin_records(&mut self, header: &BatchHeader, payload: &'a [u8], skip: Skip) {
+    fn begin_records(&mut self, header: &BatchHeader, payload: &'a [u8], skip: RecordPlace) {
         self.records = Records::resume(header, payload, skip.records, skip.bytes);
         self.timestamp_type = header.timestamp_type();
     }
@@ -255,7 +255,7 @@ impl<'a> Iterator for RecordsIter<'a> {
                 continue;
             }
             if self.records.remaining() == 0 {
-                self.begin_batch(Skip::default());
+                self.begin_batch(RecordPlace::default());
                 continue;
             }
             let Ok(record) = self.records.decode() else {
@@ -289,7 +289,7 @@ impl fmt::Debug for RecordsIter<'_> {
 #[derive(Clone, Copy)]
 pub struct ConsumerRecord<'a> {
     record: Record<'a>,
-    run: &'a Run,
+    run: &'a RecordRun,
     timestamp_type: TimestampType,
 }
 

@@ -23,12 +23,12 @@ use crate::time::Event;
 /// # Ok::<(), topiclite::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct WakeupHandle(Arc<Alarm>);
+pub struct WakeupHandle(Arc<Wakeup>);
 
 impl WakeupHandle {
     /// Wakes the consumer. Never fails, also when the consumer is closed.
     pub fn wakeup(&self) {
-        // Release: pairs with the Acquire in `Alarm::take`. The bell orders it for a sleeper.
+        // Release: pairs with the Acquire in `Wakeup::take`. The bell orders it for a sleeper.
         self.0.pending.store(true, Ordering::Release);
         self.0.bell.ring();
     }
@@ -36,15 +36,15 @@ impl WakeupHandle {
 
 /// What a consumer waits on, and whether somebody asked it to stop waiting.
 #[derive(Debug)]
-pub(super) struct Alarm {
+pub(super) struct Wakeup {
     pending: AtomicBool,
     silent: AtomicBool,
     bell: Arc<Event>,
 }
 
-impl Alarm {
-    pub fn new() -> Arc<Alarm> {
-        Arc::new(Alarm {
+impl Wakeup {
+    pub fn new() -> Arc<Wakeup> {
+        Arc::new(Wakeup {
             pending: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             bell: Arc::new(Event::new()),
@@ -55,7 +55,7 @@ impl Alarm {
         &self.bell
     }
 
-    pub fn handle(self: &Arc<Alarm>) -> WakeupHandle {
+    pub fn handle(self: &Arc<Wakeup>) -> WakeupHandle {
         WakeupHandle(self.clone())
     }
 

@@ -5,7 +5,7 @@ use super::fault::{Action, Fault, name_of};
 use super::journal::Journal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::probe::{Leash, Point, Watcher};
+use crate::probe::{KillSwitch, Point, Watcher};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak};
 use crate::time::{Clock, Event as Bell};
 use std::time::Duration;
@@ -294,7 +294,7 @@ impl Watcher for Watch {
         self.rules.lock().stall_at(&name_of(point)).is_some_and(|stall| stall.until > now)
     }
 
-    fn born(&self, client_id: &Arc<str>, bell: &Arc<Bell>) -> Leash {
+    fn born(&self, client_id: &Arc<str>, bell: &Arc<Bell>) -> KillSwitch {
         let killed = Arc::new(AtomicBool::new(false));
         let mut consumers = self.consumers.lock();
         consumers.retain(|consumer| consumer.killed.strong_count() > 0);
@@ -303,7 +303,7 @@ impl Watcher for Watch {
             killed: Arc::downgrade(&killed),
             bell: bell.clone(),
         });
-        Leash::new(killed)
+        KillSwitch::new(killed)
     }
 }
 

@@ -316,7 +316,7 @@ fn thrown(name: &str) -> ListenerError {
 }
 
 impl RebalanceListener for Listener {
-    fn revoked(
+    fn on_partitions_revoked(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
@@ -324,7 +324,7 @@ impl RebalanceListener for Listener {
         self.told(consumer, "revoked", partitions)
     }
 
-    fn assigned(
+    fn on_partitions_assigned(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
@@ -332,7 +332,7 @@ impl RebalanceListener for Listener {
         self.told(consumer, "assigned", partitions)
     }
 
-    fn lost(
+    fn on_partitions_lost(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],

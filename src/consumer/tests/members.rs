@@ -126,7 +126,7 @@ impl Panics {
 }
 
 impl RebalanceListener for Panics {
-    fn revoked(
+    fn on_partitions_revoked(
         &mut self,
         _: &mut ConsumerContext<'_>,
         _: &[TopicPartition],
@@ -135,7 +135,7 @@ impl RebalanceListener for Panics {
         Ok(())
     }
 
-    fn assigned(
+    fn on_partitions_assigned(
         &mut self,
         _: &mut ConsumerContext<'_>,
         _: &[TopicPartition],

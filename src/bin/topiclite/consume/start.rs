@@ -50,7 +50,7 @@ pub fn seek_all(
 pub struct StartAt(pub BTreeMap<TopicPartition, i64>);
 
 impl RebalanceListener for StartAt {
-    fn assigned(
+    fn on_partitions_assigned(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],

@@ -190,7 +190,7 @@ struct Teller {
 }
 
 impl RebalanceListener for Teller {
-    fn assigned(
+    fn on_partitions_assigned(
         &mut self,
         consumer: &mut ConsumerContext<'_>,
         partitions: &[TopicPartition],
