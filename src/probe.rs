@@ -37,11 +37,11 @@ pub(crate) trait Watcher: Send + Sync + fmt::Debug {
     /// Returns when the call may go on.
     fn pause(&self, point: Point<'_>) -> Result<()>;
     /// Until when it is to be as if there were nothing; `bell` rings when that ends earlier.
-    fn hold(&self, point: Point<'_>, bell: &Arc<time::Event>) -> Option<Duration>;
+    fn hold(&self, point: Point<'_>, bell: &Arc<time::Signal>) -> Option<Duration>;
     /// Whether a call waits at this point.
     fn is_held(&self, point: Point<'_>) -> bool;
     /// A consumer was made; `bell` wakes it.
-    fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> KillSwitch;
+    fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Signal>) -> KillSwitch;
 }
 
 /// See the module.
@@ -102,7 +102,7 @@ impl Probe {
     /// Until when a partition is to look as if it had nothing. `Duration::MAX` is until it is
     /// released.
     #[inline]
-    pub fn hold(&self, point: Point<'_>, bell: &Arc<time::Event>) -> Option<Duration> {
+    pub fn hold(&self, point: Point<'_>, bell: &Arc<time::Signal>) -> Option<Duration> {
         self.watcher.as_ref().and_then(|watcher| watcher.hold(point, bell))
     }
 
@@ -114,7 +114,7 @@ impl Probe {
 
     /// What a new consumer is held by.
     #[inline]
-    pub fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Event>) -> KillSwitch {
+    pub fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Signal>) -> KillSwitch {
         self.watcher
             .as_ref()
             .map_or_else(KillSwitch::default, |watcher| watcher.born(client_id, bell))
@@ -154,7 +154,7 @@ impl Probe {
 
     /// Nothing.
     #[inline(always)]
-    pub fn hold(&self, _: Point<'_>, _: &Arc<time::Event>) -> Option<Duration> {
+    pub fn hold(&self, _: Point<'_>, _: &Arc<time::Signal>) -> Option<Duration> {
         None
     }
 
@@ -166,7 +166,7 @@ impl Probe {
 
     /// Nothing.
     #[inline(always)]
-    pub fn born(&self, _: &Arc<str>, _: &Arc<time::Event>) -> KillSwitch {
+    pub fn born(&self, _: &Arc<str>, _: &Arc<time::Signal>) -> KillSwitch {
         KillSwitch::default()
     }
 }

@@ -5,12 +5,12 @@
 //! threads: waiting lasts until the bell rings or another thread advances the clock.
 //! State machines never ask a clock; they are given [`Now`].
 
-mod event;
 mod queue;
+mod signal;
 mod virtual_clock;
 
-pub use event::Event;
 pub use queue::{TimerKey, TimerQueue};
+pub use signal::Signal;
 pub use virtual_clock::VirtualClock;
 
 use crate::sync::{Arc, Mutex, Weak};
@@ -122,7 +122,7 @@ impl Clock {
     ///
     /// Under a stepping clock this runs the timers that fall due before the deadline. Without a
     /// deadline and without a timer nothing could ever ring there, so it returns false.
-    pub fn park(&self, event: &Event, deadline: Option<Duration>) -> bool {
+    pub fn park(&self, event: &Signal, deadline: Option<Duration>) -> bool {
         match &self.0 {
             Source::System(system) => event.wait(deadline.map(|d| system.origin + d)),
             Source::Virtual(state) => state.park(event, deadline),
@@ -133,7 +133,7 @@ impl Clock {
     /// and runs the timers that fall due meanwhile.
     pub fn sleep(&self, pause: Duration) {
         let until = self.monotonic().saturating_add(pause);
-        let nobody = Event::new();
+        let nobody = Signal::new();
         while self.monotonic() < until {
             self.park(&nobody, Some(until));
         }

@@ -25,7 +25,7 @@ use crate::log::load::verify::Verification;
 use crate::log::{LogState, Trust};
 use crate::storage::Storage;
 use crate::sync::{Arc, Mutex, Weak};
-use crate::time::{Clock, Event, TimerDriver};
+use crate::time::{Clock, Signal, TimerDriver};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -69,14 +69,14 @@ pub(crate) struct AttachedPartition {
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     list: Mutex<Vec<Watch>>,
-    pub bell: Event,
+    pub bell: Signal,
 }
 
 /// Somebody who waits at the end of a partition.
 #[derive(Debug)]
 struct Watch {
     partition: Weak<AttachedPartition>,
-    event: Arc<Event>,
+    event: Arc<Signal>,
     beyond: i64,
     isolation: IsolationLevel,
 }
@@ -243,7 +243,7 @@ impl AttachedPartition {
     /// Those of looking.
     pub fn watch(
         self: &Arc<Self>,
-        event: &Arc<Event>,
+        event: &Arc<Signal>,
         beyond: i64,
         isolation: IsolationLevel,
     ) -> Result<bool> {
@@ -258,7 +258,7 @@ impl AttachedPartition {
     }
 
     /// Takes a registration back.
-    pub fn unwatch(self: &Arc<Self>, event: &Arc<Event>) {
+    pub fn unwatch(self: &Arc<Self>, event: &Arc<Signal>) {
         let me = Arc::as_ptr(self);
         self.watches
             .list

@@ -21,7 +21,7 @@ use crate::log::LogEnv;
 use crate::probe::Probe;
 use crate::storage::Storage;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank};
-use crate::time::{Clock, Event, TimerKey};
+use crate::time::{Clock, Signal, TimerKey};
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use std::fmt;
 use std::ops::Deref;
@@ -187,12 +187,12 @@ impl BrokerCore {
 
     /// Registers `event` to be rung by the next change of topics. Returns true, and registers
     /// nothing, when there was one beyond version `beyond` already.
-    pub fn watch_metadata(&self, event: &Arc<Event>, beyond: u64) -> bool {
+    pub fn watch_metadata(&self, event: &Arc<Signal>, beyond: u64) -> bool {
         self.topics.watch(event, beyond)
     }
 
     /// Takes a registration back.
-    pub fn unwatch_metadata(&self, event: &Arc<Event>) {
+    pub fn unwatch_metadata(&self, event: &Arc<Signal>) {
         self.topics.unwatch(event);
     }
 

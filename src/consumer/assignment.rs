@@ -10,7 +10,7 @@ use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Cursor, ReadyList};
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::time::Event;
+use crate::time::Signal;
 use crate::topic::{TopicId, TopicPartition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -185,7 +185,7 @@ impl PartitionState {
     }
 
     /// Takes the bell back from the log.
-    pub fn unwatch(&mut self, bell: &Arc<Event>) {
+    pub fn unwatch(&mut self, bell: &Arc<Signal>) {
         if std::mem::take(&mut self.watched)
             && let Some(source) = &self.source
         {
@@ -232,7 +232,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     /// Nothing is assigned; `bell` is what the consumer waits on.
-    pub fn new(bell: &Arc<Event>) -> Assignment {
+    pub fn new(bell: &Arc<Signal>) -> Assignment {
         Assignment {
             mode: Mode::None,
             topics: BTreeSet::new(),
@@ -282,7 +282,7 @@ impl Assignment {
     }
 
     /// Replaces the partitions. Those in both sets keep their state.
-    pub fn set_partitions(&mut self, partitions: BTreeSet<TopicPartition>, bell: &Arc<Event>) {
+    pub fn set_partitions(&mut self, partitions: BTreeSet<TopicPartition>, bell: &Arc<Signal>) {
         if self.mode == Mode::Partitions && !self.ids.keys().eq(&partitions) {
             self.names_version += 1;
         }
@@ -325,7 +325,7 @@ impl Assignment {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self, bell: &Arc<Event>) {
+    pub fn clear(&mut self, bell: &Arc<Signal>) {
         self.entries.iter_mut().flatten().for_each(|entry| entry.slot.unwatch(bell));
         *self = Assignment {
             version: self.version + 1,

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{Point, Probe};
 use crate::sync::Arc;
-use crate::time::{Event as Bell, Now};
+use crate::time::{Now, Signal as Bell};
 use crate::topic::TopicPartition;
 use std::collections::VecDeque;
 use std::time::Duration;

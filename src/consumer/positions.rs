@@ -343,7 +343,7 @@ impl PartitionState {
         &mut self,
         source: Option<Source>,
         policy: Option<ResetTo>,
-        bell: &crate::sync::Arc<crate::time::Event>,
+        bell: &crate::sync::Arc<crate::time::Signal>,
     ) {
         let id = source.as_ref().map(|source| source.topic_id);
         if id.is_none() || id != self.topic_id {

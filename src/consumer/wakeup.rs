@@ -1,7 +1,7 @@
 //! Interrupting a consumer from another thread.
 
 use crate::sync::{Arc, AtomicBool, Ordering};
-use crate::time::Event;
+use crate::time::Signal;
 
 /// Interrupts a consumer: the blocked call, or else the next one that could block, fails with
 /// [`ErrorKind::Wakeup`](crate::ErrorKind::Wakeup). One wakeup makes one error; several before
@@ -39,7 +39,7 @@ impl WakeupHandle {
 pub(super) struct Wakeup {
     pending: AtomicBool,
     silent: AtomicBool,
-    bell: Arc<Event>,
+    bell: Arc<Signal>,
 }
 
 impl Wakeup {
@@ -47,11 +47,11 @@ impl Wakeup {
         Arc::new(Wakeup {
             pending: AtomicBool::new(false),
             silent: AtomicBool::new(false),
-            bell: Arc::new(Event::new()),
+            bell: Arc::new(Signal::new()),
         })
     }
 
-    pub fn bell(&self) -> &Arc<Event> {
+    pub fn bell(&self) -> &Arc<Signal> {
         &self.bell
     }
 

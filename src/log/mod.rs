@@ -61,7 +61,7 @@ use crate::storage::planted::{Planted, planted};
 use crate::sync::{
     Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock, ranked_mutex,
 };
-use crate::time::Event;
+use crate::time::Signal;
 
 /// No open transaction.
 const NO_OPEN_TRANSACTION: i64 = i64::MAX;
@@ -313,7 +313,7 @@ impl Log {
     }
 
     /// Takes the registration of `event` back, if it was not spent.
-    pub fn unwatch(&self, event: &Arc<Event>) {
+    pub fn unwatch(&self, event: &Arc<Signal>) {
         self.writer.lock().watchers.remove(event);
     }
 

@@ -15,7 +15,7 @@ use crate::record::{RecordBatch, RecordInput};
 use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 use crate::storage::{Heap, Storage};
 use crate::sync::{Arc, AtomicI64, Mutex, Ordering, thread};
-use crate::time::{Clock, Event};
+use crate::time::{Clock, Signal};
 use crate::topic::TopicId;
 use std::mem::ManuallyDrop;
 use std::path::Path;
@@ -185,7 +185,7 @@ fn loom_no_wake_up_is_lost() {
                 woken.ring();
             }
         });
-        let event = Arc::new(Event::new());
+        let event = Arc::new(Signal::new());
         let clock = Clock::system();
         loop {
             let mut watchers = log.0.lock();
@@ -216,7 +216,7 @@ fn loom_a_look_outside_the_lock_is_noticed() {
                 woken.ring();
             }
         });
-        let event = Arc::new(Event::new());
+        let event = Arc::new(Signal::new());
         let clock = Clock::system();
         while log.1.load() == 0 {
             log.0.lock().add((&event).into());
@@ -247,7 +247,7 @@ fn loom_no_wake_up_of_a_reader_of_many_logs_is_lost() {
             let logs = logs.clone();
             move || logs.iter().for_each(move_end)
         });
-        let event = Arc::new(Event::new());
+        let event = Arc::new(Signal::new());
         let ready = Arc::new(ReadyList::new(event.clone()));
         let clock = Clock::system();
         let (mut awake, mut found) = (vec![0, 1], 0);
@@ -276,7 +276,7 @@ fn loom_no_wake_up_of_a_reader_of_many_logs_is_lost() {
 fn loom_whoever_has_appended_finds_its_log_listed() {
     model(|| {
         let log = Watched::new((Mutex::default(), Border::new(0)));
-        let ready = Arc::new(ReadyList::new(Arc::new(Event::new())));
+        let ready = Arc::new(ReadyList::new(Arc::new(Signal::new())));
         log.0.lock().add((&ready, 7).into());
         let other = spawn({
             let log = log.clone();
@@ -422,7 +422,7 @@ fn wakes_whoever_watches() {
         let log = Arc::clone(&log);
         move || append(&log).unwrap()
     });
-    let event = Arc::new(Event::new());
+    let event = Arc::new(Signal::new());
     let clock = Clock::system();
     while !log.watch(&event, 1, IsolationLevel::ReadUncommitted).unwrap() {
         assert!(clock.park(&event, None), "only a ring ends the wait");

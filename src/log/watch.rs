@@ -7,19 +7,19 @@
 //! list when its append returns, also where the append before it took the registration.
 
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
-use crate::time::Event;
+use crate::time::Signal;
 
 /// Somebody who waits at the end of a log.
 #[derive(Debug, Clone)]
 pub(crate) enum Watcher {
     /// A reader of this log alone, by its bell.
-    Bell(Arc<Event>),
+    Bell(Arc<Signal>),
     /// A reader of many logs: its list, and what it knows this one by.
     Listed(Arc<ReadyList>, u32),
 }
 
 impl Watcher {
-    pub fn bell(&self) -> &Arc<Event> {
+    pub fn bell(&self) -> &Arc<Signal> {
         match self {
             Watcher::Bell(bell) => bell,
             Watcher::Listed(list, _) => &list.bell,
@@ -27,8 +27,8 @@ impl Watcher {
     }
 }
 
-impl From<&Arc<Event>> for Watcher {
-    fn from(bell: &Arc<Event>) -> Watcher {
+impl From<&Arc<Signal>> for Watcher {
+    fn from(bell: &Arc<Signal>) -> Watcher {
         Watcher::Bell(bell.clone())
     }
 }
@@ -43,7 +43,7 @@ impl From<(&Arc<ReadyList>, u32)> for Watcher {
 /// by the append that puts its log here.
 #[derive(Debug)]
 pub(crate) struct ReadyList {
-    bell: Arc<Event>,
+    bell: Arc<Signal>,
     /// Whether there is a key: looking at an empty list takes no lock.
     filled: AtomicBool,
     keys: Mutex<Vec<u32>>,
@@ -51,7 +51,7 @@ pub(crate) struct ReadyList {
 
 impl ReadyList {
     /// An empty list, whose reader waits on `bell`.
-    pub fn new(bell: Arc<Event>) -> ReadyList {
+    pub fn new(bell: Arc<Signal>) -> ReadyList {
         ReadyList { bell, filled: AtomicBool::new(false), keys: Mutex::new(Vec::new()) }
     }
 
@@ -103,7 +103,7 @@ impl WatchList {
     }
 
     /// Forgets the reader that waits on `bell`.
-    pub fn remove(&mut self, bell: &Arc<Event>) {
+    pub fn remove(&mut self, bell: &Arc<Signal>) {
         self.more.retain(|known| !Arc::ptr_eq(known.bell(), bell));
         if self.first.as_ref().is_some_and(|first| Arc::ptr_eq(first.bell(), bell)) {
             self.first = self.more.pop();

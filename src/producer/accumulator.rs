@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
-use crate::time::{Event, Now, TimerKey, TimerQueue};
+use crate::time::{Now, Signal, TimerKey, TimerQueue};
 use std::time::Duration;
 
 /// What lingers, over all partitions.
@@ -32,7 +32,7 @@ struct State {
     /// Bytes of `buffer.memory` that open and waiting batches take.
     used: usize,
     /// Sends that wait for memory.
-    waiting: Vec<Arc<Event>>,
+    waiting: Vec<Arc<Signal>>,
     /// Batches that may not be over.
     flights: Vec<Weak<BatchResult>>,
 }
@@ -227,7 +227,7 @@ impl ProducerCore {
     /// `BufferExhausted` after `max.block.ms`.
     fn reserve(self: &Arc<Self>, bytes: usize) -> Result<()> {
         let limit = self.clock().monotonic().saturating_add(self.settings.max_block);
-        let bell = Arc::new(Event::new());
+        let bell = Arc::new(Signal::new());
         let mut drained = false;
         loop {
             {

@@ -5,7 +5,7 @@ use super::batch::PartitionQueue;
 use super::record::{ProducerRecord, RecordMetadata};
 use crate::error::Result;
 use crate::sync::{Arc, Mutex, Weak};
-use crate::time::Event;
+use crate::time::Signal;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -161,7 +161,7 @@ pub(super) struct BatchResult {
 struct FlightState {
     /// One for each record, once the batch is over; each is taken once.
     outcomes: Option<Vec<Option<Outcome>>>,
-    bells: Vec<Arc<Event>>,
+    bells: Vec<Arc<Signal>>,
     wakers: Vec<Waker>,
 }
 
@@ -207,7 +207,7 @@ impl BatchResult {
     /// Waits until the batch is over, moving it on where nobody else does, or until the monotonic
     /// clock reaches `limit`. Returns whether the batch is over.
     pub fn wait_until(&self, limit: Option<Duration>) -> bool {
-        let bell = Arc::new(Event::new());
+        let bell = Arc::new(Signal::new());
         while !self.is_done() {
             // Without its producer the batch is over: dropping the producer ends all batches.
             let Some(producer) = self.producer.upgrade() else { return self.is_done() };

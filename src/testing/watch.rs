@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{KillSwitch, Point, Watcher};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak};
-use crate::time::{Clock, Event as Bell};
+use crate::time::{Clock, Signal as Bell};
 use std::time::Duration;
 
 /// How long a call waits that nobody can release: `delivery.timeout.ms` of Kafka's producer.

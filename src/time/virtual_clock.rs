@@ -1,6 +1,6 @@
 //! Time that passes only when it is told to.
 
-use super::{Clock, Event, Now, TimerDriver};
+use super::{Clock, Now, Signal, TimerDriver};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Weak, thread};
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    pub(super) fn park(&self, event: &Event, deadline: Option<Duration>) -> bool {
+    pub(super) fn park(&self, event: &Signal, deadline: Option<Duration>) -> bool {
         match self.mode {
             Mode::Stepping => match deadline {
                 Some(deadline) => self.run_to(deadline, || event.is_rung()) && event.take(),
@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    fn park_manual(&self, event: &Event, deadline: Option<Duration>) -> bool {
+    fn park_manual(&self, event: &Signal, deadline: Option<Duration>) -> bool {
         let me = thread::current();
         event.enter();
         self.parked.lock().push(me.clone());
@@ -175,7 +175,7 @@ mod tests {
     struct Recorder {
         queue: Mutex<TimerQueue<u32>>,
         ran: Mutex<Vec<(Duration, u32)>>,
-        event: Arc<Event>,
+        event: Arc<Signal>,
         ring_at: u32,
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let recorder = Arc::new(Recorder {
             queue: Mutex::new(TimerQueue::new()),
             ran: Mutex::new(Vec::new()),
-            event: Arc::new(Event::new()),
+            event: Arc::new(Signal::new()),
             ring_at,
         });
         for n in [30, 10, 20] {
@@ -230,7 +230,7 @@ mod tests {
         let waiter = {
             let clock = clock.clock();
             thread::spawn_named("waiter", move || {
-                clock.park(&Event::new(), Some(Duration::from_millis(50)))
+                clock.park(&Signal::new(), Some(Duration::from_millis(50)))
             })
             .unwrap()
         };

@@ -10,7 +10,7 @@ use crate::broker::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
 use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
-use crate::time::{Clock, Event, Now, TimerKey, TimerQueue};
+use crate::time::{Clock, Now, Signal, TimerKey, TimerQueue};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -28,10 +28,10 @@ pub(in crate::broker) struct WorkQueue {
     health: Arc<HealthLog>,
     /// Pages to prepare and segments to seal.
     soon: Mutex<VecDeque<BackgroundWork>>,
-    pub soon_bell: Event,
+    pub soon_bell: Signal,
     /// Logs with unsynced records, by the end of their interval.
     flushes: Mutex<TimerQueue<Weak<Log>>>,
-    pub flush_bell: Event,
+    pub flush_bell: Signal,
     /// What clients ask of the flusher; `None` after the end.
     calls: Mutex<Option<VecDeque<FlushTask>>>,
 }
@@ -42,9 +42,9 @@ impl WorkQueue {
             clock,
             health,
             soon: ranked_mutex(Rank::Queues, VecDeque::new()),
-            soon_bell: Event::new(),
+            soon_bell: Signal::new(),
             flushes: ranked_mutex(Rank::Queues, TimerQueue::new()),
-            flush_bell: Event::new(),
+            flush_bell: Signal::new(),
             calls: ranked_mutex(Rank::Queues, Some(VecDeque::new())),
         }
     }
@@ -170,12 +170,12 @@ impl fmt::Debug for WorkQueue {
 /// The one timer queue of a broker.
 pub(in crate::broker) struct Timers {
     queue: Mutex<TimerQueue<TimerTask>>,
-    pub bell: Event,
+    pub bell: Signal,
 }
 
 impl Default for Timers {
     fn default() -> Timers {
-        Timers { queue: ranked_mutex(Rank::Queues, TimerQueue::new()), bell: Event::new() }
+        Timers { queue: ranked_mutex(Rank::Queues, TimerQueue::new()), bell: Signal::new() }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::{BrokerConfig, LogConfig};
 use crate::error::Error;
 use crate::log::{Log, Trust};
 use crate::sync::{Arc, Mutex, Ordering};
-use crate::time::{Clock, Event, Now, TimerDriver};
+use crate::time::{Clock, Now, Signal, TimerDriver};
 use std::time::Duration;
 
 /// How often recovery points go into the state file: a record of it costs a sync.
@@ -18,7 +18,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 pub(in crate::broker) struct Schedule {
     interval: Duration,
     next: Mutex<Duration>,
-    pub bell: Event,
+    pub bell: Signal,
 }
 
 impl Schedule {
@@ -26,7 +26,7 @@ impl Schedule {
         Schedule {
             interval: config.retention_check_interval().max(Duration::from_millis(1)),
             next: Mutex::new(clock.monotonic().saturating_add(config.initial_task_delay())),
-            bell: Event::new(),
+            bell: Signal::new(),
         }
     }
 

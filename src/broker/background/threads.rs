@@ -6,7 +6,7 @@ use crate::broker::core::BrokerCore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::thread::{JoinHandle, current, spawn_named};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
-use crate::time::Event;
+use crate::time::Signal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Threads {
     }
 }
 
-fn bell<'a>(shared: &'a BrokerCore, name: &str) -> &'a Event {
+fn bell<'a>(shared: &'a BrokerCore, name: &str) -> &'a Signal {
     match name {
         PREPARER => &shared.queue.soon_bell,
         FLUSHER => &shared.queue.flush_bell,

@@ -9,7 +9,7 @@ use crate::group::{
     SyncRequest, TopicShape,
 };
 use crate::sync::Arc;
-use crate::time::{Event, Now};
+use crate::time::{Now, Signal};
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use std::time::Duration;
 
@@ -168,12 +168,12 @@ impl Groups {
 
     /// Has `bell` rung whenever something happened in the group that its members may wait for,
     /// until it is taken back.
-    pub fn watch(&self, group: &Arc<str>, bell: &Arc<Event>) {
+    pub fn watch(&self, group: &Arc<str>, bell: &Arc<Signal>) {
         self.0.groups.watch(group, bell);
     }
 
     /// Takes a bell back.
-    pub fn unwatch(&self, group: &str, bell: &Arc<Event>) {
+    pub fn unwatch(&self, group: &str, bell: &Arc<Signal>) {
         self.0.groups.unwatch(group, bell);
     }
 

@@ -12,7 +12,7 @@ use crate::broker::health::HealthLog;
 use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
 use crate::error::{ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
-use crate::time::{Clock, Event, Now, TimerKey};
+use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,7 +57,7 @@ pub(in crate::broker) struct CoordinatorRuntime<C: CoordinatorShard, W> {
     host: Box<dyn CoordinatorHost<C>>,
     writes: bool,
     held: Mutex<Held<C, W>>,
-    watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Event>>>>,
+    watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Signal>>>>,
     settled: AtomicBool,
 }
 
@@ -184,7 +184,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     }
 
     /// Has `bell` rung whenever something moved under `key`, until it is taken back.
-    pub fn watch(&self, key: &Arc<str>, bell: &Arc<Event>) {
+    pub fn watch(&self, key: &Arc<str>, bell: &Arc<Signal>) {
         let mut watchers = self.watchers.lock();
         let bells = watchers.entry(key.clone()).or_default();
         if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
@@ -193,7 +193,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     }
 
     /// Takes a bell back.
-    pub fn unwatch(&self, key: &str, bell: &Arc<Event>) {
+    pub fn unwatch(&self, key: &str, bell: &Arc<Signal>) {
         let mut watchers = self.watchers.lock();
         if let Some(bells) = watchers.get_mut(key) {
             bells.retain(|known| !Arc::ptr_eq(known, bell));
@@ -321,7 +321,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             return;
         }
         let watchers = self.watchers.lock();
-        let bells: Vec<Arc<Event>> =
+        let bells: Vec<Arc<Signal>> =
             moved.iter().filter_map(|key| watchers.get(key)).flatten().cloned().collect();
         drop(watchers);
         bells.iter().for_each(|bell| bell.ring());

@@ -9,7 +9,7 @@ use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, Sh
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchBuilder, BatchFault, Codec, RecordBatch, RecordInput, Stamp};
 use crate::sync::{Arc, Mutex, Rank};
-use crate::time::{Event, Now, VirtualClock};
+use crate::time::{Now, Signal, VirtualClock};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -288,7 +288,7 @@ fn what_falls_due_is_stored_by_the_timer_or_stays_owed_and_is_told() {
 fn waiters_are_rung_under_their_key_alone() {
     let world = World::new();
     let runtime = world.open(true, true);
-    let (a, b) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let (a, b) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
     runtime.watch(&"a".into(), &a);
     runtime.watch(&"b".into(), &b);
     runtime.write(|sums, _| sums.add("a", 1)).unwrap();

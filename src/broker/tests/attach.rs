@@ -6,7 +6,7 @@ use crate::log::{AppendOptions, Cursor};
 use crate::record::RecordInput;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
-use crate::time::{Event, VirtualClock};
+use crate::time::{Signal, VirtualClock};
 use crate::topic::TopicPartition;
 use crate::{
     Broker, BrokerOptions, ConfigChange, ConsumerConfig, ErrorKind, ReadFrom, TopicConfig,
@@ -119,7 +119,7 @@ fn who_waits_at_the_end_of_an_attached_partition_is_woken() {
     append(&owner, "a");
     let reader = attach(&storage);
     let partition = reader.inner().topic("t").unwrap().partition(0).unwrap();
-    let bell = Arc::new(Event::new());
+    let bell = Arc::new(Signal::new());
     let isolation = IsolationLevel::ReadUncommitted;
     assert!(partition.watch(&bell, 0, isolation).unwrap());
     assert!(!partition.watch(&bell, 1, isolation).unwrap());

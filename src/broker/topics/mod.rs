@@ -16,7 +16,7 @@ use crate::record::{Codec, CompressionRatio};
 use crate::sync::{
     Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock,
 };
-use crate::time::Event;
+use crate::time::Signal;
 use crate::topic::{TopicId, check_topic_name, is_internal};
 use std::collections::BTreeMap;
 
@@ -221,7 +221,7 @@ impl CompressionRatios {
 pub(in crate::broker) struct TopicTable {
     topics: RwLock<BTreeMap<Arc<str>, Arc<Topic>>>,
     version: AtomicU64,
-    watchers: Mutex<Vec<Arc<Event>>>,
+    watchers: Mutex<Vec<Arc<Signal>>>,
 }
 
 impl Default for TopicTable {
@@ -265,7 +265,7 @@ impl TopicTable {
 
     /// Registers `event` for the next change; true, and no registration, if there was one beyond
     /// `beyond` already.
-    pub fn watch(&self, event: &Arc<Event>, beyond: u64) -> bool {
+    pub fn watch(&self, event: &Arc<Signal>, beyond: u64) -> bool {
         let mut watchers = self.watchers.lock();
         if self.version() > beyond {
             return true;
@@ -277,7 +277,7 @@ impl TopicTable {
     }
 
     /// Takes a registration back.
-    pub fn unwatch(&self, event: &Arc<Event>) {
+    pub fn unwatch(&self, event: &Arc<Signal>) {
         self.watchers.lock().retain(|known| !Arc::ptr_eq(known, event));
     }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
 use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, Log, Watcher, Window};
 use crate::sync::Arc;
-use crate::time::Event;
+use crate::time::Signal;
 
 /// One partition.
 #[derive(Debug, Clone)]
@@ -255,7 +255,7 @@ impl Partition {
     }
 
     /// Takes a registration back.
-    pub fn unwatch(&self, event: &Arc<Event>) {
+    pub fn unwatch(&self, event: &Arc<Signal>) {
         match self {
             Partition::Live(log) => log.unwatch(event),
             Partition::Attached(found) => found.unwatch(event),

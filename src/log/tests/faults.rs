@@ -20,7 +20,7 @@ fn a_failed_sync_is_final_for_writers_and_not_for_readers() {
         let (fault, bench) = faulty();
         let log = bench.new_log();
         bench.append(&log, b"v");
-        let event = Arc::new(Event::new());
+        let event = Arc::new(Signal::new());
         assert!(!log.watch(&event, 1, IsolationLevel::ReadUncommitted).unwrap());
         fault.fail(Rule::nth(0, Failure::Io).of(&[call]));
         let error = log.flush().unwrap_err();
@@ -138,7 +138,7 @@ fn damage_is_found_by_the_first_read_and_named() {
 fn a_watch_is_spent_by_the_append_that_it_hears_of() {
     let bench = Bench::heap();
     let log = bench.new_log();
-    let event = Arc::new(Event::new());
+    let event = Arc::new(Signal::new());
     let isolation = IsolationLevel::ReadUncommitted;
     assert!(!log.watch(&event, 0, isolation).unwrap());
     assert!(!log.watch(&event, 0, isolation).unwrap());

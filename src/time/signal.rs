@@ -11,7 +11,7 @@ const SPINS: u32 = 200;
 /// A bell for one waiter: rung by anybody, taken by the one who waits. Ringing twice before it is
 /// taken is the same as ringing once.
 #[derive(Debug, Default)]
-pub struct Event {
+pub struct Signal {
     rung: AtomicBool,
     /// 1 while somebody may be asleep or has left a waker: ringing is one store and one load
     /// otherwise.
@@ -25,10 +25,10 @@ struct Waiter {
     waker: Option<Waker>,
 }
 
-impl Event {
+impl Signal {
     /// A bell that has not been rung.
-    pub fn new() -> Event {
-        Event::default()
+    pub fn new() -> Signal {
+        Signal::default()
     }
 
     /// Rings, and wakes the waiter if there is one.
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_ring_before_the_wait_is_not_lost_and_counts_once() {
-        let event = Event::new();
+        let event = Signal::new();
         event.ring();
         event.ring();
         assert!(event.wait(None));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_ring_from_another_thread_ends_the_wait() {
-        let event = Arc::new(Event::new());
+        let event = Arc::new(Signal::new());
         for _ in 0..1000 {
             let bell = event.clone();
             let ringer = thread::spawn_named("ringer", move || bell.ring()).unwrap();
