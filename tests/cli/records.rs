@@ -175,6 +175,7 @@ fn changes_of_topics_are_told_as_json_and_a_topic_is_described_in_full() {
     assert_eq!(shell.json(&["topics", "delete", "t"]), [json!({"topic": "t"})]);
 }
 
+#[test]
 fn what_consume_prints_as_json_produce_takes_back() {
     let shell = Shell::new();
     for topic in ["a", "b", "c"] {
