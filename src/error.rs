@@ -126,6 +126,8 @@ kinds! {
     InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH", Plain;
     /// A gap in the sequence numbers of an idempotent producer.
     OutOfOrderSequence => "OUT_OF_ORDER_SEQUENCE_NUMBER", Plain;
+    /// A newer coordinator took over the transactions of this one.
+    TransactionCoordinatorFenced => "TRANSACTION_COORDINATOR_FENCED", Fatal;
     /// The transaction is in a state that does not allow the call.
     InvalidTxnState => "INVALID_TXN_STATE", Fatal;
     /// The transaction was aborted before the batch was sent.

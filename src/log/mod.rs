@@ -31,6 +31,10 @@ mod watch;
 
 pub(crate) use crate::log::append::{AppendOptions, Appended};
 pub use crate::log::load::verify::PlannedRepair;
+#[cfg(test)]
+pub(crate) use crate::log::producers::Marker;
+#[cfg(test)]
+pub(crate) use crate::log::producers::entry::ProducerStamp;
 pub(crate) use crate::log::producers::transactions::AbortedTransaction;
 pub(crate) use crate::log::read::cursor::{Chunk, Cursor, Window};
 pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
@@ -46,7 +50,7 @@ use std::collections::VecDeque;
 use crate::log::append::validator::AppendRules;
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::lifecycle::open::Upkeep;
-use crate::log::producers::transactions::OpenTransaction;
+use crate::log::producers::ProducerStates;
 use crate::log::segment::Segment;
 use crate::log::segment::active::Active;
 use border::Border;
@@ -125,9 +129,7 @@ struct Writer {
     /// The last batch of the segments before.
     last_batch: Option<crate::log::segment::state::LastBatch>,
     epochs: EpochChain,
-    open_transactions: Vec<OpenTransaction>,
-    /// Transactions were seen here, in this life or before.
-    transactional: bool,
+    producers: ProducerStates,
 }
 
 /// Names that a flush has to make durable before it may move the recovery point.
@@ -185,8 +187,10 @@ impl Log {
                     last_position: None,
                     last_batch: state.last_batch,
                     epochs: EpochChain::from_starts(&state.epochs),
-                    open_transactions: state.open_transactions.clone(),
-                    transactional: state.transactional,
+                    producers: ProducerStates::resume(
+                        &state.open_transactions,
+                        state.transactional,
+                    ),
                 },
             ),
             segments: ranked_lock(Rank::LogSegments, VecDeque::new()),

@@ -27,11 +27,13 @@ impl Log {
         let outcome = probe.check(point).and_then(|()| append());
         probe.note(|| match &outcome {
             Ok(appended) => Event::Appended {
-                partition: self.place(),
+                partition: self.topic_partition(),
                 first_offset: appended.base_offset,
                 last_offset: appended.last_offset,
             },
-            Err(error) => Event::AppendFailed { partition: self.place(), error: error.kind() },
+            Err(error) => {
+                Event::AppendFailed { partition: self.topic_partition(), error: error.kind() }
+            }
         });
         if outcome.is_ok() {
             probe.reply(point).map_err(|error| self.at_home(error))?;
@@ -71,8 +73,10 @@ impl Log {
             return;
         }
         self.env.probe.note(|| match outcome {
-            Ok(upto) => Event::Synced { partition: self.place(), upto: *upto },
-            Err(error) => Event::SyncFailed { partition: self.place(), error: error.kind() },
+            Ok(upto) => Event::Synced { partition: self.topic_partition(), upto: *upto },
+            Err(error) => {
+                Event::SyncFailed { partition: self.topic_partition(), error: error.kind() }
+            }
         });
     }
 
@@ -80,7 +84,7 @@ impl Log {
         Point::Sync { topic: &self.id.topic, partition: self.id.partition }
     }
 
-    fn place(&self) -> TopicPartition {
+    fn topic_partition(&self) -> TopicPartition {
         TopicPartition::new(self.id.topic.clone(), self.id.partition)
     }
 }

@@ -9,6 +9,7 @@ mod reads;
 mod ready;
 mod stored;
 mod threads;
+mod transactions;
 
 use super::{Consumer, ConsumerRecords};
 use crate::broker::{Broker, BrokerOptions};

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
 use crate::log::append::validator::AppendRules;
 use crate::log::append::{AppendOptions, Appended, Origin};
+use crate::log::producers::entry::ProducerStamp;
 use crate::record::{
     BatchBuilder, BatchFault, BatchHeader, Codec, HeaderInput, RecordBatch, RecordInput, Stamp,
     TimestampType, set_log_append_time,
@@ -33,6 +34,7 @@ impl Log {
     pub fn append_batch(&self, batch: &mut [u8], options: AppendOptions) -> Result<Appended> {
         let rules = self.writer.lock().rules;
         let checked = rules.check_batch(batch, options).map_err(|error| self.at_home(error))?;
+        let options = AppendOptions { producer: checked.producer, ..options };
         if let Some((codec, level)) = checked.repack {
             return self.append_repacked(batch, codec, level, options);
         }
@@ -70,13 +72,7 @@ impl Log {
                 headers: &headers,
             })?;
         }
-        let old = old.header();
-        let mut stamp = Stamp::plain(0, -1);
-        stamp = stamp.producer(old.producer_id, old.producer_epoch, old.base_sequence);
-        if old.is_transactional() {
-            stamp = stamp.transactional();
-        }
-        self.finish(&mut builder, stamp, options)
+        self.finish(&mut builder, Stamp::plain(0, -1), options)
     }
 }
 
@@ -106,6 +102,7 @@ impl AppendRules {
         let checked = Checked {
             last_offset_delta: header.last_offset_delta,
             max_timestamp: header.max_timestamp,
+            producer: ProducerStamp::of(header),
             repack: recompress,
         };
         let vouched = options.proven
@@ -180,6 +177,8 @@ impl AppendRules {
 pub(in crate::log) struct Checked {
     pub last_offset_delta: i32,
     pub max_timestamp: i64,
+    /// Who sent it, where that is a producer with sequences.
+    pub producer: Option<ProducerStamp>,
     /// The codec and the level that it has to be encoded with anew.
     pub repack: Option<(Codec, Option<i32>)>,
 }

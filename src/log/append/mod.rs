@@ -9,11 +9,13 @@ pub(in crate::log) mod roll;
 pub(in crate::log) mod validator;
 
 use crate::error::Result;
-use crate::log::segment::active::Incoming;
-use crate::log::{BackgroundWork, Log, Writer};
+use crate::log::producers::Marker;
+use crate::log::producers::entry::{Admission, ProducerStamp};
+use crate::log::segment::active::{Active, Content, Incoming};
+use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
 use crate::record::{
-    BatchBuilder, BatchHeader, Codec, CompressionRatio, Measured, RecordInput, Stamp, encode_many,
-    encode_single, single_batch_size,
+    BatchBuilder, BatchHeader, Codec, CompressionRatio, MARKER_BATCH_SIZE, Measured, RecordInput,
+    Stamp, encode_many, encode_marker, encode_single, single_batch_size,
 };
 use crate::storage::planted::{Planted, planted};
 use crate::sync::MutexGuard;
@@ -34,6 +36,8 @@ pub(crate) struct AppendOptions {
     /// The wall clock, coarse: bounds of timestamps are compared with it, LogAppendTime is it.
     pub now_ms: i64,
     pub origin: Origin,
+    /// The producer whose sequence is checked and stamped.
+    pub producer: Option<ProducerStamp>,
     /// The batch was made by this process's builder a moment ago: its checksum and the numbers in
     /// its header are not checked again.
     pub proven: bool,
@@ -42,12 +46,12 @@ pub(crate) struct AppendOptions {
 impl AppendOptions {
     /// A producer's append at `now_ms`.
     pub fn client(now_ms: i64) -> AppendOptions {
-        AppendOptions { now_ms, origin: Origin::Client, proven: false }
+        AppendOptions { now_ms, origin: Origin::Client, producer: None, proven: false }
     }
 
     /// A coordinator's append at `now_ms`, of a batch made by this process's builder.
     pub fn coordinator(now_ms: i64) -> AppendOptions {
-        AppendOptions { now_ms, origin: Origin::Coordinator, proven: true }
+        AppendOptions { now_ms, origin: Origin::Coordinator, producer: None, proven: true }
     }
 }
 
@@ -63,8 +67,40 @@ pub(crate) struct Appended {
     /// By `flush.messages` the answer has to wait for
     /// [`Log::make_durable`]`(last_offset + 1)`.
     pub must_sync: bool,
+    /// The producer sent it before: nothing was stored by this append.
+    pub duplicate: bool,
     /// How well the records compressed with the codec that they came with, if that was one.
     pub ratio: Option<CompressionRatio>,
+}
+
+/// A batch that wants a place.
+#[derive(Debug, Clone, Copy)]
+struct Placement {
+    size: usize,
+    last_offset_delta: i32,
+    max_timestamp: i64,
+    /// It has its timestamps: the log's, where the topic wants that.
+    stamped: bool,
+}
+
+/// A batch whose bytes are stored, and that no reader sees.
+struct Written {
+    incoming: Incoming,
+    base_offset: i64,
+    content: Content,
+    told: Option<Told>,
+}
+
+/// What a batch tells of its producer.
+enum Told {
+    Batch(ProducerStamp),
+    Marker(Marker),
+}
+
+/// What an encoder in place stored: records, of a transaction or not.
+#[inline]
+fn content_of(stamp: &Stamp) -> Content {
+    if stamp.transactional { Content::Anything } else { Content::PlainRecords }
 }
 
 /// What an append leaves to be done once the lock is released.
@@ -97,8 +133,7 @@ impl Log {
     #[inline]
     fn append_one(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
         let size = single_batch_size(record);
-        let mut after = After::default();
-        let mut writer = self.writer.lock();
+        let writer = self.writer.lock();
         let rules = &writer.rules;
         rules
             .check_arrived(size)
@@ -110,26 +145,16 @@ impl Log {
             drop(writer);
             return self.append_packed(&[*record], codec, level, options);
         }
-        rules.check_size(size).map_err(|error| self.at_home(error))?;
-        let log_append_time = rules.log_append_time;
-        let timestamp = if log_append_time { options.now_ms } else { record.timestamp };
-        let mut incoming =
-            Incoming { size, last_offset: writer.next_offset, max_timestamp: timestamp };
-        if !writer.fits(incoming) {
-            writer = self.make_room(writer, &mut incoming, 0, options.now_ms, &mut after)?;
-        }
-        let offset = incoming.last_offset;
-        let mut stamp = Stamp::plain(offset, writer.leader_epoch);
-        if log_append_time {
-            stamp = stamp.log_append_time(options.now_ms);
-        }
-        if let Some(active) = &mut writer.active {
-            if planted(Planted::PublishBeforeWrite) {
-                self.borders.end.publish(offset + 1);
-            }
-            encode_single(&mut active.sink(), record, &stamp);
-        }
-        self.publish(writer, incoming, offset, after)
+        let batch = Placement {
+            size,
+            last_offset_delta: 0,
+            max_timestamp: record.timestamp,
+            stamped: false,
+        };
+        self.place(writer, batch, options, |active, stamp| {
+            encode_single(&mut active.sink(), record, stamp);
+            content_of(stamp)
+        })
     }
 
     /// Appends records as one batch of this codec; `level` is the codec's own, `None` its default.
@@ -199,31 +224,16 @@ impl Log {
         measured: &Measured,
         options: AppendOptions,
     ) -> Result<Appended> {
-        let delta = measured.last_offset_delta;
-        let mut after = After::default();
-        let mut writer = self.writer.lock();
-        writer.rules.check_size(measured.size).map_err(|error| self.at_home(error))?;
-        let log_append_time = writer.rules.log_append_time;
-        let mut incoming = Incoming {
+        let batch = Placement {
             size: measured.size,
-            last_offset: writer.next_offset + i64::from(delta),
-            max_timestamp: if log_append_time { options.now_ms } else { measured.max_timestamp },
+            last_offset_delta: measured.last_offset_delta,
+            max_timestamp: measured.max_timestamp,
+            stamped: false,
         };
-        if !writer.fits(incoming) {
-            writer = self.make_room(writer, &mut incoming, delta, options.now_ms, &mut after)?;
-        }
-        let base_offset = incoming.last_offset - i64::from(delta);
-        let mut stamp = Stamp::plain(base_offset, writer.leader_epoch);
-        if log_append_time {
-            stamp = stamp.log_append_time(options.now_ms);
-        }
-        if let Some(active) = &mut writer.active {
-            if planted(Planted::PublishBeforeWrite) {
-                self.borders.end.publish(incoming.last_offset + 1);
-            }
-            encode_many(&mut active.sink(), records, measured, &stamp);
-        }
-        self.publish(writer, incoming, base_offset, after)
+        self.place(self.writer.lock(), batch, options, |active, stamp| {
+            encode_many(&mut active.sink(), records, measured, stamp);
+            content_of(stamp)
+        })
     }
 
     /// What the topic refuses a record for, apart from its size: a batch that was refused as a
@@ -261,8 +271,9 @@ impl Log {
         Ok(builder)
     }
 
-    /// The stamp with the log's time, where the topic wants that.
+    /// The stamp with the producer's sequence, and with the log's time where the topic wants that.
     fn stamp(&self, stamp: Stamp, options: AppendOptions) -> Stamp {
+        let stamp = options.producer.map_or(stamp, |producer| producer.on(stamp));
         match self.writer.lock().rules.log_append_time {
             true => stamp.log_append_time(options.now_ms),
             false => stamp,
@@ -293,28 +304,129 @@ impl Log {
         max_timestamp: i64,
         options: AppendOptions,
     ) -> Result<Appended> {
+        let placement =
+            Placement { size: batch.len(), last_offset_delta, max_timestamp, stamped: true };
+        self.place(self.writer.lock(), placement, options, |active, stamp| {
+            active.write(batch, stamp.base_offset, stamp.leader_epoch);
+            Content::Anything
+        })
+    }
+
+    /// The one way of a batch into the log. Under the lock it is checked against what the topic
+    /// and the producer's last batches allow, gets its place and its offset, `write` stores its
+    /// bytes there, and the borders move over it. `write` says what it stored: whoever does not
+    /// know says so, and readers look.
+    ///
+    /// # Errors
+    /// Nothing is appended on any. Those of the producer's sequence, of the room, of the stores.
+    #[inline]
+    fn place<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        batch: Placement,
+        options: AppendOptions,
+        write: impl FnOnce(&mut Active, &Stamp) -> Content,
+    ) -> Result<Appended> {
+        let rules = &writer.rules;
+        rules.check_size(batch.size).map_err(|error| self.at_home(error))?;
+        let log_append_time = rules.log_append_time;
+        if let Some(producer) = &options.producer
+            && let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)?
+        {
+            return Ok(known);
+        }
+        let delta = i64::from(batch.last_offset_delta);
         let mut after = After::default();
-        let mut writer = self.writer.lock();
-        writer.rules.check_size(batch.len()).map_err(|error| self.at_home(error))?;
         let mut incoming = Incoming {
-            size: batch.len(),
-            last_offset: writer.next_offset + i64::from(last_offset_delta),
-            max_timestamp,
+            size: batch.size,
+            last_offset: writer.next_offset + delta,
+            max_timestamp: match log_append_time && !batch.stamped {
+                true => options.now_ms,
+                false => batch.max_timestamp,
+            },
         };
         if !writer.fits(incoming) {
-            let now_ms = options.now_ms;
-            writer =
-                self.make_room(writer, &mut incoming, last_offset_delta, now_ms, &mut after)?;
+            let (delta, now_ms) = (batch.last_offset_delta, options.now_ms);
+            writer = self.make_room(writer, &mut incoming, delta, now_ms, &mut after)?;
         }
-        let base_offset = incoming.last_offset - i64::from(last_offset_delta);
-        let leader_epoch = writer.leader_epoch;
+        let base_offset = incoming.last_offset - delta;
+        let mut stamp = Stamp::plain(base_offset, writer.leader_epoch);
+        if log_append_time {
+            stamp = stamp.log_append_time(options.now_ms);
+        }
+        if let Some(producer) = &options.producer {
+            stamp = producer.on(stamp);
+        }
+        let mut content = Content::Anything;
         if let Some(active) = &mut writer.active {
             if planted(Planted::PublishBeforeWrite) {
                 self.borders.end.publish(incoming.last_offset + 1);
             }
-            active.write(batch, base_offset, leader_epoch);
+            content = write(active, &stamp);
         }
-        self.publish(writer, incoming, base_offset, after)
+        let told = options.producer.map(Told::Batch);
+        self.publish(writer, Written { incoming, base_offset, content, told }, after)
+    }
+
+    /// What the producer's last batches say of one that is to be stored: where it is, if it is
+    /// one of them.
+    #[cold]
+    fn admit(
+        &self,
+        writer: &Writer,
+        producer: &ProducerStamp,
+        last_offset_delta: i32,
+    ) -> Result<Option<Appended>> {
+        let admission = writer.producers.check(producer, last_offset_delta);
+        match admission.map_err(|error| self.at_home(error))? {
+            Admission::Next => Ok(None),
+            Admission::Duplicate(known) => Ok(Some(Appended {
+                base_offset: known.base_offset(),
+                last_offset: known.last_offset,
+                timestamp: known.timestamp,
+                log_append_time: writer.rules.log_append_time,
+                must_sync: known.last_offset + 1 - self.commit.durable()
+                    >= writer.rules.flush_messages,
+                duplicate: true,
+                ratio: None,
+            })),
+        }
+    }
+
+    /// Stores the marker of a transaction. Readers of committed records see the transaction, or
+    /// pass over it, from then on.
+    ///
+    /// # Durability
+    /// As [`Log::append`].
+    ///
+    /// # Errors
+    /// As [`Log::append`]; `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
+    #[allow(dead_code, reason = "the seam of transactions")]
+    pub fn append_marker(&self, marker: Marker, now_ms: i64) -> Result<Appended> {
+        let mut writer = self.writer.lock();
+        writer.producers.check_marker(&marker).map_err(|error| self.at_home(error))?;
+        let mut incoming = Incoming {
+            size: MARKER_BATCH_SIZE,
+            last_offset: writer.next_offset,
+            max_timestamp: now_ms,
+        };
+        let mut after = After::default();
+        if !writer.fits(incoming) {
+            writer = self.make_room(writer, &mut incoming, 0, now_ms, &mut after)?;
+        }
+        let base_offset = incoming.last_offset;
+        let stamp = Stamp::plain(base_offset, writer.leader_epoch).producer(
+            marker.producer_id,
+            marker.producer_epoch,
+            -1,
+        );
+        let batch = encode_marker(marker.kind, marker.coordinator_epoch, now_ms, &stamp);
+        if let Some(active) = &mut writer.active {
+            active.write(&batch, base_offset, stamp.leader_epoch);
+        }
+        let told = Some(Told::Marker(marker));
+        let content = Content::Anything;
+        self.publish(writer, Written { incoming, base_offset, content, told }, after)
     }
 
     /// Moves the borders behind a batch whose bytes are stored, and does what is left to do.
@@ -326,21 +438,24 @@ impl Log {
     fn publish(
         &self,
         mut writer: MutexGuard<'_, Writer>,
-        incoming: Incoming,
-        base_offset: i64,
+        written: Written,
         mut after: After,
     ) -> Result<Appended> {
+        let Written { incoming, base_offset, content, told } = written;
         let w = &mut *writer;
         if let Some(active) = &mut w.active {
             if active.region.has_failed() {
                 return Err(self.stores_lost(writer, incoming.size, after));
             }
             w.last_position = Some(active.position);
-            active.stored(incoming);
+            active.stored(incoming, content);
         }
         let end = incoming.last_offset + 1;
         w.next_offset = end;
-        self.borders.end.publish(end);
+        match told {
+            None => self.borders.end.publish(end),
+            Some(told) => self.publish_of_producer(w, told, base_offset, incoming),
+        }
         let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
         after.flush |= !std::mem::replace(&mut w.dirty, true);
         let log_append_time = w.rules.log_append_time;
@@ -357,8 +472,42 @@ impl Log {
             timestamp: incoming.max_timestamp,
             log_append_time,
             must_sync,
+            duplicate: false,
             ratio: None,
         })
+    }
+
+    /// Moves the end and the last stable offset. A transaction that begins holds readers of
+    /// committed records back before the end moves over it; a marker lets them go on after the end
+    /// moved over it, and after its transaction is among the aborted ones.
+    #[cold]
+    fn publish_of_producer(
+        &self,
+        w: &mut Writer,
+        told: Told,
+        base_offset: i64,
+        incoming: Incoming,
+    ) {
+        let (end, timestamp) = (incoming.last_offset + 1, incoming.max_timestamp);
+        let unstable = &self.borders.first_unstable_offset;
+        match told {
+            Told::Batch(producer) => {
+                let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
+                w.producers.observe(&producer, base_offset, delta, timestamp);
+                let first = w.producers.first_unstable_offset();
+                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
+                self.borders.end.publish(end);
+            }
+            Told::Marker(marker) => {
+                let aborted = w.producers.observe_marker(&marker, base_offset, timestamp);
+                if let (Some(row), Some(active)) = (aborted, &w.active) {
+                    active.segment.add_aborted(row);
+                }
+                self.borders.end.publish(end);
+                let first = w.producers.first_unstable_offset();
+                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
+            }
+        }
     }
 
     /// Tells the broker what there is to do.

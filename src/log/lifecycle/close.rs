@@ -62,8 +62,8 @@ impl Log {
             recovery_point: self.commit.durable().min(end),
             last_batch,
             epochs: writer.epochs.starts().to_vec(),
-            transactional: writer.transactional,
-            open_transactions: writer.open_transactions.clone(),
+            transactional: writer.producers.is_transactional(),
+            open_transactions: writer.producers.open(),
             suspect: self.unrepaired.load(Ordering::Acquire),
             ..LogState::default()
         };

@@ -18,6 +18,7 @@ use crate::log::load::opening::{
     OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition,
 };
 use crate::log::load::verify::PlannedRepair;
+use crate::log::producers::ProducerStates;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES};
 use crate::log::segment::state::{LogState, Trust};
 use crate::log::segment::{Segment, Stage};
@@ -190,8 +191,8 @@ impl Log {
         writer.next_offset = opened.log_end_offset;
         writer.last_batch = opened.last_batch;
         writer.epochs = opened.epochs.clone();
-        writer.transactional = opened.state().transactional;
-        writer.open_transactions = opened.transactions.open();
+        writer.producers =
+            ProducerStates::resume(&opened.transactions.open(), opened.state().transactional);
         if let Some(damage) = &opened.read_only {
             let message = "the partition is read-only up to its damage; repair the directory";
             let refusal = Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone());

@@ -72,22 +72,42 @@ impl TransactionTracker {
         self.seen |= header.is_transactional();
         if !header.is_control() {
             if header.is_transactional() {
-                self.open.entry(header.producer_id).or_insert(header.base_offset);
+                self.begin(header.producer_id, header.base_offset);
             }
             return None;
         }
         // A control batch that compaction emptied ends nothing: its transaction is gone, too.
         let kind = marker.filter(|kind| kind.is_marker())?;
-        let first_offset = self.open.remove(&header.producer_id)?;
+        self.end(header.producer_id, kind, header.last_offset())
+    }
+
+    /// A batch of a transaction, which begins with it if the producer has none open.
+    pub fn begin(&mut self, producer_id: i64, base_offset: i64) {
+        self.open.entry(producer_id).or_insert(base_offset);
+    }
+
+    /// A marker at `offset`. Returns the transaction that it aborts.
+    pub fn end(
+        &mut self,
+        producer_id: i64,
+        kind: ControlType,
+        offset: i64,
+    ) -> Option<AbortedTransaction> {
+        let first_offset = self.open.remove(&producer_id)?;
         if kind != ControlType::Abort {
             return None;
         }
         Some(AbortedTransaction {
-            producer_id: header.producer_id,
+            producer_id,
             first_offset,
-            last_offset: header.last_offset(),
-            last_stable_offset: self.first_unstable_offset().unwrap_or(header.next_offset()),
+            last_offset: offset,
+            last_stable_offset: self.first_unstable_offset().unwrap_or(offset + 1),
         })
+    }
+
+    /// Whether the producer has a transaction open.
+    pub fn is_open(&self, producer_id: i64) -> bool {
+        self.open.contains_key(&producer_id)
     }
 
     /// The first offset of the earliest open transaction.

@@ -35,6 +35,16 @@ pub(crate) struct Incoming {
     pub max_timestamp: i64,
 }
 
+/// What a batch holds, as far as its writer knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Records to return, one behind the other, and no offset without one: not compressed, no
+    /// marker, of no transaction. A reader may count them without a look.
+    PlainRecords,
+    /// Whatever its header says.
+    Anything,
+}
+
 /// Where the active segment's limits come from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -218,8 +228,6 @@ impl Active {
 
     /// Stores a finished batch with this base offset and leader epoch, the header last.
     pub fn write(&mut self, batch: &[u8], base_offset: i64, leader_epoch: i32) {
-        // What it holds is not looked at.
-        self.segment.note_not_plain(self.position + batch.len());
         let mut stamp = [0; STAMP_BYTES];
         let Some((old, rest)) = batch.split_first_chunk::<STAMP_BYTES>() else { return };
         for (to, from) in stamp.iter_mut().zip(
@@ -238,7 +246,10 @@ impl Active {
 
     /// Takes note of a batch that was stored at the position, and publishes its bytes.
     #[inline]
-    pub fn stored(&mut self, incoming: Incoming) {
+    pub fn stored(&mut self, incoming: Incoming, content: Content) {
+        if content == Content::Anything {
+            self.segment.note_not_plain(self.position + incoming.size);
+        }
         let first = self.position == 0;
         if incoming.max_timestamp > self.max_timestamp {
             self.max_timestamp = incoming.max_timestamp;

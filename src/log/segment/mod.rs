@@ -242,6 +242,11 @@ impl Segment {
         self.home.lock().aborted.clone()
     }
 
+    /// A transaction whose marker was stored here was aborted.
+    pub fn add_aborted(&self, row: AbortedTransaction) {
+        Arc::make_mut(&mut self.home.lock().aborted).push(row);
+    }
+
     pub fn set_aborted(&self, aborted: Vec<AbortedTransaction>) {
         self.home.lock().aborted = Arc::new(aborted);
     }

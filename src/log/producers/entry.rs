@@ -1,0 +1,251 @@
+//! What the log knows of one producer id, as Kafka's `ProducerStateEntry`: its epoch, its last
+//! batches, and which batch may come next.
+
+use super::sequence;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::{BatchHeader, Stamp};
+use std::collections::VecDeque;
+
+/// Batches that are remembered for each producer: as many as the Java client has in flight.
+const BATCHES_MAX: usize = 5;
+
+/// Who sends a batch, in which order: what the log checks, and stamps on the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProducerStamp {
+    pub producer_id: i64,
+    pub producer_epoch: i16,
+    /// The sequence of the first record, from 0.
+    pub base_sequence: i32,
+    pub transactional: bool,
+}
+
+impl ProducerStamp {
+    /// What a finished batch says of its producer; `None` for a batch without one, and for a
+    /// marker, which has no sequence.
+    pub fn of(header: &BatchHeader) -> Option<ProducerStamp> {
+        (header.has_producer_id() && !header.is_control()).then_some(ProducerStamp {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            transactional: header.is_transactional(),
+        })
+    }
+
+    /// The stamp of a batch of this producer.
+    pub fn on(&self, stamp: Stamp) -> Stamp {
+        let stamp = stamp.producer(self.producer_id, self.producer_epoch, self.base_sequence);
+        if self.transactional { stamp.transactional() } else { stamp }
+    }
+}
+
+/// A batch that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoredBatch {
+    /// Of its last record; -1 where a marker was all that came under the present epoch.
+    last_sequence: i32,
+    pub last_offset: i64,
+    /// How many offsets lie between its first record and its last.
+    offset_delta: i32,
+    pub timestamp: i64,
+}
+
+impl StoredBatch {
+    pub fn base_offset(&self) -> i64 {
+        self.last_offset - i64::from(self.offset_delta)
+    }
+
+    fn base_sequence(&self) -> i32 {
+        sequence::before(self.last_sequence, self.offset_delta)
+    }
+}
+
+/// What is to become of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is stored.
+    Next,
+    /// It was stored, and is answered with where.
+    Duplicate(StoredBatch),
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProducerEntry {
+    epoch: i16,
+    /// -1 before the first marker.
+    coordinator_epoch: i32,
+    last_timestamp: i64,
+    batches: VecDeque<StoredBatch>,
+}
+
+impl ProducerEntry {
+    /// A producer that was not heard of before.
+    pub fn new(epoch: i16) -> ProducerEntry {
+        let batches = VecDeque::new();
+        ProducerEntry { epoch, coordinator_epoch: -1, last_timestamp: -1, batches }
+    }
+
+    /// Whether the batch may be stored.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch` for an epoch that was replaced, `OutOfOrderSequence` for a sequence
+    /// that does not follow.
+    pub fn check(&self, stamp: &ProducerStamp, last_offset_delta: i32) -> Result<Admission> {
+        let last_sequence = sequence::after(stamp.base_sequence, last_offset_delta);
+        if stamp.producer_epoch == self.epoch {
+            let same = |batch: &&StoredBatch| {
+                batch.base_sequence() == stamp.base_sequence && batch.last_sequence == last_sequence
+            };
+            if let Some(found) = self.batches.iter().find(same) {
+                return Ok(Admission::Duplicate(*found));
+            }
+        }
+        self.check_epoch(stamp.producer_id, stamp.producer_epoch)?;
+        let last = self.batches.back().filter(|_| stamp.producer_epoch == self.epoch);
+        let expected = last.map_or(0, |last| sequence::after(last.last_sequence, 1));
+        if stamp.base_sequence == expected {
+            return Ok(Admission::Next);
+        }
+        let why = format!(
+            "producer {} sent sequence {} where {expected} is next",
+            stamp.producer_id, stamp.base_sequence
+        );
+        Err(Error::new(ErrorKind::OutOfOrderSequence, why))
+    }
+
+    fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<()> {
+        if epoch >= self.epoch {
+            return Ok(());
+        }
+        let why = format!(
+            "producer {producer_id} with epoch {epoch} was replaced by one with epoch {}",
+            self.epoch
+        );
+        Err(Error::new(ErrorKind::InvalidProducerEpoch, why))
+    }
+
+    /// Whether the marker of a transaction may be stored.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch`, and `TransactionCoordinatorFenced` for a coordinator that was
+    /// replaced.
+    pub fn check_marker(&self, producer_id: i64, epoch: i16, coordinator_epoch: i32) -> Result<()> {
+        self.check_epoch(producer_id, epoch)?;
+        if coordinator_epoch >= self.coordinator_epoch {
+            return Ok(());
+        }
+        let why = format!(
+            "a coordinator with epoch {coordinator_epoch} was replaced by one with epoch {}",
+            self.coordinator_epoch
+        );
+        Err(Error::new(ErrorKind::TransactionCoordinatorFenced, why))
+    }
+
+    /// The batch was stored.
+    pub fn observe(
+        &mut self,
+        stamp: &ProducerStamp,
+        last_offset: i64,
+        last_offset_delta: i32,
+        timestamp: i64,
+    ) {
+        self.enter(stamp.producer_epoch);
+        if self.batches.len() == BATCHES_MAX {
+            self.batches.pop_front();
+        }
+        self.batches.push_back(StoredBatch {
+            last_sequence: sequence::after(stamp.base_sequence, last_offset_delta),
+            last_offset,
+            offset_delta: last_offset_delta,
+            timestamp,
+        });
+        self.last_timestamp = timestamp;
+    }
+
+    /// The marker of a transaction was stored.
+    pub fn observe_marker(&mut self, epoch: i16, coordinator_epoch: i32, timestamp: i64) {
+        self.enter(epoch);
+        self.coordinator_epoch = coordinator_epoch;
+        self.last_timestamp = timestamp;
+    }
+
+    /// A newer epoch begins its sequences anew, so batches of the former one are nobody's.
+    fn enter(&mut self, epoch: i16) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(producer_epoch: i16, base_sequence: i32) -> ProducerStamp {
+        ProducerStamp { producer_id: 7, producer_epoch, base_sequence, transactional: false }
+    }
+
+    /// A producer of epoch 1 that stored batches of two records, the first at sequence `from`.
+    fn entry(from: i32, batches: i32) -> ProducerEntry {
+        let mut entry = ProducerEntry::new(1);
+        for number in 0..batches {
+            let next = stamp(1, sequence::after(from, 2 * number));
+            entry.observe(&next, i64::from(2 * number + 1), 1, 1000);
+        }
+        entry
+    }
+
+    fn kind(outcome: Result<Admission>) -> Option<ErrorKind> {
+        outcome.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn the_next_sequence_follows_the_last_one_also_behind_the_largest() {
+        assert_eq!(entry(0, 1).check(&stamp(1, 2), 0).unwrap(), Admission::Next);
+        assert_eq!(entry(i32::MAX - 1, 1).check(&stamp(1, 0), 0).unwrap(), Admission::Next);
+        assert_eq!(entry(i32::MAX, 1).check(&stamp(1, 1), 0).unwrap(), Admission::Next);
+        let gap = entry(0, 1).check(&stamp(1, 3), 0);
+        assert_eq!(kind(gap), Some(ErrorKind::OutOfOrderSequence));
+        let back = entry(0, 1).check(&stamp(1, 1), 0);
+        assert_eq!(kind(back), Some(ErrorKind::OutOfOrderSequence));
+    }
+
+    #[test]
+    fn each_of_the_last_five_batches_is_known_again_and_an_overlap_is_not() {
+        let entry = entry(0, 6);
+        for number in 1..6 {
+            let Admission::Duplicate(found) = entry.check(&stamp(1, 2 * number), 1).unwrap() else {
+                panic!("batch {number} is new")
+            };
+            assert_eq!(found.base_offset(), i64::from(2 * number));
+        }
+        let first = entry.check(&stamp(1, 0), 1);
+        assert_eq!(kind(first), Some(ErrorKind::OutOfOrderSequence));
+        let overlap = entry.check(&stamp(1, 10), 2);
+        assert_eq!(kind(overlap), Some(ErrorKind::OutOfOrderSequence));
+    }
+
+    #[test]
+    fn a_newer_epoch_begins_at_0_and_fences_the_older_one() {
+        let mut entry = entry(0, 2);
+        let early = entry.check(&stamp(2, 4), 0);
+        assert_eq!(kind(early), Some(ErrorKind::OutOfOrderSequence));
+        assert_eq!(entry.check(&stamp(2, 0), 0).unwrap(), Admission::Next);
+        entry.observe(&stamp(2, 0), 9, 0, 1000);
+        let fenced = entry.check(&stamp(1, 4), 0);
+        assert_eq!(kind(fenced), Some(ErrorKind::InvalidProducerEpoch));
+    }
+
+    #[test]
+    fn a_marker_takes_over_its_epoch_and_an_older_coordinator_is_refused() {
+        let mut entry = entry(0, 1);
+        entry.check_marker(7, 2, 5).unwrap();
+        entry.observe_marker(2, 5, 2000);
+        assert_eq!(entry.check(&stamp(2, 0), 0).unwrap(), Admission::Next);
+        let old = entry.check_marker(7, 2, 4).unwrap_err();
+        assert_eq!(old.kind(), ErrorKind::TransactionCoordinatorFenced);
+        let stale = entry.check_marker(7, 1, 5).unwrap_err();
+        assert_eq!(stale.kind(), ErrorKind::InvalidProducerEpoch);
+    }
+}
