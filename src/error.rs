@@ -183,6 +183,14 @@ kinds! {
 pub struct LockLost;
 
 impl LockLost {
+    /// Whether `error`, or a cause of it, says so.
+    pub(crate) fn caused(error: &Error) -> bool {
+        let refused = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(LockLost::is_in)
+        };
+        error.causes().any(refused)
+    }
+
     /// Whether that is the reason inside `error`.
     pub fn is_in(error: &std::io::Error) -> bool {
         error.get_ref().is_some_and(|reason| reason.is::<LockLost>())

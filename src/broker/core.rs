@@ -390,6 +390,9 @@ impl BrokerInner {
         self.threads.stop(&self.shared);
         // Whoever waits for a sync gets its answer.
         self.shared.queue.end_calls();
+        if let Some(owner) = &self.shared.owner {
+            self.shared.check_lock(owner);
+        }
         let outcome = self.shared.close_directory(settled);
         self.shared.release();
         outcome?;

@@ -1,7 +1,7 @@
 //! What went wrong since a broker was opened. The first error is kept for `close`; warnings are
 //! kept up to a bound and counted beyond it.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, LockLost};
 use crate::storage::NotBegun;
 use crate::sync::{AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
 use crate::topic::TopicPartition;
@@ -89,9 +89,13 @@ impl Default for HealthLog {
 }
 
 impl HealthLog {
-    /// Keeps the first error that nobody waited for.
+    /// Keeps the first error that nobody waited for. What a lost lock made fail is none: the
+    /// broker stops for that, and says so itself at its next look at the lock, or in its close.
     pub fn error(&self, error: Error) {
         tracing::error!(%error, "background work failed");
+        if LockLost::caused(&error) {
+            return;
+        }
         self.0.lock().first_error.get_or_insert(error);
     }
 
@@ -111,7 +115,7 @@ impl HealthLog {
         if NotBegun::caused(&error) {
             return self.warn_once(format!("background work waits for a descriptor: {error}"));
         }
-        if let Some(partition) = partition {
+        if let Some(partition) = partition.filter(|_| !LockLost::caused(&error)) {
             self.partition(partition, error.clone());
         }
         self.error(error);
@@ -183,6 +187,19 @@ mod tests {
         assert_eq!(health.warnings().count(), WARNINGS_MAX);
         assert_eq!(health.warning_count(), WARNINGS_MAX as u64 + 5);
         assert_eq!((health.counter("syncs"), health.counter("rolls")), (3, 0));
+    }
+
+    #[test]
+    fn what_a_lost_lock_made_fail_does_not_stand_for_the_stop() {
+        let path = std::path::Path::new("/d/.lock");
+        let lost = || Error::io(LockLost::refuse(), "cannot write", path);
+        let log = HealthLog::default();
+        log.background(Some(TopicPartition::new("t", 0)), lost());
+        log.error(Error::new(ErrorKind::StorageFailed, "wrapped").with_source(lost()));
+        assert!(log.report(Vec::new()).is_ok());
+        log.stopped(lost());
+        log.error(Error::new(ErrorKind::Io, "later"));
+        assert_eq!(log.first_error().map(|error| error.kind()), Some(ErrorKind::Locked));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::broker::core::{BrokerCore, Owner};
 use crate::broker::meta::state_file::STATE_FILE;
-use crate::error::Error;
+use crate::error::{Error, LockLost};
 use crate::storage::NotBegun;
 use std::io;
 
@@ -29,6 +29,10 @@ impl BrokerCore {
         );
         if of_the_file || NotBegun::is_in(&error) {
             return;
+        }
+        // The lock went away since it was looked at: no fault of the disk.
+        if LockLost::is_in(&error) {
+            return self.check_lock(owner);
         }
         let error = Error::io(error, "the file system takes no writes", &path);
         for topic in self.topics.all() {

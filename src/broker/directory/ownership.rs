@@ -47,7 +47,7 @@ impl Ownership {
 }
 
 impl BrokerCore {
-    /// Looks at the lock, if it is time for it, and gives up all logs once it is lost.
+    /// Looks at the lock and at the disk, if it is time for it.
     pub(in crate::broker) fn lock_step(&self, now: Now) {
         let Some(owner) = &self.owner else { return };
         if owner.ownership.take(now) && !self.closed.load(Ordering::Acquire) {
@@ -64,7 +64,8 @@ impl BrokerCore {
         ownership.lock.can_be_lost().then(|| *ownership.next.lock())
     }
 
-    fn check_lock(&self, owner: &Owner) {
+    /// Looks at the lock, and gives up all logs once it is lost.
+    pub(in crate::broker) fn check_lock(&self, owner: &Owner) {
         let lost = &owner.ownership.lost;
         if lost.get().is_none() {
             let Err(error) = owner.ownership.lock.check() else { return };

@@ -5,7 +5,7 @@
 //! No lock that an appender needs is held across a sync. A sync that fails is final: the pages it
 //! was to write may be gone from memory and marked clean, so a second one would prove nothing.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, LockLost, Result};
 use crate::log::append::After;
 use crate::log::lifecycle::close::{DELETED, Synced};
 use crate::log::read::lookup::LastExtent;
@@ -227,6 +227,11 @@ impl Log {
     }
 
     fn fail_storage(&self, what: &str, cause: Error) -> Error {
+        // No fault of the disk: the whole broker stops.
+        if LockLost::caused(&cause) {
+            self.give_up(&cause);
+            return self.at_home(cause);
+        }
         let path = cause.path().map(Path::to_path_buf).unwrap_or_else(|| self.id.dir.clone());
         let message = format!(
             "{what}, and what was appended since the last sync may be lost: the partition is \
