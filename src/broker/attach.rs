@@ -301,7 +301,8 @@ impl Attached {
         let last = Mutex::new(self.seen.lock().state_stamp);
         LookAgain(Box::new(move || {
             let now = stamp(&*storage, &dir);
-            if std::mem::replace(&mut *last.lock(), now) == now {
+            let mut last = last.lock();
+            if *last == now {
                 return None;
             }
             let (_, registry) = Registry::load(storage.clone(), &dir).ok()?;
@@ -309,7 +310,8 @@ impl Attached {
             let mark = read_mark(&*storage, &dir).ok()?;
             let evidence = Evidence { registry: &registry, state: &state_found, mark: &mark };
             // A directory that is another program's by now is found so by the next look at it.
-            let ended = evidence.ended(&state.image, &storage.boot_id()).ok()?;
+            let ended = evidence.ended(&state.image, &page_cache_of(&*storage, &dir)).ok()?;
+            *last = now;
             Some(known_of(&state.image, ended, &key))
         }))
     }

@@ -4,6 +4,7 @@ use crate::place::{GROUP, create, fill, holds, send, told, value};
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use topiclite::{
     Broker, BrokerConfig, BrokerOptions, ConfigChange, ConsumerConfig, Error, ErrorKind,
     OffsetReset, ReadFrom, TopicPartition,
@@ -133,6 +134,122 @@ fn a_child_has_no_descriptor_left() {
     broker2.close().unwrap();
     holds(&open(&dir), count + 10);
     println!("survived");
+}
+
+/// Every file and folder below `dir`, copied to `to`, but for those of ours where it is to be
+/// another program's.
+fn copy(dir: &Path, to: &Path, foreign: bool) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let ours = entry.file_name().to_string_lossy().starts_with("topiclite.");
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&from, &to, foreign),
+            false if foreign && ours => {}
+            false => drop(std::fs::copy(&from, &to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn adoption_and_repair_without_a_descriptor_left_decide_nothing() {
+    in_a_child("rlimits::a_child_has_few_descriptors_left");
+}
+
+/// Does nothing unless this process was started for it. A directory of another program, with the
+/// start of a log moved, and a torn one of ours are opened: either all goes well, or the error is
+/// retriable, and the same opens as if nothing had been.
+#[test]
+fn a_child_has_few_descriptors_left() {
+    let Some(home) = std::env::var_os(ROLE) else { return };
+    let home = Path::new(&home);
+    let dir = home.join("data");
+    let broker = open(&dir);
+    create(&broker, "t", "600").unwrap();
+    fill(&broker, 0..20);
+    broker.admin().delete_records("t", 0, 6).unwrap();
+    let id = broker.admin().describe_topic("t").unwrap().id();
+    broker.close().unwrap();
+    limit(rustix::process::Resource::Nofile, 100);
+    let (mut refusals, mut torn_refusals) = (0, 0);
+    for left in 0..4 {
+        let to = home.join(format!("foreign-{left}"));
+        copy(&dir, &to, true);
+        let mut hogged = hog();
+        hogged.truncate(hogged.len().saturating_sub(left));
+        let outcome = BrokerOptions::new().open(&to);
+        drop(hogged);
+        refusals += usize::from(outcome.is_err());
+        opened_now_or_again(outcome, &to, id);
+    }
+    // Files are opened one after the other: here any of them may be the one that cannot be.
+    for round in 0..60 {
+        let to = home.join(format!("at-times-{round}"));
+        copy(&dir, &to, true);
+        let opened = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for pause in (round..).take_while(|_| !opened.load(Ordering::Relaxed)) {
+                    limit(rustix::process::Resource::Nofile, 100);
+                    (0..pause * 97 % 4000).for_each(|_| std::hint::spin_loop());
+                    limit(rustix::process::Resource::Nofile, 3);
+                    std::thread::yield_now();
+                }
+                limit(rustix::process::Resource::Nofile, 100);
+            });
+            let outcome = BrokerOptions::new().open(&to);
+            opened.store(true, Ordering::Relaxed);
+            outcome
+        });
+        opened_now_or_again(outcome, &to, id);
+    }
+    for left in 0..4 {
+        let to = home.join(format!("torn-{left}"));
+        copy(&dir, &to, false);
+        std::fs::remove_file(to.join(".kafka_cleanshutdown")).unwrap();
+        let last = to.join("t-0").join(format!("{:020}.log", 16));
+        let file = std::fs::OpenOptions::new().append(true).open(last).unwrap();
+        std::io::Write::write_all(&mut &file, &[1; 70]).unwrap();
+        let broker = open(&to);
+        let mut hogged = hog();
+        hogged.truncate(hogged.len().saturating_sub(left));
+        let repaired = broker.admin().repair_partition("t", 0).map(drop);
+        let sent = send(&broker, "t", &value(20)).map(drop);
+        drop(hogged);
+        for error in [&repaired, &sent].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert!(error.is_retriable(), "{left}: {error}");
+            torn_refusals += 1;
+        }
+        broker.admin().repair_partition("t", 0).unwrap();
+        if sent.is_err() {
+            send(&broker, "t", &value(20)).unwrap();
+        }
+        assert_eq!(broker.health().failed_partitions().count(), 0, "{:?}", broker.health());
+        let values = crate::place::read(&broker, "t").0;
+        assert_eq!(values, (6..21).map(value).collect::<Vec<_>>(), "{left}");
+        broker.close().unwrap();
+    }
+    assert!(refusals > 0 && torn_refusals > 0, "{refusals} {torn_refusals}");
+    println!("survived");
+}
+
+/// What no adoption may change, now or at the next try: the topic's id, the start of its log, and
+/// its records.
+fn opened_now_or_again(
+    outcome: topiclite::Result<Broker>,
+    dir: &Path,
+    id: topiclite::topic::TopicId,
+) {
+    let broker = &outcome.unwrap_or_else(|error| {
+        assert!(error.is_retriable(), "{error}");
+        open(dir)
+    });
+    assert_eq!(broker.admin().describe_topic("t").unwrap().id(), id);
+    assert_eq!(broker.health().failed_partitions().count(), 0, "{:?}", broker.health());
+    let (values, error) = crate::place::read(broker, "t");
+    assert_eq!(error.map(|error| error.to_string()), None);
+    assert_eq!(values, (6..20).map(value).collect::<Vec<_>>());
+    broker.close().unwrap();
 }
 
 fn open_again(broker: Broker, dir: &Path) -> Broker {

@@ -10,7 +10,7 @@ use crate::log::files::checkpoint::{
 };
 use crate::log::files::names::{FolderName, folder_name};
 use crate::log::files::partition_metadata::read_partition_metadata;
-use crate::storage::Storage;
+use crate::storage::{NotBegun, Storage};
 use crate::sync::Arc;
 use crate::topic::{
     OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicId, TopicPartition, check_topic_name, is_internal,
@@ -61,7 +61,8 @@ impl Survey {
     /// Looks at a directory. Writes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the directory cannot be listed.
+    /// [`ErrorKind::Io`] when the directory cannot be listed, or when there is no descriptor left
+    /// to look at something in it: that says nothing of what is there.
     pub fn of(storage: &dyn Storage, dir: &Path) -> Result<Survey> {
         let mut survey = Survey::default();
         let entries =
@@ -69,7 +70,7 @@ impl Survey {
         for entry in entries.iter().filter(|entry| entry.is_dir) {
             survey.take_folder(&entry.name);
         }
-        survey.take_checkpoints(storage, dir);
+        survey.take_checkpoints(storage, dir)?;
         for (name, topic) in &mut survey.topics {
             for number in &topic.folders {
                 let folder = dir.join(folder_name(name, *number));
@@ -79,6 +80,7 @@ impl Survey {
                         break;
                     }
                     Ok(None) => {}
+                    Err(error) if NotBegun::caused(&error) => return Err(error),
                     Err(error) => survey.warnings.push(format!("no topic id: {error}")),
                 }
             }
@@ -100,23 +102,27 @@ impl Survey {
         topic.folders.insert(partition.partition());
     }
 
-    fn take_checkpoints(&mut self, storage: &dyn Storage, dir: &Path) {
+    fn take_checkpoints(&mut self, storage: &dyn Storage, dir: &Path) -> Result<()> {
         let mut read = |name: &str| {
-            let rows = read_offsets(storage, &dir.join(name)).unwrap_or_else(|error| {
+            let rows = match read_offsets(storage, &dir.join(name)) {
+                Ok(rows) => rows,
+                Err(error) if NotBegun::caused(&error) => return Err(error),
                 // As Kafka does: a damaged file of this kind counts as empty.
-                self.warnings.push(error.to_string());
-                BTreeMap::new()
-            });
+                Err(error) => {
+                    self.warnings.push(error.to_string());
+                    BTreeMap::new()
+                }
+            };
             for partition in rows.keys().filter(|partition| is_served(partition)) {
                 let topic = self.topics.entry(partition.topic_shared().clone()).or_default();
                 topic.rows.insert(partition.partition());
             }
-            rows
+            Ok(rows)
         };
-        self.recovery_points = read(RECOVERY_POINT_CHECKPOINT);
-        self.high_watermarks = read(HIGH_WATERMARK_CHECKPOINT);
-        self.log_starts = read(LOG_START_CHECKPOINT);
-        read(CLEANER_CHECKPOINT);
+        self.recovery_points = read(RECOVERY_POINT_CHECKPOINT)?;
+        self.high_watermarks = read(HIGH_WATERMARK_CHECKPOINT)?;
+        self.log_starts = read(LOG_START_CHECKPOINT)?;
+        read(CLEANER_CHECKPOINT).map(drop)
     }
 
     /// What the registry is to say of the topics. `known` is what it says already, where it is

@@ -5,12 +5,13 @@
 //! where the log cannot speak against it: no batch of its producer is left in its range. Rows
 //! whose data is there are made from the log itself.
 
+use crate::error::{Error, Result};
 use crate::log::files::names::FileKind;
 use crate::log::index::transaction_index;
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::record::BatchHeader;
-use crate::storage::Storage;
+use crate::storage::{NotBegun, Storage};
 use std::collections::HashMap;
 
 /// A transaction index beyond this size is not looked at: the rows are only history.
@@ -24,21 +25,30 @@ pub(in crate::log) struct RememberedAborts {
 
 impl RememberedAborts {
     /// The rows beside the segment `file`; none where the file is missing or makes no sense.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] where there is no descriptor left to read it.
     pub fn of(
         storage: &dyn Storage,
         folder: &Folder,
         file: &FolderFile,
         transactions: &TransactionTracker,
-    ) -> RememberedAborts {
+    ) -> Result<RememberedAborts> {
         let mut remembered = RememberedAborts::default();
         let base_offset = file.name.offset;
         let index = folder.file(base_offset, FileKind::TransactionIndex);
-        let Some(index) = index.filter(|index| index.len > 0) else { return remembered };
-        let Ok(bytes) = storage.read_file(&index.path, FILE_BYTES_MAX) else { return remembered };
+        let Some(index) = index.filter(|index| index.len > 0) else { return Ok(remembered) };
+        let bytes = match storage.read_file(&index.path, FILE_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if NotBegun::is_in(&error) => {
+                return Err(Error::io(error, "reading", &index.path));
+            }
+            Err(_) => return Ok(remembered),
+        };
         let next = folder.logs().map(|log| log.name.offset).find(|base| *base > base_offset);
         let next_offset = next.unwrap_or(i64::MAX);
         let Ok(rows) = transaction_index::parse(&bytes, base_offset, next_offset) else {
-            return remembered;
+            return Ok(remembered);
         };
         for row in rows {
             remembered.by_producer.entry(row.producer_id).or_default().push(row);
@@ -47,7 +57,7 @@ impl RememberedAborts {
         for open in transactions.open() {
             remembered.drop_touched(open.producer_id, open.first_offset, open.first_offset);
         }
-        remembered
+        Ok(remembered)
     }
 
     /// A batch that is there speaks for itself.

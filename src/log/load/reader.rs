@@ -125,7 +125,7 @@ impl<'a> Pass<'a> {
         };
         let mut remembered = match by_us || !whole {
             true => RememberedAborts::default(),
-            false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions),
+            false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions)?,
         };
         self.rules.segment = base_offset;
         self.rules.written_by_us(by_us);

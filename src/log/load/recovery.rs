@@ -17,8 +17,8 @@ use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
 use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
-use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
+use crate::storage::{NotBegun, Storage};
 
 /// How far recovery looks behind the end of the log for zeros, and for batches that go on, where
 /// the page cache survived. A damaged batch hides the next one by its own size, and the largest
@@ -76,7 +76,7 @@ pub(in crate::log) fn open(
     }
     let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
     pass.epochs = EpochChain::from_starts(&state.epochs);
-    pass.recorded_epochs = recorded_epochs(&mut pass, trust);
+    pass.recorded_epochs = recorded_epochs(&mut pass, trust)?;
     pass.recovery_point = state.recovery_point;
     if border_holds {
         pass.transactions = TransactionTracker::resume(&state.open_transactions);
@@ -119,23 +119,27 @@ pub(in crate::log) fn open(
 /// Which epoch wrote which offsets (rule R3). Each life writes the partition's own file, durably,
 /// before its first batch, so that file is the last word where it can be read; the state lags
 /// behind it by one flush.
-fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> EpochChain {
+fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> Result<EpochChain> {
     if trust == Trust::Clean {
-        return pass.epochs.clone();
+        return Ok(pass.epochs.clone());
     }
     let folder = &pass.folder.path;
-    let found = EpochChain::read(pass.storage, folder).unwrap_or_else(|error| {
-        pass.findings.push(Finding {
-            kind: FindingKind::DerivedFile,
-            message: format!("it is ignored: {}", error.message()),
-            ..contradiction(&folder.join(LEADER_EPOCH_CHECKPOINT), String::new())
-        });
-        EpochChain::default()
-    });
+    let found = match EpochChain::read(pass.storage, folder) {
+        Ok(found) => found,
+        Err(error) if NotBegun::caused(&error) => return Err(error),
+        Err(error) => {
+            pass.findings.push(Finding {
+                kind: FindingKind::DerivedFile,
+                message: format!("it is ignored: {}", error.message()),
+                ..contradiction(&folder.join(LEADER_EPOCH_CHECKPOINT), String::new())
+            });
+            EpochChain::default()
+        }
+    };
     if found.latest() < pass.epochs.latest() {
-        return pass.epochs.clone();
+        return Ok(pass.epochs.clone());
     }
-    found
+    Ok(found)
 }
 
 /// Finds each recorded segment's file, and what has to be read.
