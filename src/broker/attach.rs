@@ -240,14 +240,14 @@ impl AttachedPartition {
     /// there is already.
     ///
     /// # Errors
-    /// Those of looking.
+    /// Those of looking; the damage of a damaged log.
     pub fn watch(
         self: &Arc<Self>,
         event: &Arc<Signal>,
         beyond: i64,
         isolation: IsolationLevel,
     ) -> Result<bool> {
-        if self.log.end_for(isolation)? > beyond {
+        if self.log.whole_end_for(isolation)? > beyond {
             return Ok(true);
         }
         self.unwatch(event);
@@ -273,7 +273,8 @@ impl Watches {
         // Looking reads files, so it is done outside the lock.
         let watches = std::mem::take(&mut *self.list.lock());
         for watch in watches {
-            let end = watch.partition.upgrade().map(|found| found.log.end_for(watch.isolation));
+            let end =
+                watch.partition.upgrade().map(|found| found.log.whole_end_for(watch.isolation));
             match end {
                 Some(Ok(end)) if end <= watch.beyond => self.list.lock().push(watch),
                 _ => watch.event.ring(),

@@ -183,6 +183,123 @@ fn a_read_of_a_segment_that_was_cut_is_told_at_every_door() {
     }
 }
 
+/// The writer, the thread that prepares pages ahead of it, and the cut meet in every order: the
+/// file is never grown over the hole, so that nothing reads as zeros, and it is told as what it is.
+#[test]
+fn a_cut_that_races_with_the_pages_prepared_ahead_is_refused_as_such() {
+    for round in 0..20 {
+        let home = tempfile::tempdir().unwrap();
+        let broker = Broker::open(home.path()).unwrap();
+        create(&broker, "t", "100000000").unwrap();
+        fill(&broker, 0..4);
+        let path = log_file(home.path(), 0);
+        let producer = broker.producer(ProducerConfig::default()).unwrap();
+        let record = |number: usize| {
+            let value = format!("{number:060}").repeat(100);
+            ProducerRecord::new("t").partition(0).value(value).timestamp(5)
+        };
+        let error = std::thread::scope(|scope| {
+            let cutter = scope.spawn(|| {
+                // As far as steps of growth: each round meets another one.
+                let grown = (round + 1) * 300_000;
+                while std::fs::metadata(&path).unwrap().len() < grown {
+                    std::thread::yield_now();
+                }
+                cut(&path, 4096);
+            });
+            let mut number = 4;
+            let error = loop {
+                let sent = producer.send(record(number)).and_then(|sent| sent.wait());
+                match sent.and_then(|_| if number % 64 == 0 { broker.flush() } else { Ok(()) }) {
+                    Ok(()) => number += 1,
+                    Err(error) => break error,
+                }
+                assert!(number < 15_000, "the cut was never met");
+            };
+            cutter.join().unwrap();
+            error
+        });
+        refused(&error, home.path());
+        let health = broker.health();
+        let failed: Vec<_> = health.failed_partitions().collect();
+        assert_eq!(failed.len(), 1, "{health:?}");
+        refused(failed[0].1, home.path());
+        drop(producer);
+        let (values, error) = read(&broker, "t");
+        told(&error.unwrap(), ErrorKind::StorageFailed, &["t-0", "cannot be read"]);
+        assert_eq!(values, (0..4).map(value).collect::<Vec<_>>(), "and no zeros");
+        refused(&broker.close().unwrap_err(), home.path());
+    }
+}
+
+/// What `consume` printed, and said, until it ended by itself with the exit code 1.
+#[cfg(feature = "cli")]
+fn consume(dir: &Path, arguments: &[&str], meanwhile: impl FnOnce()) -> (Vec<String>, String) {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_topiclite"))
+        .arg("--dir")
+        .arg(dir)
+        .args(["consume", "t"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut printed = Vec::new();
+    if arguments.contains(&"--follow") {
+        printed.extend(lines.by_ref().take(COUNT));
+    }
+    meanwhile();
+    printed.extend(lines);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{arguments:?} {said}");
+    told_on_the_command_line(&said);
+    (printed, said)
+}
+
+#[cfg(feature = "cli")]
+fn told_on_the_command_line(said: &str) {
+    assert!(said.contains("t-0") && said.contains(".log"), "{said}");
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn consume_prints_what_is_left_of_a_segment_that_was_cut_and_fails() {
+    let in_group = ["--group", "printers", "--from", "beginning"].as_slice();
+    for len in [0, 4096, 5000, 8192] {
+        let home = tempfile::tempdir().unwrap();
+        let broker = Broker::open(home.path()).unwrap();
+        create(&broker, "t", "13000").unwrap();
+        fill(&broker, 0..COUNT * 3);
+        cut(&log_file(home.path(), 0), len);
+        let whole = usize::try_from(len / BATCH_BYTES).unwrap();
+        let expected: Vec<_> = (0..whole).map(value).collect();
+        // Beside the owner, after its kill, and in a group.
+        assert_eq!(consume(home.path(), &["--from", "beginning"], || ()).0, expected);
+        drop(broker);
+        assert_eq!(consume(home.path(), &["--from", "beginning"], || ()).0, expected);
+        assert_eq!(consume(home.path(), in_group, || ()).0, expected);
+    }
+}
+
+/// It stands at the end, waits, and has nothing more to read in the file that is cut.
+#[cfg(feature = "cli")]
+#[test]
+fn consume_that_follows_is_told_of_a_cut() {
+    for len in [0, 5000] {
+        let home = tempfile::tempdir().unwrap();
+        let broker = filled(home.path());
+        let (printed, _) = consume(home.path(), &["--follow", "--from", "beginning"], || {
+            cut(&log_file(home.path(), 0), len);
+        });
+        assert_eq!(printed, (0..COUNT).map(value).collect::<Vec<_>>());
+        drop(broker);
+    }
+}
+
 /// Whether a child process that runs `test` for this directory was ended by SIGBUS, and what it
 /// wrote to the standard error.
 fn child(test: &str, dir: &Path) -> (bool, String) {

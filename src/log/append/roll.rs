@@ -278,7 +278,7 @@ impl Log {
 
 /// What a failed growth, or a failed store, of a mapped file is: final, unless the disk is full or
 /// the call could not begin.
-fn io_error(error: std::io::Error, doing: &str, path: &Path) -> Error {
+pub(in crate::log) fn io_error(error: std::io::Error, doing: &str, path: &Path) -> Error {
     let cut = CutByAnother::is_in(&error);
     match Error::io(error, doing, path) {
         error if cut => {

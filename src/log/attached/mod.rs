@@ -20,7 +20,7 @@ use crate::log::producers::transactions::{
     AbortedTransaction, TransactionTracker, collect_aborted,
 };
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
-use crate::log::read::{Steps, follows, is_dense_if, misplaced};
+use crate::log::read::{Steps, cut_short, follows, is_dense_if, misplaced};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentState, Trust};
@@ -412,6 +412,10 @@ impl AttachedLog {
         };
         let failed = |error| Error::io(error, "reading", &segment.path);
         let len = file.len().map_err(failed)?;
+        if len < segment.summary.size_bytes {
+            damage.get_or_insert_with(|| self.here(cut_short(&segment.path, len)));
+            return Ok(());
+        }
         rules.segment = segment.summary.base_offset;
         rules.written_by_us(segment.recorded.by_us);
         // Only a batch in the making, whose offset is the next one, takes damage back.

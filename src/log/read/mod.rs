@@ -22,6 +22,7 @@ use crate::storage::fetch_ahead;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 use std::ops::Range;
+use std::path::Path;
 
 /// From here on it pays to ask for all pages at once: a fault brings 64 KiB.
 const PREFETCH_BYTES_MIN: usize = 128 << 10;
@@ -184,12 +185,8 @@ impl Log {
     /// The error of bytes that the operating system cannot give any more.
     #[cold]
     pub(in crate::log) fn lost(&self, view: &SegmentView) -> Error {
-        let message = "the segment cannot be read from here on: another program cut it, or its \
-                       disk failed; open the directory again";
-        let error = Error::new(ErrorKind::StorageFailed, message)
-            .with_path(view.segment().path())
-            .with_position(view.region().lost_from() as u64);
-        self.at_home(error)
+        let lost_from = view.region().lost_from() as u64;
+        self.at_home(cut_short(view.segment().path(), lost_from))
     }
 
     fn take_readable(
@@ -447,6 +444,14 @@ pub(in crate::log) fn is_dense(view: &SegmentView) -> bool {
 #[inline]
 pub(in crate::log) fn is_dense_if(by_us: bool) -> bool {
     by_us && !planted(Planted::CrcWithoutBaseOffset)
+}
+
+/// The error of a segment whose bytes from `at` on cannot be had any more. The caller adds whose it
+/// is.
+pub(in crate::log) fn cut_short(path: &Path, at: u64) -> Error {
+    let message = "the segment cannot be read from here on: another program cut it, or its disk \
+                   failed; open the directory again";
+    Error::new(ErrorKind::StorageFailed, message).with_path(path).with_position(at)
 }
 
 /// The error of a batch that is not at its own place. The caller adds where that is.
