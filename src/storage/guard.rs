@@ -28,8 +28,9 @@ use std::sync::atomic::{
 
 /// Regions in one part of the table.
 const SLOTS: usize = 256;
-/// Runs of neighbouring pages that one section of reads may lose and have taken back.
-const RUNS: usize = 8;
+/// Runs of neighbouring pages that one section of reads may lose and have taken back each by
+/// itself. Where it loses more, what lies between the last of them is taken with them.
+const RUNS: usize = 32;
 
 /// What faults left of a region.
 #[derive(Debug)]
@@ -203,6 +204,9 @@ struct Section {
     /// Where those pages are, as addresses from and to.
     runs: [Cell<(usize, usize)>; RUNS],
     count: Cell<usize>,
+    /// The runs before this one are those of the sections around this one, which may be of other
+    /// regions.
+    first: Cell<usize>,
 }
 
 thread_local! {
@@ -214,6 +218,7 @@ thread_local! {
             faulted: Cell::new(false),
             runs: [const { Cell::new((0, 0)) }; RUNS],
             count: Cell::new(0),
+            first: Cell::new(0),
         }
     };
 }
@@ -232,7 +237,7 @@ pub(super) unsafe fn reading<T>(start: *const u8, body: impl FnOnce() -> T) -> (
             section,
             start: section.start.replace(start.addr()),
             faulted: section.faulted.replace(false),
-            count: section.count.get(),
+            first: section.first.replace(section.count.get()),
         };
         compiler_fence(Ordering::SeqCst);
         let out = body();
@@ -248,7 +253,7 @@ struct End<'a> {
     section: &'a Section,
     start: usize,
     faulted: bool,
-    count: usize,
+    first: usize,
 }
 
 impl Drop for End<'_> {
@@ -257,36 +262,45 @@ impl Drop for End<'_> {
         compiler_fence(Ordering::SeqCst);
         self.section.start.set(self.start);
         if self.section.faulted.replace(self.faulted) {
-            self.section.take_back(self.count);
+            self.section.take_back();
         }
+        self.section.first.set(self.first);
     }
 }
 
 impl Section {
-    /// Notes a page that was put in place.
-    fn note(&self, page: usize, page_bytes: usize) {
+    /// Notes a page that is put in place. Returns false where that cannot be: sections around
+    /// this one have noted all that there is room for.
+    fn note(&self, page: usize, page_bytes: usize) -> bool {
         self.faulted.set(true);
-        let count = self.count.get();
-        if let Some(last) = count.checked_sub(1).and_then(|last| self.runs.get(last))
-            && last.get().1 == page
-        {
-            last.set((last.get().0, page + page_bytes));
-        } else if let Some(next) = self.runs.get(count) {
-            next.set((page, page + page_bytes));
-            self.count.set(count + 1);
+        let (count, end) = (self.count.get(), page + page_bytes);
+        let own = count.checked_sub(1).filter(|last| *last >= self.first.get());
+        let last = own.and_then(|last| self.runs.get(last));
+        match (last, self.runs.get(count)) {
+            (Some(last), _) if last.get().1 == page => last.set((last.get().0, end)),
+            (_, Some(next)) => {
+                next.set((page, end));
+                self.count.set(count + 1);
+            }
+            // Better no page than one of zeros: whoever holds records of it is told.
+            (Some(last), None) => last.set((last.get().0.min(page), last.get().1.max(end))),
+            (None, None) => return false,
         }
+        true
     }
 
-    /// Has the pages from run `first` on raise SIGBUS again.
+    /// Has the pages of this section raise SIGBUS again.
     #[cold]
-    fn take_back(&self, first: usize) {
-        let void = VOID.load(Ordering::Relaxed);
+    fn take_back(&self) {
+        let first = self.first.get();
+        let void = void();
         for run in self.runs.iter().take(self.count.get()).skip(first) {
             let (from, to) = run.get();
             if void >= 0 {
-                // SAFETY: the handler put these pages in place during a section whose mapping is
-                // still there (contract of `reading`), so no other mapping is touched. Nothing
-                // in them can be relied on: `lost_from` is at or before them.
+                // SAFETY: the handler put pages in place from `from` to `to` during a section
+                // whose mapping, one for the whole run, is still there (contract of `reading`), so
+                // no other mapping is touched. Nothing in them can be relied on: `lost_from` is at
+                // or before them.
                 unsafe {
                     let flags = libc::MAP_SHARED | libc::MAP_FIXED;
                     let at = std::ptr::with_exposed_provenance_mut(from);
@@ -295,6 +309,25 @@ impl Section {
             }
         }
         self.count.set(first);
+    }
+}
+
+/// The file without bytes. It is made at the first call that there is a descriptor for; -1 until
+/// then.
+fn void() -> c_int {
+    let known = VOID.load(Ordering::Relaxed);
+    if known >= 0 {
+        return known;
+    }
+    // SAFETY: a plain system call with a constant name.
+    let made = unsafe { libc::memfd_create(c"topiclite-void".as_ptr(), libc::MFD_CLOEXEC) };
+    match VOID.compare_exchange(-1, made, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => made,
+        Err(known) => {
+            // SAFETY: the descriptor was made a moment ago, and nobody else knows it.
+            unsafe { libc::close(made) };
+            known
+        }
     }
 }
 
@@ -307,8 +340,7 @@ fn install() {
             if let Ok(bytes) = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)) {
                 PAGE_BYTES.store(bytes, Ordering::Relaxed);
             }
-            let void = libc::memfd_create(c"topiclite-void".as_ptr(), libc::MFD_CLOEXEC);
-            VOID.store(void, Ordering::Relaxed);
+            void();
             let mut before: sigaction = std::mem::zeroed();
             if libc::sigaction(libc::SIGBUS, null(), &mut before) != 0 {
                 return;
@@ -407,9 +439,7 @@ impl Found<'_> {
             if at + page_bytes > published {
                 faults.lose_stores();
             }
-            let done = put(page, page_bytes, 0).is_some();
-            section.note(page, page_bytes);
-            done
+            section.note(page, page_bytes) && put(page, page_bytes, 0).is_some()
         })
     }
 

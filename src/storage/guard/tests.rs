@@ -66,6 +66,30 @@ fn a_read_without_a_page_is_told_and_the_page_is_no_zeros_for_others() {
 }
 
 #[test]
+fn more_lost_runs_than_are_noted_are_no_zeros_either() {
+    let home = tempfile::tempdir().unwrap();
+    let pages = RUNS * 3;
+    let file = Fs::new().create(&home.path().join("a.log"), 1 << 20, (pages * PAGE) as u64);
+    let file = file.unwrap();
+    let region = file.region().unwrap();
+    let mut writer = region.writer().unwrap();
+    writer.write(0, &vec![7; pages * PAGE]);
+    writer.publish(pages * PAGE);
+    let lost = || (1..pages).step_by(2);
+    let base = region.read(0..1).as_ptr().addr();
+    let noted = region.reading(|| {
+        SECTION.with(|section| assert!(lost().all(|page| section.note(base + page * PAGE, PAGE))));
+    });
+    assert_eq!(noted, None);
+    for page in lost() {
+        let at = page * PAGE;
+        assert_eq!(region.reading(|| region.read(at..at + 1).first().copied()), None, "{page}");
+    }
+    assert_eq!(region.read(0..PAGE), [7; PAGE], "what was not lost is still there");
+    assert_eq!(region.read(PAGE * 2..PAGE * 3), [7; PAGE]);
+}
+
+#[test]
 fn sections_nest_and_each_answers_for_its_own_region() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (one, _writer) = file(first.path(), PAGE * 2);
