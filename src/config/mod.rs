@@ -15,6 +15,7 @@ mod describe;
 mod log;
 mod producer;
 mod property;
+mod settings;
 mod topic;
 mod values;
 

@@ -4,6 +4,7 @@
 //! setting here. [`Properties`] holds what was set, checked and in Kafka's spelling. Values are
 //! read as Kafka's `ConfigDef` reads them: trimmed, numbers in decimal, lists split at commas.
 
+use super::settings::FromText;
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -372,6 +373,13 @@ impl Properties {
             Some(value) => Some(value),
             None => self.schema.find(key).and_then(|property| property.default),
         }
+    }
+
+    /// What was set, or the default. A value that [`Properties::check`] would refuse falls back to
+    /// the default.
+    pub fn value<T: FromText>(&self, key: &str) -> T {
+        let default = || T::from_text(self.schema.find(key)?.default?);
+        self.text(key).and_then(T::from_text).or_else(default).unwrap_or(T::NONE)
     }
 
     /// The number of a property that has a default. Values that [`Properties::check`] would

@@ -1,0 +1,263 @@
+//! The macro that makes a setting of its row, and how the text of a setting becomes a value.
+//!
+//! `settings!` stands once in the file of each kind of settings. From a row come the property in
+//! the kind's table, the typed builder methods with their documentation, the value that the crate
+//! works with, and, for a topic's setting, the broker's properties that it overrides. A row is
+//!
+//! ```text
+//! /// What it does; the property's name before it and the default behind it are added.
+//! NAME "the.property.ms": int(0), "5", kept {
+//!     set the_property_ms(ms: u32) = ms.to_string(), the_property;
+//!     get the_field: Duration = a_function;
+//!     broker "log.the.property.hours": int, null, HOURS;
+//! }
+//! ```
+//!
+//! - `NAME`, where a rule between settings needs it, is a constant for the property's name.
+//! - `int(0)` is the kind of value with its bounds, one of the words at `@kind` below; `"5"` is
+//!   the default, `null` for none; `kept` or `refused(WHY)` is the role where it has no effect.
+//! - `set` is the builder method. The text behind `=` is for an argument that does not print as
+//!   the property's value; the name behind it is that of the same method with a `Duration`.
+//! - `get` is a field of the settings in effect, or a method where the table says `methods`. It is
+//!   read as its type's [`FromText`] says, or by the function behind `=`, which sees all settings.
+//! - `broker` is a property of the broker that the topic's overrides, the strongest first, with a
+//!   kind and default of its own where they differ, and the factor that makes the topic's unit.
+//! - A row that ends in `;` has none of the three.
+
+use super::{IsolationLevel, OffsetReset};
+use std::time::Duration;
+
+macro_rules! settings {
+    (@kind [bool]) => { Kind::Bool };
+    (@kind [text]) => { Kind::Text };
+    (@kind [non_empty]) => { Kind::NonEmpty };
+    (@kind [int]) => { int_from(i32::MIN) };
+    (@kind [int($min:expr)]) => { int_from($min) };
+    (@kind [long]) => { long_from(i64::MIN) };
+    (@kind [long($min:expr)]) => { long_from($min) };
+    (@kind [ratio]) => { Kind::Decimal { min: 0.0, max: 1.0 } };
+    (@kind [one_of($($word:literal),+)]) => { Kind::OneOf(&[$($word),+]) };
+    (@kind [any_case($($word:literal),+)]) => { Kind::OneOfAnyCase(&[$($word),+]) };
+    (@kind [list]) => { Kind::List(&[]) };
+    (@kind [rule($rule:path)]) => { Kind::Rule($rule) };
+    (@kind [of($kind:expr)]) => { $kind };
+
+    (@default null) => { None };
+    (@default $default:literal) => { Some($default) };
+
+    (@role []) => { Role::Used };
+    (@role [kept]) => { Role::Kept };
+    (@role [refused($why:expr)]) => { Role::Refused($why) };
+
+    // The last paragraph of a builder method's documentation.
+    (@about null $kind:tt) => { "" };
+    (@about "" $kind:tt) => { "" };
+    (@about $default:literal $kind:tt) => {
+        concat!("Default: `", $default, "`", settings!(@bounds $kind), ".")
+    };
+    (@bounds [int($min:literal)]) => { concat!(", at least ", $min) };
+    (@bounds [long($min:literal)]) => { concat!(", at least ", $min) };
+    (@bounds $kind:tt) => { "" };
+
+    (@text $given:ident) => { $given };
+    (@text $given:ident $text:expr) => { $text };
+
+    (@read $from:expr, $name:literal) => { $from.value($name) };
+    (@read $from:expr, $name:literal $reader:path) => { $reader($from) };
+
+    // The builder methods of one row.
+    (@set $config:ident $name:literal [$($about:meta)*] $kind:tt $default:tt {
+        set $method:ident($given:ident: $type:ty) $(= $text:expr)? $(, $time:ident)?;
+        $($rest:tt)*
+    }) => {
+        #[doc = concat!("`", $name, "`: ")]
+        $(#[$about])*
+        #[doc = ""]
+        #[doc = settings!(@about $default $kind)]
+        pub fn $method(self, $given: $type) -> $config {
+            self.put($name, settings!(@text $given $($text)?))
+        }
+
+        $(
+            #[doc = concat!(
+                "[`", stringify!($config), "::", stringify!($method),
+                "`] as a duration, in whole milliseconds."
+            )]
+            pub fn $time(self, time: std::time::Duration) -> $config {
+                self.put($name, time.as_millis())
+            }
+        )?
+    };
+    (@set $config:ident $name:literal $about:tt $kind:tt $default:tt $none:tt) => {};
+
+    // The table, and the settings in effect.
+    (@rows $effect:tt $({ $name:literal $kind:tt $default:tt $role:tt $({
+        $(set $set:ident $given:tt $(= $text:expr)? $(, $time:ident)?;)?
+        $($(#[$about:meta])* get $field:ident: $type:ty $(= $reader:path)?;)*
+    })? })*) => {
+        const TABLE: &[Property] = &[$(Property {
+            name: $name,
+            kind: settings!(@kind $kind),
+            default: settings!(@default $default),
+            role: settings!(@role $role),
+        },)*];
+
+        settings! {
+            @effect $effect
+            $({ $name $($($(#[$about])* get $field: $type $(= $reader)?;)*)? })*
+        }
+    };
+
+    (@effect [$(#[$about:meta])* struct $settings:ident from $from:ty] $({
+        $name:literal
+        $($(#[$field_about:meta])* get $field:ident: $type:ty $(= $reader:path)?;)*
+    })*) => {
+        $(#[$about])*
+        pub(crate) struct $settings {
+            $($($(#[$field_about])* pub $field: $type,)*)*
+        }
+
+        impl $settings {
+            /// The values in effect. Their texts were checked before.
+            fn read(from: &$from) -> $settings {
+                $settings {
+                    $($($field: settings!(@read from, $name $($reader)?),)*)*
+                }
+            }
+        }
+    };
+
+    (
+        $config:ident { $($effect:tt)* }
+        $(
+            $(#[$about:meta])*
+            $($key:ident)? $name:literal: $kind:ident $(($($arg:tt)*))?, $default:tt
+                $(, $role:ident $(($why:expr))?)? $({ $($clauses:tt)* })? $(;)?
+        )*
+    ) => {
+        $($(pub(super) const $key: &str = $name;)?)*
+
+        impl $config {
+            /// Sets a property to a value that is checked later.
+            fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> $config {
+                self.0.put(key, value);
+                self
+            }
+
+            $(settings! {
+                @set $config $name [$($about)*] [$kind $(($($arg)*))?] $default
+                { $($($clauses)*)? }
+            })*
+        }
+
+        settings! {
+            @rows [$($effect)*]
+            $({
+                $name [$kind $(($($arg)*))?] $default [$($role $(($why))?)?]
+                $({ $($clauses)* })?
+            })*
+        }
+    };
+}
+
+pub(super) use settings;
+
+/// A value that a setting in effect can have.
+pub(super) trait FromText: Sized {
+    /// What stands for a setting that is null.
+    const NONE: Self;
+
+    /// None for text that the property's kind refuses.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+fn whole(text: &str) -> Option<i64> {
+    text.parse().ok()
+}
+
+impl FromText for i64 {
+    const NONE: i64 = 0;
+
+    fn from_text(text: &str) -> Option<i64> {
+        whole(text)
+    }
+}
+
+impl FromText for i32 {
+    const NONE: i32 = 0;
+
+    fn from_text(text: &str) -> Option<i32> {
+        whole(text).map(|n| i32::try_from(n).unwrap_or(i32::MAX))
+    }
+}
+
+impl FromText for u32 {
+    const NONE: u32 = 0;
+
+    fn from_text(text: &str) -> Option<u32> {
+        whole(text).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
+/// A size in bytes or a count; negative ones count as 0.
+impl FromText for usize {
+    const NONE: usize = 0;
+
+    fn from_text(text: &str) -> Option<usize> {
+        whole(text).map(|n| usize::try_from(n.max(0)).unwrap_or(usize::MAX))
+    }
+}
+
+/// From milliseconds; negative ones count as none.
+impl FromText for Duration {
+    const NONE: Duration = Duration::ZERO;
+
+    fn from_text(text: &str) -> Option<Duration> {
+        whole(text).map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    }
+}
+
+impl FromText for bool {
+    const NONE: bool = false;
+
+    fn from_text(text: &str) -> Option<bool> {
+        Some(text == "true")
+    }
+}
+
+impl FromText for String {
+    const NONE: String = String::new();
+
+    fn from_text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+}
+
+/// None where the setting is null.
+impl<T: FromText> FromText for Option<T> {
+    const NONE: Option<T> = None;
+
+    fn from_text(text: &str) -> Option<Option<T>> {
+        T::from_text(text).map(Some)
+    }
+}
+
+impl FromText for OffsetReset {
+    const NONE: OffsetReset = OffsetReset::Latest;
+
+    fn from_text(text: &str) -> Option<OffsetReset> {
+        text.parse().ok()
+    }
+}
+
+impl FromText for IsolationLevel {
+    const NONE: IsolationLevel = IsolationLevel::ReadUncommitted;
+
+    fn from_text(text: &str) -> Option<IsolationLevel> {
+        match text {
+            "read_committed" => Some(IsolationLevel::ReadCommitted),
+            "read_uncommitted" => Some(IsolationLevel::ReadUncommitted),
+            _ => None,
+        }
+    }
+}
