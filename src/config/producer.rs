@@ -3,29 +3,12 @@
 use super::by_name::{by_property_name, each_alone};
 use super::client::{NETWORK, SECURITY};
 use super::log::codec_level;
-use super::property::{Kind, Properties, Property, Schema};
+use super::property::{Kind, Properties, Property, Role, Schema, int_from, long_from};
+use super::settings::settings;
 use super::topic::{LZ4_LEVELS, ZSTD_LEVELS, gzip_level};
 use super::{Acks, Codec};
 use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
-
-const ACKS: &str = "acks";
-const CLIENT_ID: &str = "client.id";
-const BATCH_SIZE: &str = "batch.size";
-const LINGER_MS: &str = "linger.ms";
-const BUFFER_MEMORY: &str = "buffer.memory";
-const MAX_BLOCK_MS: &str = "max.block.ms";
-const MAX_REQUEST_SIZE: &str = "max.request.size";
-const DELIVERY_TIMEOUT_MS: &str = "delivery.timeout.ms";
-const REQUEST_TIMEOUT_MS: &str = "request.timeout.ms";
-const RETRIES: &str = "retries";
-const RETRY_BACKOFF_MS: &str = "retry.backoff.ms";
-const RETRY_BACKOFF_MAX_MS: &str = "retry.backoff.max.ms";
-const COMPRESSION_TYPE: &str = "compression.type";
-const IGNORE_KEYS: &str = "partitioner.ignore.keys";
-const IDEMPOTENCE: &str = "enable.idempotence";
-const TRANSACTIONAL_ID: &str = "transactional.id";
-const IN_FLIGHT: &str = "max.in.flight.requests.per.connection";
 
 /// Kafka keeps the last five batches of a producer, so more cannot be told apart.
 const IN_FLIGHT_MAX: i64 = 5;
@@ -34,45 +17,117 @@ const NO_CLASSES: &str = "classes of a Java client cannot run here";
 const NO_PARTITIONER: &str =
     "a partitioner cannot be loaded by name; give the partition with each record";
 
-/// Departure: `linger.ms` is 0 where Kafka 4 has 5: there is no network round trip to share.
-/// Departure: `enable.idempotence` cannot be set to true, and the default has the effect of false:
-/// a send in one process is not repeated behind the caller's back.
-const TABLE: &[Property] = &[
-    Property::new(ACKS, Kind::OneOf(&["all", "-1", "0", "1"]), "all"),
-    Property::new(CLIENT_ID, Kind::Text, ""),
-    Property::int(BATCH_SIZE, "16384", 0),
-    Property::long(LINGER_MS, "0", 0),
-    Property::long(BUFFER_MEMORY, "33554432", 0),
-    Property::long(MAX_BLOCK_MS, "60000", 0),
-    Property::int(MAX_REQUEST_SIZE, "1048576", 0),
-    Property::int(DELIVERY_TIMEOUT_MS, "120000", 0),
-    Property::int(REQUEST_TIMEOUT_MS, "30000", 0),
-    Property::int(RETRIES, "2147483647", 0),
-    Property::long(RETRY_BACKOFF_MS, "100", 0),
-    Property::long(RETRY_BACKOFF_MAX_MS, "1000", 0),
-    Property::new(
-        COMPRESSION_TYPE,
-        Kind::OneOf(&["none", "gzip", "snappy", "lz4", "zstd"]),
-        "none",
-    ),
-    Property::new("compression.gzip.level", Kind::Rule(gzip_level), "-1"),
-    Property::new("compression.lz4.level", LZ4_LEVELS, "9"),
-    Property::new("compression.zstd.level", ZSTD_LEVELS, "3"),
-    Property::bool(IGNORE_KEYS, "false"),
-    Property::bool(IDEMPOTENCE, "true"),
-    Property::null(TRANSACTIONAL_ID, Kind::NonEmpty),
-    Property::int(IN_FLIGHT, "5", 1),
-    Property::int("transaction.timeout.ms", "60000", i32::MIN).kept(),
-    Property::bool("transaction.two.phase.commit.enable", "false").kept(),
-    Property::bool("partitioner.adaptive.partitioning.enable", "true").kept(),
-    Property::long("partitioner.availability.timeout.ms", "0", 0).kept(),
-    Property::new("partitioner.class", Kind::Text, "").refused(NO_PARTITIONER),
-    Property::new("interceptor.classes", Kind::List(&[]), "").refused(NO_CLASSES),
-    Property::null("key.serializer", Kind::Text).kept(),
-    Property::null("value.serializer", Kind::Text).kept(),
-    Property::long("metadata.max.idle.ms", "300000", 5000).kept(),
-    Property::bool("internal.auto.downgrade.txn.commit", "false").kept(),
-];
+settings! {
+    ProducerConfig {
+        /// What a producer works with.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        struct ProducerSettings from Properties
+    }
+
+    /// what a send waits for.
+    ACKS "acks": one_of("all", "-1", "0", "1"), "all" {
+        set acks(acks: Acks);
+        get acks: Acks;
+    }
+
+    /// the name in logs and metrics. `producer-<number>` where it is not set.
+    CLIENT_ID "client.id": text, "" {
+        set client_id(id: impl AsRef<str>) = id.as_ref();
+        /// None: the producer makes one up.
+        get client_id: Option<String> = client_id;
+    }
+
+    /// a lingering batch of this many bytes is sent at once; without a key, records stay in one
+    /// partition for about as many.
+    "batch.size": int(0), "16384" {
+        set batch_size(bytes: u32);
+        get batch_size: usize;
+    }
+
+    /// how long a record waits for others to share a batch with.
+    ///
+    /// Departure: 0, Kafka 4 has 5. There is no network round trip to share, and without a wait
+    /// the send is complete when it returns.
+    LINGER_MS "linger.ms": long(0), "0" {
+        set linger_ms(ms: u64), linger;
+        get linger: Duration;
+    }
+
+    /// bytes of records that may linger, over all partitions. 32 MiB by default.
+    "buffer.memory": long(0), "33554432" {
+        set buffer_memory(bytes: u64);
+        get buffer_memory: usize;
+    }
+
+    /// how long a send waits for buffer memory.
+    "max.block.ms": long(0), "60000" {
+        set max_block_ms(ms: u64), max_block;
+        get max_block: Duration;
+    }
+
+    /// the largest record, by an upper bound of its own batch's size before compression. 1 MiB by
+    /// default.
+    "max.request.size": int(0), "1048576" {
+        set max_request_size(bytes: u32);
+        get max_request_size: usize;
+    }
+
+    /// when a record that could not be stored fails. It is at least `linger.ms` +
+    /// `request.timeout.ms`, and raised to that where it is not set.
+    DELIVERY_TIMEOUT_MS "delivery.timeout.ms": int(0), "120000" {
+        set delivery_timeout_ms(ms: u32), delivery_timeout;
+        get delivery_timeout: Duration = delivery_timeout;
+    }
+
+    /// here only a part of the lower bound of `delivery.timeout.ms`.
+    REQUEST_TIMEOUT_MS "request.timeout.ms": int(0), "30000" {
+        set request_timeout_ms(ms: u32), request_timeout;
+    }
+
+    /// how often a lingering batch is tried again after an error that may pass, such as a full
+    /// disk. It is bounded by `delivery.timeout.ms`, too.
+    RETRIES "retries": int(0), "2147483647" {
+        set retries(count: u32);
+        get retries: u32;
+    }
+
+    "retry.backoff.ms": long(0), "100" { get retry_backoff: Duration; }
+    "retry.backoff.max.ms": long(0), "1000" { get retry_backoff_max: Duration; }
+
+    /// the codec of batches.
+    COMPRESSION_TYPE "compression.type": one_of("none", "gzip", "snappy", "lz4", "zstd"), "none" {
+        set compression_type(codec: Codec) = codec.name();
+        get codec: Codec;
+        /// None: the codec's own.
+        get level: Option<i32> = level;
+    }
+
+    "compression.gzip.level": rule(gzip_level), "-1";
+    "compression.lz4.level": of(LZ4_LEVELS), "9";
+    "compression.zstd.level": of(ZSTD_LEVELS), "3";
+
+    /// whether keys do not choose the partition.
+    "partitioner.ignore.keys": bool, "false" {
+        set partitioner_ignore_keys(ignore: bool);
+        get ignore_keys: bool;
+    }
+
+    // Departure: it cannot be set to true, and the default has the effect of false: a send in one
+    // process is not repeated behind the caller's back.
+    IDEMPOTENCE "enable.idempotence": bool, "true";
+    TRANSACTIONAL_ID "transactional.id": non_empty, null;
+    IN_FLIGHT "max.in.flight.requests.per.connection": int(1), "5";
+    "transaction.timeout.ms": int, "60000", kept;
+    "transaction.two.phase.commit.enable": bool, "false", kept;
+    "partitioner.adaptive.partitioning.enable": bool, "true", kept;
+    "partitioner.availability.timeout.ms": long(0), "0", kept;
+    "partitioner.class": text, "", refused(NO_PARTITIONER);
+    "interceptor.classes": list, "", refused(NO_CLASSES);
+    "key.serializer": text, null, kept;
+    "value.serializer": text, null, kept;
+    "metadata.max.idle.ms": long(5000), "300000", kept;
+    "internal.auto.downgrade.txn.commit": bool, "false", kept;
+}
 
 static SCHEMA: Schema = Schema {
     of: "producer",
@@ -101,99 +156,6 @@ by_property_name! {
 }
 
 impl ProducerConfig {
-    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> ProducerConfig {
-        self.0.put(key, value);
-        self
-    }
-
-    /// `client.id`: the name in logs and metrics. Default `producer-<number>`.
-    pub fn client_id(self, id: impl AsRef<str>) -> ProducerConfig {
-        self.put(CLIENT_ID, id.as_ref())
-    }
-
-    /// `acks`: what a send waits for. Default [`Acks::All`].
-    pub fn acks(self, acks: Acks) -> ProducerConfig {
-        self.put(ACKS, acks)
-    }
-
-    /// `linger.ms`: how long a record waits for others to share a batch with.
-    ///
-    /// Departure: 0, Kafka 4 has 5. There is no network round trip to share, and without a wait
-    /// the send is complete when it returns.
-    pub fn linger_ms(self, ms: u64) -> ProducerConfig {
-        self.put(LINGER_MS, ms)
-    }
-
-    /// [`ProducerConfig::linger_ms`] as a duration, in whole milliseconds.
-    pub fn linger(self, time: Duration) -> ProducerConfig {
-        self.put(LINGER_MS, time.as_millis())
-    }
-
-    /// `batch.size`: a lingering batch of this many bytes is sent at once; without a key, records
-    /// stay in one partition for about as many. Default 16384.
-    pub fn batch_size(self, bytes: u32) -> ProducerConfig {
-        self.put(BATCH_SIZE, bytes)
-    }
-
-    /// `buffer.memory`: bytes of records that may linger, over all partitions. Default 32 MiB.
-    pub fn buffer_memory(self, bytes: u64) -> ProducerConfig {
-        self.put(BUFFER_MEMORY, bytes)
-    }
-
-    /// `max.block.ms`: how long a send waits for buffer memory. Default 60000.
-    pub fn max_block_ms(self, ms: u64) -> ProducerConfig {
-        self.put(MAX_BLOCK_MS, ms)
-    }
-
-    /// [`ProducerConfig::max_block_ms`] as a duration, in whole milliseconds.
-    pub fn max_block(self, time: Duration) -> ProducerConfig {
-        self.put(MAX_BLOCK_MS, time.as_millis())
-    }
-
-    /// `max.request.size`: the largest record, by an upper bound of its own batch's size before
-    /// compression. Default 1 MiB.
-    pub fn max_request_size(self, bytes: u32) -> ProducerConfig {
-        self.put(MAX_REQUEST_SIZE, bytes)
-    }
-
-    /// `delivery.timeout.ms`: when a record that could not be stored fails. Default 120000; at
-    /// least `linger.ms` + `request.timeout.ms`.
-    pub fn delivery_timeout_ms(self, ms: u32) -> ProducerConfig {
-        self.put(DELIVERY_TIMEOUT_MS, ms)
-    }
-
-    /// [`ProducerConfig::delivery_timeout_ms`] as a duration, in whole milliseconds.
-    pub fn delivery_timeout(self, time: Duration) -> ProducerConfig {
-        self.put(DELIVERY_TIMEOUT_MS, time.as_millis())
-    }
-
-    /// `request.timeout.ms`: here only a part of the lower bound of `delivery.timeout.ms`.
-    /// Default 30000.
-    pub fn request_timeout_ms(self, ms: u32) -> ProducerConfig {
-        self.put(REQUEST_TIMEOUT_MS, ms)
-    }
-
-    /// [`ProducerConfig::request_timeout_ms`] as a duration, in whole milliseconds.
-    pub fn request_timeout(self, time: Duration) -> ProducerConfig {
-        self.put(REQUEST_TIMEOUT_MS, time.as_millis())
-    }
-
-    /// `retries`: how often a lingering batch is tried again after an error that may pass, such
-    /// as a full disk. Default 2147483647, bounded by `delivery.timeout.ms`.
-    pub fn retries(self, count: u32) -> ProducerConfig {
-        self.put(RETRIES, count)
-    }
-
-    /// `compression.type`: the codec of batches. Default none.
-    pub fn compression_type(self, codec: Codec) -> ProducerConfig {
-        self.put(COMPRESSION_TYPE, codec.name())
-    }
-
-    /// `partitioner.ignore.keys`: whether keys do not choose the partition. Default false.
-    pub fn partitioner_ignore_keys(self, ignore: bool) -> ProducerConfig {
-        self.put(IGNORE_KEYS, ignore)
-    }
-
     /// The typed settings, after the rules between settings.
     ///
     /// # Errors
@@ -206,36 +168,16 @@ impl ProducerConfig {
         let p = &self.0;
         p.check()?;
         self.check_idempotence()?;
-        let whole = |key: &str| p.whole(key);
-        let codec = Codec::from_name(p.text(COMPRESSION_TYPE).unwrap_or_default());
-        let codec = codec.unwrap_or(Codec::None);
+        let settings = ProducerSettings::read(p);
+        let codec = settings.codec;
         if !codec.is_available() {
             return Err(Error::new(
                 ErrorKind::UnsupportedCompressionType,
                 format!("this build lacks {codec}; build it with the feature \"{codec}\""),
             ));
         }
-        let client_id = p.text(CLIENT_ID).filter(|id| !id.is_empty()).map(str::to_owned);
-        Ok(ProducerSettings {
-            acks: match p.text(ACKS) {
-                Some("0") => Acks::None,
-                Some("1") => Acks::Leader,
-                _ => Acks::All,
-            },
-            client_id,
-            batch_size: p.bytes(BATCH_SIZE),
-            linger: p.millis(LINGER_MS),
-            buffer_memory: p.bytes(BUFFER_MEMORY),
-            max_block: p.millis(MAX_BLOCK_MS),
-            max_request_size: p.bytes(MAX_REQUEST_SIZE),
-            delivery_timeout: self.checked_delivery_timeout()?,
-            retries: u32::try_from(whole(RETRIES)).unwrap_or(u32::MAX),
-            retry_backoff: p.millis(RETRY_BACKOFF_MS),
-            retry_backoff_max: p.millis(RETRY_BACKOFF_MAX_MS),
-            codec,
-            level: codec_level(codec, whole),
-            ignore_keys: p.flag(IGNORE_KEYS),
-        })
+        self.check_delivery_timeout()?;
+        Ok(settings)
     }
 
     /// Kafka's conflicts first, so that their texts win; then what is not built.
@@ -273,14 +215,11 @@ impl ProducerConfig {
         Ok(())
     }
 
-    fn checked_delivery_timeout(&self) -> Result<Duration> {
+    fn check_delivery_timeout(&self) -> Result<()> {
         let p = &self.0;
-        let least = (p.whole(LINGER_MS) + p.whole(REQUEST_TIMEOUT_MS)).min(i64::from(i32::MAX));
-        if p.whole(DELIVERY_TIMEOUT_MS) >= least {
-            return Ok(p.millis(DELIVERY_TIMEOUT_MS));
-        }
-        if !p.is_set(DELIVERY_TIMEOUT_MS) {
-            return Ok(Duration::from_millis(u64::try_from(least).unwrap_or(0)));
+        let least = delivery_timeout_min(p);
+        if p.whole(DELIVERY_TIMEOUT_MS) >= least || !p.is_set(DELIVERY_TIMEOUT_MS) {
+            return Ok(());
         }
         // The Java client finds this one in its constructor, which wraps it.
         let cause = Error::new(
@@ -295,24 +234,26 @@ impl ProducerConfig {
     }
 }
 
-/// What a producer works with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProducerSettings {
-    pub acks: Acks,
-    /// None: the producer makes one up.
-    pub client_id: Option<String>,
-    pub batch_size: usize,
-    pub linger: Duration,
-    pub buffer_memory: usize,
-    pub max_block: Duration,
-    pub max_request_size: usize,
-    pub delivery_timeout: Duration,
-    pub retries: u32,
-    pub retry_backoff: Duration,
-    pub retry_backoff_max: Duration,
-    pub codec: Codec,
-    pub level: Option<i32>,
-    pub ignore_keys: bool,
+fn client_id(p: &Properties) -> Option<String> {
+    p.text(CLIENT_ID).filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
+/// In milliseconds.
+fn delivery_timeout_min(p: &Properties) -> i64 {
+    (p.whole(LINGER_MS) + p.whole(REQUEST_TIMEOUT_MS)).min(i64::from(i32::MAX))
+}
+
+/// What was chosen is checked; what was not gives way.
+fn delivery_timeout(p: &Properties) -> Duration {
+    let least = match p.is_set(DELIVERY_TIMEOUT_MS) {
+        true => 0,
+        false => u64::try_from(delivery_timeout_min(p)).unwrap_or(0),
+    };
+    p.value::<Duration>(DELIVERY_TIMEOUT_MS).max(Duration::from_millis(least))
+}
+
+fn level(p: &Properties) -> Option<i32> {
+    codec_level(p.value(COMPRESSION_TYPE), |key| p.whole(key))
 }
 
 #[cfg(test)]

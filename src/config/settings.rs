@@ -24,7 +24,7 @@
 //!   kind and default of its own where they differ, and the factor that makes the topic's unit.
 //! - A row that ends in `;` has none of the three.
 
-use super::{IsolationLevel, OffsetReset};
+use super::{Acks, Codec, IsolationLevel, OffsetReset};
 use std::time::Duration;
 
 macro_rules! settings {
@@ -259,5 +259,26 @@ impl FromText for IsolationLevel {
             "read_uncommitted" => Some(IsolationLevel::ReadUncommitted),
             _ => None,
         }
+    }
+}
+
+impl FromText for Acks {
+    const NONE: Acks = Acks::All;
+
+    fn from_text(text: &str) -> Option<Acks> {
+        match text {
+            "all" | "-1" => Some(Acks::All),
+            "1" => Some(Acks::Leader),
+            "0" => Some(Acks::None),
+            _ => None,
+        }
+    }
+}
+
+impl FromText for Codec {
+    const NONE: Codec = Codec::None;
+
+    fn from_text(text: &str) -> Option<Codec> {
+        Codec::from_name(text)
     }
 }
