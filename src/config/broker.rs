@@ -4,8 +4,7 @@ use super::Durability;
 use super::broker_kept::KEPT;
 use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
-use super::property::{Kind, Properties, Property, Schema, int_from, long_from};
-use super::topic::{LZ4_LEVELS, POLICIES, TIMESTAMP_TYPES, TOPIC_CODECS, ZSTD_LEVELS, gzip_level};
+use super::property::{Kind, Properties, Property, Schema};
 use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
 
@@ -30,11 +29,8 @@ const GROUP_INITIAL_DELAY_MS: &str = "group.initial.rebalance.delay.ms";
 const GROUP_MAX_SIZE: &str = "group.max.size";
 const RETENTION_CHECK_MS: &str = "log.retention.check.interval.ms";
 const INITIAL_TASK_DELAY_MS: &str = "log.initial.task.delay.ms";
-const FLUSH_INTERVAL_MS: &str = "log.flush.interval.ms";
 const FLUSH_INTERVAL_MESSAGES: &str = "log.flush.interval.messages";
 const UNCOMPRESSED_MAX: &str = crate::record::DECOMPRESSED_MAX_SETTING;
-
-const ANY_LONG: Kind = long_from(i64::MIN);
 
 /// Departure: `auto.create.topics.enable` is false (a typo must not make a topic) and
 /// `group.initial.rebalance.delay.ms` is 0 (there is no rolling start to wait for).
@@ -61,42 +57,13 @@ const TABLE: &[Property] = &[
     Property::long(RETENTION_CHECK_MS, "300000", 1),
     Property::long(INITIAL_TASK_DELAY_MS, "30000", 0),
     Property::int(UNCOMPRESSED_MAX, "268435456", 1 << 16),
-    // What follows is the default of a topic property, see `describe.rs`.
-    Property::null(FLUSH_INTERVAL_MS, ANY_LONG),
-    Property::long(FLUSH_INTERVAL_MESSAGES, "9223372036854775807", 1),
-    Property::null("log.flush.scheduler.interval.ms", ANY_LONG),
-    Property::int("log.segment.bytes", "1073741824", 1 << 20),
-    Property::null("log.roll.ms", ANY_LONG),
-    Property::int("log.roll.hours", "168", 1),
-    Property::null("log.roll.jitter.ms", ANY_LONG),
-    Property::int("log.roll.jitter.hours", "0", 0),
-    Property::int("log.index.size.max.bytes", "10485760", 4),
-    Property::int("log.index.interval.bytes", "4096", 0),
-    Property::long("log.retention.bytes", "-1", i64::MIN),
-    Property::null("log.retention.ms", ANY_LONG),
-    Property::null("log.retention.minutes", int_from(i32::MIN)),
-    Property::int("log.retention.hours", "168", i32::MIN),
-    Property::int("message.max.bytes", "1048588", 0),
-    Property::long("log.cleaner.delete.retention.ms", "86400000", 0).kept(),
-    Property::long("log.cleaner.min.compaction.lag.ms", "0", 0).kept(),
-    Property::long("log.cleaner.max.compaction.lag.ms", "9223372036854775807", 1).kept(),
-    Property::new("log.cleaner.min.cleanable.ratio", Kind::Decimal { min: 0.0, max: 1.0 }, "0.5")
-        .kept(),
-    Property::long("log.segment.delete.delay.ms", "60000", 0),
-    Property::new(CLEANUP, POLICIES, "delete"),
-    Property::new("compression.type", TOPIC_CODECS, "producer"),
-    Property::new("compression.gzip.level", Kind::Rule(gzip_level), "-1"),
-    Property::new("compression.lz4.level", LZ4_LEVELS, "9"),
-    Property::new("compression.zstd.level", ZSTD_LEVELS, "3"),
-    Property::new("log.message.timestamp.type", TIMESTAMP_TYPES, "CreateTime"),
-    Property::long("log.message.timestamp.before.max.ms", "9223372036854775807", 0),
-    Property::long("log.message.timestamp.after.max.ms", "3600000", 0),
 ];
 
 static SCHEMA: Schema = Schema {
     of: "broker",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, KEPT, SECURITY],
+    overridden: super::topic::TABLE,
     prefixes: &["listener.name.", "rsm.config.", "rlmm.config.", "metrics.context."],
 };
 
@@ -146,7 +113,7 @@ impl BrokerConfig {
         SCHEMA.find(key).is_some()
     }
 
-    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> BrokerConfig {
+    pub(super) fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> BrokerConfig {
         self.0.put(key, value);
         self
     }
@@ -178,18 +145,6 @@ impl BrokerConfig {
     /// [`BrokerConfig::group_initial_rebalance_delay_ms`] as a duration, in whole milliseconds.
     pub fn group_initial_rebalance_delay(self, time: Duration) -> BrokerConfig {
         self.put(GROUP_INITIAL_DELAY_MS, time.as_millis())
-    }
-
-    /// `log.flush.interval.ms`: how long a record may stay unsynced.
-    ///
-    /// Departure: 1000, Kafka's default is without limit. There is no replica to recover from.
-    pub fn log_flush_interval_ms(self, ms: u64) -> BrokerConfig {
-        self.put(FLUSH_INTERVAL_MS, ms)
-    }
-
-    /// [`BrokerConfig::log_flush_interval_ms`] as a duration, in whole milliseconds.
-    pub fn log_flush_interval(self, time: Duration) -> BrokerConfig {
-        self.put(FLUSH_INTERVAL_MS, time.as_millis())
     }
 
     /// `log.retention.check.interval.ms`: how often retention runs. Default 300000.

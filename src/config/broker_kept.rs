@@ -4,7 +4,6 @@
 //! groups, threads of Kafka's own, or tasks that this version does not run.
 
 use super::property::{Kind, Property, int_from, long_from};
-use super::topic::{NO_ELECTION, NO_PREALLOCATION};
 
 const ANY: Kind = int_from(i32::MIN);
 const ANY_LONG: Kind = long_from(i64::MIN);
@@ -122,7 +121,6 @@ pub(super) const KEPT: &[Property] = &[
     any("request.timeout.ms"),
     // Replication: there is one replica.
     any("default.replication.factor"),
-    int("min.insync.replicas", 1),
     any_long("replica.lag.time.max.ms"),
     any("replica.socket.timeout.ms"),
     any("replica.socket.receive.buffer.bytes"),
@@ -140,7 +138,6 @@ pub(super) const KEPT: &[Property] = &[
     flag("auto.leader.rebalance.enable"),
     any("leader.imbalance.per.broker.percentage"),
     any_long("leader.imbalance.check.interval.seconds"),
-    Property::null("unclean.leader.election.enable", Kind::Bool).refused(NO_ELECTION),
     int("unclean.leader.election.interval.ms", 0),
     flag("controlled.shutdown.enable"),
     any("controlled.shutdown.max.retries"),
@@ -150,7 +147,6 @@ pub(super) const KEPT: &[Property] = &[
     // Tasks of Kafka's log layer that have no counterpart, or do not run in this version.
     int("log.flush.offset.checkpoint.interval.ms", 0),
     int("log.flush.start.offset.checkpoint.interval.ms", 0),
-    Property::null("log.preallocate", Kind::Bool).refused(NO_PREALLOCATION),
     long("log.dir.failure.timeout.ms", 1),
     int("log.cleaner.threads", 0),
     any_long("log.cleaner.dedupe.buffer.size"),
@@ -286,8 +282,6 @@ pub(super) const KEPT: &[Property] = &[
     // Tiered storage.
     Property::bool("remote.log.storage.system.enable", "false")
         .refused("there is no tiered storage; leave it false"),
-    long("log.local.retention.ms", -2),
-    long("log.local.retention.bytes", -2),
     text("remote.log.storage.manager.class.name"),
     text("remote.log.storage.manager.class.path"),
     text("remote.log.storage.manager.impl.prefix"),

@@ -169,6 +169,7 @@ static SCHEMA: Schema = Schema {
     of: "consumer",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, NETWORK, SECURITY],
+    overridden: &[],
     prefixes: &["metrics.context."],
 };
 

@@ -62,54 +62,14 @@ impl ConfigEntry {
     }
 }
 
-/// The broker's names of a topic property, the strongest first, each with the factor that turns
-/// its unit into the topic's.
-fn synonyms(name: &str) -> &'static [(&'static str, i64)] {
-    const HOURS: i64 = 3_600_000;
-    const MINUTES: i64 = 60_000;
-    match name {
-        "segment.bytes" => &[("log.segment.bytes", 1)],
-        "segment.ms" => &[("log.roll.ms", 1), ("log.roll.hours", HOURS)],
-        "segment.jitter.ms" => &[("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", HOURS)],
-        "segment.index.bytes" => &[("log.index.size.max.bytes", 1)],
-        "index.interval.bytes" => &[("log.index.interval.bytes", 1)],
-        "flush.messages" => &[("log.flush.interval.messages", 1)],
-        "flush.ms" => &[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)],
-        "retention.bytes" => &[("log.retention.bytes", 1)],
-        "retention.ms" => &[
-            ("log.retention.ms", 1),
-            ("log.retention.minutes", MINUTES),
-            ("log.retention.hours", HOURS),
-        ],
-        "max.message.bytes" => &[("message.max.bytes", 1)],
-        "delete.retention.ms" => &[("log.cleaner.delete.retention.ms", 1)],
-        "min.compaction.lag.ms" => &[("log.cleaner.min.compaction.lag.ms", 1)],
-        "max.compaction.lag.ms" => &[("log.cleaner.max.compaction.lag.ms", 1)],
-        "file.delete.delay.ms" => &[("log.segment.delete.delay.ms", 1)],
-        "min.cleanable.dirty.ratio" => &[("log.cleaner.min.cleanable.ratio", 1)],
-        "cleanup.policy" => &[("log.cleanup.policy", 1)],
-        "unclean.leader.election.enable" => &[("unclean.leader.election.enable", 1)],
-        "min.insync.replicas" => &[("min.insync.replicas", 1)],
-        "compression.type" => &[("compression.type", 1)],
-        "compression.gzip.level" => &[("compression.gzip.level", 1)],
-        "compression.lz4.level" => &[("compression.lz4.level", 1)],
-        "compression.zstd.level" => &[("compression.zstd.level", 1)],
-        "preallocate" => &[("log.preallocate", 1)],
-        "message.timestamp.type" => &[("log.message.timestamp.type", 1)],
-        "message.timestamp.before.max.ms" => &[("log.message.timestamp.before.max.ms", 1)],
-        "message.timestamp.after.max.ms" => &[("log.message.timestamp.after.max.ms", 1)],
-        "local.retention.ms" => &[("log.local.retention.ms", 1)],
-        "local.retention.bytes" => &[("log.local.retention.bytes", 1)],
-        _ => &[],
-    }
-}
-
 /// The value that the broker's own properties give a topic property.
 fn from_broker(broker: &BrokerConfig, property: &Property) -> Option<String> {
-    synonyms(property.name).iter().find_map(|(name, factor)| {
-        let text = broker.get(name)?;
+    property.of_broker.iter().find_map(|of_broker| {
+        let text = broker.get(of_broker.property.name)?;
         match (property.kind, text.parse::<i64>()) {
-            (Kind::Whole { .. }, Ok(n)) if n > 0 => Some(n.saturating_mul(*factor).to_string()),
+            (Kind::Whole { .. }, Ok(n)) if n > 0 => {
+                Some(n.saturating_mul(of_broker.factor).to_string())
+            }
             _ => Some(text.to_owned()),
         }
     })
@@ -170,7 +130,7 @@ mod tests {
     #[test]
     fn every_synonym_is_a_property_of_the_broker() {
         for property in SCHEMA.all() {
-            for (name, _) in synonyms(property.name) {
+            for name in property.of_broker.iter().map(|of_broker| of_broker.property.name) {
                 assert!(BrokerConfig::knows(name), "{name}");
             }
         }

@@ -1,7 +1,8 @@
 //! The typed settings that one log works with, after the topic's overrides and the broker's.
 
+use super::settings::FromText;
 use super::topic as key;
-use super::{BrokerConfig, Codec, TimestampType, TopicConfig};
+use super::{BrokerConfig, Codec, LogConfig, TopicConfig};
 
 /// The codec of stored batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,87 +13,54 @@ pub(crate) enum Compression {
     Stored(Codec, Option<i32>),
 }
 
-/// What one partition's log needs to know. `Default` is a topic without overrides under a broker
-/// without settings.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LogConfig {
-    /// A segment is closed before it would exceed this.
-    pub segment_bytes: u64,
-    pub segment_ms: i64,
-    pub segment_jitter_ms: i64,
-    pub segment_index_bytes: u64,
-    pub index_interval_bytes: u64,
-    /// -1: without limit.
-    pub retention_ms: i64,
-    /// Negative: without limit.
-    pub retention_bytes: i64,
-    pub cleanup_delete: bool,
-    pub cleanup_compact: bool,
-    /// 1: an append is answered after a sync. `i64::MAX`: never by count.
-    pub flush_messages: i64,
-    /// `i64::MAX`: never by time.
-    pub flush_ms: i64,
-    /// The largest batch with its header.
-    pub max_message_bytes: usize,
-    pub timestamp_type: TimestampType,
-    pub timestamp_before_max_ms: i64,
-    pub timestamp_after_max_ms: i64,
-    pub compression: Compression,
-    pub file_delete_delay_ms: i64,
-    pub min_compaction_lag_ms: i64,
-    pub max_compaction_lag_ms: i64,
-    pub delete_retention_ms: i64,
-    pub min_cleanable_dirty_ratio: f64,
+/// A topic's overrides over the broker's settings, both checked before.
+pub(super) struct Effective<'a> {
+    broker: &'a BrokerConfig,
+    topic: &'a TopicConfig,
+}
+
+impl Effective<'_> {
+    fn text(&self, name: &str) -> String {
+        let entry = self.topic.describe_one(self.broker, name);
+        entry.map(|entry| entry.value().to_owned()).unwrap_or_default()
+    }
+
+    pub fn value<T: FromText>(&self, name: &str) -> T {
+        T::from_text(&self.text(name)).unwrap_or(T::NONE)
+    }
 }
 
 impl LogConfig {
     /// The settings of a topic with `topic`'s overrides under `broker`. Both were checked before.
     pub fn effective(broker: &BrokerConfig, topic: &TopicConfig) -> LogConfig {
-        let text = |name: &str| {
-            topic.describe_one(broker, name).map(|e| e.value().to_owned()).unwrap_or_default()
-        };
-        // The text was checked when it was set, so that a number parses.
-        let whole = |name: &str| text(name).parse::<i64>().unwrap_or_default();
-        let size = |name: &str| u64::try_from(whole(name)).unwrap_or(0);
-        let policies = text(key::CLEANUP_POLICY);
-        let has = |policy: &str| policies.split(',').any(|item| item == policy);
-        let internal = topic.get(key::INTERNAL_SEGMENT_BYTES).and_then(|text| text.parse().ok());
-        LogConfig {
-            segment_bytes: internal.unwrap_or_else(|| size(key::SEGMENT_BYTES)),
-            segment_ms: whole(key::SEGMENT_MS),
-            segment_jitter_ms: whole(key::SEGMENT_JITTER_MS),
-            segment_index_bytes: size(key::SEGMENT_INDEX_BYTES),
-            index_interval_bytes: size(key::INDEX_INTERVAL_BYTES),
-            retention_ms: whole(key::RETENTION_MS),
-            retention_bytes: whole(key::RETENTION_BYTES),
-            cleanup_delete: has("delete"),
-            cleanup_compact: has("compact"),
-            flush_messages: whole(key::FLUSH_MESSAGES),
-            flush_ms: whole(key::FLUSH_MS),
-            max_message_bytes: usize::try_from(whole(key::MAX_MESSAGE_BYTES)).unwrap_or(0),
-            timestamp_type: match text(key::TIMESTAMP_TYPE).as_str() {
-                "LogAppendTime" => TimestampType::LogAppendTime,
-                _ => TimestampType::CreateTime,
-            },
-            timestamp_before_max_ms: whole(key::TIMESTAMP_BEFORE_MAX_MS),
-            timestamp_after_max_ms: whole(key::TIMESTAMP_AFTER_MAX_MS),
-            compression: compression(&text(key::COMPRESSION_TYPE), whole),
-            file_delete_delay_ms: whole(key::FILE_DELETE_DELAY_MS),
-            min_compaction_lag_ms: whole(key::MIN_COMPACTION_LAG_MS),
-            max_compaction_lag_ms: whole(key::MAX_COMPACTION_LAG_MS),
-            delete_retention_ms: whole(key::DELETE_RETENTION_MS),
-            min_cleanable_dirty_ratio: text(key::MIN_CLEANABLE_DIRTY_RATIO).parse().unwrap_or(0.5),
-        }
+        LogConfig::read(&Effective { broker, topic })
     }
 }
 
-fn compression(word: &str, whole: impl Fn(&str) -> i64) -> Compression {
-    match word {
+pub(super) fn segment_bytes(from: &Effective<'_>) -> u64 {
+    let internal = from.topic.get(key::INTERNAL_SEGMENT_BYTES).and_then(|text| text.parse().ok());
+    internal.unwrap_or_else(|| from.value(key::SEGMENT_BYTES))
+}
+
+pub(super) fn deletes(from: &Effective<'_>) -> bool {
+    has_policy(from, "delete")
+}
+
+pub(super) fn compacts(from: &Effective<'_>) -> bool {
+    has_policy(from, "compact")
+}
+
+fn has_policy(from: &Effective<'_>, policy: &str) -> bool {
+    from.text(key::CLEANUP_POLICY).split(',').any(|item| item == policy)
+}
+
+pub(super) fn compression(from: &Effective<'_>) -> Compression {
+    match from.text(key::COMPRESSION_TYPE).as_str() {
         "producer" => Compression::Producer,
         "uncompressed" => Compression::Stored(Codec::None, None),
         word => {
             let codec = Codec::from_name(word).unwrap_or(Codec::None);
-            Compression::Stored(codec, codec_level(codec, whole))
+            Compression::Stored(codec, codec_level(codec, |name| from.value(name)))
         }
     }
 }
@@ -117,6 +85,7 @@ impl Default for LogConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TimestampType;
     use super::*;
 
     #[test]

@@ -9,6 +9,7 @@
 mod broker;
 mod broker_kept;
 mod by_name;
+mod changes;
 mod client;
 mod consumer;
 mod describe;
@@ -20,14 +21,16 @@ mod topic;
 mod values;
 
 pub use broker::BrokerConfig;
+pub use changes::ConfigChange;
 pub use consumer::ConsumerConfig;
 pub(crate) use consumer::ConsumerSettings;
 pub use describe::{ConfigEntry, ConfigSource};
-pub(crate) use log::{Compression, LogConfig};
+pub(crate) use log::Compression;
 pub use producer::ProducerConfig;
 pub(crate) use producer::ProducerSettings;
 pub(crate) use property::trimmed;
-pub use topic::{ConfigChange, TopicConfig};
+pub(crate) use topic::LogConfig;
+pub use topic::TopicConfig;
 pub use values::{Acks, Durability, IsolationLevel, OffsetReset};
 
 pub use crate::record::{Codec, TimestampType};

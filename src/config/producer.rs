@@ -133,6 +133,7 @@ static SCHEMA: Schema = Schema {
     of: "producer",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, NETWORK, SECURITY],
+    overridden: &[],
     prefixes: &["metrics.context."],
 };
 

@@ -61,15 +61,25 @@ pub(crate) struct Property {
     /// None where Kafka's default is null.
     pub default: Option<&'static str>,
     pub role: Role,
+    /// The broker's properties that a topic's overrides, the strongest first.
+    pub of_broker: &'static [OfBroker],
+}
+
+/// A property of the broker that a topic overrides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OfBroker {
+    pub property: Property,
+    /// What turns a positive number of it into the topic's unit.
+    pub factor: i64,
 }
 
 impl Property {
     pub const fn new(name: &'static str, kind: Kind, default: &'static str) -> Property {
-        Property { name, kind, default: Some(default), role: Role::Used }
+        Property { name, kind, default: Some(default), role: Role::Used, of_broker: &[] }
     }
 
     pub const fn null(name: &'static str, kind: Kind) -> Property {
-        Property { name, kind, default: None, role: Role::Used }
+        Property { name, kind, default: None, role: Role::Used, of_broker: &[] }
     }
 
     pub const fn bool(name: &'static str, default: &'static str) -> Property {
@@ -225,13 +235,17 @@ pub(crate) struct Schema {
     /// The kind of error for an unknown key or a refused value.
     pub error: ErrorKind,
     pub tables: &'static [&'static [Property]],
+    /// Properties whose [`OfBroker`] are properties here.
+    pub overridden: &'static [Property],
     /// Beginnings of keys that are open-ended; such keys are kept.
     pub prefixes: &'static [&'static str],
 }
 
 impl Schema {
     pub fn all(&self) -> impl Iterator<Item = &'static Property> + use<> {
-        self.tables.iter().flat_map(|table| table.iter())
+        let of_broker = self.overridden.iter().flat_map(|property| property.of_broker);
+        let tables = self.tables.iter().flat_map(|table| table.iter());
+        tables.chain(of_broker.map(|of_broker| &of_broker.property))
     }
 
     pub fn find(&self, key: &str) -> Option<&'static Property> {
@@ -444,8 +458,13 @@ mod tests {
         Property::null("password", Kind::Secret).kept(),
         Property::bool("magic", "false").refused("it is not built"),
     ];
-    static SCHEMA: Schema =
-        Schema { of: "test", error: ErrorKind::InvalidConfig, tables: &[TABLE], prefixes: &["x."] };
+    static SCHEMA: Schema = Schema {
+        of: "test",
+        error: ErrorKind::InvalidConfig,
+        tables: &[TABLE],
+        overridden: &[],
+        prefixes: &["x."],
+    };
 
     #[test]
     fn values_are_read_as_kafka_reads_them() {

@@ -9,7 +9,7 @@
 //! NAME "the.property.ms": int(0), "5", kept {
 //!     set the_property_ms(ms: u32) = ms.to_string(), the_property;
 //!     get the_field: Duration = a_function;
-//!     broker "log.the.property.hours": int, null, HOURS;
+//!     broker "log.the.property.hours" in HOURS: int, null;
 //! }
 //! ```
 //!
@@ -21,10 +21,11 @@
 //! - `get` is a field of the settings in effect, or a method where the table says `methods`. It is
 //!   read as its type's [`FromText`] says, or by the function behind `=`, which sees all settings.
 //! - `broker` is a property of the broker that the topic's overrides, the strongest first, with a
-//!   kind and default of its own where they differ, and the factor that makes the topic's unit.
+//!   kind, default and role of its own where they differ, the factor that makes the topic's unit,
+//!   and, in braces, its builder method.
 //! - A row that ends in `;` has none of the three.
 
-use super::{Acks, Codec, IsolationLevel, OffsetReset};
+use super::{Acks, Codec, IsolationLevel, OffsetReset, TimestampType};
 use std::time::Duration;
 
 macro_rules! settings {
@@ -90,17 +91,45 @@ macro_rules! settings {
     };
     (@set $config:ident $name:literal $about:tt $kind:tt $default:tt $none:tt) => {};
 
-    // The table, and the settings in effect.
-    (@rows $effect:tt $({ $name:literal $kind:tt $default:tt $role:tt $({
-        $(set $set:ident $given:tt $(= $text:expr)? $(, $time:ident)?;)?
-        $($(#[$about:meta])* get $field:ident: $type:ty $(= $reader:path)?;)*
-    })? })*) => {
-        const TABLE: &[Property] = &[$(Property {
+    (@set_of_broker $name:literal { $(#[$about:meta])* set $($set:tt)+ }) => {
+        settings! { @set BrokerConfig $name [$($about)*] [of] null { set $($set)+ } }
+    };
+
+    (@property $name:literal $kind:tt $default:tt $role:tt $of_broker:expr) => {
+        Property {
             name: $name,
             kind: settings!(@kind $kind),
             default: settings!(@default $default),
             role: settings!(@role $role),
-        },)*];
+            of_broker: $of_broker,
+        }
+    };
+    (@of_broker $name:literal [$($same:tt)+]) => { settings!(@property $name $($same)+ &[]) };
+    (@of_broker $name:literal $same:tt $($own:tt)+) => { settings!(@property $name $($own)+ &[]) };
+    (@factor) => { 1 };
+    (@factor $unit:ident) => { $unit };
+
+    // The table, and the settings in effect.
+    (@rows $effect:tt $({ $name:literal $kind:tt $default:tt $role:tt $({
+        $(set $set:ident $given:tt $(= $text:expr)? $(, $time:ident)?;)?
+        $($(#[$about:meta])* get $field:ident: $type:ty $(= $reader:path)?;)*
+        $(broker $of_broker:literal $(in $unit:ident)?
+            $(: $own:ident $(($min:expr))?, $own_default:tt $(, $own_role:ident $(($why:expr))?)?)?
+            $({ $($set_of_broker:tt)+ })? $(;)?)*
+    })? })*) => {
+        pub(super) const TABLE: &[Property] = &[$(
+            settings!(@property $name $kind $default $role &[$($(OfBroker {
+                property: settings!(
+                    @of_broker $of_broker [$kind $default $role]
+                    $([$own $(($min))?] $own_default [$($own_role $(($why))?)?])?
+                ),
+                factor: settings!(@factor $($unit)?),
+            },)*)?]),
+        )*];
+
+        $($($($(impl BrokerConfig {
+            settings! { @set_of_broker $of_broker { $($set_of_broker)+ } }
+        })?)*)?)*
 
         settings! {
             @effect $effect
@@ -119,11 +148,23 @@ macro_rules! settings {
 
         impl $settings {
             /// The values in effect. Their texts were checked before.
-            fn read(from: &$from) -> $settings {
+            pub(super) fn read(from: &$from) -> $settings {
                 $settings {
                     $($($field: settings!(@read from, $name $($reader)?),)*)*
                 }
             }
+        }
+    };
+
+    (@effect [methods of $config:ident] $({
+        $name:literal
+        $($(#[$about:meta])* get $method:ident: $type:ty $(= $reader:path)?;)*
+    })*) => {
+        /// The values in effect.
+        impl $config {
+            $($($(#[$about])* pub(crate) fn $method(&self) -> $type {
+                settings!(@read &self.0, $name $($reader)?)
+            })*)*
         }
     };
 
@@ -139,7 +180,11 @@ macro_rules! settings {
 
         impl $config {
             /// Sets a property to a value that is checked later.
-            fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> $config {
+            pub(super) fn put(
+                mut self,
+                key: &'static str,
+                value: impl std::fmt::Display,
+            ) -> $config {
                 self.0.put(key, value);
                 self
             }
@@ -196,6 +241,23 @@ impl FromText for u32 {
 
     fn from_text(text: &str) -> Option<u32> {
         whole(text).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
+/// Negative numbers count as 0.
+impl FromText for u64 {
+    const NONE: u64 = 0;
+
+    fn from_text(text: &str) -> Option<u64> {
+        whole(text).map(|n| u64::try_from(n).unwrap_or(0))
+    }
+}
+
+impl FromText for f64 {
+    const NONE: f64 = 0.0;
+
+    fn from_text(text: &str) -> Option<f64> {
+        text.parse().ok()
     }
 }
 
@@ -280,5 +342,15 @@ impl FromText for Codec {
 
     fn from_text(text: &str) -> Option<Codec> {
         Codec::from_name(text)
+    }
+}
+
+impl FromText for TimestampType {
+    const NONE: TimestampType = TimestampType::CreateTime;
+
+    fn from_text(text: &str) -> Option<TimestampType> {
+        [TimestampType::CreateTime, TimestampType::LogAppendTime]
+            .into_iter()
+            .find(|timestamp_type| timestamp_type.to_string() == text)
     }
 }

@@ -1,49 +1,29 @@
 //! Settings of one topic: what a user overrides, on top of the broker's settings.
 
 use super::by_name::by_property_name;
-use super::property::{Kind, Properties, Property, Schema, int_from, split_list, trimmed};
-use super::{BrokerConfig, Codec, Durability, LogConfig, TimestampType};
+use super::log::{self, Compression, Effective};
+use super::property::{Kind, OfBroker, Properties, Property, Role, Schema, int_from, long_from};
+use super::settings::settings;
+use super::{BrokerConfig, Codec, Durability, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
-use std::time::Duration;
 
 /// The smallest `segment.bytes` that a user may set (Kafka 4). Tests that want smaller segments
 /// set `internal.segment.bytes`.
 const SEGMENT_BYTES_MIN: i32 = 1 << 20;
 
-pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
-pub(super) const INTERNAL_SEGMENT_BYTES: &str = "internal.segment.bytes";
-pub(super) const SEGMENT_MS: &str = "segment.ms";
-pub(super) const SEGMENT_JITTER_MS: &str = "segment.jitter.ms";
-pub(super) const SEGMENT_INDEX_BYTES: &str = "segment.index.bytes";
-pub(super) const INDEX_INTERVAL_BYTES: &str = "index.interval.bytes";
-pub(super) const RETENTION_MS: &str = "retention.ms";
-pub(super) const RETENTION_BYTES: &str = "retention.bytes";
-pub(super) const CLEANUP_POLICY: &str = "cleanup.policy";
-pub(super) const FLUSH_MESSAGES: &str = "flush.messages";
-pub(super) const FLUSH_MS: &str = "flush.ms";
-pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-pub(super) const TIMESTAMP_TYPE: &str = "message.timestamp.type";
-pub(super) const TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
-pub(super) const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
-pub(super) const COMPRESSION_TYPE: &str = "compression.type";
-pub(super) const GZIP_LEVEL: &str = "compression.gzip.level";
-pub(super) const LZ4_LEVEL: &str = "compression.lz4.level";
-pub(super) const ZSTD_LEVEL: &str = "compression.zstd.level";
-pub(super) const PREALLOCATE: &str = "preallocate";
-pub(super) const FILE_DELETE_DELAY_MS: &str = "file.delete.delay.ms";
-pub(super) const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
-pub(super) const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
-pub(super) const DELETE_RETENTION_MS: &str = "delete.retention.ms";
-pub(super) const MIN_CLEANABLE_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
-pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
-
-const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
-pub(super) const NO_PREALLOCATION: &str =
-    "segments are always made ahead of the writer here; leave it false";
-pub(super) const NO_ELECTION: &str = "there is one replica and no election; leave it false";
+const NO_PREALLOCATION: &str = "segments are always made ahead of the writer here; leave it false";
+const NO_ELECTION: &str = "there is one replica and no election; leave it false";
 const NO_CLEANER: &str = "there is no cleaner in this version, so nothing would be compacted; \
                           leave cleanup.policy at delete";
 const TIERED: &str = "there is no tiered storage; leave it false";
+
+/// The word of a codec that is chosen for stored batches.
+fn stored_word_of(codec: Codec) -> &'static str {
+    match codec {
+        Codec::None => "uncompressed",
+        codec => codec.name(),
+    }
+}
 
 /// Kafka allows -1 (the codec's own default) and 1 to 9.
 pub(super) fn gzip_level(text: &str) -> std::result::Result<String, String> {
@@ -56,11 +36,10 @@ pub(super) fn gzip_level(text: &str) -> std::result::Result<String, String> {
 pub(super) const LZ4_LEVELS: Kind = Kind::Whole { min: 1, max: 17 };
 /// `ZSTD_minCLevel` and `ZSTD_maxCLevel`.
 pub(super) const ZSTD_LEVELS: Kind = Kind::Whole { min: -131_072, max: 22 };
-pub(super) const TIMESTAMP_TYPES: Kind = Kind::OneOf(&["CreateTime", "LogAppendTime"]);
-pub(super) const POLICIES: Kind = Kind::List(&["compact", "delete"]);
+const POLICIES: Kind = Kind::List(&["compact", "delete"]);
 /// Kafka's `ThrottledReplicaListValidator`.
 const REPLICAS: Kind = Kind::ListOf(is_replica, "it is *, or a list of PARTITION:BROKER");
-pub(super) const TOPIC_CODECS: Kind =
+const TOPIC_CODECS: Kind =
     Kind::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
 
 fn is_replica(item: &str) -> bool {
@@ -69,74 +48,191 @@ fn is_replica(item: &str) -> bool {
     matches!(item, "" | "*") || pair.is_some_and(|(a, b)| is_number(a) && is_number(b))
 }
 
-/// Departure: `flush.ms` is 1000 where Kafka's is unlimited. There is no replica to recover from,
-/// so a loss window of a second is the honest default (blueprint, decision 10).
-const TABLE: &[Property] = &[
-    Property::int(SEGMENT_BYTES, "1073741824", SEGMENT_BYTES_MIN),
-    Property::null(INTERNAL_SEGMENT_BYTES, int_from(1)),
-    Property::long(SEGMENT_MS, "604800000", 1),
-    Property::long(SEGMENT_JITTER_MS, "0", 0),
-    Property::int(SEGMENT_INDEX_BYTES, "10485760", 4),
-    Property::int(INDEX_INTERVAL_BYTES, "4096", 0),
-    Property::long(RETENTION_MS, "604800000", -1),
-    Property::long(RETENTION_BYTES, "-1", i64::MIN),
-    Property::new(CLEANUP_POLICY, POLICIES, "delete"),
-    Property::long(FLUSH_MESSAGES, "9223372036854775807", 1),
-    Property::long(FLUSH_MS, "1000", 0),
-    Property::int(MAX_MESSAGE_BYTES, "1048588", 0),
-    Property::new(TIMESTAMP_TYPE, TIMESTAMP_TYPES, "CreateTime"),
-    Property::long(TIMESTAMP_BEFORE_MAX_MS, "9223372036854775807", 0),
-    Property::long(TIMESTAMP_AFTER_MAX_MS, "3600000", 0),
-    Property::new(COMPRESSION_TYPE, TOPIC_CODECS, "producer"),
-    Property::new(GZIP_LEVEL, Kind::Rule(gzip_level), "-1"),
-    Property::new(LZ4_LEVEL, LZ4_LEVELS, "9"),
-    Property::new(ZSTD_LEVEL, ZSTD_LEVELS, "3"),
-    Property::bool(PREALLOCATE, "false").kept(),
-    Property::long(FILE_DELETE_DELAY_MS, "60000", 0),
-    // The cleaner's, which this version does not have.
-    Property::long(MIN_COMPACTION_LAG_MS, "0", 0).kept(),
-    Property::long(MAX_COMPACTION_LAG_MS, "9223372036854775807", 1).kept(),
-    Property::long(DELETE_RETENTION_MS, "86400000", 0).kept(),
-    Property::new(MIN_CLEANABLE_DIRTY_RATIO, Kind::Decimal { min: 0.0, max: 1.0 }, "0.5").kept(),
-    Property::int(MIN_INSYNC_REPLICAS, "1", 1).kept(),
-    Property::bool(UNCLEAN_ELECTION, "false").kept(),
-    Property::new("leader.replication.throttled.replicas", REPLICAS, "").kept(),
-    Property::new("follower.replication.throttled.replicas", REPLICAS, "").kept(),
-    Property::bool("remote.storage.enable", "false").refused(TIERED),
-    Property::bool("remote.log.copy.disable", "false").kept(),
-    Property::bool("remote.log.delete.on.disable", "false").kept(),
-    Property::long("local.retention.ms", "-2", -2).kept(),
-    Property::long("local.retention.bytes", "-2", -2).kept(),
-    Property::long("remote.copy.lag.ms", "0", -1).kept(),
-    Property::long("remote.copy.lag.bytes", "0", -1).kept(),
-];
+const HOURS: i64 = 3_600_000;
+const MINUTES: i64 = 60_000;
 
-pub(super) static SCHEMA: Schema =
-    Schema { of: "topic", error: ErrorKind::InvalidTopicConfig, tables: &[TABLE], prefixes: &[] };
-
-/// One step of altering a topic's settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConfigChange {
-    /// Sets a property.
-    Set(String, String),
-    /// Takes an override back; one that is not there is no error.
-    Delete(String),
-    /// Adds items to a list property; those that are there stay as they are.
-    Append(String, String),
-    /// Takes items out of a list property; those that are not there are no error.
-    Subtract(String, String),
-}
-
-impl ConfigChange {
-    fn key(&self) -> &str {
-        match self {
-            ConfigChange::Set(key, _)
-            | ConfigChange::Delete(key)
-            | ConfigChange::Append(key, _)
-            | ConfigChange::Subtract(key, _) => key,
-        }
+settings! {
+    TopicConfig {
+        /// What one partition's log needs to know: a topic's overrides over the broker's settings.
+        /// `Default` is a topic without overrides under a broker without settings.
+        #[derive(Debug, Clone, PartialEq)]
+        struct LogConfig from Effective<'_>
     }
+
+    SEGMENT_BYTES "segment.bytes": int(SEGMENT_BYTES_MIN), "1073741824" {
+        /// A segment is closed before it would exceed this.
+        get segment_bytes: u64 = log::segment_bytes;
+        broker "log.segment.bytes";
+    }
+    INTERNAL_SEGMENT_BYTES "internal.segment.bytes": int(1), null;
+
+    /// the age, by record timestamps, at which a segment is closed. 7 days by default.
+    "segment.ms": long(1), "604800000" {
+        set segment_ms(ms: u64), segment_time;
+        get segment_ms: i64;
+        broker "log.roll.ms": long, null;
+        broker "log.roll.hours" in HOURS: int(1), "168";
+    }
+    "segment.jitter.ms": long(0), "0" {
+        get segment_jitter_ms: i64;
+        broker "log.roll.jitter.ms": long, null;
+        broker "log.roll.jitter.hours" in HOURS: int(0), "0";
+    }
+    "segment.index.bytes": int(4), "10485760" {
+        get segment_index_bytes: u64;
+        broker "log.index.size.max.bytes";
+    }
+
+    /// bytes of the log between two index entries.
+    "index.interval.bytes": int(0), "4096" {
+        set index_interval_bytes(bytes: u32);
+        get index_interval_bytes: u64;
+        broker "log.index.interval.bytes";
+    }
+
+    /// how long records stay at least, by the largest timestamp of their segment. -1 is without
+    /// limit. 7 days by default.
+    "retention.ms": long(-1), "604800000" {
+        set retention_ms(ms: i64), retention;
+        /// -1: without limit.
+        get retention_ms: i64;
+        broker "log.retention.ms": long, null;
+        broker "log.retention.minutes" in MINUTES: int, null;
+        broker "log.retention.hours" in HOURS: int, "168";
+    }
+
+    /// how many bytes of a partition stay at least. -1 is without limit.
+    "retention.bytes": long, "-1" {
+        set retention_bytes(bytes: i64);
+        /// Negative: without limit.
+        get retention_bytes: i64;
+        broker "log.retention.bytes";
+    }
+
+    /// any of `delete` and `compact`, or none.
+    CLEANUP_POLICY "cleanup.policy": of(POLICIES), "delete" {
+        set cleanup_policy(policies: &[&str]) = policies.join(",");
+        get cleanup_delete: bool = log::deletes;
+        get cleanup_compact: bool = log::compacts;
+        broker "log.cleanup.policy";
+    }
+
+    /// how many records may be unsynced before an append waits for a sync; 1 is
+    /// [`Durability::Power`]. The default is without limit.
+    FLUSH_MESSAGES "flush.messages": long(1), "9223372036854775807" {
+        set flush_messages(count: u64);
+        /// 1: an append is answered after a sync. `i64::MAX`: never by count.
+        get flush_messages: i64;
+        broker "log.flush.interval.messages";
+    }
+
+    /// how long a record may stay unsynced.
+    ///
+    /// Departure: the default is 1000, Kafka's is without limit. There is no replica to recover
+    /// from, so the window of loss is bounded.
+    "flush.ms": long(0), "1000" {
+        set flush_ms(ms: u64), flush_interval;
+        /// `i64::MAX`: never by time.
+        get flush_ms: i64;
+        broker "log.flush.interval.ms": long, null {
+            /// how long a record may stay unsynced.
+            ///
+            /// Departure: 1000, Kafka's default is without limit. There is no replica to recover
+            /// from.
+            set log_flush_interval_ms(ms: u64), log_flush_interval;
+        }
+        broker "log.flush.scheduler.interval.ms": long, null;
+    }
+
+    /// the largest batch, with its header.
+    "max.message.bytes": int(0), "1048588" {
+        set max_message_bytes(bytes: u32);
+        /// The largest batch with its header.
+        get max_message_bytes: usize;
+        broker "message.max.bytes";
+    }
+
+    /// whose clock stamps records.
+    "message.timestamp.type": one_of("CreateTime", "LogAppendTime"), "CreateTime" {
+        set message_timestamp_type(timestamp_type: TimestampType);
+        get timestamp_type: TimestampType;
+        broker "log.message.timestamp.type";
+    }
+    "message.timestamp.before.max.ms": long(0), "9223372036854775807" {
+        get timestamp_before_max_ms: i64;
+        broker "log.message.timestamp.before.max.ms";
+    }
+    "message.timestamp.after.max.ms": long(0), "3600000" {
+        get timestamp_after_max_ms: i64;
+        broker "log.message.timestamp.after.max.ms";
+    }
+
+    /// the codec of stored batches, `None` being `uncompressed`. Without this, `producer`: batches
+    /// are stored as the producer sent them.
+    COMPRESSION_TYPE "compression.type": of(TOPIC_CODECS), "producer" {
+        set compression_type(codec: Codec) = stored_word_of(codec);
+        get compression: Compression = log::compression;
+        broker "compression.type";
+    }
+    GZIP_LEVEL "compression.gzip.level": rule(gzip_level), "-1" { broker "compression.gzip.level"; }
+    LZ4_LEVEL "compression.lz4.level": of(LZ4_LEVELS), "9" { broker "compression.lz4.level"; }
+    ZSTD_LEVEL "compression.zstd.level": of(ZSTD_LEVELS), "3" { broker "compression.zstd.level"; }
+
+    PREALLOCATE "preallocate": bool, "false", kept {
+        broker "log.preallocate": bool, null, refused(NO_PREALLOCATION);
+    }
+    "file.delete.delay.ms": long(0), "60000" {
+        get file_delete_delay_ms: i64;
+        broker "log.segment.delete.delay.ms";
+    }
+
+    // The cleaner's, which this version does not have.
+    MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": long(0), "0", kept {
+        get min_compaction_lag_ms: i64;
+        broker "log.cleaner.min.compaction.lag.ms";
+    }
+    MAX_COMPACTION_LAG_MS "max.compaction.lag.ms": long(1), "9223372036854775807", kept {
+        get max_compaction_lag_ms: i64;
+        broker "log.cleaner.max.compaction.lag.ms";
+    }
+    "delete.retention.ms": long(0), "86400000", kept {
+        get delete_retention_ms: i64;
+        broker "log.cleaner.delete.retention.ms";
+    }
+    "min.cleanable.dirty.ratio": ratio, "0.5", kept {
+        get min_cleanable_dirty_ratio: f64;
+        broker "log.cleaner.min.cleanable.ratio";
+    }
+
+    // What replicas and remote tiers would need.
+    MIN_INSYNC_REPLICAS "min.insync.replicas": int(1), "1", kept {
+        broker "min.insync.replicas": int(1), null, kept;
+    }
+    UNCLEAN_ELECTION "unclean.leader.election.enable": bool, "false", kept {
+        broker "unclean.leader.election.enable": bool, null, refused(NO_ELECTION);
+    }
+    "leader.replication.throttled.replicas": of(REPLICAS), "", kept;
+    "follower.replication.throttled.replicas": of(REPLICAS), "", kept;
+    "remote.storage.enable": bool, "false", refused(TIERED);
+    "remote.log.copy.disable": bool, "false", kept;
+    "remote.log.delete.on.disable": bool, "false", kept;
+    "local.retention.ms": long(-2), "-2", kept {
+        broker "log.local.retention.ms": long(-2), null, kept;
+    }
+    "local.retention.bytes": long(-2), "-2", kept {
+        broker "log.local.retention.bytes": long(-2), null, kept;
+    }
+    "remote.copy.lag.ms": long(-1), "0", kept;
+    "remote.copy.lag.bytes": long(-1), "0", kept;
 }
+
+pub(super) static SCHEMA: Schema = Schema {
+    of: "topic",
+    error: ErrorKind::InvalidTopicConfig,
+    tables: &[TABLE],
+    overridden: &[],
+    prefixes: &[],
+};
 
 /// What a topic overrides. Everything else comes from the broker's settings.
 ///
@@ -150,7 +246,7 @@ impl ConfigChange {
 /// # Ok::<(), topiclite::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct TopicConfig(Properties);
+pub struct TopicConfig(pub(super) Properties);
 
 by_property_name! {
     TopicConfig, InvalidTopicConfig, TopicConfig::check,
@@ -159,79 +255,6 @@ by_property_name! {
 }
 
 impl TopicConfig {
-    /// Looks at the changes alone: whatever topic they are for.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidRequest`] when one key is changed twice;
-    /// [`ErrorKind::InvalidTopicConfig`] for a list operation on what is no list.
-    pub(crate) fn check_changes(changes: &[ConfigChange]) -> Result<()> {
-        for (i, change) in changes.iter().enumerate() {
-            let key = change.key();
-            if changes.iter().take(i).any(|earlier| earlier.key() == key) {
-                let message = format!("\"{key}\" is changed twice in one call; change it once");
-                return Err(Error::new(ErrorKind::InvalidRequest, message));
-            }
-        }
-        for change in changes {
-            let (ConfigChange::Append(key, _) | ConfigChange::Subtract(key, _)) = change else {
-                continue;
-            };
-            match SCHEMA.find(key) {
-                Some(property) if property.kind.is_list() => {}
-                Some(_) => {
-                    let why = "is not a list; set it instead of adding or taking items";
-                    let message = format!("\"{key}\" {why}");
-                    return Err(Error::new(ErrorKind::InvalidTopicConfig, message));
-                }
-                // Setting it says that there is no such key.
-                None => TopicConfig::default().set(key, "")?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The settings after `changes`, none of which is applied if one is refused.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidTopicConfig`] for a refused value and an unknown key (unless it is only
-    /// deleted), and as [`TopicConfig::check_changes`].
-    pub(crate) fn changed(
-        &self,
-        broker: &BrokerConfig,
-        changes: &[ConfigChange],
-    ) -> Result<TopicConfig> {
-        TopicConfig::check_changes(changes)?;
-        let mut next = self.clone();
-        for change in changes {
-            match change {
-                ConfigChange::Set(key, value) => next.set(key, value)?,
-                ConfigChange::Delete(key) => drop(next.0.unset(key)),
-                ConfigChange::Append(key, items) => {
-                    let mut list = self.list_of(broker, key);
-                    for item in changed_items(items) {
-                        if !list.iter().any(|present| present == item) {
-                            list.push(item.to_owned());
-                        }
-                    }
-                    next.set(key, &list.join(","))?;
-                }
-                ConfigChange::Subtract(key, items) => {
-                    let mut list = self.list_of(broker, key);
-                    list.retain(|present| !changed_items(items).any(|item| item == present));
-                    next.set(key, &list.join(","))?;
-                }
-            }
-        }
-        next.check()?;
-        Ok(next)
-    }
-
-    /// The items of a list property as they are in effect.
-    fn list_of(&self, broker: &BrokerConfig, key: &str) -> Vec<String> {
-        let value = self.describe_one(broker, key).map(|entry| entry.value().to_owned());
-        split_list(&value.unwrap_or_default()).map(str::to_owned).collect()
-    }
-
     /// Checks values that typed setters took, and rules between settings.
     ///
     /// # Errors
@@ -296,28 +319,6 @@ impl TopicConfig {
         }
     }
 
-    fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> TopicConfig {
-        self.0.put(key, value);
-        self
-    }
-
-    /// `retention.ms`: how long records stay at least, by the largest timestamp of their segment.
-    /// -1 is without limit. Default 604800000 (7 days).
-    pub fn retention_ms(self, ms: i64) -> TopicConfig {
-        self.put(RETENTION_MS, ms)
-    }
-
-    /// [`TopicConfig::retention_ms`] as a duration, in whole milliseconds.
-    pub fn retention(self, time: Duration) -> TopicConfig {
-        self.put(RETENTION_MS, time.as_millis())
-    }
-
-    /// `retention.bytes`: how many bytes of a partition stay at least. -1, the default, is
-    /// without limit.
-    pub fn retention_bytes(self, bytes: i64) -> TopicConfig {
-        self.put(RETENTION_BYTES, bytes)
-    }
-
     /// `segment.bytes`: how large a segment file grows. Default 1 GiB. Below 1 MiB this sets
     /// `internal.segment.bytes`, which exists for tests.
     pub fn segment_bytes(mut self, bytes: u32) -> TopicConfig {
@@ -330,68 +331,6 @@ impl TopicConfig {
         }
     }
 
-    /// `segment.ms`: the age, by record timestamps, at which a segment is closed. Default 7 days.
-    pub fn segment_ms(self, ms: u64) -> TopicConfig {
-        self.put(SEGMENT_MS, ms)
-    }
-
-    /// [`TopicConfig::segment_ms`] as a duration, in whole milliseconds.
-    pub fn segment_time(self, time: Duration) -> TopicConfig {
-        self.put(SEGMENT_MS, time.as_millis())
-    }
-
-    /// `index.interval.bytes`: bytes of the log between two index entries. Default 4096.
-    pub fn index_interval_bytes(self, bytes: u32) -> TopicConfig {
-        self.put(INDEX_INTERVAL_BYTES, bytes)
-    }
-
-    /// `cleanup.policy`: any of `delete` and `compact`, or none. Default `[delete]`.
-    pub fn cleanup_policy(self, policies: &[&str]) -> TopicConfig {
-        self.put(CLEANUP_POLICY, policies.join(","))
-    }
-
-    /// `max.message.bytes`: the largest batch, with its header. Default 1048588.
-    pub fn max_message_bytes(self, bytes: u32) -> TopicConfig {
-        self.put(MAX_MESSAGE_BYTES, bytes)
-    }
-
-    /// `message.timestamp.type`: whose clock stamps records. Default `CreateTime`.
-    pub fn message_timestamp_type(self, timestamp_type: TimestampType) -> TopicConfig {
-        let word = match timestamp_type {
-            TimestampType::CreateTime => "CreateTime",
-            TimestampType::LogAppendTime => "LogAppendTime",
-        };
-        self.put(TIMESTAMP_TYPE, word)
-    }
-
-    /// `compression.type`: the codec of stored batches, `None` being `uncompressed`. Without
-    /// this, `producer`: batches are stored as the producer sent them.
-    pub fn compression_type(self, codec: Codec) -> TopicConfig {
-        match codec {
-            Codec::None => self.put(COMPRESSION_TYPE, "uncompressed"),
-            codec => self.put(COMPRESSION_TYPE, codec.name()),
-        }
-    }
-
-    /// `flush.messages`: how many records may be unsynced before an append waits for a sync; 1 is
-    /// [`Durability::Power`]. Default: without limit.
-    pub fn flush_messages(self, count: u64) -> TopicConfig {
-        self.put(FLUSH_MESSAGES, count)
-    }
-
-    /// `flush.ms`: how long a record may stay unsynced.
-    ///
-    /// Departure: the default is 1000, Kafka's is without limit. There is no replica to recover
-    /// from, so the window of loss is bounded.
-    pub fn flush_ms(self, ms: u64) -> TopicConfig {
-        self.put(FLUSH_MS, ms)
-    }
-
-    /// [`TopicConfig::flush_ms`] as a duration, in whole milliseconds.
-    pub fn flush_interval(self, time: Duration) -> TopicConfig {
-        self.put(FLUSH_MS, time.as_millis())
-    }
-
     /// What an acknowledged record survives: sets `flush.messages`.
     pub fn durability(self, durability: Durability) -> TopicConfig {
         self.put(FLUSH_MESSAGES, durability.flush_messages())
@@ -401,14 +340,6 @@ impl TopicConfig {
     pub(crate) fn log_config(&self, broker: &BrokerConfig) -> LogConfig {
         LogConfig::effective(broker, self)
     }
-}
-
-/// The items of a list operation, as Kafka splits them: no text is one empty item, which lists of
-/// words refuse, and empty items at the end count for nothing.
-fn changed_items(text: &str) -> impl Iterator<Item = &str> {
-    let ended = text.trim_end_matches(',');
-    let none = ended.is_empty() && !text.is_empty();
-    ended.split(',').map(trimmed).filter(move |_| !none)
 }
 
 #[cfg(test)]
@@ -456,44 +387,6 @@ mod tests {
         ] {
             assert_eq!(kind_of(good), None, "{good:?}");
         }
-    }
-
-    #[test]
-    fn lists_are_appended_to_and_subtracted_from_and_nothing_else_is() {
-        let broker = BrokerConfig::default();
-        let append = |c: &TopicConfig, key: &str, v: &str| {
-            c.changed(&broker, &[ConfigChange::Append(key.into(), v.into())])
-        };
-        let subtract = |c: &TopicConfig, v: &str| {
-            c.changed(&broker, &[ConfigChange::Subtract("cleanup.policy".into(), v.into())])
-        };
-        let start = TopicConfig::default();
-        let both = append(&start, "cleanup.policy", "compact").unwrap();
-        assert_eq!(both.get("cleanup.policy"), Some("delete,compact"));
-        assert_eq!(append(&both, "cleanup.policy", "compact").unwrap(), both);
-        let compact = subtract(&both, "delete").unwrap();
-        assert_eq!(subtract(&compact, "delete").unwrap(), compact);
-        assert_eq!(subtract(&compact, "compact").unwrap().get("cleanup.policy"), Some(""));
-        for (key, value) in [("retention.ms", "1"), ("cleanup.policy", "shred"), ("no.such", "1")] {
-            let error = append(&start, key, value).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig, "{key}");
-        }
-    }
-
-    #[test]
-    fn changes_apply_as_a_whole_or_not_at_all() {
-        let broker = BrokerConfig::default();
-        let config = TopicConfig::default().retention_ms(1000);
-        let set = |k: &str, v: &str| ConfigChange::Set(k.into(), v.into());
-        let next = config
-            .changed(&broker, &[set("flush.ms", "5"), ConfigChange::Delete("retention.ms".into())])
-            .unwrap();
-        assert_eq!(next.entries().collect::<Vec<_>>(), [("flush.ms", "5")]);
-        assert!(config.changed(&broker, &[set("flush.ms", "5"), set("segment.ms", "0")]).is_err());
-        let twice = [set("flush.ms", "5"), ConfigChange::Delete("flush.ms".into())];
-        let error = config.changed(&broker, &twice).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidRequest);
-        config.changed(&broker, &[ConfigChange::Delete("no.such".into())]).unwrap();
     }
 
     #[test]
