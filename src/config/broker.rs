@@ -4,60 +4,92 @@ use super::Durability;
 use super::broker_kept::KEPT;
 use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
-use super::property::{Kind, Properties, Property, Schema};
+use super::property::{Kind, Properties, Property, Role, Schema, int_from, long_from};
+use super::settings::settings;
 use crate::error::{Error, ErrorKind, Result};
 use std::time::Duration;
 
 const CLEANUP: &str = "log.cleanup.policy";
-const UNBUILT: &str = "internal.unbuilt.topic.settings.enable";
-const NUM_PARTITIONS: &str = "num.partitions";
-const AUTO_CREATE: &str = "auto.create.topics.enable";
-const DELETE_TOPIC: &str = "delete.topic.enable";
-const OFFSETS_PARTITIONS: &str = "offsets.topic.num.partitions";
-const OFFSETS_SEGMENT_BYTES: &str = "offsets.topic.segment.bytes";
-const OFFSET_METADATA_MAX: &str = "offset.metadata.max.bytes";
-const OFFSETS_RETENTION_MINUTES: &str = "offsets.retention.minutes";
-const OFFSETS_RETENTION_CHECK_MS: &str = "offsets.retention.check.interval.ms";
-const TRANSACTIONS_PARTITIONS: &str = "transaction.state.log.num.partitions";
-const TRANSACTIONS_SEGMENT_BYTES: &str = "transaction.state.log.segment.bytes";
-const TRANSACTIONS_MIN_ISR: &str = "transaction.state.log.min.isr";
-const TRANSACTION_MAX_TIMEOUT_MS: &str = "transaction.max.timeout.ms";
-const TRANSACTION_CHECK_MS: &str = "transaction.abort.timed.out.transaction.cleanup.interval.ms";
-const GROUP_MIN_SESSION_MS: &str = "group.min.session.timeout.ms";
-const GROUP_MAX_SESSION_MS: &str = "group.max.session.timeout.ms";
-const GROUP_INITIAL_DELAY_MS: &str = "group.initial.rebalance.delay.ms";
-const GROUP_MAX_SIZE: &str = "group.max.size";
-const RETENTION_CHECK_MS: &str = "log.retention.check.interval.ms";
-const INITIAL_TASK_DELAY_MS: &str = "log.initial.task.delay.ms";
 const FLUSH_INTERVAL_MESSAGES: &str = "log.flush.interval.messages";
-const UNCOMPRESSED_MAX: &str = crate::record::DECOMPRESSED_MAX_SETTING;
 
-/// Departure: `auto.create.topics.enable` is false (a typo must not make a topic) and
-/// `group.initial.rebalance.delay.ms` is 0 (there is no rolling start to wait for).
-const TABLE: &[Property] = &[
-    Property::int(NUM_PARTITIONS, "1", 1),
+settings! {
+    BrokerConfig { methods of BrokerConfig }
+
+    /// the partitions of a topic made without a number.
+    "num.partitions": int(1), "1" {
+        set num_partitions(count: u32);
+        get default_partitions: i32;
+    }
+
     // For replays of what a real broker did: topics take settings that have no effect here.
-    Property::bool(UNBUILT, "false"),
-    Property::bool(AUTO_CREATE, "false"),
-    Property::bool(DELETE_TOPIC, "true"),
-    Property::int(OFFSETS_PARTITIONS, "50", 1),
-    Property::int(OFFSETS_SEGMENT_BYTES, "104857600", 1),
-    Property::int(OFFSET_METADATA_MAX, "4096", i32::MIN),
-    Property::int(OFFSETS_RETENTION_MINUTES, "10080", 1).kept(),
-    Property::long(OFFSETS_RETENTION_CHECK_MS, "600000", 1).kept(),
-    Property::int(TRANSACTIONS_PARTITIONS, "50", 1),
-    Property::int(TRANSACTIONS_SEGMENT_BYTES, "104857600", 1),
-    Property::int(TRANSACTIONS_MIN_ISR, "2", 1),
-    Property::int(TRANSACTION_MAX_TIMEOUT_MS, "900000", 1).kept(),
-    Property::int(TRANSACTION_CHECK_MS, "10000", 1).kept(),
-    Property::int(GROUP_MIN_SESSION_MS, "6000", i32::MIN),
-    Property::int(GROUP_MAX_SESSION_MS, "1800000", i32::MIN),
-    Property::int(GROUP_INITIAL_DELAY_MS, "0", i32::MIN),
-    Property::int(GROUP_MAX_SIZE, "2147483647", 1),
-    Property::long(RETENTION_CHECK_MS, "300000", 1),
-    Property::long(INITIAL_TASK_DELAY_MS, "30000", 0),
-    Property::int(UNCOMPRESSED_MAX, "268435456", 1 << 16),
-];
+    "internal.unbuilt.topic.settings.enable": bool, "false" {
+        /// Whether topics take settings that this version keeps without doing them.
+        get takes_unbuilt: bool;
+    }
+
+    /// whether a send or a subscription makes a missing topic.
+    ///
+    /// Departure: false, Kafka's default is true. A typo must not make a topic.
+    "auto.create.topics.enable": bool, "false" {
+        set auto_create_topics_enable(enable: bool);
+        get auto_create_topics: bool;
+    }
+    "delete.topic.enable": bool, "true" { get delete_topics: bool; }
+
+    /// looked at when the offsets topic is made.
+    "offsets.topic.num.partitions": int(1), "50" {
+        set offsets_topic_num_partitions(count: u32);
+        get offsets_topic_partitions: i32;
+    }
+    "offsets.topic.segment.bytes": int(1), "104857600" { get offsets_topic_segment_bytes: i64; }
+    "offset.metadata.max.bytes": int, "4096" {
+        /// In UTF-16 units, as Kafka counts; negative allows none.
+        get offset_metadata_max_bytes: usize;
+    }
+    OFFSETS_RETENTION_MINUTES "offsets.retention.minutes": int(1), "10080", kept {
+        #[allow(dead_code, reason = "the seam of the expiry of offsets")]
+        get offsets_retention: Duration = offsets_retention;
+    }
+    "offsets.retention.check.interval.ms": long(1), "600000", kept {
+        #[expect(dead_code, reason = "the seam of the expiry of offsets")]
+        get offsets_retention_check_interval: Duration;
+    }
+
+    "transaction.state.log.num.partitions": int(1), "50" {
+        #[expect(dead_code, reason = "the seam of transactions")]
+        get transactions_topic_partitions: i32;
+    }
+    "transaction.state.log.segment.bytes": int(1), "104857600" {
+        get transactions_topic_segment_bytes: i64;
+    }
+    "transaction.state.log.min.isr": int(1), "2" { get transactions_topic_min_isr: i64; }
+    "transaction.max.timeout.ms": int(1), "900000", kept;
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": int(1), "10000", kept;
+
+    "group.min.session.timeout.ms": int, "6000" { get group_min_session_timeout: Duration; }
+    "group.max.session.timeout.ms": int, "1800000" { get group_max_session_timeout: Duration; }
+
+    /// how long a new group waits for more members.
+    ///
+    /// Departure: 0, Kafka's default is 3000. Members of one process need no rolling start.
+    "group.initial.rebalance.delay.ms": int, "0" {
+        set group_initial_rebalance_delay_ms(ms: u32), group_initial_rebalance_delay;
+        get initial_rebalance_delay: Duration;
+    }
+    "group.max.size": int(1), "2147483647" { get group_max_size: usize; }
+
+    /// how often retention runs.
+    "log.retention.check.interval.ms": long(1), "300000" {
+        set log_retention_check_interval_ms(ms: u64), log_retention_check_interval;
+        get retention_check_interval: Duration;
+    }
+    "log.initial.task.delay.ms": long(0), "30000" { get initial_task_delay: Duration; }
+    "log.batch.uncompressed.max.bytes": int(1 << 16), "268435456" {
+        /// What the records of one batch may decompress to, in bytes.
+        get batch_uncompressed_max: usize;
+    }
+    // The defaults of topics' properties come from the rows of those, in `topic.rs`.
+}
 
 static SCHEMA: Schema = Schema {
     of: "broker",
@@ -103,58 +135,9 @@ impl BrokerConfig {
         Ok(())
     }
 
-    /// Whether topics take settings that this version keeps without doing them.
-    pub(crate) fn takes_unbuilt(&self) -> bool {
-        self.0.flag(UNBUILT)
-    }
-
     #[cfg(test)]
     pub(super) fn knows(key: &str) -> bool {
         SCHEMA.find(key).is_some()
-    }
-
-    pub(super) fn put(mut self, key: &'static str, value: impl std::fmt::Display) -> BrokerConfig {
-        self.0.put(key, value);
-        self
-    }
-
-    /// `auto.create.topics.enable`: whether a send or a subscription makes a missing topic.
-    ///
-    /// Departure: false, Kafka's default is true. A typo must not make a topic.
-    pub fn auto_create_topics_enable(self, enable: bool) -> BrokerConfig {
-        self.put(AUTO_CREATE, enable)
-    }
-
-    /// `num.partitions`: the partitions of a topic made without a number. Default 1.
-    pub fn num_partitions(self, count: u32) -> BrokerConfig {
-        self.put(NUM_PARTITIONS, count)
-    }
-
-    /// `offsets.topic.num.partitions`, looked at when the offsets topic is made. Default 50.
-    pub fn offsets_topic_num_partitions(self, count: u32) -> BrokerConfig {
-        self.put(OFFSETS_PARTITIONS, count)
-    }
-
-    /// `group.initial.rebalance.delay.ms`: how long a new group waits for more members.
-    ///
-    /// Departure: 0, Kafka's default is 3000. Members of one process need no rolling start.
-    pub fn group_initial_rebalance_delay_ms(self, ms: u32) -> BrokerConfig {
-        self.put(GROUP_INITIAL_DELAY_MS, ms)
-    }
-
-    /// [`BrokerConfig::group_initial_rebalance_delay_ms`] as a duration, in whole milliseconds.
-    pub fn group_initial_rebalance_delay(self, time: Duration) -> BrokerConfig {
-        self.put(GROUP_INITIAL_DELAY_MS, time.as_millis())
-    }
-
-    /// `log.retention.check.interval.ms`: how often retention runs. Default 300000.
-    pub fn log_retention_check_interval_ms(self, ms: u64) -> BrokerConfig {
-        self.put(RETENTION_CHECK_MS, ms)
-    }
-
-    /// [`BrokerConfig::log_retention_check_interval_ms`] as a duration, in whole milliseconds.
-    pub fn log_retention_check_interval(self, time: Duration) -> BrokerConfig {
-        self.put(RETENTION_CHECK_MS, time.as_millis())
     }
 
     /// What an acknowledged record survives, in topics that do not say it themselves: sets
@@ -164,88 +147,8 @@ impl BrokerConfig {
     }
 }
 
-/// The values in effect.
-impl BrokerConfig {
-    pub(crate) fn default_partitions(&self) -> i32 {
-        self.count(NUM_PARTITIONS)
-    }
-
-    pub(crate) fn auto_create_topics(&self) -> bool {
-        self.0.flag(AUTO_CREATE)
-    }
-
-    pub(crate) fn delete_topics(&self) -> bool {
-        self.0.flag(DELETE_TOPIC)
-    }
-
-    pub(crate) fn offsets_topic_partitions(&self) -> i32 {
-        self.count(OFFSETS_PARTITIONS)
-    }
-
-    pub(crate) fn offsets_topic_segment_bytes(&self) -> i64 {
-        self.0.whole(OFFSETS_SEGMENT_BYTES)
-    }
-
-    /// In UTF-16 units, as Kafka counts; negative allows none.
-    pub(crate) fn offset_metadata_max_bytes(&self) -> usize {
-        self.0.bytes(OFFSET_METADATA_MAX)
-    }
-
-    #[allow(dead_code, reason = "the seam of the expiry of offsets")]
-    pub(crate) fn offsets_retention(&self) -> Duration {
-        self.0.millis(OFFSETS_RETENTION_MINUTES).saturating_mul(60_000)
-    }
-
-    #[expect(dead_code, reason = "the seam of the expiry of offsets")]
-    pub(crate) fn offsets_retention_check_interval(&self) -> Duration {
-        self.0.millis(OFFSETS_RETENTION_CHECK_MS)
-    }
-
-    #[expect(dead_code, reason = "the seam of transactions")]
-    pub(crate) fn transactions_topic_partitions(&self) -> i32 {
-        self.count(TRANSACTIONS_PARTITIONS)
-    }
-
-    pub(crate) fn transactions_topic_segment_bytes(&self) -> i64 {
-        self.0.whole(TRANSACTIONS_SEGMENT_BYTES)
-    }
-
-    pub(crate) fn transactions_topic_min_isr(&self) -> i64 {
-        self.0.whole(TRANSACTIONS_MIN_ISR)
-    }
-
-    pub(crate) fn group_min_session_timeout(&self) -> Duration {
-        self.0.millis(GROUP_MIN_SESSION_MS)
-    }
-
-    pub(crate) fn group_max_session_timeout(&self) -> Duration {
-        self.0.millis(GROUP_MAX_SESSION_MS)
-    }
-
-    pub(crate) fn initial_rebalance_delay(&self) -> Duration {
-        self.0.millis(GROUP_INITIAL_DELAY_MS)
-    }
-
-    pub(crate) fn group_max_size(&self) -> usize {
-        self.0.bytes(GROUP_MAX_SIZE)
-    }
-
-    pub(crate) fn retention_check_interval(&self) -> Duration {
-        self.0.millis(RETENTION_CHECK_MS)
-    }
-
-    /// What the records of one batch may decompress to, in bytes.
-    pub(crate) fn batch_uncompressed_max(&self) -> usize {
-        self.0.bytes(UNCOMPRESSED_MAX)
-    }
-
-    pub(crate) fn initial_task_delay(&self) -> Duration {
-        self.0.millis(INITIAL_TASK_DELAY_MS)
-    }
-
-    fn count(&self, key: &str) -> i32 {
-        i32::try_from(self.0.whole(key)).unwrap_or(i32::MAX)
-    }
+fn offsets_retention(p: &Properties) -> Duration {
+    p.value::<Duration>(OFFSETS_RETENTION_MINUTES).saturating_mul(60_000)
 }
 
 #[cfg(test)]
@@ -302,6 +205,11 @@ mod tests {
                 assert_eq!(kept.as_deref(), Ok(default), "{}", property.name);
             }
         }
+    }
+
+    #[test]
+    fn the_limit_that_decoders_name_is_the_brokers() {
+        assert!(BrokerConfig::knows(crate::record::DECOMPRESSED_MAX_SETTING));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Settings under Kafka's property names, with Kafka's defaults and refusals, and typed setters.
 //!
 //! [`BrokerConfig`], [`TopicConfig`], [`ProducerConfig`] and [`ConsumerConfig`] each hold what a
-//! user set, checked against a table (`property.rs`). An unknown key is an error that names the
+//! user set, checked against a table (`property.rs`). A setting is its row in the file of its kind
+//! (`settings.rs` tells what stands in one). An unknown key is an error that names the
 //! nearest one. Keys that only a network, a replica or another virtual machine needs are checked,
 //! kept and listed by `ignored()`. Defaults are those of Kafka 4; where one differs, the setter
 //! says `Departure:` and why. Nothing here reads a clock or a file.
@@ -13,6 +14,7 @@ mod changes;
 mod client;
 mod consumer;
 mod describe;
+mod librdkafka;
 mod log;
 mod producer;
 mod property;

@@ -4,6 +4,7 @@
 //! setting here. [`Properties`] holds what was set, checked and in Kafka's spelling. Values are
 //! read as Kafka's `ConfigDef` reads them: trimmed, numbers in decimal, lists split at commas.
 
+use super::librdkafka;
 use super::settings::FromText;
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
@@ -84,16 +85,6 @@ impl Property {
 
     pub const fn bool(name: &'static str, default: &'static str) -> Property {
         Property::new(name, Kind::Bool, default)
-    }
-
-    /// A 32-bit number, at least `min`.
-    pub const fn int(name: &'static str, default: &'static str, min: i32) -> Property {
-        Property::new(name, int_from(min), default)
-    }
-
-    /// A 64-bit number, at least `min`.
-    pub const fn long(name: &'static str, default: &'static str, min: i64) -> Property {
-        Property::new(name, long_from(min), default)
     }
 
     pub const fn kept(mut self) -> Property {
@@ -188,45 +179,6 @@ pub(crate) fn split_list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(trimmed).filter(move |_| !none)
 }
 
-/// Properties of librdkafka that Kafka's own clients do not have, each with what to do instead.
-const LIBRDKAFKA: &[(&str, &str)] = &[
-    ("message.timeout.ms", "set delivery.timeout.ms"),
-    ("metadata.broker.list", "leave it out, there is no network"),
-    ("queue.buffering.max.ms", "set linger.ms"),
-    ("queue.buffering.max.messages", "set buffer.memory, which counts bytes"),
-    ("queue.buffering.max.kbytes", "set buffer.memory, in bytes"),
-    ("batch.num.messages", "set batch.size, which counts bytes"),
-    ("message.max.bytes", "set max.request.size at the producer, max.message.bytes at the topic"),
-    ("message.send.max.retries", "set retries"),
-    ("request.required.acks", "set acks"),
-    ("compression.codec", "set compression.type"),
-    ("compression.level", "set compression.gzip.level, .lz4.level or .zstd.level"),
-    ("partitioner", "give the partition with each record; keys are hashed as Kafka hashes them"),
-    ("sticky.partitioning.linger.ms", "leave it out; batch.size decides how long one stays"),
-    ("delivery.report.only.error", "leave it out; each send has a future, or a callback"),
-    ("dr_cb", "use Producer::send_with"),
-    ("enable.partition.eof", "compare the position with end_offsets, or look at current_lag"),
-    ("enable.auto.offset.store", "set enable.auto.commit=false and commit with commit_record"),
-    ("auto.commit.enable", "set enable.auto.commit"),
-    ("offset.store.method", "leave it out; offsets are committed to the group"),
-    ("fetch.wait.max.ms", "set fetch.max.wait.ms"),
-    ("fetch.message.max.bytes", "set max.partition.fetch.bytes"),
-    ("queued.min.messages", "leave it out; nothing is fetched ahead"),
-    ("queued.max.messages.kbytes", "leave it out; nothing is fetched ahead"),
-    ("consume.callback.max.messages", "set max.poll.records"),
-    ("coordinator.query.interval.ms", "leave it out, there is no network"),
-    ("group.protocol.type", "leave it out"),
-    ("socket.timeout.ms", "leave it out, there is no network"),
-    ("socket.keepalive.enable", "leave it out, there is no network"),
-    ("socket.nagle.disable", "leave it out, there is no network"),
-    ("api.version.request", "leave it out, there is no network"),
-    ("broker.address.family", "leave it out, there is no network"),
-    ("allow.auto.create.topic", "set allow.auto.create.topics"),
-    ("statistics.interval.ms", "leave it out; see Broker::health and the metrics facade"),
-    ("log_level", "leave it out; events go to the tracing facade"),
-    ("debug", "leave it out; events go to the tracing facade"),
-];
-
 /// Which properties there are.
 #[derive(Debug)]
 pub(crate) struct Schema {
@@ -258,7 +210,7 @@ impl Schema {
 
     fn unknown(&self, key: &str) -> Error {
         let of = self.of;
-        if let Some((_, instead)) = LIBRDKAFKA.iter().find(|(name, _)| *name == key) {
+        if let Some(instead) = librdkafka::instead_of(key) {
             let message = format!("\"{key}\" is a property of librdkafka: {instead}");
             return self.fault(message);
         }
@@ -416,16 +368,6 @@ impl Properties {
     pub fn list(&self, key: &str) -> impl Iterator<Item = &str> {
         split_list(self.text(key).unwrap_or_default())
     }
-
-    /// A duration from a property in milliseconds; negative ones count as none.
-    pub fn millis(&self, key: &str) -> std::time::Duration {
-        std::time::Duration::from_millis(u64::try_from(self.whole(key)).unwrap_or(0))
-    }
-
-    /// A size from a property in bytes; negative ones count as 0.
-    pub fn bytes(&self, key: &str) -> usize {
-        usize::try_from(self.whole(key).max(0)).unwrap_or(usize::MAX)
-    }
 }
 
 impl PartialEq for Properties {
@@ -452,7 +394,7 @@ mod tests {
     use super::*;
 
     const TABLE: &[Property] = &[
-        Property::int("batch.size", "16384", 0),
+        Property::new("batch.size", int_from(0), "16384"),
         Property::bool("enable.thing", "true"),
         Property::new("policy", Kind::List(&["compact", "delete"]), "delete"),
         Property::null("password", Kind::Secret).kept(),

@@ -16,8 +16,9 @@
 //! - `NAME`, where a rule between settings needs it, is a constant for the property's name.
 //! - `int(0)` is the kind of value with its bounds, one of the words at `@kind` below; `"5"` is
 //!   the default, `null` for none; `kept` or `refused(WHY)` is the role where it has no effect.
-//! - `set` is the builder method. The text behind `=` is for an argument that does not print as
-//!   the property's value; the name behind it is that of the same method with a `Duration`.
+//! - `set` is the builder method, named as the property is. The text behind `=` is for an argument
+//!   that does not print as the property's value; the name behind it is that of the same method
+//!   with a `Duration`.
 //! - `get` is a field of the settings in effect, or a method where the table says `methods`. It is
 //!   read as its type's [`FromText`] says, or by the function behind `=`, which sees all settings.
 //! - `broker` is a property of the broker that the topic's overrides, the strongest first, with a
@@ -76,6 +77,10 @@ macro_rules! settings {
         #[doc = ""]
         #[doc = settings!(@about $default $kind)]
         pub fn $method(self, $given: $type) -> $config {
+            const _: () = assert!(crate::config::settings::is_named_after(
+                stringify!($method).as_bytes(),
+                $name.as_bytes()
+            ));
             self.put($name, settings!(@text $given $($text)?))
         }
 
@@ -206,6 +211,17 @@ macro_rules! settings {
 }
 
 pub(super) use settings;
+
+/// Whether a method's name is the property's with `_` for each dot.
+pub(super) const fn is_named_after(method: &[u8], property: &[u8]) -> bool {
+    let mut same = method.len() == property.len();
+    let mut at = 0;
+    while same && at < method.len() {
+        same = method[at] == property[at] || (method[at] == b'_' && property[at] == b'.');
+        at += 1;
+    }
+    same
+}
 
 /// A value that a setting in effect can have.
 pub(super) trait FromText: Sized {
@@ -352,5 +368,84 @@ impl FromText for TimestampType {
         [TimestampType::CreateTime, TimestampType::LogAppendTime]
             .into_iter()
             .find(|timestamp_type| timestamp_type.to_string() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::property::{
+        Kind, OfBroker, Properties, Property, Role, Schema, int_from, long_from,
+    };
+    use super::*;
+    use crate::ErrorKind;
+
+    const HOURS: i64 = 3_600_000;
+    static SCHEMA: Schema = Schema {
+        of: "test",
+        error: ErrorKind::InvalidConfig,
+        tables: &[TABLE],
+        overridden: &[],
+        prefixes: &[],
+    };
+
+    struct Config(Properties);
+
+    settings! {
+        Config {
+            #[derive(Debug, PartialEq)]
+            struct Effect from Properties
+        }
+
+        /// how long it takes.
+        PAUSE "pause.ms": long(0), "5" {
+            set pause_ms(ms: u64), pause;
+            get pause: Duration;
+            get is_short: bool = is_short;
+            broker "log.pause.ms";
+            broker "log.pause.hours" in HOURS: int, null, kept;
+        }
+
+        /// any words.
+        "some.words": list, "" { set some_words(words: &[&str]) = words.join(","); }
+        "magic": bool, "false", refused("it is not built");
+        "rack": text, null, kept { get rack: Option<String>; }
+    }
+
+    fn is_short(p: &Properties) -> bool {
+        p.whole(PAUSE) < 10
+    }
+
+    #[test]
+    fn a_row_makes_the_property_its_methods_its_value_and_the_brokers_properties() {
+        let config = Config(Properties::new(&SCHEMA));
+        let effect = |pause, is_short| Effect { pause, is_short, rack: None };
+        assert_eq!(Effect::read(&config.0), effect(Duration::from_millis(5), true));
+        let config = config.pause_ms(7).some_words(&["a", "b"]).pause(Duration::from_secs(1));
+        assert_eq!(Effect::read(&config.0), effect(Duration::from_secs(1), false));
+        let set: Vec<_> = config.0.entries().collect();
+        assert_eq!(set, [("pause.ms", "1000"), ("some.words", "a,b")]);
+        let roles: Vec<_> = TABLE.iter().map(|row| row.role).collect();
+        let refused = Role::Refused("it is not built");
+        assert_eq!(roles, [Role::Used, Role::Used, refused, Role::Kept]);
+        let of_broker = TABLE[0].of_broker;
+        let seen = of_broker.iter().map(|of| (of.property.name, of.property.default, of.factor));
+        let seen: Vec<_> = seen.collect();
+        assert_eq!(seen, [("log.pause.ms", Some("5"), 1), ("log.pause.hours", None, HOURS)]);
+        assert_eq!(of_broker[1].property.role, Role::Kept);
+    }
+
+    #[test]
+    fn numbers_out_of_a_types_range_end_at_it() {
+        assert_eq!((usize::from_text("-1"), u64::from_text("-1")), (Some(0), Some(0)));
+        assert_eq!(i32::from_text("2147483648"), Some(i32::MAX));
+        assert_eq!(Duration::from_text("-1"), Some(Duration::ZERO));
+        assert_eq!((i64::from_text("soon"), Codec::from_text("brotli")), (None, None));
+    }
+
+    #[test]
+    fn a_method_is_named_as_its_property() {
+        assert!(is_named_after(b"linger_ms", b"linger.ms"));
+        assert!(!is_named_after(b"linger", b"linger.ms"));
+        assert!(!is_named_after(b"linger_ns", b"linger.ms"));
     }
 }
