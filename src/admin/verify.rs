@@ -12,8 +12,8 @@ impl Admin {
     /// # Errors
     /// [`IllegalState`](crate::ErrorKind::IllegalState) in a broker that owns its directory;
     /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition);
-    /// [`CorruptRecord`](crate::ErrorKind::CorruptRecord) when the partition's folder is missing;
-    /// [`Io`](crate::ErrorKind::Io).
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) when the partition's folder is missing. A file that
+    /// cannot be read is a finding.
     pub fn verify_partition(&self, topic: &str, partition: i32) -> Result<Vec<Finding>> {
         self.0.verify(topic, partition, |files| files.findings())
     }
@@ -22,7 +22,7 @@ impl Admin {
     /// one. Only for [`Broker::attach`](crate::Broker::attach); nothing is written.
     ///
     /// # Errors
-    /// As [`Admin::verify_partition`], and
+    /// As [`Admin::verify_partition`], [`Io`](crate::ErrorKind::Io), and
     /// [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) where the partition is read-only
     /// because of that.
     pub fn planned_repairs(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use topiclite::{Broker, Error, ErrorKind};
+use topiclite::{Broker, Error, ErrorKind, ProducerConfig, ProducerRecord, TopicConfig};
 
 /// Fails if `body` waits: far longer than anything here takes.
 fn at_once<T: Send + 'static>(what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -124,5 +124,81 @@ fn a_dump_of_a_special_file_is_an_error_at_once() {
         assert_eq!(dumped.status.code(), Some(1));
         let said = String::from_utf8(dumped.stderr).unwrap();
         assert!(said.contains(kind), "{said}");
+    }
+}
+
+/// What stands in the place of one file hides neither the others of its partition nor those of
+/// the partitions behind it.
+#[test]
+fn a_check_and_a_repair_go_on_behind_a_special_file() {
+    for (name, kind) in
+        [("b-0/00000000000000000000.log", "FIFO"), ("b-0/00000000000000000000.index", "socket")]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("data");
+        let broker = Broker::open(&dir).unwrap();
+        for topic in ["a", "b", "c"] {
+            let config = TopicConfig::default().segment_bytes(1 << 20);
+            broker.admin().create_topic(topic, 1, config).unwrap();
+            let producer = broker.producer(ProducerConfig::default()).unwrap();
+            let value = vec![b'x'; 100_000];
+            for _ in 0..12 {
+                producer.send(ProducerRecord::new(topic).value(&value)).unwrap().wait().unwrap();
+            }
+        }
+        broker.close().unwrap();
+        std::fs::remove_file(dir.join(name)).unwrap();
+        assert!(put(kind, &dir.join(name)));
+        let flipped = ["b-0/00000000000000000010.log", "c-0/00000000000000000000.log"];
+        for path in flipped {
+            let mut bytes = std::fs::read(dir.join(path)).unwrap();
+            bytes[50_000] ^= 1;
+            std::fs::write(dir.join(path), bytes).unwrap();
+        }
+
+        let broker = Broker::attach(&dir).unwrap();
+        let found = broker.admin().verify_partition("b", 0).unwrap();
+        let found: Vec<_> = found.iter().map(|found| (found.kind.name(), &found.path)).collect();
+        assert!(found.contains(&("unreadable", &dir.join(name))), "{found:?}");
+        assert!(found.contains(&("corrupt", &dir.join(flipped[0]))), "{found:?}");
+
+        let Some(verified) = topiclite(&["verify"], &dir) else { return };
+        let said = String::from_utf8(verified.stdout).unwrap();
+        assert_eq!(verified.status.code(), Some(1), "{said}");
+        for path in flipped.iter().chain([&name]) {
+            assert!(said.contains(path), "{path}: {said}");
+        }
+        assert!(said.contains("3 partitions of 3 topics read"), "{said}");
+
+        for args in [&["repair"][..], &["repair", "--execute"]] {
+            let repaired = topiclite(args, &dir).unwrap();
+            let said = String::from_utf8(repaired.stdout).unwrap();
+            assert_eq!(repaired.status.code(), Some(1), "{said}");
+            assert!(said.contains("b-0 stays as it is"), "{said}");
+            // The partitions behind it are looked at too: what they need is counted.
+            assert!(said.contains("0 changes "), "{said}");
+        }
+    }
+}
+
+/// A file system lets a hole be larger than any memory.
+#[test]
+fn a_dump_of_a_file_longer_than_any_segment_is_an_error_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    for ending in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+        let path = home.path().join(format!("00000000000000000000.{ending}"));
+        // As long as the file system of this test lets a file be.
+        let file = std::fs::File::create(&path).unwrap();
+        let Some(_) = [1 << 43, 1 << 40, 1 << 32].iter().find(|len| file.set_len(**len).is_ok())
+        else {
+            println!("skipped: no file of 4 GiB");
+            return;
+        };
+        let (dir, file) = (home.path().to_owned(), path.display().to_string());
+        let dumped = at_once("dump", move || topiclite(&["dump", &file], &dir));
+        let Some(dumped) = dumped else { return };
+        let said = String::from_utf8(dumped.stderr).unwrap();
+        assert_eq!(dumped.status.code(), Some(1), "{said}");
+        assert!(said.contains("more than 2147483648"), "{said}");
     }
 }

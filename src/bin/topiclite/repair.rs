@@ -83,9 +83,10 @@ impl Counts {
     }
 }
 
+/// Whether it says something of this partition alone: the others are gone on with.
 fn is_refusal(kind: ErrorKind) -> bool {
-    use ErrorKind::{CorruptRecord, ReadOnly, UnsupportedFormat};
-    matches!(kind, CorruptRecord | UnsupportedFormat | ReadOnly)
+    use ErrorKind::{CorruptRecord, Io, ReadOnly, RecordTooLarge, UnsupportedFormat};
+    matches!(kind, CorruptRecord | Io | UnsupportedFormat | ReadOnly | RecordTooLarge)
 }
 
 fn show(output: &Output, topic: &str, partition: i32, change: &PlannedRepair) -> Result<()> {
@@ -100,7 +101,8 @@ fn show(output: &Output, topic: &str, partition: i32, change: &PlannedRepair) ->
     }
 }
 
-/// A partition that stays read-only: its folder is missing, or its format is not read.
+/// A partition that stays as it is: its folder is missing, its format is not read, or a file of it
+/// cannot be.
 fn show_refusal(output: &Output, topic: &str, partition: i32, error: &Error) -> Result<()> {
     match output.json {
         true => output.object(&json!({
@@ -110,6 +112,9 @@ fn show_refusal(output: &Output, topic: &str, partition: i32, error: &Error) -> 
             "action": Value::Null,
             "message": error.to_string(),
         })),
+        false if error.kind() == ErrorKind::Io => {
+            output.line(&format!("{topic}-{partition} stays as it is: {error}"))
+        }
         false => output.line(&format!("{topic}-{partition} stays read-only: {error}")),
     }
 }

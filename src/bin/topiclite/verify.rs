@@ -33,13 +33,20 @@ pub fn run(options: &Options, output: &Output) -> Outcome {
             }
             let found = match admin.verify_partition(topic.name(), partition) {
                 Ok(found) => found,
-                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                // The owner deleted it meanwhile.
+                Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => continue,
+                // What cannot be looked at hides no other partition.
+                Err(error) => {
                     counts.findings += 1;
-                    let path = options.dir()?.join(format!("{}-{partition}", topic.name()));
-                    tell(output, &path, (None, None), "missing-folder", error.message())?;
+                    let folder = options.dir()?.join(format!("{}-{partition}", topic.name()));
+                    let kind = match error.kind() {
+                        ErrorKind::ReadOnly => "missing-folder",
+                        _ => "unreadable",
+                    };
+                    let path = error.path().unwrap_or(&folder);
+                    tell(output, path, (error.position(), None), kind, error.message())?;
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             for finding in found {
                 match finding.is_note() {

@@ -45,6 +45,9 @@ impl FolderFile {
 /// has behind them belongs to nothing, and may go on for as long as a file system lets it.
 pub(in crate::log) const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 
+/// What is wrong with a special file.
+pub(super) const SPECIAL: &str = "a FIFO, a socket or a device, where a file belongs; remove it";
+
 impl Folder {
     /// The files that are longer than any segment.
     pub fn too_long(&self) -> Vec<Finding> {
@@ -64,12 +67,28 @@ impl Folder {
     /// # Errors
     /// [`crate::ErrorKind::Io`], also where a FIFO, a socket or a device has the name of a file.
     pub fn list(storage: &dyn Storage, path: &Path, partition: &TopicPartition) -> Result<Folder> {
+        let (folder, special) = Folder::list_beside_special(storage, path, partition)?;
+        match special.into_iter().next() {
+            None => Ok(folder),
+            Some(path) => Err(Error::new(ErrorKind::Io, SPECIAL).with_path(path)),
+        }
+    }
+
+    /// [`Folder::list`] without the FIFOs, sockets and devices, and the paths of these.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`].
+    pub(super) fn list_beside_special(
+        storage: &dyn Storage,
+        path: &Path,
+        partition: &TopicPartition,
+    ) -> Result<(Folder, Vec<PathBuf>)> {
         let entries = match storage.list(path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(error, "listing", path)),
         };
-        let mut files: Vec<FolderFile> = Vec::new();
+        let (mut files, mut special) = (Vec::new(), Vec::new());
         let mut link = match storage.metadata(path) {
             Ok(entry) => entry.is_link.then(|| path.to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -79,8 +98,8 @@ impl Folder {
             let Some(name) = SegmentFileName::parse(&entry.name) else { continue };
             let path = path.join(&entry.name);
             if entry.is_special {
-                let why = "a FIFO, a socket or a device, where a file belongs; remove it";
-                return Err(Error::new(ErrorKind::Io, why).with_path(path));
+                special.push(path);
+                continue;
             }
             if entry.is_link && name.kind == FileKind::Log {
                 link.get_or_insert_with(|| path.clone());
@@ -88,7 +107,9 @@ impl Folder {
             files.push(FolderFile { name, path, len: entry.len.min(SEGMENT_BYTES_MAX) });
         }
         files.sort();
-        Ok(Folder { path: path.to_owned(), partition: partition.clone(), files, link })
+        special.sort();
+        let folder = Folder { path: path.to_owned(), partition: partition.clone(), files, link };
+        Ok((folder, special))
     }
 
     /// The `.log` files in use, ascending by base offset.

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::{Finding, FindingKind};
-use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::folder::{Folder, FolderFile, SPECIAL};
 use crate::log::scan::{
     BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop, continuation,
 };
@@ -16,6 +16,7 @@ use crate::storage::{File, Region, Storage};
 use crate::sync::{Arc, Mutex};
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// What is read at once where a larger read failed.
 const SECTOR_BYTES: u64 = 4096;
@@ -62,6 +63,17 @@ pub(in crate::log) fn tell_unreadable(error: Error) -> Result<Finding> {
             message: error.message().to_owned(),
         }),
         _ => Err(error),
+    }
+}
+
+/// A FIFO, a socket or a device in the place of a file, which nobody opens.
+pub(super) fn tell_special(path: PathBuf) -> Finding {
+    Finding {
+        kind: FindingKind::Unreadable,
+        path,
+        position: None,
+        offset: None,
+        message: SPECIAL.to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::Finding;
 use crate::log::load::folder::Folder;
 use crate::log::load::foreign_indexes;
-use crate::log::load::inspect::{inspect, tell_unreadable};
+use crate::log::load::inspect::{inspect, tell_special, tell_unreadable};
 use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::load::repair::Step;
 use crate::log::segment::indexes::load_indexes;
@@ -38,7 +38,7 @@ impl Verification<'_> {
     /// middle of a batch.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] where the folder cannot be listed.
+    /// None that is of a file or of the folder: what cannot be read is a finding.
     pub fn findings(&self) -> Result<Vec<Finding>> {
         let first = self.look()?;
         match first.iter().all(Finding::is_note) {
@@ -66,10 +66,15 @@ impl Verification<'_> {
             Err(error) => add(vec![tell_unreadable(error)?]),
         }
         let states: Vec<SegmentState> = segments.iter().map(|segment| segment.state).collect();
-        let folder = Folder::list(self.storage, &self.folder, self.partition)?;
-        add(folder.too_long());
         let known = if segments.is_empty() { &self.state.segments } else { &states };
-        add(inspect(self.storage, &folder, known, self.uncompressed_max)?);
+        match Folder::list_beside_special(self.storage, &self.folder, self.partition) {
+            Ok((folder, special)) => {
+                add(special.into_iter().map(tell_special).collect());
+                add(folder.too_long());
+                add(inspect(self.storage, &folder, known, self.uncompressed_max)?);
+            }
+            Err(error) => add(vec![tell_unreadable(error)?]),
+        }
         match self.open(&LogState::default(), Trust::Foreign) {
             Ok(whole) => add(whole.findings),
             Err(error) => add(vec![tell_unreadable(error)?]),

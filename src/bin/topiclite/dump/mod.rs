@@ -16,12 +16,17 @@ use std::process::ExitCode;
 use topiclite::storage::{Fs, Storage};
 use topiclite::{Error, ErrorKind, Result};
 
+/// The most bytes that a file of a partition can have: a longer one, which may be a hole of any
+/// size, is not read into memory.
+const FILE_BYTES_MAX: u64 = 1 << 31;
+
 pub fn run(dump: &Dump, output: &Output) -> Outcome {
     let mut damaged = false;
     // Its own door: what is no file is refused at once.
     let storage = Fs::new();
     for path in &dump.files {
-        let bytes = storage.read_file(path, u64::MAX).map_err(|e| Error::io(e, "reading", path))?;
+        let bytes =
+            storage.read_file(path, FILE_BYTES_MAX).map_err(|e| Error::io(e, "reading", path))?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let base_offset = base_offset(name);
         let file = Dumped { path, base_offset, bytes: &bytes, dump, output };
