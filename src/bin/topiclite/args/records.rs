@@ -50,6 +50,11 @@ pub struct Produce {
     #[arg(long = "config", short = 'X', value_name = "KEY=VALUE", value_parser = values::pair)]
     pub config: Vec<(String, String)>,
     /// What a line is: `json` reads what `consume --json` prints.
+    ///
+    /// Fields: `key` and `value`, text or null, or `key_base64` and `value_base64`; `timestamp`,
+    /// milliseconds since 1970, where -1 is none: the time of the write is taken; `partition`;
+    /// `headers`, an array of `{"name": TEXT, "value": TEXT}` or `value_base64`. `topic`, `offset`
+    /// and `timestamp_type` have no effect. Any other field is an error, and so is none at all.
     #[arg(long, value_enum, default_value_t = InputFormat::Lines)]
     pub input_format: InputFormat,
 }
