@@ -14,19 +14,20 @@ use std::sync::Arc;
 pub type ListenerError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Told of every change of a subscriber's assignment, on the thread that polls, inside
-/// [`Consumer::poll`]; `revoked` and `lost` also inside `unsubscribe` and `close`. Partitions are
-/// sorted by topic, then number.
+/// [`Consumer::poll`]; `on_partitions_revoked` and `on_partitions_lost` also inside `unsubscribe`
+/// and `close`. Partitions are sorted by topic, then number.
 ///
-/// Rebalances are eager: at the start of one, `revoked` is told everything that is owned, also
-/// when that is nothing; at the end, `assigned` is told everything. A member that was put out of
-/// its group is told `lost` instead of `revoked`. Whoever owned a partition before was told
-/// `revoked` before the next owner is told `assigned`, unless it was put out.
+/// Rebalances are eager: at the start of one, `on_partitions_revoked` is told everything that is
+/// owned, also when that is nothing; at the end, `on_partitions_assigned` is told everything. A
+/// member that was put out of its group is told `on_partitions_lost` instead of
+/// `on_partitions_revoked`. Whoever owned a partition before was told `on_partitions_revoked`
+/// before the next owner is told `on_partitions_assigned`, unless it was put out.
 ///
 /// What a listener fails with comes out of the call that ran it, once the change is complete; the
-/// assignment stands. An error of this crate from `assigned` comes out as it is, everything else
-/// as [`ErrorKind::Kafka`] with the error as its source; [`ErrorKind::Wakeup`] always as it is. A
-/// panic is passed on in the same place. After a failed `assigned` the next poll tells `assigned`
-/// once more, with nothing in it, as Kafka does.
+/// assignment stands. An error of this crate from `on_partitions_assigned` comes out as it is,
+/// everything else as [`ErrorKind::Kafka`] with the error as its source; [`ErrorKind::Wakeup`]
+/// always as it is. A panic is passed on in the same place. After a failed `on_partitions_assigned`
+/// the next poll tells `on_partitions_assigned` once more, with nothing in it, as Kafka does.
 ///
 /// Time spent here counts against `max.poll.interval.ms`.
 ///
@@ -37,7 +38,7 @@ pub type ListenerError = Box<dyn std::error::Error + Send + Sync>;
 /// struct CommitFirst;
 ///
 /// impl RebalanceListener for CommitFirst {
-///     fn revoked(
+///     fn on_partitions_revoked(
 ///         &mut self,
 ///         consumer: &mut ConsumerContext<'_>,
 ///         _partitions: &[TopicPartition],
@@ -75,7 +76,8 @@ pub trait RebalanceListener: Send {
     }
 
     /// These partitions went some time ago: the member was put out of its group, and others may
-    /// own them by now. A commit fails. Does what `revoked` does unless it is written.
+    /// own them by now. A commit fails. Unless it is written, it does what
+    /// `on_partitions_revoked` does.
     ///
     /// # Errors
     /// As [`RebalanceListener::on_partitions_revoked`].

@@ -182,7 +182,7 @@ impl TestBrokerBuilder {
 ///
 /// test.crash(Crash::Kill)?;
 /// let refused = producer.send(ProducerRecord::new("orders").value("late")).unwrap_err();
-/// assert_eq!(refused.error().kind(), ErrorKind::Closed);
+/// assert_eq!(refused.kind(), ErrorKind::Closed);
 /// test.flush()?;
 ///
 /// let producer = test.producer(ProducerConfig::default())?;
