@@ -1,17 +1,17 @@
-//! What a recorder of the `metrics` facade is told: every counter with its labels, and that
-//! `docs/metrics.md` lists them.
+//! What a recorder of the `metrics` facade is told: every counter with its labels. And that
+//! `docs/metrics.md` lists these, and those of `Broker::health`, and no others.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use topiclite::time::VirtualClock;
 use topiclite::{
-    BrokerOptions, ConsumerConfig, ErrorKind, OffsetReset, ProducerConfig, ProducerRecord,
+    Broker, BrokerOptions, ConsumerConfig, ErrorKind, OffsetReset, ProducerConfig, ProducerRecord,
     TopicConfig,
 };
 
@@ -102,10 +102,34 @@ fn a_recorder_is_told_what_goes_in_and_out_and_what_groups_go_through() {
         assert_eq!(collected.total(name), total, "{name}");
     }
 
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    let listed = std::fs::read_to_string(path).unwrap();
-    for name in collected.0.lock().unwrap().keys() {
-        let name = name.split('{').next().unwrap();
-        assert!(listed.contains(&format!("`{name}`")), "docs/metrics.md does not list {name}");
+    let counted = collected.0.lock().unwrap();
+    let counted = counted.keys().map(|name| name.split('{').next().unwrap().to_owned());
+    assert_eq!(documented(0), counted.collect(), "counters that a recorder is told of");
+}
+
+#[test]
+fn the_document_lists_the_counters_of_a_health_report() {
+    let broker = Broker::in_memory().unwrap();
+    let health = broker.health();
+    let counted: BTreeSet<String> = health.counters().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(documented(2), counted, "counters of health()");
+    for row in rows().filter(|row| !row[0].is_empty() && !row[2].is_empty()) {
+        assert_eq!(row[0], format!("topiclite_log_{}_total", row[2]));
     }
+}
+
+/// The names in a column of the table of `docs/metrics.md`.
+fn documented(column: usize) -> BTreeSet<String> {
+    rows().map(|mut row| row.swap_remove(column)).filter(|name| !name.is_empty()).collect()
+}
+
+/// The cells of each row of that table, without their backticks.
+fn rows() -> impl Iterator<Item = Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let table = text.lines().filter_map(|line| line.strip_prefix('|')).skip(2);
+    let cells = |row: &str| -> Vec<String> {
+        row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    };
+    table.map(cells).collect::<Vec<_>>().into_iter()
 }

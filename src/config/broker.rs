@@ -91,7 +91,7 @@ settings! {
     // The defaults of topics' properties come from the rows of those, in `topic.rs`.
 }
 
-static SCHEMA: Schema = Schema {
+pub(super) static SCHEMA: Schema = Schema {
     of: "broker",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, KEPT, SECURITY],

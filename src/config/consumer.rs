@@ -165,7 +165,7 @@ settings! {
     "share.acknowledgement.mode": one_of("implicit", "explicit"), "implicit", kept;
 }
 
-static SCHEMA: Schema = Schema {
+pub(super) static SCHEMA: Schema = Schema {
     of: "consumer",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, NETWORK, SECURITY],

@@ -14,6 +14,8 @@ mod changes;
 mod client;
 mod consumer;
 mod describe;
+#[cfg(test)]
+mod documented;
 mod librdkafka;
 mod log;
 mod producer;

@@ -129,7 +129,7 @@ settings! {
     "internal.auto.downgrade.txn.commit": bool, "false", kept;
 }
 
-static SCHEMA: Schema = Schema {
+pub(super) static SCHEMA: Schema = Schema {
     of: "producer",
     error: ErrorKind::InvalidConfig,
     tables: &[TABLE, NETWORK, SECURITY],
