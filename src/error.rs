@@ -15,6 +15,26 @@ macro_rules! kinds {
         /// What failed. Names are Kafka's; the last group is this crate's own.
         ///
         /// The protocol's error table (`Errors.java`) is the source of the names.
+        ///
+        /// # Examples
+        /// ```
+        /// use topiclite::{Broker, ErrorKind, TopicConfig};
+        /// let broker = Broker::in_memory()?;
+        /// let create = |name| broker.admin().create_topic(name, 1, TopicConfig::default());
+        /// create("orders")?;
+        /// match create("orders") {
+        ///     Ok(()) => unreachable!("it is there"),
+        ///     Err(error) => match error.kind() {
+        ///         ErrorKind::TopicExists => {} // as good as made
+        ///         _ => return Err(error),
+        ///     },
+        /// }
+        /// let refused = create("no/slash").unwrap_err();
+        /// assert_eq!(refused.kind(), ErrorKind::InvalidTopic);
+        /// assert_eq!(refused.kafka_name(), "INVALID_TOPIC_EXCEPTION");
+        /// assert_eq!(refused.kind().to_string(), "invalid topic");
+        /// # Ok::<(), topiclite::Error>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind {

@@ -49,6 +49,7 @@
 //! # Features
 //! The default features pull in no C source and no network. `gzip`, `snappy`, `lz4`, `zstd` (or
 //! `codecs`) add Kafka's codecs, `cli` the command line, `testing` what tests need, `full` all.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
 mod broker;
@@ -104,7 +105,13 @@ pub use producer::{IntoPayload, Payload, Producer, ProducerRecord, RecordMetadat
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
 pub use topic::TopicPartition;
 
-/// The README's examples, compiled and run.
+/// The programs in the documents, compiled and run.
 #[cfg(all(doctest, feature = "testing"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/cookbook.md")]
+    struct Cookbook;
+    #[doc = include_str!("../docs/from-rdkafka.md")]
+    struct FromRdkafka;
+}

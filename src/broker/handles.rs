@@ -86,7 +86,7 @@ impl Broker {
         &self.0
     }
 
-    /// Topics, their settings and borders, groups.
+    /// Topics, their settings and offsets, groups.
     pub fn admin(&self) -> Admin {
         Admin::new(self.0.clone())
     }

@@ -343,6 +343,24 @@ impl<'a> ConsumerRecord<'a> {
     }
 
     /// The headers, in order, repeated names included.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use topiclite::{Broker, ProducerConfig, ProducerRecord, ReadFrom, TopicConfig};
+    /// # let broker = Broker::in_memory()?;
+    /// # broker.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// let producer = broker.producer(ProducerConfig::default())?;
+    /// let order = ProducerRecord::new("orders").value("one tea");
+    /// producer.send_sync(order.header("trace", "7").header("note", None::<&str>))?;
+    ///
+    /// let mut reader = broker.reader("orders", 0, ReadFrom::Beginning)?;
+    /// let record = reader.next(Duration::ZERO)?.expect("it was sent");
+    /// let names: Vec<_> = record.headers().iter().map(|h| h.name().into_owned()).collect();
+    /// assert_eq!(names, ["trace", "note"]);
+    /// assert_eq!(record.header("trace").and_then(|h| h.value()), Some(&b"7"[..]));
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         self.record.headers()

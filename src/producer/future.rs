@@ -19,6 +19,29 @@ pub(super) type Outcome = Result<RecordMetadata>;
 ///
 /// Without `linger.ms`, and on a topic that does not sync before it answers, it is complete when
 /// `send` returns. Dropping it loses the outcome, not the record.
+///
+/// # Examples
+/// ```
+/// use topiclite::{Broker, Durability, ProducerConfig, ProducerRecord, TopicConfig};
+/// let broker = Broker::in_memory()?;
+/// let durable = TopicConfig::default().durability(Durability::Power);
+/// broker.admin().create_topic("orders", 1, durable)?;
+/// let producer = broker.producer(ProducerConfig::default())?;
+/// // Send first and wait then: one sync serves all three.
+/// let sent = ["tea", "milk", "sugar"].map(|order| {
+///     producer.send(ProducerRecord::new("orders").value(order))
+/// });
+/// for (offset, future) in sent.into_iter().enumerate() {
+///     assert_eq!(future?.wait()?.offset(), offset as i64);
+/// }
+///
+/// // Inside async code it is awaited, on any executor.
+/// let stored = futures_lite::future::block_on(async {
+///     producer.send(ProducerRecord::new("orders").value("cake"))?.await
+/// })?;
+/// assert_eq!(stored.offset(), 3);
+/// # Ok::<(), topiclite::Error>(())
+/// ```
 #[must_use = "a failure is told here: wait for it, await it, or drop it on purpose"]
 pub struct SendFuture(Stage);
 

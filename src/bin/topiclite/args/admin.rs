@@ -187,7 +187,7 @@ impl Reset {
     }
 }
 
-/// Whose borders are asked for.
+/// Whose offsets are asked for.
 #[derive(Debug, Args)]
 pub struct Offsets {
     /// The topic.

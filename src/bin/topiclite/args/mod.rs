@@ -50,7 +50,7 @@ pub enum Command {
     Consume(Consume),
     /// List, describe, reset and delete consumer groups.
     Groups(Groups),
-    /// Print the borders of a topic's partitions.
+    /// Print the first and last offsets of a topic's partitions.
     Offsets(Offsets),
     /// Delete the records of a partition before an offset.
     Trim(Trim),
