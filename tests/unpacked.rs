@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -219,6 +220,86 @@ fn readers_and_lookups_hold_little() {
                 let (_, most) = most_held(look);
                 assert!(most <= GROWING + SLACK, "{codec}: {most} bytes for a lookup");
             }
+        }
+    }
+}
+
+#[test]
+fn a_member_of_a_group_and_its_lookups_hold_no_more() {
+    /// What a group takes beside the records: its coordinator, the logs of its partitions.
+    const GROUP: usize = 2 << 20;
+    let _turn = turn();
+    for codec in CODECS {
+        let dir = bombs(codec, 2, 1);
+        let broker = Broker::open(dir.path()).unwrap();
+        let mut member = broker.consumer(config(&[("group.id", "g")])).unwrap();
+        member.subscribe(&["bombs"]).unwrap();
+        let times: BTreeMap<_, _> = all(2).into_iter().map(|partition| (partition, 1)).collect();
+        let mut read = 0;
+        while read < 2 * BATCHES {
+            let (records, most) = most_held(|| member.poll(Duration::from_secs(5)).unwrap());
+            assert!(!records.is_empty(), "{codec}: {read} records");
+            read += records.count();
+            let bound = GROWING + FETCH_MAX + SLACK + GROUP;
+            assert!(most <= bound, "{codec}: {most} bytes in a poll");
+            drop(records);
+            let (_, most) = most_held(|| member.commit_sync().unwrap());
+            assert!(most <= SLACK, "{codec}: {most} bytes for a commit");
+            let (found, most) = most_held(|| member.offsets_for_times(&times).unwrap());
+            assert!(found.values().all(|found| found.as_ref().unwrap().offset() == 0), "{codec}");
+            assert!(most <= GROWING + SLACK, "{codec}: {most} bytes for a lookup");
+        }
+        member.close().unwrap();
+    }
+}
+
+/// Records that compress well wait as they are: what is estimated to fit into a batch may be far
+/// more than `batch.size`.
+#[test]
+fn what_lingers_is_bounded_by_buffer_memory_however_it_compresses() {
+    const BUFFER: usize = 1 << 20;
+    const SENT: usize = 12 << 20;
+    let _turn = turn();
+    for codec in Codec::ALL {
+        for compressible in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let broker = Broker::open(dir.path()).unwrap();
+            broker.admin().create_topic("t", 4, TopicConfig::default()).unwrap();
+            let config = ProducerConfig::from_properties([
+                ("compression.type", codec.name()),
+                ("buffer.memory", "1048576"),
+                ("linger.ms", "600000"),
+                ("delivery.timeout.ms", "1200000"),
+            ]);
+            let producer = broker.producer(config.unwrap()).unwrap();
+            let mut noise = 1_u64;
+            let mut value = vec![0; 1000];
+            let (_, most) = most_held(|| {
+                for n in 0..SENT / value.len() {
+                    if !compressible {
+                        value.iter_mut().for_each(|byte| {
+                            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                            *byte = (noise >> 56) as u8;
+                        });
+                    }
+                    let partition = i32::try_from(n % 4).unwrap();
+                    let record = ProducerRecord::new("t").value(&value).partition(partition);
+                    drop(producer.send(record).unwrap());
+                }
+            });
+            // The records, the room that their buffers grew to, and a batch on its way to the log.
+            let bound = 8 * BUFFER;
+            assert!(most <= bound, "{codec}, compressible {compressible}: {most} bytes");
+            producer.close().unwrap();
+            let sent: i64 = (0..4)
+                .map(|partition| {
+                    let isolation = IsolationLevel::ReadUncommitted;
+                    let end =
+                        broker.admin().list_offsets("t", partition, OffsetSpec::Latest, isolation);
+                    end.unwrap().offset().unwrap()
+                })
+                .sum();
+            assert_eq!(sent, (SENT / 1000) as i64, "{codec}");
         }
     }
 }
