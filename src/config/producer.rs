@@ -241,7 +241,8 @@ fn client_id(p: &Properties) -> Option<String> {
 
 /// In milliseconds.
 fn delivery_timeout_min(p: &Properties) -> i64 {
-    (p.whole(LINGER_MS) + p.whole(REQUEST_TIMEOUT_MS)).min(i64::from(i32::MAX))
+    let least = p.whole(LINGER_MS).saturating_add(p.whole(REQUEST_TIMEOUT_MS));
+    least.min(i64::from(i32::MAX))
 }
 
 /// What was chosen is checked; what was not gives way.
@@ -326,6 +327,14 @@ mod tests {
         assert_eq!(timeouts("1001").unwrap().delivery_timeout, Duration::from_millis(1001));
         let raised = made(&[("request.timeout.ms", "200000")]).unwrap();
         assert_eq!(raised.delivery_timeout, Duration::from_secs(200));
+    }
+
+    #[test]
+    fn a_linger_without_end_raises_the_delivery_timeout_to_its_largest() {
+        let longest = made(&[("linger.ms", "9223372036854775807")]).unwrap();
+        assert_eq!(longest.delivery_timeout, Duration::from_millis(2_147_483_647));
+        let chosen = [("linger.ms", "9223372036854775807"), ("delivery.timeout.ms", "1000")];
+        assert_eq!(made(&chosen).unwrap_err().root_kind(), ErrorKind::InvalidConfig);
     }
 
     #[test]
