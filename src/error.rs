@@ -483,7 +483,7 @@ impl Error {
     /// What the operating system refuses for good (no such file, permission denied, a read-only
     /// file system) is not, whatever the kind.
     ///
-    /// Departure: `UnknownTopicOrPartition` is not. In Kafka a client may know less than the
+    /// Departure: D45. `UnknownTopicOrPartition` is not. In Kafka a client may know less than the
     /// cluster; here a topic that is not there appears when somebody makes it.
     pub fn is_retriable(&self) -> bool {
         let passes = |error: &std::io::Error| !is_final(error.kind());

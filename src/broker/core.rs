@@ -1,7 +1,7 @@
 //! What all handles of a broker share.
 //!
-//! [`BrokerCore`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold: when
-//! the last one goes, its threads are stopped and joined and the lock is freed.
+//! [`BrokerCore`] is everything; its threads hold it. [`BrokerInner`] is what the handles hold:
+//! when the last one goes, its threads are stopped and joined and the lock is freed.
 
 use crate::broker::attach::Attached;
 use crate::broker::background::threads::Threads;

@@ -47,8 +47,8 @@ impl Broker {
     /// Opens a directory for reading and writing, and makes it if it is missing. The path is made
     /// absolute, and links in it are followed, once: what becomes of either later changes nothing.
     ///
-    /// Departure: a partition whose folder, or a segment of which, is a symbolic link is read and
-    /// is read-only, and a file in the place of a new segment stays. Kafka writes, and deletes.
+    /// Departure: D35. A partition whose folder, or a segment of which, is a symbolic link is read
+    /// and is read-only, and a file in the place of a new segment stays. Kafka writes, and deletes.
     ///
     /// Nothing is written but the lock file, and no partition's folder is touched, until they are
     /// used. A directory that Apache Kafka wrote is read whole and checked first.

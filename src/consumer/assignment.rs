@@ -58,6 +58,8 @@ impl ResetTo {
         match reset {
             OffsetReset::Earliest => Some(ResetTo::Beginning),
             OffsetReset::Latest => Some(ResetTo::End),
+            // Departure: D20. Every poll asks again where no record is young enough; Kafka waits
+            // for `request.timeout.ms` before it does.
             OffsetReset::ByDuration(age) => Some(ResetTo::Since(age)),
             OffsetReset::None => None,
         }

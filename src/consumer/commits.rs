@@ -82,10 +82,10 @@ impl Consumer {
     /// too. [`ErrorKind::InvalidGroupId`] without a group,
     /// [`ErrorKind::Wakeup`], [`ErrorKind::ReadOnly`] on an attached directory.
     ///
-    /// Departure: metadata above 32,767 bytes is refused with the same error. The Java client
+    /// Departure: D37. Metadata above 32,767 bytes is refused with the same error. The Java client
     /// fails in every call from there on.
     ///
-    /// Departure: Kafka's client retries an unknown partition until `default.api.timeout.ms`
+    /// Departure: D9. Kafka's client retries an unknown partition until `default.api.timeout.ms`
     /// before it says the same.
     pub fn commit_sync(&mut self) -> Result<()> {
         self.check_open()?;

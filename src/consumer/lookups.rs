@@ -70,8 +70,8 @@ impl Consumer {
     /// [`Consumer::end_offsets`]. `None` without a position, and where the end was not seen yet:
     /// then the next poll looks, also where the partition is paused.
     ///
-    /// Departure: what [`Consumer::beginning_offsets`] and [`Consumer::offsets_for_times`] find is
-    /// not taken for the end, as Kafka's client takes it.
+    /// Departure: D40. What [`Consumer::beginning_offsets`] and [`Consumer::offsets_for_times`]
+    /// find is not taken for the end, as Kafka's client takes it.
     ///
     /// # Errors
     /// [`ErrorKind::IllegalState`] when the partition is not assigned;
@@ -133,7 +133,7 @@ impl Consumer {
 
     /// A partition by its name; its topic is made where that is allowed.
     ///
-    /// Departure: Kafka's client asks for an unknown partition until its timeout, and says that
+    /// Departure: D9. Kafka's client asks for an unknown partition until its timeout, and says that
     /// the time is up. Here it is told at once, as what it is, under the name of Kafka's answer.
     pub(super) fn partition_of(&self, partition: &TopicPartition) -> Result<Partition> {
         let topic = match self.settings.auto_create_topics {

@@ -4,6 +4,8 @@
 //! at most one exchange with the group's coordinator, runs what is due, and fetches. There is no
 //! thread and nothing is fetched ahead. Order of steps and outcomes are those of Kafka's Java
 //! client (`ClassicKafkaConsumer`), which the module names where an order matters.
+//!
+//! Departure: D8. Kafka's client fetches ahead. There is no round trip to hide here.
 
 mod assignment;
 mod batches;
@@ -362,7 +364,7 @@ impl Consumer {
     /// Without auto-commit the callbacks of asynchronous commits that were not run yet are not
     /// run, as in Kafka; the commits themselves were made.
     ///
-    /// Departure: the group is left also when the listener fails. Kafka's client stays in it
+    /// Departure: D19. The group is left also when the listener fails. Kafka's client stays in it
     /// until its session ends.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl OffsetAndMetadata {
 
     /// The leader epoch of the last record that was read, where another client stored one.
     ///
-    /// Departure: consumers of this crate store none. A stored epoch above the one of a Kafka
+    /// Departure: D42. Consumers of this crate store none. A stored epoch above the one of a Kafka
     /// broker that later serves the directory would stall Java consumers.
     pub fn leader_epoch(&self) -> Option<i32> {
         self.leader_epoch

@@ -42,8 +42,8 @@ impl Consumer {
     /// once `timeout` is over, or earlier when positions moved over what is never returned
     /// (aborted transactions, markers, compacted records). A zero timeout takes one turn.
     ///
-    /// Departure: where compaction left nothing up to the end, the position moves there. The one of
-    /// Kafka's client stays behind the last record, with a lag.
+    /// Departure: D22. Where compaction left nothing up to the end, the position moves there. The
+    /// one of Kafka's client stays behind the last record, with a lag.
     ///
     /// All that a member of a group does happens in here: joining, being told of the assignment,
     /// automatic commits. It may take longer than `timeout` where the listener does.
@@ -62,8 +62,8 @@ impl Consumer {
     /// before it are returned first, no reset policy crosses damage. A partition that failed fails
     /// again at its next turn, until it is paused or sought past.
     ///
-    /// Departure: that turn is behind those of the other partitions. With Kafka's client a batch
-    /// that does not check fails every poll.
+    /// Departure: D30. That turn is behind those of the other partitions. With Kafka's client a
+    /// batch that does not check fails every poll.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_open()?;
         if self.assignment.mode == Mode::None {

@@ -35,7 +35,7 @@ impl Consumer {
     /// is not looked up any more: the call takes `default.api.timeout.ms` and fails with
     /// [`ErrorKind::Timeout`], as in Kafka.
     ///
-    /// Departure: what else cannot be found without another call's doing is said at once, where
+    /// Departure: D9. What else cannot be found without another call's doing is said at once, where
     /// Kafka's client waits for `default.api.timeout.ms`.
     pub fn position(&mut self, partition: &TopicPartition) -> Result<i64> {
         self.check_open()?;
@@ -339,6 +339,8 @@ impl PartitionState {
 
     /// Takes the log that the metadata names. A topic that was deleted and made again is another
     /// one: the position in the old one means nothing there, and the policy decides.
+    ///
+    /// Departure: D21. Kafka keeps the position while it is in range.
     fn place_in(
         &mut self,
         source: Option<Source>,
@@ -385,7 +387,8 @@ impl PartitionState {
 }
 
 impl Look<'_> {
-    /// [`PartitionState::resolve_reset`], and again at the next append where there is no such place.
+    /// [`PartitionState::resolve_reset`], and again at the next append where there is no such
+    /// place.
     fn resolve_reset(&mut self, isolation: IsolationLevel, wall_ms: i64) -> Result<()> {
         self.slot.resolve_reset(isolation, wall_ms)?;
         while let (Position::AwaitReset(_), Some(source)) = (self.slot.position, &self.slot.source)

@@ -107,8 +107,8 @@ impl GroupCoordinator {
 
     /// Whether a member commits what its group has committed, so that there is nothing to store.
     ///
-    /// Departure: Kafka stores it again. Offsets of a group with members do not expire, so that the
-    /// time of the commit, all that would change, means nothing; without members it does.
+    /// Departure: D46. Kafka stores it again. Offsets of a group with members do not expire, so
+    /// that the time of the commit, all that would change, means nothing; without members it does.
     fn is_committed(&self, member: &MemberRef, commit: &OffsetToCommit, id: TopicId) -> bool {
         let partition = &commit.partition;
         let stored = self.groups.get(&member.group_id).and_then(|group| {
@@ -203,6 +203,8 @@ impl GroupCoordinator {
     /// skip what is written there next. `end` gives the log end offset of a partition that
     /// exists. The offsets count at once; their records are owed ([`Self::owed`]) and have
     /// to be stored before anything is appended to those logs.
+    ///
+    /// Departure: D23. Kafka leaves them, and the group skips what is written there next.
     pub(crate) fn clamp_offsets(
         &mut self,
         end: &dyn Fn(&TopicPartition) -> Option<i64>,

@@ -156,6 +156,9 @@ impl GroupCoordinator {
     /// The broker begins to write: whoever was a member in a former process is gone. Groups that
     /// thereby become empty have the next generation, and their record is owed. Static members
     /// keep their session, which begins at `now`.
+    ///
+    /// Departure: D6. In Kafka they stay until their sessions end. Their process is gone for
+    /// certain.
     pub(crate) fn begin_life(&mut self, now: Now) {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {

@@ -428,7 +428,7 @@ impl ProducerCore {
             }
             Err(error) => error,
         };
-        // Departure: Kafka 4.3 splits for ever when one record alone is too large.
+        // Departure: D14. Kafka 4.3 splits for ever when one record alone is too large.
         if error.kind() == ErrorKind::RecordTooLarge && records.len() > 1 {
             queue.ratios.reset(s.codec);
             let (first, second) = records.split_at(records.len() / 2);

@@ -1,8 +1,8 @@
 //! Records that linger: one open batch for each partition, and those that could not be stored yet.
 //!
-//! A [`PartitionQueue`] is one partition as one producer sees it. Its lock is held while a batch goes into
-//! the log, so that batches arrive in the order in which they were filled. Records are copied into
-//! one buffer for each batch and encoded once, at the append.
+//! A [`PartitionQueue`] is one partition as one producer sees it. Its lock is held while a batch
+//! goes into the log, so that batches arrive in the order in which they were filled. Records are
+//! copied into one buffer for each batch and encoded once, at the append.
 
 use super::future::{BatchResult, Outcome};
 use super::record::{ProducerRecord, RecordMetadata, size_in_batch, size_upper_bound};

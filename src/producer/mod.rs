@@ -101,7 +101,7 @@ impl Producer {
     /// exist, a full disk) comes through the future, as in the Java client; what is returned here
     /// are faults of the call. Both are errors of the crate, with the record inside.
     ///
-    /// Departure: an append that fails is not tried again here. The error says whether it is
+    /// Departure: D17. An append that fails is not tried again here. The error says whether it is
     /// [retriable](Error::is_retriable), and [`Error::into_record`] gives the record back. A pause
     /// between two attempts is the caller's.
     ///
@@ -200,7 +200,7 @@ impl Producer {
     /// The partitions of a topic, which is made where `auto.create.topics.enable` allows it.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownTopicOrPartition`]. Departure: at once, where the Java client waits
+    /// [`ErrorKind::UnknownTopicOrPartition`]. Departure: D9. At once, where the Java client waits
     /// `max.block.ms` and says that the time is up. [`ErrorKind::InvalidTopic`];
     /// [`ErrorKind::IllegalState`] and [`ErrorKind::Closed`] after a close.
     pub fn partitions_for(&self, topic: &str) -> Result<Vec<TopicPartition>> {

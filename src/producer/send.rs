@@ -438,8 +438,8 @@ impl ProducerCore {
     }
 }
 
-/// The failure of a record that did not get as far as a log. In [`ProducerCore::send_all`] every failure
-/// is one, because records before it may be stored.
+/// The failure of a record that did not get as far as a log. In [`ProducerCore::send_all`] every
+/// failure is one, because records before it may be stored.
 #[cold]
 fn undelivered(error: Error, record: &ProducerRecord<'_>, input: &RecordInput<'_>) -> Error {
     let partition = error.partition().or(record.chosen_partition());

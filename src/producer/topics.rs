@@ -91,7 +91,7 @@ impl TopicEntry {
 
     /// What a record for a partition that the topic does not have gets.
     ///
-    /// Departure: at once, and as what it is. The Java client waits `max.block.ms` for the
+    /// Departure: D9. At once, and as what it is. The Java client waits `max.block.ms` for the
     /// partition to appear, and says that the time is up.
     #[cold]
     pub fn no_partition(&self, partition: i32) -> Error {
@@ -188,9 +188,9 @@ impl TopicCache {
     ///
     /// # Errors
     /// - [`ErrorKind::InvalidTopic`]: no topic can have that name, or it is internal.
-    /// - [`ErrorKind::UnknownTopicOrPartition`]: there is no such topic. Departure: at once, and as
-    ///   what it is. The Java client waits `max.block.ms` for it to appear, and says that the time
-    ///   is up.
+    /// - [`ErrorKind::UnknownTopicOrPartition`]: there is no such topic. Departure: D9. At once,
+    ///   and as what it is. The Java client waits `max.block.ms` for it to appear, and says that
+    ///   the time is up.
     /// - [`ErrorKind::Closed`], [`ErrorKind::ReadOnly`], and those of creating a topic.
     #[inline]
     pub fn find(&self, name: &str, broker: &BrokerInner) -> Result<Found<'_>> {

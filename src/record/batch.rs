@@ -417,8 +417,8 @@ impl<'a> RecordBatch<'a> {
         Ok(Records::new(&self.header, payload))
     }
 
-    /// [`RecordBatch::records_below`] for a caller that has room for `room` bytes of them: `None` where
-    /// compressed records take more, which is nothing against them.
+    /// [`RecordBatch::records_below`] for a caller that has room for `room` bytes of them: `None`
+    /// where compressed records take more, which is nothing against them.
     ///
     /// # Errors
     /// As [`RecordBatch::records`].

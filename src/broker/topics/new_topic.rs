@@ -28,7 +28,7 @@ impl NewTopic {
         NewTopic { name: name.into(), partitions, replication_factor: -1, config }
     }
 
-    /// Departure: 1, or -1 for the default, which is 1: a directory has one owner.
+    /// Departure: D3. 1, or -1 for the default, which is 1: a directory has one owner.
     pub fn replication_factor(mut self, factor: i16) -> NewTopic {
         self.replication_factor = factor;
         self

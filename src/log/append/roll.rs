@@ -293,6 +293,9 @@ pub(in crate::log) fn io_error(error: std::io::Error, doing: &str, path: &Path) 
 /// removes anything, and in a directory of ours such a file is what is left of a segment in the
 /// making.
 ///
+/// Departure: D36. Kafka deletes a file that has the name of a new segment: it may be the only copy
+/// of something.
+///
 /// # Errors
 /// `NotFound`, and those of the operating system.
 fn remove_empty(storage: &dyn Storage, path: &Path) -> std::io::Result<bool> {

@@ -1,6 +1,6 @@
 //! The files of a partition's folder, and what a half-done compaction or deletion makes of them.
 //!
-//! Apache Kafka finishes such operations when it starts (specification S2.9, steps 1 and 2).
+//! Apache Kafka finishes such operations when it starts (`LogLoader.load`).
 //! [`Folder::resolve`] decides the same from the list of names; the removals and renames it
 //! stands for become steps that are taken before the first append.
 

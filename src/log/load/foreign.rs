@@ -4,6 +4,11 @@
 //! and deletions are finished as Apache Kafka finishes them. Damage that valid batches follow
 //! ends the log and makes it read-only; bytes behind the last good batch are set aside and cut
 //! before the first append. Appends go to a new segment, and no record is ever deleted.
+//!
+//! Departure: D13. Kafka leaves a torn batch where it is after a clean stop, and appends behind it:
+//! what is appended must be readable.
+//! Departure: D16. Kafka cuts at an invalid batch and deletes every later segment: valid batches
+//! behind it say that it was no torn tail.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, FileStage};

@@ -62,8 +62,8 @@ pub(crate) struct OpenedSegment {
     pub path: PathBuf,
     /// The length of the file; what lies above `state.size_bytes` is not part of the log.
     pub file_bytes: u64,
-    /// Its indexes, if they were built while it was read; else [`crate::log::segment::indexes::load_indexes`]
-    /// gives them.
+    /// Its indexes, if they were built while it was read; else
+    /// [`crate::log::segment::indexes::load_indexes`] gives them.
     pub indexes: Option<Arc<SegmentIndexes>>,
     /// Aborted transactions whose marker lies in it, in order.
     pub aborted: Vec<AbortedTransaction>,

@@ -2,6 +2,8 @@
 //!
 //! A pass collects segments, findings and repair steps, and knows where the log ends so far
 //! (`rules.next_offset`). What an end means is decided by its callers.
+//!
+//! Departure: D31. Offsets that step back end the log there; Kafka serves some of them twice.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::leader_epochs::EpochChain;

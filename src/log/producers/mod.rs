@@ -7,6 +7,9 @@
 //! transaction that begins holds it back before the end moves over its first batch, and one that
 //! ends lets it go after the end moved over its marker, so that no reader ever sees a record of an
 //! open transaction below it.
+//!
+//! Departure: D7. What a dead process left open is held until it can be aborted; Kafka waits for
+//! its timeout.
 
 pub(in crate::log) mod entry;
 pub(in crate::log) mod sequence;

@@ -1,7 +1,7 @@
 //! Reading the batches of a segment file by pread, in bounded memory.
 //!
-//! [`BatchCursor`] finds batches and proves them by their CRC; [`BatchExpectations`] says what else a batch
-//! must satisfy, because the CRC covers neither base offset, length, leader epoch nor magic
+//! [`BatchCursor`] finds batches and proves them by their CRC; [`BatchExpectations`] says what else
+//! a batch must satisfy, because the CRC covers neither base offset, length, leader epoch nor magic
 //! (rule R3); [`continuation`] looks for a valid batch behind damage. Nothing is read through a
 //! mapping, so a bad sector is an error value (rule R7), and no byte sequence makes this panic or
 //! allocate more than the window and one control record.

@@ -178,7 +178,9 @@ proptest! {
         for proven in [false, true] {
             for (place, records_max, bytes_max) in &questions {
                 let offset = 1 + (place * (end - 1) as f64) as i64;
-                agrees(&log, offset, FetchLimits { records_max: *records_max, bytes_max: *bytes_max });
+                let limits =
+                    FetchLimits { records_max: *records_max, bytes_max: *bytes_max };
+                agrees(&log, offset, limits);
             }
             if !proven {
                 read_all(&log, 0);

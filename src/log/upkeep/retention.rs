@@ -52,7 +52,7 @@ fn expired(held: &[Held], start: i64, config: &LogConfig, now_ms: i64) -> usize 
     }
     if config.retention_ms >= 0 {
         while let Some(oldest) = held.get(gone).filter(|_| may_go(gone)) {
-            // Departure: Kafka takes the file's modification time for the time of records that
+            // Departure: D15. Kafka takes the file's modification time for the time of records that
             // have none. A copied directory then loses or keeps them by chance, so here only the
             // size counts for them. A segment that compaction emptied holds nothing back.
             let age = now_ms.saturating_sub(oldest.max_timestamp);

@@ -3,7 +3,7 @@
 //! sizes, content sizes, and checksums of blocks and content, which are verified. Dependent
 //! blocks and dictionaries are refused, as Kafka does. What follows the end mark is ignored.
 //!
-//! `Departure:` levels 1 to 17 are accepted and all compress alike, with the fast method that is
+//! Departure: D43. Levels 1 to 17 are accepted and all compress alike, with the fast method that is
 //! Kafka's default: no pure Rust implementation has the slow one.
 //!
 //! ```text

@@ -3,6 +3,8 @@
 //! Reading is bounded: a limit is checked as output is produced, and buffers grow
 //! with what was really produced, never by what a header claims. No input makes this panic.
 //! Which framing is written and which are read is told in the file of each codec.
+//!
+//! Departure: D32. A batch decompresses to at most a limit; in Kafka to whatever memory holds.
 
 use std::fmt;
 
