@@ -29,7 +29,7 @@ settings! {
 
     /// whether a send or a subscription makes a missing topic.
     ///
-    /// Departure: false, Kafka's default is true. A typo must not make a topic.
+    /// Departure: D4. False, Kafka's default is true. A typo must not make a topic.
     "auto.create.topics.enable": bool, "false" {
         set auto_create_topics_enable(enable: bool);
         get auto_create_topics: bool;
@@ -71,7 +71,7 @@ settings! {
 
     /// how long a new group waits for more members.
     ///
-    /// Departure: 0, Kafka's default is 3000. Members of one process need no rolling start.
+    /// Departure: D2. 0, Kafka's default is 3000. Members of one process need no rolling start.
     "group.initial.rebalance.delay.ms": int, "0" {
         set group_initial_rebalance_delay_ms(ms: u32), group_initial_rebalance_delay;
         get initial_rebalance_delay: Duration;

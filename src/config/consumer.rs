@@ -51,8 +51,8 @@ settings! {
 
     /// the least time between two automatic commits.
     ///
-    /// Departure: 0 commits once in every poll. Kafka's client then commits without pause while
-    /// it waits.
+    /// Departure: D10. 0 commits once in every poll. Kafka's client then commits without pause
+    /// while it waits.
     "auto.commit.interval.ms": int(0), "5000" {
         set auto_commit_interval_ms(ms: u32), auto_commit_interval;
         get auto_commit_interval: Duration;
@@ -89,7 +89,7 @@ settings! {
 
     /// must be below the session timeout.
     ///
-    /// Departure: nothing is sent at this interval. A handle that exists counts as beating.
+    /// Departure: D41. Nothing is sent at this interval. A handle that exists counts as beating.
     "heartbeat.interval.ms": int, "3000" {
         set heartbeat_interval_ms(ms: u32), heartbeat_interval;
         get heartbeat_interval_ms: i32;
@@ -112,8 +112,8 @@ settings! {
     /// batch of a fetch may be larger, the others have to fit into what is left and wait for the
     /// next fetch if they do not. 50 MiB by default.
     ///
-    /// Departure: what compressed batches beyond the first of a poll decompress to is bounded by
-    /// it, too, but not below 64 KiB.
+    /// Departure: D38. What compressed batches beyond the first of a poll decompress to is bounded
+    /// by it, too, but not below 64 KiB.
     "fetch.max.bytes": int(0), "52428800" {
         set fetch_max_bytes(bytes: u32);
         get fetch_max_bytes: usize;

@@ -46,7 +46,7 @@ settings! {
 
     /// how long a record waits for others to share a batch with.
     ///
-    /// Departure: 0, Kafka 4 has 5. There is no network round trip to share, and without a wait
+    /// Departure: D1. 0, Kafka 4 has 5. There is no network round trip to share, and without a wait
     /// the send is complete when it returns.
     LINGER_MS "linger.ms": long(0), "0" {
         set linger_ms(ms: u64), linger;
@@ -112,8 +112,8 @@ settings! {
         get ignore_keys: bool;
     }
 
-    // Departure: it cannot be set to true, and the default has the effect of false: a send in one
-    // process is not repeated behind the caller's back.
+    // Departure: D18. It cannot be set to true, and the default has the effect of false: a send in
+    // one process is not repeated behind the caller's back.
     IDEMPOTENCE "enable.idempotence": bool, "true";
     TRANSACTIONAL_ID "transactional.id": non_empty, null;
     IN_FLIGHT "max.in.flight.requests.per.connection": int(1), "5";

@@ -128,7 +128,7 @@ settings! {
 
     /// how long a record may stay unsynced.
     ///
-    /// Departure: the default is 1000, Kafka's is without limit. There is no replica to recover
+    /// Departure: D5. The default is 1000, Kafka's is without limit. There is no replica to recover
     /// from, so the window of loss is bounded.
     "flush.ms": long(0), "1000" {
         set flush_ms(ms: u64), flush_interval;
@@ -137,8 +137,8 @@ settings! {
         broker "log.flush.interval.ms": long, null {
             /// how long a record may stay unsynced.
             ///
-            /// Departure: 1000, Kafka's default is without limit. There is no replica to recover
-            /// from.
+            /// Departure: D5. 1000, Kafka's default is without limit. There is no replica to
+            /// recover from.
             set log_flush_interval_ms(ms: u64), log_flush_interval;
         }
         broker "log.flush.scheduler.interval.ms": long, null;

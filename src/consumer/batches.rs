@@ -315,78 +315,92 @@ impl BatchWalk<'_> {
                     break;
                 }
             };
-            let header = batch.header();
-            let end = walked.bytes + batch.bytes().len();
-            if header.next_offset() > self.upto || self.exceeds(walked.bytes, end) {
+            if !self.step(&batch, trusted, &mut walked, &mut plain, &mut runs)? {
                 break;
             }
-            if header.next_offset() <= walked.position {
-                walked.bytes = end;
-                continue;
-            }
-            let hidden = header.is_control()
-                || match &mut self.aborted {
-                    Some(aborted) => aborted.covers(header)?,
-                    None => false,
-                };
-            if hidden {
-                plain.end(&mut runs);
-                walked.position = header.next_offset();
-                walked.bytes = end;
-                continue;
-            }
-            let left = self.records_max - walked.records;
-            let partial = self.partial.take().filter(|p| p.fits(header, walked.position));
-            let (payload, part) =
-                match open(&batch, partial, self.uncompressed_max, self.unpack.room(&walked)) {
-                    Ok(Opened::Records(payload, part)) => (payload, part),
-                    Ok(Opened::TooLarge(partial)) => {
-                        walked.partial = partial;
-                        walked.full = true;
-                        break;
-                    }
-                    Err(fault) => {
-                        walked.fault = Some(fault);
-                        break;
-                    }
-                };
-            let records = payload.as_deref().unwrap_or(batch.payload());
-            let taken = match trusted && payload.is_none() {
-                true => take_trusted(header, records, part, walked.position, left),
-                false => take_checked(header, records, part, walked.position, left),
-            };
-            if taken.count > 0 {
-                match &payload {
-                    Some(payload) => {
-                        walked.unpacked += payload.len();
-                        plain.end(&mut runs);
-                        runs.push(Piece::Decoded(
-                            *header,
-                            payload.clone(),
-                            taken.skip,
-                            taken.count,
-                        ));
-                    }
-                    None => plain.add(&mut runs, walked.bytes, end, taken.skip, taken.count),
-                }
-            }
-            walked.records += taken.count;
-            walked.position = taken.position;
-            if let Some(skip) = taken.end {
-                walked.partial = Some(ResumeHint {
-                    base_offset: header.base_offset,
-                    crc: header.crc,
-                    next_offset: taken.position,
-                    skip,
-                    payload,
-                });
-                walked.fault = taken.fault;
-                break;
-            }
-            walked.bytes = end;
         }
         plain.end(&mut runs);
         Ok((walked, runs))
+    }
+
+    /// Whether the batch holds nothing that a reader of this isolation is to see.
+    fn hides(&mut self, header: &BatchHeader) -> Result<bool> {
+        match &mut self.aborted {
+            _ if header.is_control() => Ok(true),
+            Some(aborted) => aborted.covers(header),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes what is wanted of the batch at the walk's place. False ends the walk.
+    fn step(
+        &mut self,
+        batch: &RecordBatch<'_>,
+        trusted: bool,
+        walked: &mut WalkResult,
+        plain: &mut PlainRun,
+        runs: &mut Vec<Piece>,
+    ) -> Result<bool> {
+        let header = batch.header();
+        let end = walked.bytes + batch.bytes().len();
+        if header.next_offset() > self.upto || self.exceeds(walked.bytes, end) {
+            return Ok(false);
+        }
+        if header.next_offset() <= walked.position {
+            walked.bytes = end;
+            return Ok(true);
+        }
+        if self.hides(header)? {
+            plain.end(runs);
+            walked.position = header.next_offset();
+            walked.bytes = end;
+            return Ok(true);
+        }
+        let left = self.records_max - walked.records;
+        let partial = self.partial.take().filter(|p| p.fits(header, walked.position));
+        let (payload, part) =
+            match open(batch, partial, self.uncompressed_max, self.unpack.room(walked)) {
+                Ok(Opened::Records(payload, part)) => (payload, part),
+                Ok(Opened::TooLarge(partial)) => {
+                    walked.partial = partial;
+                    walked.full = true;
+                    return Ok(false);
+                }
+                Err(fault) => {
+                    walked.fault = Some(fault);
+                    return Ok(false);
+                }
+            };
+        let records = payload.as_deref().unwrap_or(batch.payload());
+        let taken = match trusted && payload.is_none() {
+            true => take_trusted(header, records, part, walked.position, left),
+            false => take_checked(header, records, part, walked.position, left),
+        };
+        if taken.count > 0 {
+            match &payload {
+                Some(payload) => {
+                    walked.unpacked += payload.len();
+                    plain.end(runs);
+                    runs.push(Piece::Decoded(*header, payload.clone(), taken.skip, taken.count));
+                }
+                None => plain.add(runs, walked.bytes, end, taken.skip, taken.count),
+            }
+        }
+        walked.records += taken.count;
+        walked.position = taken.position;
+        if let Some(skip) = taken.end {
+            walked.partial = Some(ResumeHint {
+                base_offset: header.base_offset,
+                crc: header.crc,
+                next_offset: taken.position,
+                skip,
+                payload,
+            });
+            walked.fault = taken.fault;
+            return Ok(false);
+        }
+        walked.bytes = end;
+        Ok(true)
     }
 
     /// Whether a batch from `at` to `end` is too much.
@@ -480,7 +494,7 @@ fn open(
 }
 
 /// What one batch gives.
-struct Taken {
+struct TakenRecords {
     /// The place of the first record that is taken.
     skip: RecordPlace,
     count: usize,
@@ -499,7 +513,7 @@ fn take_trusted(
     part: RecordPlace,
     position: i64,
     left: usize,
-) -> Taken {
+) -> TakenRecords {
     let count = usize::try_from(header.records_count).unwrap_or(0);
     if !header.is_dense() {
         return take_checked(header, payload, part, position, left);
@@ -512,12 +526,12 @@ fn take_trusted(
     let rest = count.saturating_sub(skip.records);
     if rest <= left {
         let position = header.next_offset();
-        return Taken { skip, count: rest, position, end: None, fault: None };
+        return TakenRecords { skip, count: rest, position, end: None, fault: None };
     }
     match advance(payload, skip, left) {
         Some(end) => {
             let position = header.base_offset.saturating_add(end.records as i64);
-            Taken { skip, count: left, position, end: Some(end), fault: None }
+            TakenRecords { skip, count: left, position, end: Some(end), fault: None }
         }
         None => take_checked(header, payload, part, position, left),
     }
@@ -540,13 +554,13 @@ fn take_checked(
     part: RecordPlace,
     position: i64,
     left: usize,
-) -> Taken {
+) -> TakenRecords {
     let mut records = Records::resume(header, payload, part.records, part.bytes);
     let place = |records: &Records<'_>, count: usize| RecordPlace {
         records: count,
         bytes: payload.len() - records.rest().len(),
     };
-    let mut taken = Taken { skip: part, count: 0, position, end: None, fault: None };
+    let mut taken = TakenRecords { skip: part, count: 0, position, end: None, fault: None };
     let mut seen = part.records;
     while taken.count < left {
         let here = place(&records, seen);

@@ -7,12 +7,13 @@
 
 use super::Consumer;
 use super::assignment::{Fetch, Look, PartitionState, Position, SlotId};
-use super::batches::{Reading, Unpack};
+use super::batches::{Reading, Unpack, WalkResult};
 use super::records::ConsumerRecords;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{Point, Probe};
+use crate::record::BatchFault;
 use crate::sync::Arc;
 use crate::time::{Now, Signal as Bell};
 use crate::topic::TopicPartition;
@@ -48,6 +49,13 @@ struct FetchLeft {
     bytes: usize,
     /// Something was returned: from there on a batch has to fit into what is left.
     returned: bool,
+}
+
+impl FetchLeft {
+    fn spend(&mut self, walked: &WalkResult, moved: bool) {
+        self.bytes = self.bytes.saturating_sub(walked.bytes);
+        self.returned |= moved;
+    }
 }
 
 impl Fetcher {
@@ -107,6 +115,23 @@ struct Budget<'a> {
     bytes: usize,
     returned_bytes: bool,
     unpack: Unpack,
+}
+
+impl Budget<'_> {
+    fn spend(&mut self, walked: &WalkResult) {
+        self.records -= walked.records;
+        self.bytes = self.bytes.saturating_sub(walked.bytes);
+        self.returned_bytes |= walked.records > 0;
+    }
+}
+
+impl Fetch {
+    /// Goes on behind what was walked over.
+    fn spend(&mut self, walked: &WalkResult) {
+        self.from = walked.position;
+        self.bytes_left = self.bytes_left.saturating_sub(walked.bytes);
+        self.returned = true;
+    }
 }
 
 impl Consumer {
@@ -282,9 +307,9 @@ impl Consumer {
             let place = slot.ticket.map_or(0, |ticket| ticket.place);
             let left = left_at(&mut self.fetcher.left, place);
             match slot.take(partition, isolation, left, budget, fetched) {
-                Ok(Taken::Over) => return Ok(true),
-                Ok(Taken::Full) => return Ok(false),
-                Ok(Taken::Some) => {}
+                Ok(TakeResult::Over) => return Ok(true),
+                Ok(TakeResult::Full) => return Ok(false),
+                Ok(TakeResult::Some) => {}
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
                     let (partition, place) = (partition.clone(), slot.queued);
                     self.out_of_range(&partition, error)?;
@@ -388,8 +413,13 @@ fn left_at(left: &mut VecDeque<FetchLeft>, place: u64) -> &mut FetchLeft {
     &mut left[after.saturating_sub(1)]
 }
 
+fn unreadable(fault: BatchFault, partition: &TopicPartition, offset: i64) -> Error {
+    let error: Error = fault.into();
+    error.with_partition(partition.topic(), partition.partition()).with_offset(offset)
+}
+
 /// How far [`PartitionState::take`] came.
-enum Taken {
+enum TakeResult {
     /// The fetch of this partition is over.
     Over,
     /// The poll has all that it may return.
@@ -464,17 +494,17 @@ impl PartitionState {
         left: &mut FetchLeft,
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
-    ) -> Result<Taken> {
+    ) -> Result<TakeResult> {
         let (Position::At(position), Some(source), Some(ticket)) =
             (self.position, &self.source, &mut self.ticket)
         else {
-            return Ok(Taken::Over);
+            return Ok(TakeResult::Over);
         };
         if budget.records == 0 || (budget.bytes == 0 && budget.returned_bytes) {
-            return Ok(Taken::Full);
+            return Ok(TakeResult::Full);
         }
         if ticket.bytes_left == 0 && ticket.returned {
-            return Ok(Taken::Over);
+            return Ok(TakeResult::Over);
         }
         let of_fetch = ticket.bytes_left.min(left.bytes);
         let bytes_max = of_fetch.min(budget.bytes);
@@ -497,43 +527,36 @@ impl PartitionState {
             &mut self.hint,
             &mut fetched.records,
         );
-        let Some(walked) = walked? else {
+        let Some(mut walked) = walked? else {
             // What this poll may not hold any more is left to the next one.
             if bytes_max < of_fetch && position < ticket.upto {
-                return Ok(Taken::Full);
+                return Ok(TakeResult::Full);
             }
             ticket.starved = !ticket.returned && left.returned;
-            return Ok(Taken::Over);
+            return Ok(TakeResult::Over);
         };
         budget.unpack.spend(&walked);
-        self.partial = walked.partial;
+        self.partial = walked.partial.take();
         if walked.full && walked.position == position {
             // The batch waits for the next poll, where it is the first.
-            return Ok(Taken::Full);
+            return Ok(TakeResult::Full);
         }
         self.position = Position::At(walked.position);
-        ticket.from = walked.position;
-        ticket.bytes_left = ticket.bytes_left.saturating_sub(walked.bytes);
-        ticket.returned = true;
-        left.bytes = left.bytes.saturating_sub(walked.bytes);
-        left.returned |= walked.position != position;
-        budget.records -= walked.records;
-        budget.bytes = budget.bytes.saturating_sub(walked.bytes);
-        budget.returned_bytes |= walked.records > 0;
-        fetched.moved |= walked.position != position;
+        let moved = walked.position != position;
+        ticket.spend(&walked);
+        left.spend(&walked, moved);
+        budget.spend(&walked);
+        fetched.moved |= moved;
         if walked.records > 0 {
             fetched.records.set_next(partition, walked.position);
         }
         if let Some(fault) = walked.fault {
-            let error: Error = fault.into();
-            return Err(error
-                .with_partition(partition.topic(), partition.partition())
-                .with_offset(walked.position));
+            return Err(unreadable(fault, partition, walked.position));
         }
         Ok(match walked.position >= ticket.upto {
-            true => Taken::Over,
-            false if walked.full => Taken::Full,
-            false => Taken::Some,
+            true => TakeResult::Over,
+            false if walked.full => TakeResult::Full,
+            false => TakeResult::Some,
         })
     }
 }

@@ -67,6 +67,9 @@ use crate::sync::{
 };
 use crate::time::Signal;
 
+/// The kind of what a deleted topic's log answers.
+const DELETED: ErrorKind = ErrorKind::UnknownTopicOrPartition;
+
 /// No open transaction.
 const NO_OPEN_TRANSACTION: i64 = i64::MAX;
 

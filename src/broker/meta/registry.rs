@@ -71,10 +71,10 @@ pub(in crate::broker) enum RegistryFound {
 
 /// The open file and what it says. Its lock is held across the sync of a change.
 #[derive(Debug)]
-pub(in crate::broker) struct Registry(Mutex<Held>);
+pub(in crate::broker) struct Registry(Mutex<RegistryFile>);
 
 #[derive(Debug)]
-struct Held {
+struct RegistryFile {
     journal: Journal,
     image: RegistryImage,
 }
@@ -103,7 +103,7 @@ impl Registry {
             RegistryFound::Image(image) => image.clone(),
             RegistryFound::Missing | RegistryFound::Damaged(_) => RegistryImage::default(),
         };
-        Ok((Registry(ranked_mutex(Rank::Registry, Held { journal, image })), found))
+        Ok((Registry(ranked_mutex(Rank::Registry, RegistryFile { journal, image })), found))
     }
 
     /// Makes changes durable, all or none, with one sync; then they are part of the image.

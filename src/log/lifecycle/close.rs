@@ -1,15 +1,13 @@
 //! The end of a log in this process, and what the broker keeps of it.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::state::{LogState, Trust};
 use crate::log::segment::{Segment, Stage};
 use crate::sync::{Arc, Ordering};
-
-/// The kind of what a deleted topic's log answers.
-pub(in crate::log) const DELETED: ErrorKind = ErrorKind::UnknownTopicOrPartition;
 
 /// What a successful sync covered: the state file is told this, not what was appended since.
 #[derive(Debug)]

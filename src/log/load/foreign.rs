@@ -131,17 +131,7 @@ fn read_all(
             }
             // Retired and not cut: no offset is missing before the next file.
             Stop::Zeros if later.first().is_some_and(|next| next.name.offset == pass.log_end()) => {
-                pass.note(
-                    FindingKind::UncutTail,
-                    file,
-                    end.position,
-                    "zeros behind the last batch",
-                );
-                pass.repairs.push(Step::Cut {
-                    path: file.settled_path(),
-                    len: end.position,
-                    copy: false,
-                });
+                cut_zeros(pass, file, end.position);
             }
             // Not the remains of a batch, but one that was written: nothing may take its place.
             Stop::Invalid(Invalid::Span | Invalid::Offset { .. } | Invalid::Epoch { .. })
@@ -168,6 +158,12 @@ fn read_all(
     }
     // An empty last segment is named by the log end, also where compaction took what was before.
     Ok(())
+}
+
+/// Has the zeros behind a retired segment's last batch cut off.
+fn cut_zeros(pass: &mut Pass<'_>, file: &FolderFile, position: u64) {
+    pass.note(FindingKind::UncutTail, file, position, "zeros behind the last batch");
+    pass.repairs.push(Step::Cut { path: file.settled_path(), len: position, copy: false });
 }
 
 /// Whether any of the files has a valid batch from where the log ends on.

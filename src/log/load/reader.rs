@@ -111,20 +111,7 @@ impl<'a> Pass<'a> {
         let open = self.storage.open(&file.path).map_err(failed)?;
         let base_offset = file.name.offset;
         let dense = matches!(begin, Begin::Contradicted { dense: true });
-        let (mut summary, by_us, whole) = match begin {
-            Begin::FirstByte { by_us } => {
-                (SegmentSummary::new(base_offset, self.interval_bytes), by_us, true)
-            }
-            Begin::Contradicted { .. } => {
-                (SegmentSummary::new(base_offset, self.interval_bytes), false, true)
-            }
-            Begin::Border(state, aborted) => {
-                let last = self.last_batch;
-                let mut summary = SegmentSummary::resume(&state, last, self.interval_bytes);
-                summary.aborted = aborted;
-                (summary, state.by_us, state.size_bytes == 0)
-            }
-        };
+        let (mut summary, by_us, whole) = self.begin_summary(base_offset, begin);
         let mut remembered = match by_us || !whole {
             true => RememberedAborts::default(),
             false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions)?,
@@ -184,11 +171,32 @@ impl<'a> Pass<'a> {
             self.last_batch = Some(last);
         }
         if stop == Stop::End {
-            let next = self.folder.logs().map(|log| log.name.offset).find(|b| *b > base_offset);
-            remembered.merge(&mut summary.aborted, next.unwrap_or(summary.next_offset));
+            let next = self.next_base(base_offset).unwrap_or(summary.next_offset);
+            remembered.merge(&mut summary.aborted, next);
         }
         self.push_summary(file, summary, by_us, whole);
         Ok(SegmentEnd { position, stop })
+    }
+
+    /// The base offset of the segment behind one.
+    fn next_base(&self, base_offset: i64) -> Option<i64> {
+        self.folder.logs().map(|log| log.name.offset).find(|base| *base > base_offset)
+    }
+
+    /// What is known of a segment before it is read: its summary so far, whether this crate wrote
+    /// it, and whether all of it is read.
+    fn begin_summary(&self, base_offset: i64, begin: Begin) -> (SegmentSummary, bool, bool) {
+        let new = || SegmentSummary::new(base_offset, self.interval_bytes);
+        match begin {
+            Begin::FirstByte { by_us } => (new(), by_us, true),
+            Begin::Contradicted { .. } => (new(), false, true),
+            Begin::Border(state, aborted) => {
+                let last = self.last_batch;
+                let mut summary = SegmentSummary::resume(&state, last, self.interval_bytes);
+                summary.aborted = aborted;
+                (summary, state.by_us, state.size_bytes == 0)
+            }
+        }
     }
 
     /// Whether the batch at `position` holds, but for its distance from the segment's base, and

@@ -9,9 +9,9 @@ pub(in crate::log) mod plain;
 
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::index::offset_index::OffsetEntry;
-use crate::log::lifecycle::close::DELETED;
 use crate::log::read::cursor::{Chunk, Cursor, Place, Window};
 use crate::log::read::lookup::Hint;
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
@@ -207,18 +207,11 @@ impl Log {
         if sound_end == from && ahead >= PREFETCH_BYTES_MIN {
             place.view.region().prefetch(from..from + ahead);
         }
-        let mut taken = Taken { sound: true, plain: true, ..Taken::default() };
+        let mut taken = TakenBatches { sound: true, plain: true, ..TakenBatches::default() };
         // Offsets are no part of the checksum (rule R3).
         let dense = is_dense(&place.view);
         while let Some(rest) = bytes.get(taken.bytes..).filter(|rest| !rest.is_empty()) {
-            let batch = RecordBatch::parse(rest).and_then(|batch| {
-                fetch_ahead(rest, batch.bytes().len());
-                if from + taken.bytes + batch.bytes().len() > sound_end {
-                    batch.check_crc()?;
-                }
-                Ok(batch)
-            });
-            let batch = match batch {
+            let batch = match next_batch(rest, sound_end.saturating_sub(from + taken.bytes)) {
                 Ok(batch) => batch,
                 Err(_) if taken.bytes > 0 => {
                     // If the file was cut, what was taken is read once more, up to there.
@@ -258,14 +251,7 @@ impl Log {
             }
             taken.add(batch.header(), wanted);
         }
-        let Some(next_offset) = taken.next_offset else { return Ok(None) };
-        let upto = from + taken.bytes;
-        if taken.sound && upto > sound_end {
-            segment.prove(from, upto);
-        }
-        let region = place.view.region().clone();
-        let chunk = Chunk::new(region, from..upto, next_offset, taken.sound);
-        Ok(Some(chunk.with_plain(taken.plain(next_offset))))
+        Ok(taken.into_chunk(place, sound_end))
     }
 
     /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a
@@ -406,9 +392,21 @@ impl Log {
     }
 }
 
+/// The batch at the beginning of `rest`, checked where it does not lie within the first
+/// `sound_bytes`.
+#[inline]
+fn next_batch(rest: &[u8], sound_bytes: usize) -> std::result::Result<RecordBatch<'_>, BatchFault> {
+    let batch = RecordBatch::parse(rest)?;
+    fetch_ahead(rest, batch.bytes().len());
+    if batch.bytes().len() > sound_bytes {
+        batch.check_crc()?;
+    }
+    Ok(batch)
+}
+
 /// What a walk has taken so far.
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenBatches {
     bytes: usize,
     records: usize,
     /// Behind the last batch, if there is one.
@@ -419,7 +417,20 @@ struct Taken {
     plain: bool,
 }
 
-impl Taken {
+impl TakenBatches {
+    /// The chunk of these batches, which count as proven from then on; `None` if there are none.
+    #[inline]
+    fn into_chunk(self, place: &Place, sound_end: usize) -> Option<Chunk> {
+        let next_offset = self.next_offset?;
+        let (from, upto) = (place.position, place.position + self.bytes);
+        if self.sound && upto > sound_end {
+            place.view.segment().prove(from, upto);
+        }
+        let region = place.view.region().clone();
+        let chunk = Chunk::new(region, from..upto, next_offset, self.sound);
+        Some(chunk.with_plain(self.plain(next_offset)))
+    }
+
     #[inline]
     fn add(&mut self, header: &BatchHeader, wanted: i64) {
         self.bytes += header.size();

@@ -6,8 +6,9 @@
 //! was to write may be gone from memory and marked clean, so a second one would prove nothing.
 
 use crate::error::{Error, ErrorKind, LockLost, Result};
+use crate::log::DELETED;
 use crate::log::append::After;
-use crate::log::lifecycle::close::{DELETED, Synced};
+use crate::log::lifecycle::close::Synced;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::Segment;
 use crate::log::segment::state::LastBatch;

@@ -23,7 +23,7 @@ pub(crate) struct Retained {
 
 /// What the rules look at.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldSegment {
     size_bytes: u64,
     /// The base offset of the next segment, or the log end.
     upto: i64,
@@ -31,7 +31,7 @@ struct Held {
 }
 
 /// How many of the oldest segments go, by all three rules.
-fn expired(held: &[Held], start: i64, config: &LogConfig, now_ms: i64) -> usize {
+fn expired(held: &[HeldSegment], start: i64, config: &LogConfig, now_ms: i64) -> usize {
     let last = held.len().saturating_sub(1);
     // A last segment without a record is what is left when all others went.
     let may_go = |at: usize| at < last || held.get(at).is_some_and(|held| held.size_bytes > 0);
@@ -132,12 +132,12 @@ impl Log {
     fn count_expired(&self, config: &LogConfig, now_ms: i64) -> usize {
         let extents = self.last_extent();
         let segments = self.segments.read();
-        let held: Vec<Held> = segments
+        let held: Vec<HeldSegment> = segments
             .iter()
             .enumerate()
             .map(|(at, segment)| {
                 let extent = extents.of(segment);
-                Held {
+                HeldSegment {
                     size_bytes: extent.size_bytes,
                     upto: segments.get(at + 1).map_or(extents.end(), |next| next.base_offset),
                     max_timestamp: extent.max_timestamp,
@@ -241,9 +241,13 @@ mod tests {
         LogConfig { retention_bytes, retention_ms, ..LogConfig::default() }
     }
 
-    fn held(rows: &[(u64, i64, i64)]) -> Vec<Held> {
+    fn held(rows: &[(u64, i64, i64)]) -> Vec<HeldSegment> {
         rows.iter()
-            .map(|&(size_bytes, upto, max_timestamp)| Held { size_bytes, upto, max_timestamp })
+            .map(|&(size_bytes, upto, max_timestamp)| HeldSegment {
+                size_bytes,
+                upto,
+                max_timestamp,
+            })
             .collect()
     }
 

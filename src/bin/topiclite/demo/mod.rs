@@ -72,20 +72,7 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Outcome {
     let place = Workplace::new(options.dir.as_deref())?;
     let root = place.root.clone();
     interrupt::end_with(move || drop(std::fs::remove_dir_all(root)))?;
-    let copy = place.root.join("lines.txt");
-    let (input, lines) = match &demo.input {
-        None => {
-            lines::make_up(&copy)?;
-            (copy.clone(), Lines::read(&copy)?)
-        }
-        Some(path) if path.is_file() => (path.clone(), Lines::read(path)?),
-        // A pipe can be read once, and the child process wants it too.
-        Some(path) => {
-            let bytes = std::fs::read(path).map_err(|e| Error::io(e, "reading the input", path))?;
-            std::fs::write(&copy, bytes).map_err(|e| Error::io(e, "copying the input", &copy))?;
-            (copy.clone(), Lines::read(&copy)?)
-        }
-    };
+    let (input, lines) = lines_of(demo, place.root.join("lines.txt"))?;
     let say = |text: String| {
         let said = match output.json {
             true => output.object(&json!({ "message": text.trim() })),
@@ -144,6 +131,25 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Outcome {
         false => say(format!("\nDone in {seconds:.1} s."))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file that both processes read their lines from, and the lines.
+fn lines_of(demo: &Demo, copy: PathBuf) -> Outcome<(PathBuf, Lines)> {
+    Ok(match &demo.input {
+        None => {
+            lines::make_up(&copy)?;
+            let lines = Lines::read(&copy)?;
+            (copy, lines)
+        }
+        Some(path) if path.is_file() => (path.clone(), Lines::read(path)?),
+        // A pipe can be read once, and the child process wants it too.
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| Error::io(e, "reading the input", path))?;
+            std::fs::write(&copy, bytes).map_err(|e| Error::io(e, "copying the input", &copy))?;
+            let lines = Lines::read(&copy)?;
+            (copy, lines)
+        }
+    })
 }
 
 pub fn broken(what: String) -> Error {

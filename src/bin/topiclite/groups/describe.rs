@@ -40,6 +40,18 @@ pub fn offsets(admin: &Admin, group: &str, output: &Output) -> Result<()> {
     print(admin, group, &rows, output)
 }
 
+/// The columns; the last two are the members'.
+const HEADING: [&str; 8] = [
+    "GROUP",
+    "TOPIC",
+    "PARTITION",
+    "CURRENT-OFFSET",
+    "LOG-END-OFFSET",
+    "LAG",
+    "CONSUMER-ID",
+    "CLIENT-ID",
+];
+
 fn print(
     admin: &Admin,
     group: &str,
@@ -95,16 +107,7 @@ fn print(
     if output.json {
         return outcome;
     }
-    let mut heading = vec![
-        "GROUP",
-        "TOPIC",
-        "PARTITION",
-        "CURRENT-OFFSET",
-        "LOG-END-OFFSET",
-        "LAG",
-        "CONSUMER-ID",
-        "CLIENT-ID",
-    ];
+    let mut heading = HEADING.to_vec();
     if rows.values().all(|row| row.owner.is_none()) {
         // Without members these two would be empty from top to bottom.
         heading.truncate(6);

@@ -332,6 +332,10 @@ fn compare_batches(log: &AttachedLog, expected: &Value, differ: &mut Differences
         .filter(|batch| batch.1 >= start)
         .collect();
     differ.same("batches", ours, kafkas);
+    compare_aborted(log, expected, differ);
+}
+
+fn compare_aborted(log: &AttachedLog, expected: &Value, differ: &mut Differences<'_>) {
     let end = log.log_end_offset().unwrap();
     let rows: Vec<_> = log
         .aborted_transactions(0, end)

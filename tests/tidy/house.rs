@@ -1,0 +1,223 @@
+//! Rules of the big rooms: which room of a layer may name which, one meaning for each name, how
+//! long a function may be, and that what the source cites is written down.
+
+use super::{report, root, short, sources};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// The rooms of `log`, lowest first. A room names its own and those below; rooms of one line do
+/// not name each other, but for `index` and `producers`, which hold the two halves of what is known
+/// of an aborted transaction. `attached` stands beside all of them: it reads what they wrote.
+const LOG_ROOMS: &[&[&str]] = &[
+    &["files", "index", "scan", "producers"],
+    &["segment"],
+    &["read"],
+    &["load"],
+    &["append"],
+    &["lifecycle"],
+    &["upkeep"],
+];
+
+/// The longest function, in lines.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The part of a file before its inline tests.
+fn without_tests(text: &str) -> &str {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("mod tests {") || line.starts_with("mod models {") {
+            return &text[..at];
+        }
+        at += line.len();
+    }
+    text
+}
+
+fn rank(room: &str) -> Option<usize> {
+    LOG_ROOMS.iter().position(|line| line.contains(&room))
+}
+
+/// The room of `log` that a file stands in.
+fn room_of(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix(root().join("src/log")).ok()?;
+    let mut parts = inside.iter();
+    let room = parts.next()?.to_str()?.to_owned();
+    parts.next().map(|_| room)
+}
+
+/// The rooms of `log` that a text names by their paths, grouped imports and `super` included.
+fn rooms_named(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, " "])
+        .collect();
+    let mut named = BTreeSet::new();
+    for prefix in ["crate::log::", "super::super::", "super::"] {
+        let mut rest = &code[..];
+        while let Some(at) = rest.find(prefix) {
+            rest = &rest[at + prefix.len()..];
+            let group = rest.strip_prefix('{').map(|group| &group[..group.find(';').unwrap_or(0)]);
+            for path in group.unwrap_or(rest).split(',').take(if group.is_some() { 99 } else { 1 })
+            {
+                let name: String = path
+                    .trim_start()
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
+                named.insert(name);
+            }
+        }
+    }
+    named.retain(|name| rank(name).is_some());
+    named
+}
+
+#[test]
+fn rooms_of_the_log_name_only_those_below_them() {
+    let mut faults = Vec::new();
+    for (path, text) in sources("src/log") {
+        let Some(from) = room_of(&path).as_deref().and_then(rank) else { continue };
+        if path.to_string_lossy().contains("tests") {
+            continue;
+        }
+        let own = room_of(&path).unwrap_or_default();
+        for named in rooms_named(without_tests(&text)) {
+            let pair = [own.as_str(), named.as_str()];
+            let two_halves = pair.iter().all(|room| ["index", "producers"].contains(room));
+            if named != own && rank(&named) >= Some(from) && !two_halves {
+                faults.push(format!("{}: {own} names {named}", short(&path)));
+            }
+        }
+    }
+    report("rooms of the log name only those below", faults);
+}
+
+#[test]
+fn a_function_fits_a_screen() {
+    let mut faults = Vec::new();
+    for dir in ["src", "tests", "benches", "examples"] {
+        for (path, text) in sources(dir) {
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in lines.iter().enumerate() {
+                let indent = line.len() - line.trim_start().len();
+                let is_function = line.trim_start().split('(').next().is_some_and(|head| {
+                    head.split_whitespace().rev().nth(1) == Some("fn")
+                        && !head.trim_start().starts_with("//")
+                });
+                if !is_function {
+                    continue;
+                }
+                let end = format!("{}}}", " ".repeat(indent));
+                let length = lines[number..].iter().position(|line| **line == end).unwrap_or(0) + 1;
+                let bodyless = lines[number..].iter().take(12).find_map(|line| {
+                    let line = line.trim_end();
+                    (line.ends_with('{') || line.ends_with('}') || line.ends_with(';'))
+                        .then(|| line.ends_with(';') || line.ends_with('}'))
+                });
+                if length > FUNCTION_LINES_MAX && bodyless == Some(false) {
+                    faults.push(format!("{}:{}: {length} lines", short(&path), number + 1));
+                }
+            }
+        }
+    }
+    report("functions of at most 70 lines", faults);
+}
+
+/// Layers whose type names have one meaning each.
+const ONE_MEANING: &[&str] = &["log", "broker", "group", "consumer", "producer"];
+
+#[test]
+fn a_type_name_has_one_meaning_in_a_layer() {
+    let mut faults = Vec::new();
+    for layer in ONE_MEANING {
+        let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (path, text) in sources(&format!("src/{layer}")) {
+            if path.to_string_lossy().contains("tests") || path.ends_with("models.rs") {
+                continue;
+            }
+            for line in without_tests(&text).lines() {
+                let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+                let defines = words.next().is_some_and(|word| {
+                    ["struct", "enum", "trait", "type"].contains(&word) && !line.starts_with(' ')
+                });
+                let name: String = words
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take_while(|c| c.is_ascii_alphanumeric())
+                    .collect();
+                if defines {
+                    places.entry(name).or_default().push(short(&path));
+                }
+            }
+        }
+        for (name, places) in places.into_iter().filter(|(_, places)| places.len() > 1) {
+            faults.push(format!("{layer}: {name} is defined in {}", places.join(" and ")));
+        }
+    }
+    report("one meaning for each name", faults);
+}
+
+/// Words like `R4` in a text.
+fn rules_cited(text: &str) -> BTreeSet<u32> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let number = |word: &str| word.strip_prefix('R')?.parse::<u32>().ok();
+    words.filter_map(number).filter(|number| (1..=12).contains(number)).collect()
+}
+
+#[test]
+fn rules_that_are_cited_by_number_are_written_down() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let written: BTreeSet<u32> =
+        text.lines().filter(|line| line.starts_with("| R")).flat_map(rules_cited).collect();
+    let mut faults = Vec::new();
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        let missing = rules_cited(&text).into_iter().filter(|rule| !written.contains(rule));
+        faults.extend(missing.map(|rule| format!("{}: R{rule}", short(&path))));
+    }
+    report("ARCHITECTURE.md has a row for each rule that the source cites", faults);
+}
+
+/// Words like `D14` behind `Departure:`.
+fn departures_marked(text: &str) -> (BTreeSet<u32>, usize) {
+    let mut marked = BTreeSet::new();
+    let mut unnumbered = 0;
+    let mut rest = text;
+    while let Some(at) = rest.find("Departure: ") {
+        rest = &rest[at + "Departure: ".len()..];
+        let digits = rest
+            .strip_prefix('D')
+            .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+        match digits.and_then(|digits| digits.parse().ok()) {
+            Some(number) => drop(marked.insert(number)),
+            None => unnumbered += 1,
+        }
+    }
+    (marked, unnumbered)
+}
+
+#[test]
+fn departures_in_the_code_and_rows_of_the_comparison_are_the_same_set() {
+    let text = fs::read_to_string(root().join("docs/kafka.md")).unwrap();
+    let row = |line: &str| line.strip_prefix("| D")?.split(' ').next()?.parse::<u32>().ok();
+    let listed: BTreeSet<u32> = text.lines().filter_map(row).collect();
+    let mut marked = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        let (numbers, unnumbered) = departures_marked(&text);
+        marked.extend(numbers);
+        if unnumbered > 0 {
+            faults.push(format!("{}: a mark does not name its row", short(&path)));
+        }
+    }
+    let only = |a: &BTreeSet<u32>, b: &BTreeSet<u32>, place: &str| {
+        a.difference(b)
+            .map(|number| format!("D{number} stands in {place} alone"))
+            .collect::<Vec<_>>()
+    };
+    faults.extend(only(&marked, &listed, "the code"));
+    faults.extend(only(&listed, &marked, "docs/kafka.md"));
+    report("departures are marked in the code and listed, each under its number", faults);
+}
