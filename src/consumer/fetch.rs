@@ -118,6 +118,10 @@ struct Budget<'a> {
 }
 
 impl Budget<'_> {
+    fn is_spent(&self) -> bool {
+        self.records == 0 || (self.bytes == 0 && self.returned_bytes)
+    }
+
     fn spend(&mut self, walked: &WalkResult) {
         self.records -= walked.records;
         self.bytes = self.bytes.saturating_sub(walked.bytes);
@@ -500,7 +504,7 @@ impl PartitionState {
         else {
             return Ok(TakeResult::Over);
         };
-        if budget.records == 0 || (budget.bytes == 0 && budget.returned_bytes) {
+        if budget.is_spent() {
             return Ok(TakeResult::Full);
         }
         if ticket.bytes_left == 0 && ticket.returned {
@@ -520,13 +524,8 @@ impl PartitionState {
             unpack: budget.unpack,
         };
         let partial = self.partial.take();
-        let walked = reading.go_on(
-            position,
-            &mut self.cursor,
-            partial,
-            &mut self.hint,
-            &mut fetched.records,
-        );
+        let (cursor, hint) = (&mut self.cursor, &mut self.hint);
+        let walked = reading.go_on(position, cursor, partial, hint, &mut fetched.records);
         let Some(mut walked) = walked? else {
             // What this poll may not hold any more is left to the next one.
             if bytes_max < of_fetch && position < ticket.upto {

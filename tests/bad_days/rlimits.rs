@@ -186,21 +186,7 @@ fn a_child_has_few_descriptors_left() {
     for round in 0..60 {
         let to = home.join(format!("at-times-{round}"));
         copy(&dir, &to, true);
-        let opened = AtomicBool::new(false);
-        let outcome = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for pause in (round..).take_while(|_| !opened.load(Ordering::Relaxed)) {
-                    limit(rustix::process::Resource::Nofile, 100);
-                    (0..pause * 97 % 4000).for_each(|_| std::hint::spin_loop());
-                    limit(rustix::process::Resource::Nofile, 3);
-                    std::thread::yield_now();
-                }
-                limit(rustix::process::Resource::Nofile, 100);
-            });
-            let outcome = BrokerOptions::new().open(&to);
-            opened.store(true, Ordering::Relaxed);
-            outcome
-        });
+        let outcome = open_under_a_limit_that_comes_and_goes(&to, round);
         opened_now_or_again(outcome, &to, id);
     }
     for left in 0..4 {
@@ -231,6 +217,25 @@ fn a_child_has_few_descriptors_left() {
     }
     assert!(refusals > 0 && torn_refusals > 0, "{refusals} {torn_refusals}");
     println!("survived");
+}
+
+/// Opens a directory while another thread takes the descriptors away, and gives them back.
+fn open_under_a_limit_that_comes_and_goes(to: &Path, round: u32) -> topiclite::Result<Broker> {
+    let opened = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for pause in (round..).take_while(|_| !opened.load(Ordering::Relaxed)) {
+                limit(rustix::process::Resource::Nofile, 100);
+                (0..pause * 97 % 4000).for_each(|_| std::hint::spin_loop());
+                limit(rustix::process::Resource::Nofile, 3);
+                std::thread::yield_now();
+            }
+            limit(rustix::process::Resource::Nofile, 100);
+        });
+        let outcome = BrokerOptions::new().open(to);
+        opened.store(true, Ordering::Relaxed);
+        outcome
+    })
 }
 
 /// What no adoption may change, now or at the next try: the topic's id, the start of its log, and

@@ -119,7 +119,7 @@ impl<'a> Pass<'a> {
         self.rules.segment = base_offset;
         self.rules.written_by_us(by_us);
         self.rules.exact |= dense;
-        self.rules.next_offset = self.rules.next_offset.max(summary.next_offset);
+        self.rules.next_offset = self.log_end().max(summary.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
         let mut cursor = BatchCursor::new(&*open, file.len, window);
         cursor.zeros_max_bytes = self.zeros_max_bytes;
@@ -167,9 +167,7 @@ impl<'a> Pass<'a> {
         self.tell(cursor.bytes_read - told);
         self.report.bytes_read += cursor.bytes_read;
         summary.finish();
-        if let Some(last) = summary.last_batch {
-            self.last_batch = Some(last);
-        }
+        self.last_batch = summary.last_batch.or(self.last_batch);
         if stop == Stop::End {
             let next = self.next_base(base_offset).unwrap_or(summary.next_offset);
             remembered.merge(&mut summary.aborted, next);
