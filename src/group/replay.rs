@@ -159,9 +159,6 @@ impl GroupCoordinator {
     ///
     /// Departure: D6. In Kafka they stay until their sessions end. Their process is gone for
     /// certain.
-    ///
-    /// Departure: D6. In Kafka they stay until their sessions end. Their process is gone for
-    /// certain.
     pub(crate) fn begin_life(&mut self, now: Now) {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         for id in ids {

@@ -11,11 +11,6 @@
 //! too: Kafka believes it, and misses records silently.
 //! Departure: D33. A batch far from its segment's base is read where its neighbour or the recovery
 //! point agrees with its offset, not by its own word.
-//!
-//! Departure: D11. An index that the state file does not vouch for is rebuilt, after a clean stop
-//! too: Kafka believes it, and misses records silently.
-//! Departure: D33. A batch far from its segment's base is read where its neighbour or the recovery
-//! point agrees with its offset, not by its own word.
 
 use crate::error::{Error, Result};
 use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};

@@ -10,9 +10,6 @@
 //!
 //! Departure: D7. What a dead process left open is held until it can be aborted; Kafka waits for
 //! its timeout.
-//!
-//! Departure: D7. What a dead process left open is held until it can be aborted; Kafka waits for
-//! its timeout.
 
 pub(in crate::log) mod entry;
 pub(in crate::log) mod sequence;
