@@ -239,7 +239,6 @@ fn move_end(log: &Watched) {
 
 /// A reader of two logs that sleeps until one of them is on its list hears of both.
 #[test]
-#[ignore = "loom reports a deadlock in the second park that is not explained yet"]
 fn loom_no_wake_up_of_a_reader_of_many_logs_is_lost() {
     model(|| {
         let logs = [(); 2].map(|()| Watched::new((Mutex::default(), Border::new(0))));

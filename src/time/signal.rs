@@ -33,7 +33,9 @@ impl Signal {
 
     /// Rings, and wakes the waiter if there is one.
     pub fn ring(&self) {
-        self.rung.store(true, Ordering::Release);
+        // A store would do on any machine. With a swap each ring also lies behind the take of the
+        // one before it for loom, which does not order a store behind a swap beside it.
+        self.rung.swap(true, Ordering::AcqRel);
         // Pairs with the fence in `announce`: either this sees `watched`, or the waiter sees
         // `rung`.
         fence(Ordering::SeqCst);
@@ -151,5 +153,54 @@ mod tests {
             assert!(event.wait(None));
             ringer.join().unwrap();
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::Arc;
+
+    /// Rings twice, each time behind a step, and waits until both steps are seen. A wait may be
+    /// ended by the ring of a step that was seen before: what it left must not end up as the loss
+    /// of the second.
+    fn two_rings(ring: fn(&Signal)) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(move || {
+            let shared = Arc::new((Signal::new(), AtomicU32::new(0)));
+            let ringer = {
+                let shared = shared.clone();
+                let body = move || {
+                    for step in 1..=2 {
+                        shared.1.store(step, Ordering::Release);
+                        ring(&shared.0);
+                    }
+                };
+                thread::spawn_named("ringer", body).unwrap()
+            };
+            while shared.1.load(Ordering::Acquire) < 2 {
+                assert!(shared.0.wait(None), "only a ring ends the wait");
+            }
+            ringer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_the_second_of_two_rings_is_not_lost() {
+        two_rings(Signal::ring);
+    }
+
+    /// The model above would notice a ring that looks for a waiter before it is there to be taken.
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn loom_a_ring_that_looks_first_is_noticed() {
+        two_rings(|signal| {
+            let watched = signal.watched.load(Ordering::SeqCst) != 0;
+            signal.rung.swap(true, Ordering::AcqRel);
+            if let Some(thread) = signal.waiter.lock().thread.clone().filter(|_| watched) {
+                thread.unpark();
+            }
+        });
     }
 }
