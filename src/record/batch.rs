@@ -306,11 +306,21 @@ fn set<const AT: usize, const N: usize>(out: &mut [u8; BATCH_OVERHEAD], value: [
 }
 
 /// One whole batch in borrowed bytes: exactly its own, header included.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct RecordBatch<'a> {
     header: BatchHeader,
     bytes: &'a [u8],
     payload: &'a [u8],
+}
+
+/// Shows the header and the size.
+impl fmt::Debug for RecordBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordBatch")
+            .field("header", &self.header)
+            .field("size", &self.bytes.len())
+            .finish()
+    }
 }
 
 impl<'a> RecordBatch<'a> {

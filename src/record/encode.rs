@@ -10,8 +10,10 @@ use super::codec::Codec;
 use super::control::{ControlType, MARKER_BATCH_SIZE};
 use super::crc::crc32c;
 use super::pack::{put_many, put_single};
+use super::records::write_header;
 use super::varint;
 use crate::error::{Error, ErrorKind, Result};
+use std::fmt;
 
 /// Where a batch is encoded to. The log implements it over its region.
 pub trait Sink {
@@ -33,7 +35,7 @@ impl Sink for Vec<u8> {
 }
 
 /// One record as a producer gives it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct RecordInput<'a> {
     /// Milliseconds since 1970, or -1.
     pub timestamp: i64,
@@ -46,12 +48,31 @@ pub struct RecordInput<'a> {
 }
 
 /// One header as a producer gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HeaderInput<'a> {
     /// The name.
     pub name: &'a str,
     /// The value.
     pub value: Option<&'a [u8]>,
+}
+
+/// Shows sizes: what a record carries may be large, or secret.
+impl fmt::Debug for RecordInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordInput")
+            .field("timestamp", &self.timestamp)
+            .field("key_size", &self.key.map(<[u8]>::len))
+            .field("value_size", &self.value.map(<[u8]>::len))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// Shows the name and the size.
+impl fmt::Debug for HeaderInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_header(f, self.name, self.value)
+    }
 }
 
 /// What the log and the producer's state add to the records of a batch.

@@ -1,7 +1,7 @@
 //! Records that own their bytes, for what has to outlive its batch.
 
 use super::encode::HeaderInput;
-use super::records::Record;
+use super::records::{Record, write_header};
 use std::fmt;
 
 /// A record without its place in a log.
@@ -41,7 +41,7 @@ impl fmt::Debug for OwnedRecord {
 /// Shows the name and the size.
 impl fmt::Debug for OwnedHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {:?} bytes", self.name, self.value.as_ref().map(Vec::len))
+        write_header(f, &self.name, self.value.as_deref())
     }
 }
 

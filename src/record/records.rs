@@ -12,6 +12,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::fmt;
 use std::iter::FusedIterator;
 
 use super::batch::{BatchHeader, TimestampType};
@@ -24,7 +25,7 @@ const RECORD_SIZE_MIN: usize = 7;
 const HEADER_SIZE_MIN: usize = 2;
 
 /// The records of a batch, in order. Ends behind the first error.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Records<'a> {
     rest: &'a [u8],
     remaining: u32,
@@ -182,7 +183,7 @@ fn nullable(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8]), BatchFault> {
 }
 
 /// One record, borrowed from its batch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
     offset: i64,
     timestamp: i64,
@@ -233,7 +234,7 @@ impl<'a> Record<'a> {
 
 /// The headers of a record: a list with order and repetitions, checked when it was decoded.
 /// Copying it starts a second, independent iteration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Headers<'a> {
     rest: &'a [u8],
     remaining: u32,
@@ -349,7 +350,7 @@ impl ExactSizeIterator for HeadersIter<'_> {}
 impl FusedIterator for HeadersIter<'_> {}
 
 /// One header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
     name: &'a [u8],
     value: Option<&'a [u8]>,
@@ -373,5 +374,55 @@ impl<'a> Header<'a> {
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.value
+    }
+}
+
+/// Shows sizes, as every type here that holds what a record carries: it may be large, or secret.
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp)
+            .field("key_size", &self.key.map(<[u8]>::len))
+            .field("value_size", &self.value.map(<[u8]>::len))
+            .field("headers", &self.headers)
+            .finish()
+    }
+}
+
+/// Shows how many are to come, and the size of their bytes.
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("base_offset", &self.base_offset)
+            .field("remaining", &self.remaining)
+            .field("size", &self.rest.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows each header as [`Header`] does.
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// Shows the name and the size.
+impl fmt::Debug for Header<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_header(f, &self.name(), self.value)
+    }
+}
+
+/// A header as `Debug` shows it.
+pub(super) fn write_header(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    value: Option<&[u8]>,
+) -> fmt::Result {
+    match value {
+        Some(value) => write!(f, "{name:?}: {} bytes", value.len()),
+        None => write!(f, "{name:?}: none"),
     }
 }

@@ -4,6 +4,7 @@ mod codecs;
 mod damage;
 mod golden;
 mod rules;
+mod shown;
 
 use proptest::prelude::*;
 
