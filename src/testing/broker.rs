@@ -4,10 +4,12 @@ use super::fault::Fault;
 use super::journal::Journal;
 use super::watch::{Injected, Watch};
 use crate::broker::{Broker, BrokerOptions};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ProducerConfig};
+use crate::consumer::{OwnedConsumerRecord, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{Probe, Watcher};
+use crate::producer::{ProducerRecord, RecordMetadata};
 use crate::storage::faults::{Call, Failure, Fault as Disk, Rule};
 use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 use crate::sync::Arc;
@@ -191,7 +193,6 @@ impl TestBrokerBuilder {
 /// assert_eq!(test.reader("orders", 0, ReadFrom::Beginning)?.end_offset()?, 1);
 /// # Ok::<(), topiclite::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct TestBroker {
     broker: Broker,
     options: BrokerOptions,
@@ -238,8 +239,71 @@ impl TestBroker {
     }
 
     /// Has something go wrong, from here on, also after a crash.
+    ///
+    /// # Panics
+    /// For a fault that can never strike as it says: a filter that does not apply to its operation
+    /// (a commit is of no topic, an append of no group), a lost reply of what has none, 0 times.
+    /// The message names the method and what to call instead.
+    #[track_caller]
     pub fn inject(&self, fault: Fault) -> Injected {
+        if let Some(why) = fault.contradiction() {
+            panic!("the fault ({fault:?}) can never strike: {why}");
+        }
         Injected { id: self.watch.inject(fault), watch: self.watch.clone() }
+    }
+
+    /// Puts a record in, as a producer with Kafka's settings does, and says where it lies. Faults
+    /// strike it like any other.
+    ///
+    /// # Errors
+    /// Those of [`Producer::send_sync`](crate::Producer::send_sync).
+    ///
+    /// # Examples
+    /// ```
+    /// use topiclite::testing::TestBroker;
+    /// use topiclite::{ProducerRecord, TopicConfig};
+    /// let test = TestBroker::new()?;
+    /// test.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// let placed = test.put(ProducerRecord::new("orders").key("table 4").value("one tea"))?;
+    /// assert_eq!(placed.offset(), 0);
+    /// assert_eq!(test.values("orders")?, ["one tea"]);
+    /// assert_eq!(test.records("orders")?[0].key(), Some(&b"table 4"[..]));
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn put(&self, record: ProducerRecord<'_>) -> Result<RecordMetadata> {
+        self.broker.producer(ProducerConfig::default())?.send_sync(record)
+    }
+
+    /// Every record that a topic holds: partition by partition, in order of offset. No consumer
+    /// takes part, so no fault strikes and no group moves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopicOrPartition`], and those of [`Reader::read`](crate::Reader::read).
+    pub fn records(&self, topic: &str) -> Result<Vec<OwnedConsumerRecord>> {
+        let mut records = Vec::new();
+        for partition in 0..self.broker.admin().describe_topic(topic)?.partition_count() {
+            let mut reader = self.broker.reader(topic, partition, ReadFrom::Beginning)?;
+            loop {
+                let some = reader.read(Duration::ZERO)?;
+                if some.is_empty() {
+                    break;
+                }
+                records.extend(some.iter().map(|record| record.to_owned()));
+            }
+        }
+        Ok(records)
+    }
+
+    /// The values of [`TestBroker::records`] as text. A tombstone is empty text, and bytes that
+    /// are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn values(&self, topic: &str) -> Result<Vec<String>> {
+        let text = |record: &OwnedConsumerRecord| {
+            String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned()
+        };
+        Ok(self.records(topic)?.iter().map(text).collect())
     }
 
     /// Has the disk take no more: appends fail with [`ErrorKind::StorageFull`] as soon as they need
@@ -349,6 +413,13 @@ impl TestBroker {
         self.broker = options.open(DIR)?;
         self.watch.note(Event::Opened);
         Ok(())
+    }
+}
+
+/// One line.
+impl fmt::Debug for TestBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestBroker({DIR})")
     }
 }
 

@@ -16,6 +16,17 @@ pub(super) enum Operation {
     Commit,
 }
 
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Append => "append",
+            Operation::Sync => "sync",
+            Operation::Fetch => "fetch",
+            Operation::Commit => "commit",
+        }
+    }
+}
+
 /// What a fault does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
@@ -69,7 +80,7 @@ pub(super) enum Action {
 /// assert_eq!(fault.hits(), 1);
 /// # Ok::<(), topiclite::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "it strikes only after `TestBroker::inject`"]
 pub struct Fault {
     pub(super) operation: Operation,
@@ -117,7 +128,9 @@ impl Fault {
         Fault::of(Operation::Commit)
     }
 
-    /// Only of this topic. Commits are of no topic.
+    /// Only of this topic. Commits are of no topic: such a fault is refused by
+    /// [`TestBroker::inject`](super::TestBroker::inject), as is every other filter that does not
+    /// apply.
     pub fn on(mut self, topic: &str) -> Fault {
         self.topic = Some(topic.into());
         self
@@ -143,7 +156,7 @@ impl Fault {
 
     /// Strikes at the `nth` time, counted from 1.
     pub fn nth(mut self, nth: u64) -> Fault {
-        self.nth = nth.max(1);
+        self.nth = nth;
         self
     }
 
@@ -153,7 +166,7 @@ impl Fault {
         self
     }
 
-    /// Strikes every time from the first on, until it is taken back.
+    /// Strikes every time from the [`nth`](Fault::nth) on, until it is taken back.
     pub fn always(mut self) -> Fault {
         self.times = None;
         self
@@ -182,6 +195,35 @@ impl Fault {
     pub fn stall_for(mut self, duration: Duration) -> Fault {
         self.action = Action::Stall(Some(duration));
         self
+    }
+
+    /// What in it can never be, if anything: a filter that its operation does not have, an answer
+    /// that nobody gets, a time that never comes.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        let operation = self.operation.name();
+        let is_commit = self.operation == Operation::Commit;
+        let filtered = |filter: &str, instead: &str| {
+            Some(format!("{filter} does not apply to a fault of {operation}: {instead}"))
+        };
+        let of_partitions = "an operation on a partition is picked by on or on_partition";
+        match self {
+            Fault { topic: Some(_), .. } if is_commit => {
+                filtered("on", "a commit is of no topic, pick it by of_group or of_client")
+            }
+            Fault { group: Some(_), .. } if !is_commit => filtered("of_group", of_partitions),
+            Fault { client_id: Some(_), .. } if !is_commit => filtered("of_client", of_partitions),
+            Fault { action: Action::LoseReply, operation, .. }
+                if !matches!(operation, Operation::Append | Operation::Commit) =>
+            {
+                filtered("lose_reply", "only appends and commits are answered")
+            }
+            Fault { partition: Some(number), .. } if *number < 0 => {
+                Some(format!("there is no partition {number}"))
+            }
+            Fault { nth: 0, .. } => Some("nth counts from 1".to_owned()),
+            Fault { times: Some(0), .. } => Some("it would strike 0 times".to_owned()),
+            _ => None,
+        }
     }
 
     pub(super) fn is_about(&self, point: Point<'_>) -> bool {
@@ -223,6 +265,32 @@ impl fmt::Display for Fault {
             Action::Stall(None) => f.write_str("stalls"),
             Action::Stall(Some(duration)) => write!(f, "stalls for {duration:?}"),
         }
+    }
+}
+
+/// One line: of what it is, when it strikes, and what it does.
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.operation.name())?;
+        match (&self.topic, self.partition) {
+            (Some(topic), Some(partition)) => write!(f, " {topic}-{partition}")?,
+            (Some(topic), None) => write!(f, " {topic}")?,
+            (None, _) => {}
+        }
+        if let Some(client_id) = &self.client_id {
+            write!(f, " of {client_id}")?;
+        }
+        if let Some(group) = &self.group {
+            write!(f, " in {group}")?;
+        }
+        match (self.nth, self.times) {
+            (nth, None) => write!(f, " from time {nth} on")?,
+            (nth, Some(1)) => write!(f, " at time {nth}")?,
+            (nth, Some(times)) => {
+                write!(f, " at times {nth} to {}", nth.saturating_add(times.saturating_sub(1)))?;
+            }
+        }
+        write!(f, " {self}")
     }
 }
 

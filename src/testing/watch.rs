@@ -8,6 +8,7 @@ use crate::events::Event;
 use crate::probe::{KillSwitch, Point, Watcher};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak};
 use crate::time::{Clock, Signal as Bell};
+use std::fmt;
 use std::time::Duration;
 
 /// How long a call waits that nobody can release: `delivery.timeout.ms` of Kafka's producer.
@@ -34,6 +35,8 @@ struct Rules {
 struct Rule {
     id: u64,
     fault: Fault,
+    /// The fault as it was given.
+    shown: String,
     /// How often it passes before it strikes.
     skip: u64,
     hits: u64,
@@ -143,9 +146,15 @@ impl Watch {
     pub fn inject(&self, fault: Fault) -> u64 {
         let mut rules = self.rules.lock();
         let id = rules.id();
-        let skip = fault.nth - 1;
-        rules.rules.push(Rule { id, fault, skip, hits: 0, stalls: Vec::new() });
+        let skip = fault.nth.saturating_sub(1);
+        let shown = format!("{fault:?}");
+        rules.rules.push(Rule { id, fault, shown, skip, hits: 0, stalls: Vec::new() });
         id
+    }
+
+    /// The fault of a rule as it was given, in a line.
+    fn shown(&self, id: u64) -> String {
+        self.rules.lock().rule(id).map_or_else(String::new, |rule| rule.shown.clone())
     }
 
     pub fn hits(&self, id: u64) -> u64 {
@@ -308,10 +317,17 @@ impl Watcher for Watch {
 }
 
 /// A fault that was given to a broker. Dropping it takes nothing back.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Injected {
     pub(super) watch: Arc<Watch>,
     pub(super) id: u64,
+}
+
+/// One line: the fault as it was given, and how often it has struck.
+impl fmt::Debug for Injected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} hits", self.watch.shown(self.id), self.hits())
+    }
 }
 
 impl Injected {
@@ -326,7 +342,7 @@ impl Injected {
     /// When it has not struck, which is what it is for.
     #[track_caller]
     pub fn assert_hit(&self) {
-        assert!(self.hits() > 0, "the fault was injected and never struck");
+        assert!(self.hits() > 0, "the fault was injected and never struck: {self:?}");
     }
 
     /// Waits, in real time, until it has struck that often: for a test with threads, whose other
