@@ -45,6 +45,10 @@ const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
     ("group.instance.id", ""),
     ("group.protocol", "consumer"),
     ("offsets.retention.minutes", ""),
+    // Refused, as nobody would do what they say.
+    ("cleanup.policy", "compact"),
+    ("preallocate", "true"),
+    ("unclean.leader.election.enable", "true"),
 ];
 /// Assignors that are not there yet.
 const ASSIGNORS_NOT_BUILT: &[&str] = &["sticky", "cooperative-sticky"];

@@ -21,12 +21,6 @@ settings! {
         get default_partitions: i32;
     }
 
-    // For replays of what a real broker did: topics take settings that have no effect here.
-    "internal.unbuilt.topic.settings.enable": bool, "false" {
-        /// Whether topics take settings that this version keeps without doing them.
-        get takes_unbuilt: bool;
-    }
-
     /// whether a send or a subscription makes a missing topic.
     ///
     /// Departure: D4. False, Kafka's default is true. A typo must not make a topic.
@@ -128,7 +122,7 @@ impl BrokerConfig {
     /// [`ErrorKind::InvalidConfig`] that names the setting.
     pub(crate) fn check(&self) -> Result<()> {
         self.0.check()?;
-        if !self.takes_unbuilt() && self.0.list(CLEANUP).any(|policy| policy == "compact") {
+        if self.0.list(CLEANUP).any(|policy| policy == "compact") {
             let why = "log.cleanup.policy: there is no cleaner in this version; leave it at delete";
             return Err(Error::new(ErrorKind::InvalidConfig, why));
         }

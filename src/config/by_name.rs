@@ -146,7 +146,8 @@ pub(super) use by_property_name;
 
 #[cfg(test)]
 mod tests {
-    use crate::{BrokerConfig, ConsumerConfig, TopicConfig};
+    use crate::{BrokerConfig, ConsumerConfig, ProducerConfig, TopicConfig};
+    use std::time::Duration;
 
     #[test]
     fn settings_are_maps_for_serde() {
@@ -158,6 +159,80 @@ mod tests {
         let written = serde_json::to_string(&config).unwrap();
         assert!(written.contains(r#""preallocate":"false""#), "{written}");
         assert_eq!(serde_json::from_str::<TopicConfig>(&written).unwrap(), config);
+    }
+
+    #[test]
+    fn names_of_librdkafka_are_answered_by_who_has_them() {
+        let (mut broker, mut topic) = (BrokerConfig::default(), TopicConfig::default());
+        let (mut producer, mut consumer) = (ProducerConfig::default(), ConsumerConfig::default());
+        let key = "message.timeout.ms";
+        let own = producer.set(key, "1").unwrap_err();
+        assert!(own.message().ends_with("librdkafka: set delivery.timeout.ms"), "{own}");
+        for (of, other) in [
+            ("broker", broker.set(key, "1")),
+            ("topic", topic.set(key, "1")),
+            ("consumer", consumer.set(key, "1")),
+        ] {
+            let told = other.unwrap_err();
+            let why = format!("none of a {of}; at the producer: set delivery.timeout.ms");
+            assert!(told.message().ends_with(&why), "{told}");
+        }
+        let told = producer.set("enable.partition.eof", "true").unwrap_err();
+        assert!(told.message().contains("librdkafka's consumer, and none of a producer"), "{told}");
+        let told = broker.set("debug", "all").unwrap_err();
+        assert!(told.message().contains("librdkafka: leave it out"), "{told}");
+    }
+
+    #[test]
+    fn a_duration_sets_what_its_milliseconds_set() {
+        let time = Duration::from_millis(7_500);
+        let topic = TopicConfig::default();
+        let set = topic.clone().retention(time).segment_time(time).flush_interval(time);
+        assert_eq!(set, topic.retention_ms(7_500).segment_ms(7_500).flush_ms(7_500));
+        let broker = BrokerConfig::default();
+        assert_eq!(
+            broker
+                .clone()
+                .group_initial_rebalance_delay(time)
+                .log_flush_interval(time)
+                .log_retention_check_interval(time),
+            broker
+                .group_initial_rebalance_delay_ms(7_500)
+                .log_flush_interval_ms(7_500)
+                .log_retention_check_interval_ms(7_500)
+        );
+        let producer = ProducerConfig::default();
+        assert_eq!(
+            producer
+                .clone()
+                .linger(time)
+                .max_block(time)
+                .delivery_timeout(time)
+                .request_timeout(time),
+            producer
+                .linger_ms(7_500)
+                .max_block_ms(7_500)
+                .delivery_timeout_ms(7_500)
+                .request_timeout_ms(7_500)
+        );
+        let consumer = ConsumerConfig::default();
+        assert_eq!(
+            consumer
+                .clone()
+                .auto_commit_interval(time)
+                .max_poll_interval(time)
+                .session_timeout(time)
+                .heartbeat_interval(time)
+                .fetch_max_wait(time)
+                .default_api_timeout(time),
+            consumer
+                .auto_commit_interval_ms(7_500)
+                .max_poll_interval_ms(7_500)
+                .session_timeout_ms(7_500)
+                .heartbeat_interval_ms(7_500)
+                .fetch_max_wait_ms(7_500)
+                .default_api_timeout_ms(7_500)
+        );
     }
 
     #[test]

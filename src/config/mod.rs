@@ -6,6 +6,11 @@
 //! nearest one. Keys that only a network, a replica or another virtual machine needs are checked,
 //! kept and listed by `ignored()`. Defaults are those of Kafka 4; where one differs, the setter
 //! says `Departure:` and why. Nothing here reads a clock or a file.
+//!
+//! In code, prefer the typed setters, and for times those that take a
+//! [`Duration`](std::time::Duration): `linger(Duration::from_millis(5))`. `linger_ms(5)`, by Kafka's name with its unit, and `with` or
+//! `set`, by Kafka's name as text, set the same property: they are for numbers and texts that come
+//! from a file. The last call counts.
 
 mod broker;
 mod broker_kept;

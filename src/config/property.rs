@@ -210,9 +210,8 @@ impl Schema {
 
     fn unknown(&self, key: &str) -> Error {
         let of = self.of;
-        if let Some(instead) = librdkafka::instead_of(key) {
-            let message = format!("\"{key}\" is a property of librdkafka: {instead}");
-            return self.fault(message);
+        if let Some(answer) = librdkafka::answer(key, of) {
+            return self.fault(answer);
         }
         self.fault(match self.nearest(key) {
             Some(name) => {

@@ -109,7 +109,8 @@ settings! {
         broker "log.retention.bytes";
     }
 
-    /// any of `delete` and `compact`, or none.
+    /// `delete`, or none. A topic with `compact` is refused where it is made or altered, as this
+    /// version has no cleaner.
     CLEANUP_POLICY "cleanup.policy": of(POLICIES), "delete" {
         set cleanup_policy(policies: &[&str]) = policies.join(",");
         get cleanup_delete: bool = log::deletes;
@@ -241,7 +242,7 @@ pub(super) static SCHEMA: Schema = Schema {
 /// use topiclite::{Durability, TopicConfig};
 /// let config = TopicConfig::default().retention_ms(3_600_000).durability(Durability::Power);
 /// assert_eq!(config.get("flush.messages"), Some("1"));
-/// let config = TopicConfig::from_properties([("cleanup.policy", "compact")])?;
+/// let config = TopicConfig::from_properties([("cleanup.policy", "delete")])?;
 /// assert_eq!(config.entries().count(), 1);
 /// # Ok::<(), topiclite::Error>(())
 /// ```
@@ -274,18 +275,21 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// Refuses what this version would keep without doing it.
+    /// Refuses what this version would keep without doing it. What `stored` has already, a topic
+    /// that another version made, does not stand in the way of other changes.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidTopicConfig`].
-    pub(crate) fn check_built(&self, broker: &BrokerConfig) -> Result<()> {
-        let compacts = self.0.is_set(CLEANUP_POLICY)
-            && self.0.list(CLEANUP_POLICY).any(|policy| policy == "compact");
+    pub(crate) fn check_built(&self, stored: &TopicConfig) -> Result<()> {
+        let compacts = |config: &TopicConfig| {
+            config.0.is_set(CLEANUP_POLICY)
+                && config.0.list(CLEANUP_POLICY).any(|policy| policy == "compact")
+        };
+        let sets = |key| self.0.flag(key) && !stored.0.flag(key);
         let why = match () {
-            () if broker.takes_unbuilt() => return Ok(()),
-            () if compacts => NO_CLEANER.to_owned(),
-            () if self.0.flag(PREALLOCATE) => format!("{PREALLOCATE}: {NO_PREALLOCATION}"),
-            () if self.0.flag(UNCLEAN_ELECTION) => format!("{UNCLEAN_ELECTION}: {NO_ELECTION}"),
+            () if compacts(self) && !compacts(stored) => NO_CLEANER.to_owned(),
+            () if sets(PREALLOCATE) => format!("{PREALLOCATE}: {NO_PREALLOCATION}"),
+            () if sets(UNCLEAN_ELECTION) => format!("{UNCLEAN_ELECTION}: {NO_ELECTION}"),
             () => return Ok(()),
         };
         Err(Error::new(ErrorKind::InvalidTopicConfig, why))

@@ -56,9 +56,7 @@ impl World {
         if !pairs.iter().any(|(key, _)| key == "auto.create.topics.enable") {
             pairs.push(("auto.create.topics.enable".into(), "true".into()));
         }
-        // Recorded on brokers with a cleaner and replicas.
-        let config = BrokerConfig::from_properties(pairs)?
-            .with("internal.unbuilt.topic.settings.enable", true)?;
+        let config = BrokerConfig::from_properties(pairs)?;
         let broker =
             BrokerOptions::new().config(config).clock(clock.clock()).seed(1).in_memory()?;
         let mut world = World {

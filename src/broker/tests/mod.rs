@@ -11,6 +11,8 @@ use crate::broker::NewTopic;
 use crate::group::{MemberRef, OffsetToCommit, partition_for};
 use crate::log::AppendOptions;
 use crate::record::RecordInput;
+use crate::storage::{Heap, Storage};
+use crate::sync::Arc;
 use crate::time::VirtualClock;
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use crate::{Broker, BrokerOptions, ConfigChange, ErrorKind, TopicConfig};
@@ -119,6 +121,42 @@ fn what_this_version_would_not_do_is_refused() {
     ] {
         let opened = BrokerOptions::from_properties([property]).and_then(BrokerOptions::in_memory);
         assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::InvalidConfig));
+    }
+}
+
+/// Another version took what this one refuses: such a topic lives on, and changes.
+#[test]
+fn a_topic_that_was_stored_with_what_is_refused_can_be_altered() {
+    let storage: Arc<dyn Storage> = Arc::new(Heap::new());
+    let open = || BrokerOptions::new().storage(storage.clone()).open("/stored").unwrap();
+    let set = |key: &str, value: &str| ConfigChange::Set(key.to_owned(), value.to_owned());
+    let broker = open();
+    for topic in ["t", "u"] {
+        broker.admin().create_topic(topic, 1, TopicConfig::default()).unwrap();
+    }
+    let unbuilt = [
+        set("cleanup.policy", "compact"),
+        set("preallocate", "true"),
+        set("unclean.leader.election.enable", "true"),
+    ];
+    broker.inner().store_unbuilt("t", &unbuilt).unwrap();
+    broker.close().unwrap();
+    let broker = open();
+    let admin = broker.admin();
+    admin.alter_topic("t", &[set("retention.ms", "5")]).unwrap();
+    admin.alter_topic("t", &[set("cleanup.policy", "compact,delete")]).unwrap();
+    let told = admin.describe_topic("t").unwrap();
+    assert_eq!(told.config_value("retention.ms"), Some("5"));
+    assert_eq!(told.config_value("preallocate"), Some("true"));
+    for change in unbuilt {
+        let error = admin.alter_topic("u", &[change]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig);
+    }
+    let back = [ConfigChange::Delete("cleanup.policy".to_owned()), set("preallocate", "false")];
+    admin.alter_topic("t", &back).unwrap();
+    for change in [set("cleanup.policy", "compact"), set("preallocate", "true")] {
+        let error = admin.alter_topic("t", &[change]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig, "what it has no more is refused");
     }
 }
 

@@ -75,7 +75,7 @@ impl BrokerCore {
         let checked = new.config.check().and_then(|()| match is_internal(name) {
             // The broker's own say what a Kafka that takes over the directory does with them.
             true => Ok(()),
-            false => new.config.check_built(&self.config),
+            false => new.config.check_built(&TopicConfig::default()),
         });
         checked.map_err(|error| error.with_topic(name))?;
         // Kafka's order: replicas that can never be, partitions, replicas that are not there.
@@ -247,12 +247,12 @@ impl BrokerCore {
             }
             _ => Err(error),
         })?;
-        let config = topic
-            .config()
+        let stored = topic.config();
+        let config = stored
             .changed(&self.config, changes)
             .and_then(|config| match is_internal(name) {
                 true => Ok(config),
-                false => config.check_built(&self.config).map(|()| config),
+                false => config.check_built(&stored).map(|()| config),
             })
             .map_err(|error| error.with_topic(name))?;
         let entry = TopicEntry { config: entries(&config), ..topic.entry() };
@@ -297,6 +297,17 @@ impl BrokerCore {
     fn refuse(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let changed = TopicConfig::default().changed(&self.config, changes);
         changed.map(drop).map_err(|error| error.with_topic(name))
+    }
+
+    /// Gives a topic settings that another version took and this one refuses.
+    #[cfg(test)]
+    pub(crate) fn store_unbuilt(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
+        let topic = self.topic(name)?;
+        let config = topic.config().changed(&self.config, changes)?;
+        let entry = TopicEntry { config: entries(&config), ..topic.entry() };
+        self.owner()?.registry.write(&[RegistryEntry::Topic(entry)])?;
+        topic.set_config(config, &self.config);
+        Ok(())
     }
 
     /// A topic to delete or to grow.

@@ -1,6 +1,7 @@
 //! Records that linger: batches, deadlines, memory, splits, refusals, retries.
 
 use super::*;
+use crate::config::ConfigChange;
 use crate::storage::faults::{Call, Failure, Rule};
 
 const SLOW: &[(&str, &str)] = &[("linger.ms", "5000")];
@@ -119,8 +120,10 @@ fn one_bad_record_fails_its_batch_and_each_is_told_its_own_part() {
 
 #[test]
 fn a_compacted_topic_refuses_the_record_without_a_key() {
-    let world = World::with(&[("internal.unbuilt.topic.settings.enable", "true")]);
-    world.topic("t", 1, &[("cleanup.policy", "compact")]);
+    let world = World::new();
+    world.topic("t", 1, &[]);
+    let compact = ConfigChange::Set("cleanup.policy".to_owned(), "compact".to_owned());
+    world.broker.inner().store_unbuilt("t", &[compact]).unwrap();
     let producer = world.producer(SLOW);
     let told = Told::default();
     drop(producer.send_with(to(0, "a").key("k"), told.callback()).unwrap());
