@@ -231,6 +231,11 @@ impl BrokerCore {
         }
     }
 
+    /// The door to the disk.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     /// Where a test watches and steers.
     pub fn probe(&self) -> &Probe {
         &self.probe
@@ -262,6 +267,11 @@ impl BrokerCore {
     /// Takes a timer back; false when it ran, or is about to.
     pub fn cancel(&self, key: TimerKey) -> bool {
         self.timers.cancel(key)
+    }
+
+    /// Tells, once for this text, what nothing else would show.
+    pub fn warn_once(&self, text: String) {
+        self.health.warn_once(text);
     }
 
     /// The report of what went wrong.

@@ -148,13 +148,14 @@ impl HealthLog {
 
     /// Keeps a warning unless the same one is kept already.
     pub fn warn_once(&self, text: String) {
-        let known = {
-            let health = self.0.lock();
-            health.warnings.len() >= WARNINGS_MAX || health.warnings.contains(&text)
-        };
-        if !known {
-            self.warn(text);
+        let mut health = self.0.lock();
+        if health.warnings.len() >= WARNINGS_MAX || health.warnings.contains(&text) {
+            return;
         }
+        health.warning_count += 1;
+        health.warnings.push(text.clone());
+        drop(health);
+        tracing::warn!("{text}");
     }
 
     /// The first error that nobody waited for.

@@ -59,9 +59,11 @@ settings! {
     }
 
     /// where reading starts without a committed offset, or when the offset is out of range.
-    "auto.offset.reset": rule(reset_policy), "latest" {
+    AUTO_OFFSET_RESET "auto.offset.reset": rule(reset_policy), "latest" {
         set auto_offset_reset(reset: OffsetReset);
         get offset_reset: OffsetReset;
+        /// The policy was chosen, and is not the default.
+        get offset_reset_is_set: bool = reset_is_set;
     }
 
     /// the most records that one poll returns.
@@ -282,6 +284,10 @@ impl ConsumerSettings {
             Error::new(ErrorKind::Kafka, format!("the consumer could not be made: {fault}"));
         Err(refused.with_source(Error::new(kind, fault)))
     }
+}
+
+fn reset_is_set(p: &Properties) -> bool {
+    p.is_set(AUTO_OFFSET_RESET)
 }
 
 /// Without a group there is nothing to commit to, unless somebody asks for it.

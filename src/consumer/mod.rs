@@ -20,6 +20,7 @@ mod positions;
 mod reader;
 mod rebalance;
 mod records;
+mod silence;
 mod wakeup;
 
 pub use listener::{ConsumerContext, ListenerError, RebalanceListener};
@@ -57,6 +58,9 @@ const TOPIC_BYTES_MAX: usize = i16::MAX as usize;
 /// reaches it from others. As a member it must be polled at least every `max.poll.interval.ms`.
 /// Dropping it leaves the group at once and commits nothing; [`Consumer::close`] also commits,
 /// where auto-commit is on, and tells the listener.
+///
+/// What would look like silence, such as a topic that does not exist or a member without
+/// partitions, is told once by [`Broker::health`] and as a warning of `tracing`.
 ///
 /// # Examples
 /// ```no_run

@@ -233,6 +233,7 @@ impl Consumer {
             slot.place_in(source, policy, self.alarm.bell());
             slot.seen_version = Some(version);
         }
+        self.tell_of_missing();
         // What was made meanwhile is looked at by the next turn, under its own version.
         self.fetcher.sources_of = Some((self.assignment.version, version));
         Ok(())
@@ -248,11 +249,18 @@ impl Consumer {
         let pending = self.take_committed()?;
         let policy = ResetTo::policy(self.settings.offset_reset);
         let mut without = BTreeSet::new();
+        let mut begun = Vec::new();
+        let is_default = !self.settings.offset_reset_is_set;
         self.assignment.look_at_awake(|look| {
             let slot = &mut *look.slot;
             if slot.is_unset() && !slot.awaits_commit {
                 match policy {
-                    Some(to) => slot.reset(to),
+                    Some(to) => {
+                        if is_default {
+                            begun.push(look.partition.clone());
+                        }
+                        slot.reset(to);
+                    }
                     None => drop(without.insert(look.partition.clone())),
                 }
             }
@@ -275,6 +283,7 @@ impl Consumer {
             }
             true
         });
+        self.tell_of_passed_over(&begun);
         Ok(Filled { pending, fault })
     }
 
@@ -327,7 +336,9 @@ impl Consumer {
         };
         let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(()) };
         slot.reset(to);
-        slot.resolve_reset(isolation, wall_ms)
+        slot.resolve_reset(isolation, wall_ms)?;
+        self.tell_of_reset(partition);
+        Ok(())
     }
 }
 

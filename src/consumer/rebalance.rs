@@ -243,6 +243,7 @@ impl Consumer {
             partitions.iter().filter(|p| !self.assignment.contains(p)).cloned().collect();
         self.restart_auto_commit();
         self.assignment.set_partitions(partitions, self.alarm.bell());
+        self.tell_of_share();
         // Until the listener has succeeded the step is not over, and is taken again.
         if let Some(failure) = self.tell(Told::Assigned, &added) {
             return Err(failure.into_error(Told::Assigned));

@@ -7,6 +7,7 @@ mod malformed;
 mod members;
 mod reads;
 mod ready;
+mod silence;
 mod stored;
 mod threads;
 mod transactions;

@@ -1,0 +1,94 @@
+//! What is told once because it would otherwise look like silence: a poll returns nothing, and
+//! nothing is wrong. Each text is a warning of the `tracing` facade and of
+//! [`Broker::health`](crate::Broker::health), and no text twice, whoever would tell it.
+//!
+//! The moments are rare: the metadata or the assignment changed, a position was looked up.
+
+use super::Consumer;
+use super::assignment::{Mode, Position, ResetTo};
+use crate::error::ErrorKind;
+use crate::topic::TopicPartition;
+
+impl Consumer {
+    /// Topics and partitions that are read and do not exist.
+    pub(super) fn tell_of_missing(&self) {
+        for topic in self.assignment.topics() {
+            let found = self.broker.topic(topic);
+            if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTopicOrPartition) {
+                self.broker.warn_once(format!(
+                    "{} is subscribed to the topic {topic:?}, which does not exist: nothing is \
+                     read of it until it is made",
+                    self.reader_name()
+                ));
+            }
+        }
+        if self.assignment.mode != Mode::Partitions {
+            return;
+        }
+        for (partition, slot) in self.assignment.slots() {
+            // What is wrong with a name that no topic can have is an error of the poll.
+            if slot.source.is_none() && crate::topic::check_topic_name(partition.topic()).is_ok() {
+                self.broker.warn_once(format!(
+                    "{} was assigned {partition}, which does not exist: nothing is read of it \
+                     until it is made",
+                    self.reader_name()
+                ));
+            }
+        }
+    }
+
+    /// A share of nothing, although there are partitions.
+    pub(super) fn tell_of_share(&self) {
+        if self.assignment.partitions().next().is_some() {
+            return;
+        }
+        let topics = self.assignment.topics();
+        let there: Vec<&str> =
+            topics.iter().map(|topic| &**topic).filter(|t| self.broker.topic(t).is_ok()).collect();
+        if !there.is_empty() {
+            self.broker.warn_once(format!(
+                "{} has more members than its topics have partitions ({}): a member without any \
+                 reads nothing until another one leaves",
+                self.reader_name(),
+                there.join(", ")
+            ));
+        }
+    }
+
+    /// Records before the end, where reading begins there because nobody chose a policy.
+    pub(super) fn tell_of_passed_over(&self, begun: &[TopicPartition]) {
+        if ResetTo::policy(self.settings.offset_reset) != Some(ResetTo::End) {
+            return;
+        }
+        for partition in begun {
+            let Ok(slot) = self.assignment.assigned(partition) else { continue };
+            let (Position::At(position), Some(source)) = (slot.position, &slot.source) else {
+                continue;
+            };
+            if source.partition.log_start_offset().is_ok_and(|start| start < position) {
+                self.broker.warn_once(format!(
+                    "{} begins at the end of {:?}, as auto.offset.reset is not set and latest is \
+                     its default: the records that are there are not read; earliest reads them",
+                    self.reader_name(),
+                    partition.topic()
+                ));
+            }
+        }
+    }
+
+    /// A position that the log does not have, and where reading goes on instead.
+    pub(super) fn tell_of_reset(&self, partition: &TopicPartition) {
+        self.broker.warn_once(format!(
+            "{} had a position in {partition} that the log does not have any more, or not yet: \
+             auto.offset.reset decided where it reads on",
+            self.reader_name()
+        ));
+    }
+
+    fn reader_name(&self) -> String {
+        match self.member.group_id() {
+            Some(group) => format!("the group {group:?}"),
+            None => "a consumer without a group".to_owned(),
+        }
+    }
+}
