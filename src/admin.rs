@@ -4,12 +4,14 @@
 //! an attached directory too; what writes gives [`ReadOnly`](crate::ErrorKind::ReadOnly) there.
 
 mod groups;
+mod size;
 mod transactions;
 mod verify;
 
 pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };
+pub use size::PartitionSize;
 pub use transactions::AbortedRange;
 
 use crate::broker::{BrokerInner, NewTopic, Topic};

@@ -73,7 +73,7 @@ pub mod time;
 pub mod topic;
 pub use admin::{
     AbortedRange, Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset,
-    MemberDescription, OffsetSpec, PartitionResults, TopicDescription, TopicListing,
+    MemberDescription, OffsetSpec, PartitionResults, PartitionSize, TopicDescription, TopicListing,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -340,7 +340,6 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
-    #[cfg(test)]
     pub fn size_bytes(&self) -> Result<u64> {
         self.opened()?;
         let extents = self.last_extent();

@@ -331,8 +331,16 @@ fn look(path: &Path) -> io::Result<DirEntry> {
     match fs::metadata(path) {
         Ok(target) => Ok(describe(name, &target, true)),
         // It leads nowhere, or nowhere that can be looked at.
-        Err(_) => Ok(DirEntry { len: 0, is_special: false, ..describe(name, &own, true) }),
+        Err(_) => {
+            Ok(DirEntry { len: 0, allocated: 0, is_special: false, ..describe(name, &own, true) })
+        }
     }
+}
+
+/// The blocks of a file, which POSIX counts in units of 512 bytes.
+fn allocated(metadata: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    metadata.blocks().saturating_mul(512)
 }
 
 fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata, is_link: bool) -> DirEntry {
@@ -347,6 +355,7 @@ fn describe(name: &std::ffi::OsStr, metadata: &fs::Metadata, is_link: bool) -> D
         is_link,
         is_special: !metadata.is_dir() && !metadata.is_file(),
         len: if metadata.is_dir() { 0 } else { metadata.len() },
+        allocated: if metadata.is_dir() { 0 } else { allocated(metadata) },
         modified_ms,
     }
 }

@@ -56,6 +56,8 @@ pub struct DirEntry {
     pub is_special: bool,
     /// Size in bytes; 0 for a directory.
     pub len: u64,
+    /// Bytes that the disk holds for it; 0 for a directory. In memory, its size.
+    pub allocated: u64,
     /// When it was last modified, in milliseconds since 1970.
     pub modified_ms: i64,
 }

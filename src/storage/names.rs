@@ -193,6 +193,14 @@ impl<F, D: Default> Tree<F, D> {
             _ => (true, (0, 0)),
         };
         let name = name.to_owned();
-        DirEntry { name, is_dir, is_link: false, is_special: false, len, modified_ms }
+        DirEntry {
+            name,
+            is_dir,
+            is_link: false,
+            is_special: false,
+            len,
+            allocated: len,
+            modified_ms,
+        }
     }
 }

@@ -46,6 +46,18 @@ impl Partition {
         }
     }
 
+    /// How many bytes of batches there are, up to its damage if it has some.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn size_bytes(&self) -> Result<u64> {
+        match self {
+            Partition::Live(log) => log.size_bytes(),
+            Partition::Attached(found) => found.log.size_bytes(),
+            Partition::Missing(_) => Ok(0),
+        }
+    }
+
     /// Why the partition takes no more, or ends before records that were in it once, if it does.
     pub fn damage(&self) -> Option<Error> {
         let lasts =

@@ -208,7 +208,6 @@ impl AttachedLog {
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
-    #[cfg(all(test, not(loom)))]
     pub fn size_bytes(&self) -> Result<u64> {
         self.with(|log, seen| {
             log.look_further(seen)?;

@@ -3,11 +3,10 @@
 use crate::offsets::borders;
 use crate::output::{Output, or_dash, size};
 use serde_json::{Map, Value, json};
-use std::path::Path;
-use topiclite::{Admin, ConfigSource, Result, TopicConfig, TopicDescription};
+use topiclite::{Admin, ConfigSource, PartitionSize, Result, TopicConfig, TopicDescription};
 
 /// Shows one topic in full, or a line for each.
-pub fn run(admin: &Admin, dir: &Path, name: Option<&str>, output: &Output) -> Result<()> {
+pub fn run(admin: &Admin, name: Option<&str>, output: &Output) -> Result<()> {
     let topics = match name {
         Some(name) => vec![admin.describe_topic(name)?],
         None => {
@@ -19,21 +18,21 @@ pub fn run(admin: &Admin, dir: &Path, name: Option<&str>, output: &Output) -> Re
         return topics.iter().try_for_each(|topic| {
             let mut shown = object(topic);
             shown["settings"] = settings(topic);
-            let partitions: Vec<Partition> = partitions(admin, dir, topic);
+            let partitions: Vec<Partition> = partitions(admin, topic);
             shown["size_bytes"] = json!(total(&partitions));
             shown["partition_details"] = partitions.iter().map(Partition::object).collect();
             output.object(&shown)
         });
     }
     match (name, topics.as_slice()) {
-        (Some(_), [topic]) => in_full(admin, dir, topic, output),
+        (Some(_), [topic]) => in_full(admin, topic, output),
         _ => {
             let rows = topics.iter().map(|topic| {
                 vec![
                     topic.name().to_owned(),
                     topic.partition_count().to_string(),
                     topic.is_internal().to_string(),
-                    size(total(&partitions(admin, dir, topic))),
+                    size(total(&partitions(admin, topic))),
                     overrides_text(topic),
                 ]
             });
@@ -43,8 +42,8 @@ pub fn run(admin: &Admin, dir: &Path, name: Option<&str>, output: &Output) -> Re
     }
 }
 
-fn in_full(admin: &Admin, dir: &Path, topic: &TopicDescription, output: &Output) -> Result<()> {
-    let partitions = partitions(admin, dir, topic);
+fn in_full(admin: &Admin, topic: &TopicDescription, output: &Output) -> Result<()> {
+    let partitions = partitions(admin, topic);
     output.line(&format!("Topic       {}", topic.name()))?;
     output.line(&format!("Id          {}", topic.id()))?;
     output.line(&format!("Partitions  {}", topic.partition_count()))?;
@@ -52,9 +51,15 @@ fn in_full(admin: &Admin, dir: &Path, topic: &TopicDescription, output: &Output)
     output.line(&format!("Size        {}", size(total(&partitions))))?;
     output.line("")?;
     let rows = partitions.iter().map(|found| {
-        vec![found.number.to_string(), or_dash(found.start), or_dash(found.end), size(found.bytes)]
+        vec![
+            found.number.to_string(),
+            or_dash(found.start),
+            or_dash(found.end),
+            or_dash(found.size.map(|found| size(found.batch_bytes()))),
+            or_dash(found.size.map(|found| size(found.disk_bytes()))),
+        ]
     });
-    output.table(&["PARTITION", "LOG-START", "LOG-END", "SIZE"], rows.collect())?;
+    output.table(&["PARTITION", "LOG-START", "LOG-END", "BATCHES", "SIZE"], rows.collect())?;
     output.line("")?;
     let ignored = ignored(topic);
     let rows = topic.config().iter().map(|entry| {
@@ -124,7 +129,8 @@ struct Partition {
     /// Log start and log end offset; none where that cannot be told.
     start: Option<i64>,
     end: Option<i64>,
-    bytes: u64,
+    /// None where that cannot be told.
+    size: Option<PartitionSize>,
 }
 
 impl Partition {
@@ -133,35 +139,27 @@ impl Partition {
             "partition": self.number,
             "log_start_offset": self.start,
             "log_end_offset": self.end,
-            "size_bytes": self.bytes,
+            "size_bytes": self.size.map(|size| size.disk_bytes()),
+            "batch_bytes": self.size.map(|size| size.batch_bytes()),
         })
     }
 }
 
-fn partitions(admin: &Admin, dir: &Path, topic: &TopicDescription) -> Vec<Partition> {
+fn partitions(admin: &Admin, topic: &TopicDescription) -> Vec<Partition> {
     let name = topic.name();
     let one = |number| {
-        // A damaged partition has its folder and its size all the same.
+        // A damaged partition has a beginning, and its size, all the same.
         let found = borders(admin, name, number).ok();
         Partition {
             number,
             start: found.as_ref().map(|found| found.start),
             end: found.and_then(|found| found.ends).map(|(_, end)| end),
-            bytes: bytes_of(&dir.join(format!("{name}-{number}"))),
+            size: admin.partition_size(name, number).ok(),
         }
     };
     (0..topic.partition_count()).map(one).collect()
 }
 
 fn total(partitions: &[Partition]) -> u64 {
-    partitions.iter().map(|found| found.bytes).sum()
-}
-
-/// The room that the files of a folder take; none where there is no folder.
-fn bytes_of(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    // A file that goes meanwhile takes no room.
-    let files = entries.flatten().filter_map(|entry| entry.metadata().ok());
-    files.map(|file| file.blocks() * 512).sum()
+    partitions.iter().filter_map(|found| found.size).map(|size| size.disk_bytes()).sum()
 }

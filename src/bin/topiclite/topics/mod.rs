@@ -15,7 +15,7 @@ pub fn run(options: &Options, topics: &Topics, output: &Output) -> Outcome {
         TopicsAction::List { internal } => list(&options.attach()?.admin(), *internal, output)?,
         TopicsAction::Describe { name } => {
             let broker = options.attach()?;
-            describe::run(&broker.admin(), options.dir()?, name.as_deref(), output)?;
+            describe::run(&broker.admin(), name.as_deref(), output)?;
         }
         TopicsAction::Create { name, partitions, config } => {
             let settings = settings(config)?;
