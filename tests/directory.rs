@@ -5,6 +5,8 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "directory/copied.rs"]
+mod copied;
 #[path = "directory/links.rs"]
 mod links;
 #[path = "directory/lock.rs"]
