@@ -13,23 +13,32 @@ fn the_first_hour_works_as_it_is_written() {
     first_hour::all().unwrap();
 }
 
-/// Dependencies come from the registry's cache; where it lacks one, the line says so.
+/// The crate lies below the target directory, with the versions that this build has: nothing is
+/// looked up, and what both need is compiled once.
 #[test]
 fn the_crate_of_a_new_user_compiles() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (own, made) = (root.join("tests/newcomer"), Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let made = made.join("newcomer");
+    std::fs::create_dir_all(made.join("src")).unwrap();
+    let manifest = std::fs::read_to_string(own.join("Cargo.toml")).unwrap();
+    let there = format!("path = {:?}", root.to_str().unwrap());
+    let manifest = manifest.replace("path = \"../..\"", &there);
+    assert!(manifest.contains(&there), "{manifest}");
+    std::fs::write(made.join("Cargo.toml"), manifest).unwrap();
+    std::fs::copy(root.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
+    for file in ["main.rs", "first_hour.rs"] {
+        std::fs::copy(own.join("src").join(file), made.join("src").join(file)).unwrap();
+    }
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
         .args(["check", "--offline", "--quiet", "--manifest-path"])
-        .arg(root.join("tests/newcomer/Cargo.toml"))
+        .arg(made.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(root.join("target/newcomer"))
+        .arg(made.ancestors().nth(2).unwrap())
         .env("CARGO_TERM_COLOR", "never")
+        .current_dir(root)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    if told.contains("--offline was specified") || told.contains("no matching package named") {
-        println!("skip: a dependency is not in the registry's cache\n{told}");
-        return;
-    }
-    assert!(output.status.success(), "{told}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
