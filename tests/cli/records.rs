@@ -165,6 +165,18 @@ fn changes_of_topics_are_told_as_json_and_a_topic_is_described_in_full() {
         .collect();
     assert!(sizes[0] == 0 && sizes[1] > 0 && sizes[2] == 0, "{described}");
     assert_eq!(described["size_bytes"], json!(sizes[1]));
+    // As the file system counts, and as an owner is told.
+    let files = std::fs::read_dir(shell.dir().join("t-1")).unwrap();
+    let blocks = |file: std::io::Result<std::fs::DirEntry>| {
+        std::os::unix::fs::MetadataExt::blocks(&file.unwrap().metadata().unwrap())
+    };
+    assert_eq!(sizes[1], files.map(blocks).sum::<u64>() * 512);
+    let owner = topiclite::Broker::open(shell.dir()).unwrap();
+    let size = owner.admin().partition_size("t", 1).unwrap();
+    assert_eq!(json!(size.batch_bytes()), described["partition_details"][1]["batch_bytes"]);
+    assert_eq!(size.batch_bytes(), 2 * (61 + 8), "two batches of one record");
+    assert_eq!(size.disk_bytes(), sizes[1], "opening writes nothing into a partition");
+    owner.close().unwrap();
     assert_eq!(described["partition_details"][1]["log_end_offset"], 2);
     let text = shell.ok(&["topics", "describe", "t"]);
     let id = described["id"].as_str().unwrap();
