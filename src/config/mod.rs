@@ -8,9 +8,9 @@
 //! says `Departure:` and why. Nothing here reads a clock or a file.
 //!
 //! In code, prefer the typed setters, and for times those that take a
-//! [`Duration`](std::time::Duration): `linger(Duration::from_millis(5))`. `linger_ms(5)`, by Kafka's name with its unit, and `with` or
-//! `set`, by Kafka's name as text, set the same property: they are for numbers and texts that come
-//! from a file. The last call counts.
+//! [`Duration`](std::time::Duration): `linger(Duration::from_millis(5))`. `linger_ms(5)`, by the
+//! name that Kafka gives it, with its unit, and `with` or `set`, by that name as text, set the same
+//! property: they are for numbers and texts that come from a file. The last call counts.
 
 mod broker;
 mod broker_kept;
