@@ -1,6 +1,6 @@
 //! What a new user writes: `tests/newcomer` is a crate of its own with `anyhow`. Its first hour is
 //! compiled and run here too, and the crate is checked as a user's cargo checks it.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "newcomer/src/first_hour.rs"]
 mod first_hour;
