@@ -109,7 +109,9 @@ settings! {
         broker "log.retention.bytes";
     }
 
-    /// `delete`, or none. A topic with `compact` is refused where it is made or altered, as this
+    /// `delete`, or none.
+    ///
+    /// Departure: D52. A topic with `compact` is refused where it is made or altered, as this
     /// version has no cleaner.
     CLEANUP_POLICY "cleanup.policy": of(POLICIES), "delete" {
         set cleanup_policy(policies: &[&str]) = policies.join(",");
