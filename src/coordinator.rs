@@ -49,6 +49,12 @@ pub(crate) trait CoordinatorShard: fmt::Debug + Send + 'static {
     /// Something that happened, for logs, counters and tests.
     type Event;
 
+    /// The partition of the internal topic that keeps everything of `key`.
+    fn partition_of(&self, key: &str) -> i32;
+
+    /// Everything that a partition keeps, as records that say it anew.
+    fn state_of(&self, partition: i32) -> Vec<Self::Append>;
+
     /// Applies a stored batch. Batches of a partition come in the order of the log; `scratch` is
     /// memory for compressed ones. Returns the records that could not be read, with what is wrong
     /// with each; they are passed over.

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 pub type PartitionResults = BTreeMap<TopicPartition, Result<()>>;
 
 impl Admin {
-    /// Every group, by name.
+    /// Every group, by name. Where a partition of `__consumer_offsets` is damaged, groups that it
+    /// keeps may be missing or older than they were: [`Broker::health`](crate::Broker::health)
+    /// names the partition, and what is asked of one of its groups is
+    /// [`CorruptRecord`](ErrorKind::CorruptRecord).
     ///
     /// # Errors
     /// [`Io`](ErrorKind::Io) when the offsets topic cannot be read;
@@ -34,7 +37,9 @@ impl Admin {
     ///
     /// # Errors
     /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for no name,
-    /// [`GroupIdNotFound`](ErrorKind::GroupIdNotFound), and those of [`Admin::list_groups`].
+    /// [`GroupIdNotFound`](ErrorKind::GroupIdNotFound);
+    /// [`CorruptRecord`](ErrorKind::CorruptRecord) where the partition that keeps the group is
+    /// damaged; and those of [`Admin::list_groups`].
     pub fn describe_group(&self, group: &str) -> Result<GroupDescription> {
         check_group(group)?;
         let described = self.0.groups()?.describe(group)?;
@@ -46,7 +51,8 @@ impl Admin {
     /// old clients left them, is none either. Offsets of open transactions are not waited for.
     ///
     /// # Errors
-    /// Those of [`Admin::list_groups`].
+    /// [`CorruptRecord`](ErrorKind::CorruptRecord) where the partition that keeps the group is
+    /// damaged, and those of [`Admin::list_groups`].
     pub fn list_group_offsets(&self, group: &str) -> Result<BTreeMap<TopicPartition, GroupOffset>> {
         let offsets = self.0.groups()?.list_offsets(group)?;
         Ok(offsets.into_iter().map(|(partition, stored)| (partition, stored.into())).collect())

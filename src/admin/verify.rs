@@ -26,7 +26,7 @@ impl Admin {
     /// [`UnsupportedFormat`](crate::ErrorKind::UnsupportedFormat) where the partition is read-only
     /// because of that.
     pub fn planned_repairs(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
-        self.0.verify(topic, partition, |files| files.repairs())
+        self.0.planned_repairs(topic, partition)
     }
 
     /// Makes a partition's files what opening found them to be, as the next append would: tails are
@@ -34,7 +34,8 @@ impl Admin {
     /// before its damage where the directory was opened with
     /// [`BrokerOptions::cut_damage`](crate::BrokerOptions::cut_damage). Bytes of another program,
     /// and those behind damage, are copied to `FILE.cut` before they are cut off. Returns what was
-    /// done; nothing for a partition that is as it should be.
+    /// done; nothing for a partition that is as it should be. Where a partition of
+    /// `__consumer_offsets` is repaired, groups are what is left there: members join again.
     ///
     /// # Durability
     /// Survives power loss once the broker is closed or flushed; a crash before leaves files of
@@ -54,6 +55,6 @@ impl Admin {
     /// # Ok::<(), topiclite::Error>(())
     /// ```
     pub fn repair_partition(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
-        self.0.topic(topic)?.partition(partition)?.log()?.repair()
+        self.0.repair_partition(topic, partition)
     }
 }

@@ -17,7 +17,7 @@ use crate::broker::topics::deletion::Deletions;
 use crate::broker::topics::{Opener, Topic, TopicTable};
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::LogEnv;
+use crate::log::{LogEnv, PlannedRepair};
 use crate::probe::Probe;
 use crate::storage::Storage;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank};
@@ -382,6 +382,50 @@ impl BrokerInner {
         self.shared.groups_forget(name)?;
         // Else the offsets of this topic could be those of the next one of its name.
         self.shared.flush_offsets()
+    }
+
+    /// Repairs a partition's files. Of the offsets topic also batches in its midst that cannot be
+    /// read, where damage may be given up: groups are what the others say.
+    ///
+    /// # Errors
+    /// Those of [`Log::repair`](crate::log::Log::repair), and of the appends.
+    pub fn repair_partition(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
+        let log = self.topic(topic)?.partition(partition)?.log()?.clone();
+        let mut done = log.repair()?;
+        if topic != OFFSETS_TOPIC {
+            return Ok(done);
+        }
+        let groups = &self.shared.groups;
+        if !done.is_empty() {
+            groups.reset();
+        }
+        if self.shared.owner()?.env.cut_damage
+            && let Some(begins) = groups.restate(partition)?
+        {
+            log.delete_records(begins.min(log.log_end_offset()?))?;
+            groups.reset();
+            done.push(self.restatement(partition));
+        }
+        Ok(done)
+    }
+
+    /// What [`BrokerCore::repair_partition`] would do.
+    ///
+    /// # Errors
+    /// Those of `Admin::planned_repairs`.
+    pub fn planned_repairs(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
+        let mut planned = self.verify(topic, partition, |files| files.repairs())?;
+        let damaged = topic == OFFSETS_TOPIC && self.shared.groups.is_damaged(partition)?;
+        if planned.is_empty() && damaged {
+            planned.push(self.restatement(partition));
+        }
+        Ok(planned)
+    }
+
+    fn restatement(&self, partition: i32) -> PlannedRepair {
+        let action = "give up batches that cannot be read, and store anew what the others say";
+        let path = self.shared.dir.join(format!("{OFFSETS_TOPIC}-{partition}"));
+        PlannedRepair { path, action: action.to_owned() }
     }
 
     /// Closes the directory in good order.

@@ -298,6 +298,25 @@ impl CoordinatorShard for GroupCoordinator {
     type Append = RecordAppend;
     type Event = GroupEvent;
 
+    fn partition_of(&self, group: &str) -> i32 {
+        GroupCoordinator::partition_of(self, group)
+    }
+
+    /// Of a group of the newer protocol the offsets: its members are gone with their process.
+    fn state_of(&self, partition: i32) -> Vec<RecordAppend> {
+        let kept = self.groups.values().filter(|group| self.partition_of(&group.id) == partition);
+        let records = kept.map(|group| {
+            let mut records: Vec<GroupRecord> =
+                group.classic().map(|classic| classic.present_record()).into_iter().collect();
+            records.extend(group.offsets.records(&group.id));
+            (group.id.clone(), records)
+        });
+        records
+            .filter(|(_, records)| !records.is_empty())
+            .map(|(group, records)| self.append(group, records, AfterAppend::Nothing))
+            .collect()
+    }
+
     fn replay_batch(
         &mut self,
         partition: i32,

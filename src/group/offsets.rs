@@ -350,6 +350,19 @@ impl Offsets {
         self.iter().map(|(partition, _)| partition).chain(pending).collect()
     }
 
+    /// What is stored, as records.
+    pub(super) fn records(&self, group: &Arc<str>) -> Vec<GroupRecord> {
+        let all = self.stored.iter().flat_map(|(topic, partitions)| {
+            partitions.iter().map(move |(partition, stored)| GroupRecord::Offset {
+                group: group.clone(),
+                topic: topic.clone(),
+                partition: *partition,
+                value: Some(stored.value.clone()),
+            })
+        });
+        all.collect()
+    }
+
     pub(super) fn owed_records(&self, group: &Arc<str>) -> Vec<GroupRecord> {
         let owed = self.clamped.iter().filter_map(|partition| {
             Some(GroupRecord::Offset {

@@ -18,6 +18,7 @@ mod failure;
 mod format;
 mod groups;
 mod interrupt;
+mod lost_commits;
 mod manual;
 mod moment;
 mod offsets;

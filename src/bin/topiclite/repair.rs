@@ -7,10 +7,16 @@
 use crate::args::{Options, Repair};
 use crate::directory;
 use crate::failure::Outcome;
+use crate::lost_commits::{LostCommit, lost_commits};
 use crate::output::{Output, counted};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::ExitCode;
-use topiclite::{Admin, BrokerOptions, Error, ErrorKind, PlannedRepair, Result};
+use topiclite::{
+    Admin, BrokerOptions, Error, ErrorKind, IsolationLevel, OffsetSpec, PlannedRepair, Result,
+};
+
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// What was told.
 #[derive(Default)]
@@ -25,16 +31,18 @@ pub fn run(options: &Options, repair: &Repair, output: &Output) -> Outcome {
         let dir = options.present()?;
         let broker = BrokerOptions::new().cut_damage(true).open(dir)?;
         let admin = broker.admin();
-        let done = counts
-            .tell_all(&admin, output, |topic, partition| admin.repair_partition(topic, partition));
+        let done = counts.tell_all(&admin, dir, output, |topic, partition| {
+            admin.repair_partition(topic, partition)
+        });
         let closed = directory::close(&broker, output);
         done?;
         closed?;
     } else {
         let broker = options.attach()?;
         let admin = broker.admin();
-        counts
-            .tell_all(&admin, output, |topic, partition| admin.planned_repairs(topic, partition))?;
+        counts.tell_all(&admin, options.present()?, output, |topic, partition| {
+            admin.planned_repairs(topic, partition)
+        })?;
     }
     counts.conclude(repair.execute, output)?;
     Ok(ExitCode::from(u8::from(counts.refused > 0)))
@@ -45,13 +53,18 @@ impl Counts {
     fn tell_all(
         &mut self,
         admin: &Admin,
+        dir: &Path,
         output: &Output,
         mut changes: impl FnMut(&str, i32) -> Result<Vec<PlannedRepair>>,
     ) -> Result<()> {
         for topic in admin.list_all_topics()? {
             for partition in 0..topic.partition_count() {
+                let lost = lost_of(admin, dir, topic.name(), partition)?;
                 match changes(topic.name(), partition) {
                     Ok(changes) => {
+                        if !changes.is_empty() {
+                            lost.iter().try_for_each(|lost| show_lost(output, lost))?;
+                        }
                         self.changes += changes.len() as u64;
                         for change in &changes {
                             show(output, topic.name(), partition, change)?;
@@ -81,6 +94,41 @@ impl Counts {
             false => format!("a dry run: {changes} would be made, none was; --execute makes them"),
         })
     }
+}
+
+/// The commits behind the damage of a partition of `__consumer_offsets`.
+fn lost_of(admin: &Admin, dir: &Path, topic: &str, partition: i32) -> Result<Vec<LostCommit>> {
+    if topic != OFFSETS_TOPIC {
+        return Ok(Vec::new());
+    }
+    let isolation = IsolationLevel::ReadUncommitted;
+    let end = match admin.list_offsets(topic, partition, OffsetSpec::Latest, isolation) {
+        Ok(found) => found.offset(),
+        Err(error) if error.kind() == ErrorKind::CorruptRecord => error.offset(),
+        // What the repair itself tells.
+        Err(_) => None,
+    };
+    let folder = dir.join(format!("{topic}-{partition}"));
+    end.map_or(Ok(Vec::new()), |end| lost_commits(&folder, end))
+}
+
+fn show_lost(output: &Output, commit: &LostCommit) -> Result<()> {
+    let (group, topic, partition) = &commit.place;
+    if output.json {
+        return output.object(&json!({
+            "group": &**group,
+            "topic": &**topic,
+            "partition": partition,
+            "lost_offset": commit.lost,
+            "committed_offset": commit.kept,
+        }));
+    }
+    let offset = |offset: Option<i64>| offset.map_or_else(|| "none".to_owned(), |o| o.to_string());
+    output.line(&format!(
+        "group {group}: the committed offset of {topic}-{partition} goes back from {} to {}",
+        offset(commit.lost),
+        offset(commit.kept)
+    ))
 }
 
 /// Whether it says something of this partition alone: the others are gone on with.

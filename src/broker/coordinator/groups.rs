@@ -29,7 +29,7 @@ impl Groups {
     pub fn join(&self, request: &JoinRequest) -> Result<JoinAnswer> {
         let shared = &self.0;
         let mut random = || shared.random();
-        self.write(|groups, now| groups.join(request, now, &mut random))?
+        self.write_of(&request.group_id, |groups, now| groups.join(request, now, &mut random))?
     }
 
     /// Whether a pending join has an answer.
@@ -37,7 +37,7 @@ impl Groups {
     /// # Errors
     /// Those of [`GroupCoordinator::poll_join`].
     pub fn poll_join(&self, group: &str, member: &str) -> Result<JoinAnswer> {
-        self.read(|groups, now| groups.poll_join(group, member, now))?
+        self.read_of(group, |groups, now| groups.poll_join(group, member, now))
     }
 
     /// SyncGroup.
@@ -45,7 +45,7 @@ impl Groups {
     /// # Errors
     /// Those of [`GroupCoordinator::sync`], and of the append.
     pub fn sync(&self, request: &SyncRequest) -> Result<SyncAnswer> {
-        self.write(|groups, now| groups.sync(request, now))?
+        self.write_of(&request.member.group_id, |groups, now| groups.sync(request, now))?
     }
 
     /// Whether a pending sync has an answer.
@@ -53,7 +53,7 @@ impl Groups {
     /// # Errors
     /// Those of [`GroupCoordinator::poll_sync`].
     pub fn poll_sync(&self, group: &str, member: &str) -> Result<SyncAnswer> {
-        self.read(|groups, now| groups.poll_sync(group, member, now))?
+        self.read_of(group, |groups, now| groups.poll_sync(group, member, now))
     }
 
     /// Heartbeat; with `poll_deadline` also a sign of life until then.
@@ -61,7 +61,7 @@ impl Groups {
     /// # Errors
     /// Those of [`GroupCoordinator::heartbeat`].
     pub fn heartbeat(&self, member: &MemberRef, poll_deadline: Option<Duration>) -> Result<()> {
-        self.read(|groups, now| groups.heartbeat(member, poll_deadline, now))?
+        self.read_of(&member.group_id, |groups, now| groups.heartbeat(member, poll_deadline, now))
     }
 
     /// A sign of life until `poll_deadline`.
@@ -100,7 +100,7 @@ impl Groups {
     ) -> Result<PartitionOutcomes> {
         let shared = &self.0;
         let shape = |name: &str| shared.topic_shape(name);
-        self.write(|groups, now| groups.commit(member, offsets, &shape, now))?
+        self.write_of(&member.group_id, |groups, now| groups.commit(member, offsets, &shape, now))?
     }
 
     /// OffsetFetch for some partitions, one outcome each, in their order.
@@ -113,7 +113,7 @@ impl Groups {
         partitions: &[TopicPartition],
         require_stable: bool,
     ) -> Result<Vec<Result<Option<CommittedOffset>>>> {
-        self.read(|groups, _| groups.committed(group, partitions, require_stable))
+        self.read_of(group, |groups, _| Ok(groups.committed(group, partitions, require_stable)))
     }
 
     /// Every stored offset of a group.
@@ -121,7 +121,7 @@ impl Groups {
     /// # Errors
     /// Those of loading the groups.
     pub fn list_offsets(&self, group: &str) -> Result<Vec<(TopicPartition, CommittedOffset)>> {
-        self.read(|groups, _| groups.list_offsets(group))
+        self.read_of(group, |groups, _| Ok(groups.list_offsets(group)))
     }
 
     /// Every group, by name.
@@ -141,7 +141,7 @@ impl Groups {
         let name = |id: &_| {
             topics.iter().find(|topic| topic.id() == *id).map(|topic| topic.name().clone())
         };
-        self.read(|groups, _| groups.describe(group, &name))?
+        self.read_of(group, |groups, _| groups.describe(group, &name))
     }
 
     /// Deletes a group and its offsets.
@@ -149,7 +149,7 @@ impl Groups {
     /// # Errors
     /// Those of [`GroupCoordinator::delete_group`], and of the append.
     pub fn delete_group(&self, group: &str) -> Result<()> {
-        self.write(|groups, _| groups.delete_group(group))?
+        self.write_of(group, |groups, _| groups.delete_group(group))?
     }
 
     /// Deletes stored offsets, one outcome a partition.
@@ -163,7 +163,7 @@ impl Groups {
     ) -> Result<PartitionOutcomes> {
         let shared = &self.0;
         let shape = |name: &str| shared.topic_shape(name);
-        self.write(|groups, _| groups.delete_offsets(group, partitions, &shape))?
+        self.write_of(group, |groups, _| groups.delete_offsets(group, partitions, &shape))?
     }
 
     /// Has `bell` rung whenever something happened in the group that its members may wait for,
@@ -177,21 +177,36 @@ impl Groups {
         self.0.groups.unwatch(group, bell);
     }
 
+    /// Runs a handler that stores nothing by itself, and is about one group.
+    fn read_of<R>(
+        &self,
+        group: &str,
+        handler: impl FnOnce(&mut GroupCoordinator, Now) -> Result<R>,
+    ) -> Result<R> {
+        self.look_again()?;
+        self.0.groups.read_of(group, handler)
+    }
+
     /// Runs a handler that stores nothing by itself.
     fn read<R>(&self, handler: impl FnOnce(&mut GroupCoordinator, Now) -> R) -> Result<R> {
-        self.0.check_open()?;
-        // Beside an owner, which may have made the offsets topic since.
-        self.0.refresh(self.0.topics.get(OFFSETS_TOPIC).is_err())?;
+        self.look_again()?;
         self.0.groups.read(handler)
     }
 
-    /// Runs a handler and stores its records.
-    fn write<R>(
+    /// Beside an owner, which may have made the offsets topic since.
+    fn look_again(&self) -> Result<()> {
+        self.0.check_open()?;
+        self.0.refresh(self.0.topics.get(OFFSETS_TOPIC).is_err()).map(drop)
+    }
+
+    /// Runs a handler of one group and stores its records.
+    fn write_of<R>(
         &self,
+        group: &str,
         handler: impl FnOnce(&mut GroupCoordinator, Now) -> CoordinatorResult<R>,
     ) -> Result<R> {
         self.0.offsets_topic()?;
-        self.0.groups.write(handler)
+        self.0.groups.write_of(group, handler)
     }
 }
 

@@ -10,7 +10,7 @@ use super::writer::{PartitionWriter, PendingSync, Stored};
 use crate::broker::background::Timers;
 use crate::broker::health::HealthLog;
 use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
@@ -68,6 +68,9 @@ struct Held<C, W> {
     writer: W,
     /// The shard is what the topic says, and nobody else writes to it.
     loaded: bool,
+    /// Partitions whose reading ended at damage. What was read of them may be older than what they
+    /// said last, so it answers nobody, and nothing is stored behind it.
+    damaged: BTreeMap<i32, Error>,
     encoded: EncodedRecords,
     timer: Option<TimerKey>,
 }
@@ -84,6 +87,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             shard: parts.host.new_shard(),
             writer: parts.writer,
             loaded: false,
+            damaged: BTreeMap::new(),
             encoded: EncodedRecords::default(),
             timer: None,
         };
@@ -111,6 +115,39 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok(response)
     }
 
+    /// As [`CoordinatorRuntime::read`], of what is kept under `key`.
+    ///
+    /// # Errors
+    /// `CorruptRecord` and `UnsupportedFormat` where the partition of `key` could not be read
+    /// whole, and those of [`CoordinatorRuntime::read`].
+    pub fn read_of<R>(
+        &self,
+        key: &str,
+        handler: impl FnOnce(&mut C, Now) -> Result<R>,
+    ) -> Result<R> {
+        let (mut held, now, syncs) = self.enter()?;
+        let response = held.check_whole(key).and_then(|()| handler(&mut held.shard, now));
+        self.leave(held, syncs)?;
+        response
+    }
+
+    /// As [`CoordinatorRuntime::write`], of what is kept under `key`.
+    ///
+    /// # Errors
+    /// `CorruptRecord` and `UnsupportedFormat` where the partition of `key` could not be read
+    /// whole, and those of [`CoordinatorRuntime::write`].
+    pub fn write_of<R>(
+        &self,
+        key: &str,
+        handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
+    ) -> Result<R> {
+        let (held, now, syncs) = self.enter()?;
+        match held.check_whole(key) {
+            Ok(()) => self.run(held, now, syncs, handler),
+            Err(damage) => self.leave(held, syncs).and(Err(damage)),
+        }
+    }
+
     /// Runs a handler and stores its records.
     ///
     /// # Errors
@@ -119,7 +156,17 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         &self,
         handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
     ) -> Result<R> {
-        let (mut held, now, mut syncs) = self.enter()?;
+        let (held, now, syncs) = self.enter()?;
+        self.run(held, now, syncs, handler)
+    }
+
+    fn run<R>(
+        &self,
+        mut held: MutexGuard<'_, Held<C, W>>,
+        now: Now,
+        mut syncs: Syncs,
+        handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
+    ) -> Result<R> {
         let result = handler(&mut held.shard, now);
         let mut outcome = Ok(());
         for append in result.appends {
@@ -170,6 +217,59 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok(())
     }
 
+    /// Whether a partition could not be read whole.
+    ///
+    /// # Errors
+    /// Those of loading.
+    pub fn is_damaged(&self, partition: i32) -> Result<bool> {
+        let mut held = self.held.lock();
+        self.load(&mut held)?;
+        Ok(held.damaged.contains_key(&partition))
+    }
+
+    /// Has a partition that takes appends, and in whose midst batches cannot be read, say anew
+    /// behind its end what its other batches say. Returns where that begins: what lies before is
+    /// not needed; `None` for a partition that is whole.
+    ///
+    /// # Errors
+    /// Those of loading, of the appends and of their syncs; what was there before stands.
+    pub fn restate(&self, partition: i32) -> Result<Option<i64>> {
+        let mut held = self.held.lock();
+        self.load(&mut held)?;
+        if !held.damaged.contains_key(&partition) {
+            return Ok(None);
+        }
+        let mut shard = self.host.new_shard();
+        let mut scratch = Vec::new();
+        held.writer.forget();
+        let mut passed = -1;
+        while let Err(error) = held.writer.read_on(partition, &mut |batch| {
+            shard.replay_batch(partition, batch, &mut scratch).map(drop).map_err(|f| f.into_error())
+        }) {
+            let Some(offset) = error.offset().filter(|_| is_damage(&error)) else {
+                return Err(error);
+            };
+            passed = offset.max(passed) + 1;
+            if !held.writer.pass(partition, passed)? {
+                break;
+            }
+        }
+        let (mut begins, now) = (None, self.clock.now());
+        let mut syncs = Vec::new();
+        for append in shard.state_of(partition) {
+            held.encoded.clear();
+            let Held { writer, encoded, .. } = &mut *held;
+            append.encode(encoded);
+            let stored = writer.append(partition, encoded, now)?;
+            begins.get_or_insert(stored.base_offset);
+            syncs.push(stored.sync);
+        }
+        drop(held);
+        syncs.into_iter().try_for_each(PendingSync::wait)?;
+        // Nothing is left of it: what cannot be read ends at the end.
+        Ok(Some(begins.unwrap_or(i64::MAX)))
+    }
+
     /// The internal topic is gone, and all state with it.
     pub fn reset(&self) {
         let mut held = self.held.lock();
@@ -179,6 +279,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         held.shard = self.host.new_shard();
         held.writer.forget();
         held.loaded = false;
+        held.damaged.clear();
         drop(held);
         self.ring_all();
     }
@@ -241,7 +342,10 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
                 unreadable.extend(passed_over);
                 Ok(())
             });
-            self.judge(writer.topic(), partition, unreadable, outcome)?;
+            match self.judge(writer.topic(), partition, unreadable, outcome)? {
+                Some(damage) => held.damaged.insert(partition, damage),
+                None => held.damaged.remove(&partition),
+            };
         }
         if self.writes {
             self.host.loaded(&mut held.shard, self.clock.now());
@@ -251,26 +355,31 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok(true)
     }
 
-    /// Damage ends the reading of a partition, not the use of its coordinator: what was read
-    /// stands.
+    /// Damage ends the use of a partition, not that of its coordinator: it is returned.
+    ///
+    /// Departure: D55. Kafka does not load such a partition, and its groups wait.
+    ///
+    /// # Errors
+    /// What a later reading may not meet again.
     fn judge(
         &self,
         topic: &str,
         partition: i32,
         unreadable: Vec<(i64, String)>,
         outcome: Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Option<Error>> {
         for (offset, fault) in unreadable {
             let place = format!("{topic}-{partition} at offset {offset}");
             self.health.warn(format!("a record of {place} is skipped: {fault}"));
         }
         match outcome.map_err(|error| error.with_partition(topic, partition)) {
-            Err(error) if error.kind() == ErrorKind::CorruptRecord => {
-                self.health.warn(format!("what {topic} tells may be incomplete: {error}"));
-                self.health.partition(TopicPartition::new(topic, partition), error);
-                Ok(())
+            Err(error) if is_damage(&error) => {
+                let text = format!("what {topic}-{partition} keeps is not used: {error}");
+                self.health.warn_once(text);
+                self.health.partition(TopicPartition::new(topic, partition), error.clone());
+                Ok(Some(error))
             }
-            other => other,
+            other => other.map(|()| None),
         }
     }
 
@@ -361,14 +470,52 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     }
 }
 
+/// Whether every later reading meets it, too.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat)
+}
+
 impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
-    /// Stores an append and applies it.
+    /// That what the shard says of `key` is all that there is.
+    fn check_whole(&self, key: &str) -> Result<()> {
+        let partition = self.shard.partition_of(key);
+        match self.damaged.get(&partition) {
+            Some(damage) => Err(unusable(self.writer.topic(), partition, key, damage)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores an append and applies it. A damaged partition takes none: the next reading would
+    /// end before it.
     fn store(&mut self, append: C::Append, now: Now) -> Result<Stored> {
+        if let Some(damage) = self.damaged.get(&append.partition()) {
+            return Err(damage.clone());
+        }
         self.encoded.clear();
         append.encode(&mut self.encoded);
         let stored = self.writer.append(append.partition(), &self.encoded, now)?;
         self.shard.applied(append, stored.base_offset, now);
         Ok(stored)
+    }
+}
+
+/// Why nothing is said of a key: the damage, where it is, and the way out.
+fn unusable(topic: &str, partition: i32, key: &str, damage: &Error) -> Error {
+    let text = format!(
+        "what is kept of {key} may be older than what was stored: {}; `topiclite repair` says what \
+         can be kept, and keeps it with --execute",
+        damage.message()
+    );
+    let mut error = Error::new(damage.kind(), text).with_partition(topic, partition);
+    if let Some(path) = damage.path() {
+        error = error.with_path(path);
+    }
+    if let Some(position) = damage.position() {
+        error = error.with_position(position);
+    }
+    match damage.offset() {
+        Some(offset) => error.with_offset(offset),
+        None => error,
     }
 }
 
@@ -396,7 +543,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
             let (subject, partition) = (append.subject(), append.partition());
             match self.held.store(append, self.now) {
                 Ok(stored) => syncs.push(stored.sync),
-                Err(error) if error.kind() == ErrorKind::ReadOnly => {
+                Err(error) if error.kind() == ErrorKind::ReadOnly || is_damage(&error) => {
                     self.health.warn(format!("a record of {subject} is not stored: {error}"));
                     let place = TopicPartition::new(self.held.writer.topic(), partition);
                     self.health.partition(place, error);

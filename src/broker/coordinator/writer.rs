@@ -35,6 +35,12 @@ pub(in crate::broker) trait PartitionWriter: fmt::Debug + Send + 'static {
         visit: &mut dyn FnMut(&RecordBatch<'_>) -> Result<()>,
     ) -> Result<()>;
 
+    /// Has the next reading of a partition go on at `offset`; false where the log ends there.
+    ///
+    /// # Errors
+    /// Those of looking the end up.
+    fn pass(&mut self, partition: i32, offset: i64) -> Result<bool>;
+
     /// There is nothing more to read: nobody else writes.
     fn end_reading(&mut self);
 
@@ -201,6 +207,12 @@ impl PartitionWriter for InternalTopic {
                 None => *cursor = Cursor::new(from),
             }
         }
+    }
+
+    fn pass(&mut self, partition: i32, offset: i64) -> Result<bool> {
+        let end = self.topics.get(self.name)?.partition(partition)?.log_end_offset()?;
+        *slot(&mut self.cursors, partition) = Some(Cursor::new(offset.min(end)));
+        Ok(offset < end)
     }
 
     fn end_reading(&mut self) {

@@ -38,7 +38,9 @@ pub(in crate::log) fn inspect(
         let base = file.name.offset;
         let dense = segments.iter().any(|s| s.base_offset == base && s.by_us);
         let is_last = files.peek().is_none();
-        let inspection = Inspection { file, dense, is_last, uncompressed_max };
+        let opened = segments.iter().find(|s| s.base_offset == base);
+        let opened_bytes = opened.map_or(0, |segment| segment.size_bytes);
+        let inspection = Inspection { file, dense, is_last, opened_bytes, uncompressed_max };
         match storage.open(&file.path) {
             Ok(open) => inspection.read(open, &mut findings)?,
             // The owner removed it.
@@ -92,6 +94,8 @@ struct Inspection<'a> {
     file: &'a FolderFile,
     dense: bool,
     is_last: bool,
+    /// Below it, opening found something to vouch for offsets that are far from the base.
+    opened_bytes: u64,
     uncompressed_max: usize,
 }
 
@@ -106,6 +110,7 @@ impl Inspection<'_> {
         let mut cursor = BatchCursor::new(&patched, end, SCAN_WINDOW_BYTES);
         let mut position = 0;
         loop {
+            rules.far = position < self.opened_bytes;
             let stop = match cursor.batch_at(position, &rules).map_err(failed)? {
                 Ok(batch) => {
                     findings.extend(self.unpack(&patched, &batch));

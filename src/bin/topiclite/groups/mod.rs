@@ -9,11 +9,20 @@ use crate::failure::Outcome;
 use crate::output::Output;
 use serde_json::json;
 use std::process::ExitCode;
-use topiclite::{Admin, Result};
+use topiclite::{Admin, Broker, Error, Result};
+
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
     match &groups.action {
-        GroupsAction::List => list(&options.attach()?.admin(), output)?,
+        GroupsAction::List => {
+            let broker = options.attach()?;
+            list(&broker.admin(), output)?;
+            // What is listed stands, and that something may be missing is told.
+            if let Some(damage) = damage_of_offsets(&broker) {
+                return Err(damage.into());
+            }
+        }
         GroupsAction::Describe { group } => {
             describe::offsets(&options.attach()?.admin(), group, output)?;
         }
@@ -34,6 +43,13 @@ pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
         GroupsAction::Reset(reset) => reset::run(options, reset, output)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why groups may be missing, or older than they were.
+fn damage_of_offsets(broker: &Broker) -> Option<Error> {
+    let health = broker.health();
+    let mut failed = health.failed_partitions();
+    failed.find(|(place, _)| place.topic() == OFFSETS_TOPIC).map(|(_, error)| error.clone())
 }
 
 fn list(admin: &Admin, output: &Output) -> Result<()> {
