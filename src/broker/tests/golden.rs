@@ -67,7 +67,7 @@ fn differences(broker: &Broker, manifest: &Value) -> Vec<String> {
         let found = [
             partition.log_start_offset().unwrap(),
             partition.log_end_offset().unwrap(),
-            partition.end_for(IsolationLevel::ReadCommitted).unwrap(),
+            partition.readable_end(IsolationLevel::ReadCommitted).unwrap(),
         ];
         let wanted = ["log_start_offset", "log_end_offset", "last_stable_offset"]
             .map(|border| int(&expected[border]));
