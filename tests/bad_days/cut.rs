@@ -24,11 +24,17 @@ fn cut(path: &Path, len: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
+/// What is prepared ahead of a few records, at least.
+const PREPARED_BYTES: u64 = 512 << 10;
+
 /// A broker with `COUNT` records in its active segment.
 fn filled(dir: &Path) -> Broker {
     let broker = Broker::open(dir).unwrap();
     create(&broker, "t", "1000000").unwrap();
     fill(&broker, 0..COUNT);
+    // A cut that races with the pages prepared ahead has a test of its own.
+    let prepared = |_: &u32| log_file(dir, 0).metadata().unwrap().len() >= PREPARED_BYTES;
+    (0..100_000_000).inspect(|_| std::thread::yield_now()).find(prepared).unwrap();
     broker
 }
 

@@ -347,7 +347,14 @@ impl World {
                     borders.end += 1;
                 }
                 Ok(metadata) => panic!("H-O3: {metadata:?} after a failure before it"),
-                Err(error) => outcome = outcome.and(Err(error)),
+                Err(error) => {
+                    // It is in the log, and the log goes on behind it: only its sync could not
+                    // be begun.
+                    if error.possibly_written() && error.is_retriable() {
+                        self.borders(name, number).end += 1;
+                    }
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
         outcome?;

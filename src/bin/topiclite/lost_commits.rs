@@ -27,7 +27,12 @@ pub struct LostCommit {
 pub fn lost_commits(folder: &Path, end: i64) -> Result<Vec<LostCommit>> {
     let io = |error| Error::io(error, "reading", folder);
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
+    let entries = match std::fs::read_dir(folder) {
+        // A partition that nobody appended to has no folder.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(io)?;
         let path = entry.path();
         // What is no file may be one that never ends.

@@ -289,6 +289,7 @@ impl Log {
         (batches, stopped): (Batches, &mut bool),
     ) -> Result<Option<(i64, i64)>> {
         let limit = view.readable();
+        let start = self.borders.start.load();
         let mut scratch = Vec::new();
         let mut due = self.due_at(view, position);
         while position < limit {
@@ -299,7 +300,10 @@ impl Log {
                 let (base, here) = (batch.header().base_offset, due);
                 let delta = i64::from(batch.header().last_offset_delta);
                 due = due.map(|due| due.saturating_add(delta).saturating_add(1));
-                if !batch_wanted(&batch) {
+                // What lies below the log start is nobody's to find, nor is its damage.
+                let below = batches == Batches::All
+                    && here.is_some_and(|due| due.saturating_add(delta) < start);
+                if below || !batch_wanted(&batch) {
                     return Ok((size, None, false));
                 }
                 own = here.filter(|due| *due != base).map(|due| (base, due));
