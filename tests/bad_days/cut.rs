@@ -24,8 +24,8 @@ fn cut(path: &Path, len: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// What is prepared ahead of a few records, at least.
-const PREPARED_BYTES: u64 = 512 << 10;
+/// More than the first step of a file, which those records nearly fill.
+const PREPARED_BYTES: u64 = (16 << 10) + 1;
 
 /// A broker with `COUNT` records in its active segment.
 fn filled(dir: &Path) -> Broker {
@@ -34,7 +34,7 @@ fn filled(dir: &Path) -> Broker {
     fill(&broker, 0..COUNT);
     // A cut that races with the pages prepared ahead has a test of its own.
     let prepared = |_: &u32| log_file(dir, 0).metadata().unwrap().len() >= PREPARED_BYTES;
-    (0..100_000_000).inspect(|_| std::thread::yield_now()).find(prepared).unwrap();
+    (0..3_000_000).inspect(|_| std::thread::yield_now()).find(prepared).unwrap();
     broker
 }
 
