@@ -392,12 +392,13 @@ impl BrokerInner {
     pub fn repair_partition(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
         let log = self.topic(topic)?.partition(partition)?.log()?.clone();
         let mut done = log.repair()?;
-        if topic != OFFSETS_TOPIC {
-            return Ok(done);
-        }
         let groups = &self.shared.groups;
         if !done.is_empty() {
+            // Their offsets are looked at once more: the log may end before them.
             groups.reset();
+        }
+        if topic != OFFSETS_TOPIC {
+            return Ok(done);
         }
         if self.shared.owner()?.env.cut_damage
             && let Some(begins) = groups.restate(partition)?

@@ -24,17 +24,15 @@ fn cut(path: &Path, len: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// More than the first step of a file, which those records nearly fill.
-const PREPARED_BYTES: u64 = (16 << 10) + 1;
-
 /// A broker with `COUNT` records in its active segment.
 fn filled(dir: &Path) -> Broker {
     let broker = Broker::open(dir).unwrap();
     create(&broker, "t", "1000000").unwrap();
     fill(&broker, 0..COUNT);
-    // A cut that races with the pages prepared ahead has a test of its own.
-    let prepared = |_: &u32| log_file(dir, 0).metadata().unwrap().len() >= PREPARED_BYTES;
-    (0..3_000_000).inspect(|_| std::thread::yield_now()).find(prepared).unwrap();
+    // A cut that races with the pages prepared ahead has a test of its own: their step ends when
+    // its pages are there.
+    let steps = |_: &u32| broker.health().counter("prepared_steps") > 0;
+    (0..3_000_000).inspect(|_| std::thread::yield_now()).find(steps).unwrap();
     broker
 }
 
