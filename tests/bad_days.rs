@@ -15,6 +15,8 @@ mod cut;
 mod damage;
 #[path = "bad_days/disk.rs"]
 mod disk;
+#[path = "bad_days/drawn.rs"]
+mod drawn;
 #[path = "bad_days/groups.rs"]
 mod groups;
 #[path = "bad_days/place.rs"]

@@ -334,3 +334,31 @@ fn a_check_ends_where_a_segment_must() {
     assert_eq!((&long.path, long.position), (&path, Some(1 << 31)));
     assert_eq!(read(&attached, "t").0.len(), 5);
 }
+
+/// What could not be read decides nothing: an error of the disk is not an empty file.
+#[test]
+fn a_small_file_of_another_program_that_cannot_be_read_is_named() {
+    for (name, text) in [
+        ("log-start-offset-checkpoint", "0\n1\nt 0 6\n"),
+        ("recovery-point-offset-checkpoint", "0\n1\nt 0 12\n"),
+        ("t-0/partition.metadata", "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n"),
+        ("t-0/leader-epoch-checkpoint", "0\n1\n0 0\n"),
+    ] {
+        let sim = closed(12);
+        for entry in sim.list(Path::new(DIR)).unwrap() {
+            if entry.name.starts_with("topiclite.") {
+                sim.remove(&path(&entry.name)).unwrap();
+            }
+        }
+        put(&sim, &path(name), text.as_bytes());
+        let fault = Fault::new(Arc::new(sim));
+        fault.fail(Rule::nth(0, Failure::Io).on(name.rsplit('/').next().unwrap()).sticky());
+        let broker = try_open(&fault);
+        let failed = broker.and_then(|broker| send(&broker, "t", "no"));
+        let error = failed.expect_err(name);
+        told(&error, ErrorKind::Io, &[&path(name).display().to_string()]);
+        fault.heal();
+        let broker = open(&fault);
+        assert_eq!(send(&broker, "t", "yes").unwrap(), 12, "{name}");
+    }
+}

@@ -6,11 +6,11 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{
     CLEANER_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT,
-    read_offsets,
+    is_of_content, read_offsets,
 };
 use crate::log::files::names::{FolderName, folder_name};
 use crate::log::files::partition_metadata::read_partition_metadata;
-use crate::storage::{NotBegun, Storage};
+use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::{
     OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicId, TopicPartition, check_topic_name, is_internal,
@@ -61,8 +61,8 @@ impl Survey {
     /// Looks at a directory. Writes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] when the directory cannot be listed, or when there is no descriptor left
-    /// to look at something in it: that says nothing of what is there.
+    /// [`ErrorKind::Io`] when the directory cannot be listed, or when something in it cannot be
+    /// looked at: that says nothing of what is there.
     pub fn of(storage: &dyn Storage, dir: &Path) -> Result<Survey> {
         let mut survey = Survey::default();
         let entries =
@@ -80,7 +80,7 @@ impl Survey {
                         break;
                     }
                     Ok(None) => {}
-                    Err(error) if NotBegun::caused(&error) => return Err(error),
+                    Err(error) if !is_of_content(&error) => return Err(error),
                     Err(error) => survey.warnings.push(format!("no topic id: {error}")),
                 }
             }
@@ -106,7 +106,7 @@ impl Survey {
         let mut read = |name: &str| {
             let rows = match read_offsets(storage, &dir.join(name)) {
                 Ok(rows) => rows,
-                Err(error) if NotBegun::caused(&error) => return Err(error),
+                Err(error) if !is_of_content(&error) => return Err(error),
                 // As Kafka does: a damaged file of this kind counts as empty.
                 Err(error) => {
                     self.warnings.push(error.to_string());

@@ -112,6 +112,12 @@ pub(crate) fn read_offsets(
     }
 }
 
+/// Whether `error` tells what a file holds: nothing that can be read. A call that failed tells
+/// nothing, so that nothing may be decided by it.
+pub(crate) fn is_of_content(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat)
+}
+
 /// Replaces a file of partitions and offsets.
 ///
 /// # Durability

@@ -11,7 +11,7 @@ use crate::log::index::transaction_index;
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::record::BatchHeader;
-use crate::storage::{NotBegun, Storage};
+use crate::storage::Storage;
 use std::collections::HashMap;
 
 /// A transaction index beyond this size is not looked at: the rows are only history.
@@ -27,7 +27,7 @@ impl RememberedAborts {
     /// The rows beside the segment `file`; none where the file is missing or makes no sense.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Io`] where there is no descriptor left to read it.
+    /// [`crate::ErrorKind::Io`] where it cannot be read.
     pub fn of(
         storage: &dyn Storage,
         folder: &Folder,
@@ -40,10 +40,11 @@ impl RememberedAborts {
         let Some(index) = index.filter(|index| index.len > 0) else { return Ok(remembered) };
         let bytes = match storage.read_file(&index.path, FILE_BYTES_MAX) {
             Ok(bytes) => bytes,
-            Err(error) if NotBegun::is_in(&error) => {
-                return Err(Error::io(error, "reading", &index.path));
+            // Longer than any that was written.
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                return Ok(remembered);
             }
-            Err(_) => return Ok(remembered),
+            Err(error) => return Err(Error::io(error, "reading", &index.path)),
         };
         let next = folder.logs().map(|log| log.name.offset).find(|base| *base > base_offset);
         let next_offset = next.unwrap_or(i64::MAX);

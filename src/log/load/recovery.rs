@@ -13,6 +13,7 @@
 //! point agrees with its offset, not by its own word.
 
 use crate::error::{Error, Result};
+use crate::log::files::checkpoint::is_of_content;
 use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
@@ -22,8 +23,8 @@ use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
 use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
+use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
-use crate::storage::{NotBegun, Storage};
 
 /// How far recovery looks behind the end of the log for zeros, and for batches that go on, where
 /// the page cache survived. A damaged batch hides the next one by its own size, and the largest
@@ -131,7 +132,7 @@ fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> Result<EpochChain> {
     let folder = &pass.folder.path;
     let found = match EpochChain::read(pass.storage, folder) {
         Ok(found) => found,
-        Err(error) if NotBegun::caused(&error) => return Err(error),
+        Err(error) if !is_of_content(&error) => return Err(error),
         Err(error) => {
             pass.findings.push(Finding {
                 kind: FindingKind::DerivedFile,

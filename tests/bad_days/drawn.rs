@@ -1,0 +1,386 @@
+//! Damage drawn at random: some log, some way to stop, some bytes of its folder that are other than
+//! they were written. Whatever it is, no door gives a record that was not written there, none
+//! passes over one in silence, all of them tell the same, and nothing is stored in the place of
+//! what was synced. A failing round is named by its seed.
+
+use crate::place::*;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use topiclite::storage::sim::{Entries, Pages, PowerCut};
+use topiclite::storage::{Sim, Storage};
+use topiclite::time::VirtualClock;
+use topiclite::{
+    Broker, Codec, Consumer, ConsumerConfig, ErrorKind, OffsetReset, ProducerConfig,
+    ProducerRecord, ReadFrom, TopicConfig, TopicPartition,
+};
+
+/// SplitMix64: a round is its seed.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+
+    fn within(&mut self, range: Range<usize>) -> usize {
+        range.start + self.below(range.end - range.start)
+    }
+}
+
+/// What was written: a value by offset.
+type Truth = BTreeMap<i64, Vec<u8>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Closed,
+    /// Everything was flushed; then the process died.
+    Killed,
+    /// Everything was flushed; then the power went.
+    PowerCut,
+}
+
+fn codec(draw: &mut Draw) -> Codec {
+    let mut codecs = vec![Codec::None];
+    if cfg!(feature = "gzip") {
+        codecs.push(Codec::Gzip);
+    }
+    if cfg!(feature = "lz4") {
+        codecs.push(Codec::Lz4);
+    }
+    if cfg!(feature = "snappy") {
+        codecs.push(Codec::Snappy);
+    }
+    if cfg!(feature = "zstd") {
+        codecs.push(Codec::Zstd);
+    }
+    codecs[draw.below(codecs.len())]
+}
+
+/// A log of several segments, in batches of every size, keyed or not, and how its owner ended.
+fn written(draw: &mut Draw) -> (Sim, Truth, Stop) {
+    let (sim, clock) = (Sim::new(), VirtualClock::stepping());
+    let broker = open_under(&clock, &sim);
+    let bytes = draw.within(1_100..3_000).to_string();
+    let set = [("internal.segment.bytes", bytes.as_str()), ("index.interval.bytes", "200")];
+    broker.admin().create_topic("t", 1, TopicConfig::from_properties(set).unwrap()).unwrap();
+    let mut truth = Truth::new();
+    for _ in 0..draw.within(2..14) {
+        let config = ProducerConfig::default().compression_type(codec(draw));
+        let producer = broker.producer(config).unwrap();
+        let keyed = draw.below(2) == 0;
+        let values: Vec<Vec<u8>> = (0..draw.within(1..6))
+            .map(|_| (0..draw.below(150)).map(|_| draw.next() as u8 & 0x3f).collect())
+            .collect();
+        let records = values.iter().map(|value| {
+            let record = ProducerRecord::new("t").partition(0).value(value).timestamp(5);
+            if keyed { record.key("key") } else { record }
+        });
+        let sent = producer.send_all(records).unwrap();
+        for (future, value) in sent.into_iter().zip(values) {
+            truth.insert(future.wait().unwrap().offset(), value);
+        }
+    }
+    broker.flush().unwrap();
+    match draw.below(3) {
+        0 => {
+            broker.close().unwrap();
+            (sim, truth, Stop::Closed)
+        }
+        stop => {
+            // What was flushed is recorded as such at most a second later.
+            clock.advance(Duration::from_secs(5));
+            let killed = sim.kill();
+            match stop {
+                1 => (killed, truth, Stop::Killed),
+                _ => {
+                    let cut = killed.power_cut(&PowerCut::new(0, Pages::All, Entries::All));
+                    (cut, truth, Stop::PowerCut)
+                }
+            }
+        }
+    }
+}
+
+/// The files of the partition that end so.
+fn files(sim: &Sim, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new("/data/t-0");
+    let names = sim.list(folder).unwrap().into_iter().map(|entry| folder.join(entry.name));
+    let mut files: Vec<_> =
+        names.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
+}
+
+/// Where the batches of a file begin, and where the last one ends.
+fn batches(bytes: &[u8]) -> Vec<usize> {
+    let (mut starts, mut at) = (vec![0], 0);
+    while let Some(length) = bytes.get(at + 8..at + 12) {
+        let length = i32::from_be_bytes(length.try_into().unwrap());
+        if length <= 0 {
+            break;
+        }
+        at += 12 + length as usize;
+        starts.push(at);
+    }
+    starts
+}
+
+/// Does one thing to the bytes of the partition, and tells what.
+fn damage(draw: &mut Draw, sim: &Sim) -> String {
+    let logs = files(sim, "log");
+    let log = logs[draw.below(logs.len())].clone();
+    let mut bytes = get(sim, &log);
+    let starts = batches(&bytes);
+    let what = match draw.below(11) {
+        _ if starts.len() == 1 => return "nothing".into(),
+        way @ 0..5 => Some(spoil(draw, way, &mut bytes, &starts)),
+        way @ 5..8 => Some(reorder(draw, way, &mut bytes, &starts)),
+        8 => {
+            bytes = get(sim, &logs[draw.below(logs.len())]);
+            Some("holds the bytes of a file of the log".into())
+        }
+        9 => None,
+        _ => return spoil_index(draw, sim),
+    };
+    match &what {
+        Some(_) => sim.damage(&log, |old| *old = bytes).unwrap(),
+        None => sim.remove(&log).unwrap(),
+    }
+    sim.sync_dir(Path::new("/data/t-0")).unwrap();
+    format!("{}: {}", log.display(), what.unwrap_or_else(|| "is gone".into()))
+}
+
+/// Other bytes in the place of some, or none.
+fn spoil(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
+    let end = *starts.last().unwrap();
+    let at = draw.below(end);
+    match way {
+        0 => {
+            let bit = draw.below(8);
+            bytes[at] ^= 1 << bit;
+            format!("bit {bit} of byte {at}")
+        }
+        1 => {
+            // A field of the header of a batch.
+            let at = starts[draw.below(starts.len() - 1)] + draw.below(61);
+            let to = draw.next() as u8;
+            bytes[at] = to;
+            format!("byte {at} is {to}")
+        }
+        2 => {
+            bytes.truncate(at);
+            format!("cut to {at}")
+        }
+        3 => {
+            let at = starts[draw.below(starts.len())];
+            bytes.truncate(at);
+            format!("cut between batches, to {at}")
+        }
+        _ => {
+            let to = draw.within(at..end) + 1;
+            bytes[at..to].fill(0);
+            format!("zeros from {at} to {to}")
+        }
+    }
+}
+
+/// The same batches, but not one after the other.
+fn reorder(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
+    let count = starts.len() - 1;
+    let cut = |number: usize| bytes[starts[number]..starts[number + 1]].to_vec();
+    let mut order: Vec<_> = (0..count).map(cut).collect();
+    let rest = bytes.split_off(starts[count]);
+    let (one, other) = (draw.below(count), draw.below(count));
+    let what = match way {
+        5 => {
+            order.swap(one, other);
+            format!("batches {one} and {other} are exchanged")
+        }
+        6 => {
+            order.remove(one);
+            format!("batch {one} is taken out")
+        }
+        _ => {
+            order.insert(one, order[one].clone());
+            format!("batch {one} stands twice")
+        }
+    };
+    *bytes = order.concat();
+    bytes.extend(rest);
+    what
+}
+
+/// A derived file is of some length, and ends with garbage.
+fn spoil_index(draw: &mut Draw, sim: &Sim) -> String {
+    let found = files(sim, ["index", "timeindex"][draw.below(2)]);
+    if found.is_empty() {
+        return "nothing".into();
+    }
+    let index = &found[draw.below(found.len())];
+    let to = draw.next() as u8;
+    let garbage = |bytes: &mut Vec<u8>| {
+        bytes.truncate(to.into());
+        bytes.extend([to; 24]);
+    };
+    sim.damage(index, garbage).unwrap();
+    format!("{} is garbage", index.display())
+}
+
+/// What a door gave, and the kind of what ended it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    records: Truth,
+    told: Option<ErrorKind>,
+}
+
+fn by_reader(broker: &Broker) -> Seen {
+    let mut records = Truth::new();
+    let mut reader = match broker.reader("t", 0, ReadFrom::Beginning) {
+        Ok(reader) => reader,
+        Err(error) => return Seen { records, told: Some(error.kind()) },
+    };
+    loop {
+        match reader.read(Duration::ZERO) {
+            Ok(read) if read.is_empty() => return Seen { records, told: None },
+            Ok(read) => {
+                for record in &read {
+                    let value = record.value().unwrap().to_vec();
+                    let behind = records.last_key_value().is_none_or(|(k, _)| *k < record.offset());
+                    assert!(behind, "offsets rise");
+                    records.insert(record.offset(), value);
+                }
+            }
+            Err(error) => {
+                assert_eq!(reader.read(Duration::ZERO).unwrap_err().kind(), error.kind());
+                return Seen { records, told: Some(error.kind()) };
+            }
+        }
+    }
+}
+
+fn polled(consumer: &mut Consumer) -> Seen {
+    let (mut records, mut quiet) = (Truth::new(), 0);
+    while quiet < 3 {
+        match consumer.poll(Duration::ZERO) {
+            Ok(read) if read.is_empty() => quiet += 1,
+            Ok(read) => {
+                quiet = 0;
+                for record in &read {
+                    let old = records.insert(record.offset(), record.value().unwrap().to_vec());
+                    assert_eq!(old, None, "an offset comes once");
+                }
+            }
+            Err(error) => {
+                let again = consumer.poll(Duration::ZERO).unwrap_err();
+                assert_eq!(again.kind(), error.kind());
+                return Seen { records, told: Some(error.kind()) };
+            }
+        }
+    }
+    Seen { records, told: None }
+}
+
+fn by_consumer(broker: &Broker, group: Option<&str>) -> Seen {
+    let config = group.map_or_else(ConsumerConfig::without_group, ConsumerConfig::new);
+    let config = config.enable_auto_commit(false).auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    let partition = TopicPartition::new("t", 0);
+    consumer.assign(std::slice::from_ref(&partition)).unwrap();
+    consumer.seek_to_beginning(&[]).unwrap();
+    polled(&mut consumer)
+}
+
+fn by_member(broker: &Broker) -> Seen {
+    let config = ConsumerConfig::new("members")
+        .enable_auto_commit(false)
+        .auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    consumer.subscribe(&["t"]).unwrap();
+    // Member id, join and sync; then a poll that is told or empty.
+    let mut seen = polled(&mut consumer);
+    for _ in 0..3 {
+        if seen.records.is_empty() && seen.told.is_none() {
+            seen = polled(&mut consumer);
+        }
+    }
+    consumer.close().ok();
+    seen
+}
+
+/// That a door told the truth, and the whole of it or that there is more.
+fn is_true(seen: &Seen, truth: &Truth, broker: &Broker, what: &str) {
+    for (offset, value) in &seen.records {
+        assert_eq!(Some(value), truth.get(offset), "{what}: offset {offset} is made up");
+    }
+    if seen.records.len() == truth.len() {
+        return;
+    }
+    // Whole batches that are missing after a kill may be another program's compaction: a warning
+    // tells them.
+    let warned = || broker.health().warnings().any(|warning| warning.contains("t-0"));
+    assert!(
+        seen.told.is_some() || warned(),
+        "{what}: {} of {} records, in silence",
+        seen.records.len(),
+        truth.len()
+    );
+}
+
+/// Runs a round, and tells whether damage was met.
+fn round(seed: u64) -> bool {
+    let mut draw = Draw(seed);
+    let (sim, truth, stop) = written(&mut draw);
+    let done = damage(&mut draw, &sim);
+    let what = format!("seed {seed}, {stop:?}, {done}");
+    let attached = attach(&sim);
+    let seen = by_reader(&attached);
+    is_true(&seen, &truth, &attached, &format!("{what}, attached"));
+    let assigned = by_consumer(&attached, None);
+    assert_eq!(assigned, seen, "{what}, attached: a reader, a consumer");
+    drop(attached);
+
+    let broker = open(&sim);
+    let seen = by_reader(&broker);
+    is_true(&seen, &truth, &broker, &format!("{what}, owned"));
+    for group in [None, Some("assigned")] {
+        assert_eq!(by_consumer(&broker, group), seen, "{what}, owned: a consumer {group:?}");
+    }
+    assert_eq!(by_member(&broker), seen, "{what}, owned: a member");
+    let end = truth.len() as i64;
+    let sent = send(&broker, "t", "more");
+    if let Ok(offset) = sent {
+        assert_eq!(offset, end, "{what}: nothing takes the place of what was synced");
+    }
+    let records = seen.records.clone();
+    broker.close().ok();
+
+    let mut again = by_reader(&open(&sim));
+    if again.records.remove(&end).is_some() {
+        assert!(sent.is_ok(), "{what}");
+    }
+    assert_eq!(again.records, records, "{what}: the next life");
+    seen.told.is_some()
+}
+
+#[test]
+fn no_damage_that_is_drawn_is_passed_over_in_silence() {
+    let rounds = match std::env::var("TOPICLITE_SCALE").as_deref() {
+        Ok("long") => 20_000,
+        Ok("ci") => 2_000,
+        _ => 200,
+    };
+    let first = std::env::var("TOPICLITE_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let told = (first..first + rounds).filter(|seed| round(*seed)).count() as u64;
+    println!("{told} of {rounds} rounds met their damage");
+    assert!(told * 2 > rounds || rounds < 100, "{told} of {rounds}: the draw has lost its teeth");
+}
