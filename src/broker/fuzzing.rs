@@ -169,7 +169,7 @@ mod tests {
             };
             registry.write(&[RegistryEntry::Topic(topic)]).unwrap();
             let mut known = LogState { log_end_offset: 50, ..LogState::default() };
-            known.segments = (0..4).map(|base| SegmentState::empty(base * 10, true)).collect();
+            known.segments = (0..4).map(|base| SegmentState::empty(base * 10)).collect();
             state.record(vec![((TopicId([number; 16]), 0), known)], &[]).unwrap();
         }
         state.end(Vec::new(), Some("mark".into())).unwrap();

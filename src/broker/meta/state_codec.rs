@@ -4,7 +4,9 @@
 use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::log::files::leader_epochs::EpochStart;
 use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
-use crate::log::segment::state::{FileProof, LastBatch, LogState, SegmentState};
+use crate::log::segment::state::{
+    FileProof, LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState,
+};
 
 const HAS_LAST_BATCH: u8 = 1;
 const EPOCHS_CHANGED: u8 = 2;
@@ -14,10 +16,11 @@ const TRANSACTIONAL: u8 = 16;
 const SETTLED: u8 = 32;
 
 const SEALED: u8 = 1;
-const BY_US: u8 = 2;
+const DENSE: u8 = 2;
 const INDEX: u8 = 4;
 const TIME_INDEX: u8 = 8;
 const TRANSACTION_INDEX: u8 = 16;
+const UNUSUAL_ORIGIN: u8 = 32;
 
 /// Layout, all numbers variable-length unless said:
 ///
@@ -32,6 +35,8 @@ const TRANSACTION_INDEX: u8 = 16;
 /// put        count, each a segment that is new or differs:
 ///            u8 flags, signed base offset, unsigned size, unsigned next - base, signed max
 ///            timestamp, signed its offset, signed first timestamp, [proofs in order of flags]
+///            flags 1 sealed, 2 dense, 4 8 16 the proofs, 32 not by whom one of this layout
+///            usually is: dense by us, sparse by another program
 /// proof      unsigned length, u32 crc
 /// epochs     count, each: signed epoch, signed start offset
 /// open       count, each: signed producer id, signed first offset
@@ -173,7 +178,8 @@ fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
     ];
     let mut flags = 0;
     flags |= if segment.sealed { SEALED } else { 0 };
-    flags |= if segment.by_us { BY_US } else { 0 };
+    flags |= if segment.layout.is_dense() { DENSE } else { 0 };
+    flags |= if segment.origin == usual_origin(segment.layout) { 0 } else { UNUSUAL_ORIGIN };
     for (proof, bit) in &proofs {
         flags |= if proof.is_some() { *bit } else { 0 };
     }
@@ -190,9 +196,22 @@ fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
     }
 }
 
+/// Who writes segments of a layout, as long as nobody here compacts.
+fn usual_origin(layout: SegmentLayout) -> SegmentOrigin {
+    match layout {
+        SegmentLayout::Dense => SegmentOrigin::Ours,
+        SegmentLayout::Sparse => SegmentOrigin::Foreign,
+    }
+}
+
 fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
     let flags = input.u8()?;
     let base_offset = input.signed()?;
+    let (layout, other) = match flags & DENSE != 0 {
+        true => (SegmentLayout::Dense, SegmentLayout::Sparse),
+        false => (SegmentLayout::Sparse, SegmentLayout::Dense),
+    };
+    let unusual = flags & UNUSUAL_ORIGIN != 0;
     let mut segment = SegmentState {
         base_offset,
         size_bytes: input.unsigned()?,
@@ -204,7 +223,8 @@ fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
         time_index: None,
         transaction_index: None,
         sealed: flags & SEALED != 0,
-        by_us: flags & BY_US != 0,
+        layout,
+        origin: usual_origin(if unusual { other } else { layout }),
     };
     let mut proof = |bit: u8| match flags & bit != 0 {
         false => Some(None),
@@ -228,8 +248,8 @@ mod tests {
             )
         };
         let numbers = (0i64..20, any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>());
-        (numbers, (proof(), proof(), proof()), any::<bool>(), any::<bool>()).prop_map(
-            |((base_offset, size_bytes, a, b, c), proofs, sealed, by_us)| SegmentState {
+        (numbers, (proof(), proof(), proof()), any::<bool>(), any::<[bool; 2]>()).prop_map(
+            |((base_offset, size_bytes, a, b, c), proofs, sealed, [dense, ours])| SegmentState {
                 base_offset,
                 size_bytes,
                 next_offset: a,
@@ -240,7 +260,8 @@ mod tests {
                 time_index: proofs.1,
                 transaction_index: proofs.2,
                 sealed,
-                by_us,
+                layout: if dense { SegmentLayout::Dense } else { SegmentLayout::Sparse },
+                origin: if ours { SegmentOrigin::Ours } else { SegmentOrigin::Foreign },
             },
         )
     }
@@ -291,6 +312,22 @@ mod tests {
                     settled: borders[1] % 2 == 0,
                 }
             })
+    }
+
+    #[test]
+    fn the_flags_of_a_segment_are_those_of_earlier_versions_and_one_more() {
+        use SegmentLayout::{Dense, Sparse};
+        use SegmentOrigin::{Foreign, Ours};
+        for (layout, origin, flags) in
+            [(Sparse, Foreign, 0), (Dense, Ours, 2), (Sparse, Ours, 32), (Dense, Foreign, 34)]
+        {
+            let segment = SegmentState { layout, origin, ..SegmentState::empty(7) };
+            let mut out = Encoder::new();
+            encode_segment(&segment, &mut out);
+            let bytes = out.bytes();
+            assert_eq!(bytes[0], flags);
+            assert_eq!(decode_segment(&mut Decoder::new(&bytes)), Some(segment));
+        }
     }
 
     proptest! {

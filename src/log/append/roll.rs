@@ -211,7 +211,7 @@ impl Log {
             _ => Error::io(error, "cannot make a segment", &path),
         })?;
         let segment = Arc::new(Segment::active(&self.id.dir, base_offset, file.clone()));
-        let extent = Extent::of(&SegmentState::empty(base_offset, true));
+        let extent = Extent::of(&SegmentState::empty(base_offset));
         self.activate(segment, file, extent, config, now_ms)
     }
 

@@ -20,10 +20,10 @@ use crate::log::producers::transactions::{
     AbortedTransaction, TransactionTracker, collect_aborted,
 };
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
-use crate::log::read::{Steps, cut_short, follows, is_dense_if, misplaced};
+use crate::log::read::{Steps, cut_short, follows, is_held_dense, misplaced};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
 use crate::log::segment::indexes::load_indexes;
-use crate::log::segment::state::{LogState, SegmentState, Trust};
+use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
 use crate::log::segment::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
 use crate::record::{BATCH_OVERHEAD, BatchHeader, DECOMPRESSED_MAX, RecordBatch};
@@ -390,10 +390,14 @@ impl AttachedLog {
             if !found || last == Some(next) {
                 return Ok(());
             }
-            let by_us = seen.segments.last().is_none_or(|segment| segment.recorded.by_us);
+            let ours = |last: &AttachedSegment| last.recorded.origin == SegmentOrigin::Ours;
+            let recorded = match seen.segments.last().is_none_or(ours) {
+                true => SegmentState::empty(next),
+                false => SegmentState::foreign(next),
+            };
             seen.segments.push(AttachedSegment {
                 path,
-                recorded: SegmentState::empty(next, by_us),
+                recorded,
                 summary: SegmentSummary::new(next, INDEX_INTERVAL_BYTES),
                 below: Arc::new(OnceLock::from(Arc::default())),
             });
@@ -416,7 +420,8 @@ impl AttachedLog {
             return Ok(());
         }
         rules.segment = segment.summary.base_offset;
-        rules.written_by_us(segment.recorded.by_us);
+        rules.exact = segment.recorded.layout.is_dense();
+        rules.epochs_fall = segment.recorded.origin == SegmentOrigin::Foreign;
         // Only a batch in the making, whose offset is the next one, takes damage back.
         rules.exact |= damage.is_some();
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
@@ -505,7 +510,7 @@ impl AttachedLog {
                 expected = None;
                 continue;
             }
-            let dense = is_dense_if(segment.recorded.by_us);
+            let dense = is_held_dense(segment.recorded.layout);
             let begins = segment.summary.base_offset;
             let expected = expected.or((position == 0).then_some(begins)).filter(|_| dense);
             let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);

@@ -54,7 +54,7 @@ impl OpenedPartition {
             adoption::settle(self, &folder);
         } else {
             self.resumable = self.segments.last().is_some_and(|last| {
-                last.state.by_us && last.state.next_offset == self.log_end_offset
+                last.state.is_resumable() && last.state.next_offset == self.log_end_offset
             });
         }
         Ok(())

@@ -42,7 +42,7 @@ impl Vouched<'_> {
     }
 
     fn is_dense(&self, base: i64) -> bool {
-        self.segments.iter().any(|segment| segment.by_us && segment.base_offset == base)
+        self.segments.iter().any(|segment| segment.layout.is_dense() && segment.base_offset == base)
     }
 }
 
@@ -301,7 +301,7 @@ pub(in crate::log) fn settle(opened: &mut OpenedPartition, folder: &Folder) {
     if let Some(last) = opened.segments.last_mut().filter(|_| last_is_empty) {
         // A file of that name without a byte is as good as a new one, and a crash between its
         // removal and the making of the new one would lose the log end.
-        last.state = SegmentState::empty(last.state.base_offset, true);
+        last.state = SegmentState::empty(last.state.base_offset);
         opened.resumable = true;
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             if let Some(file) = folder.file(last.state.base_offset, kind) {

@@ -21,8 +21,7 @@ use std::path::PathBuf;
 /// What is read at once where a larger read failed.
 const SECTOR_BYTES: u64 = 4096;
 
-/// What is wrong with the batches of the files in `folder`. Offsets of the segments that are
-/// `by_us` are dense.
+/// What is wrong with the batches of the files in `folder`, `segments` among them.
 ///
 /// # Errors
 /// None of a single file: what cannot be read is a finding.
@@ -36,7 +35,7 @@ pub(in crate::log) fn inspect(
     let mut files = folder.logs().peekable();
     while let Some(file) = files.next() {
         let base = file.name.offset;
-        let dense = segments.iter().any(|s| s.base_offset == base && s.by_us);
+        let dense = segments.iter().any(|s| s.base_offset == base && s.layout.is_dense());
         let is_last = files.peek().is_none();
         let opened = segments.iter().find(|s| s.base_offset == base);
         let opened_bytes = opened.map_or(0, |segment| segment.size_bytes);

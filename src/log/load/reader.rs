@@ -18,7 +18,7 @@ use crate::log::scan::{
     BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop,
     WALK_WINDOW_BYTES, continuation, is_zero,
 };
-use crate::log::segment::state::{LastBatch, SegmentState};
+use crate::log::segment::state::{LastBatch, SegmentLayout, SegmentOrigin, SegmentState};
 use crate::log::segment::summary::SegmentSummary;
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
@@ -62,15 +62,22 @@ pub(in crate::log) struct SegmentEnd {
 
 /// How one file is read.
 pub(in crate::log) enum Begin {
-    FirstByte {
-        by_us: bool,
-    },
+    FirstByte(SegmentLayout, SegmentOrigin),
     /// As another program's, though its offsets may be known to be dense.
     Contradicted {
         dense: bool,
     },
     /// Behind what is recorded of it.
     Border(SegmentState, Vec<AbortedTransaction>),
+}
+
+/// What is known of a segment before it is read, and then of what was read.
+struct Beginning {
+    summary: SegmentSummary,
+    layout: SegmentLayout,
+    origin: SegmentOrigin,
+    /// All of it is read.
+    whole: bool,
 }
 
 impl<'a> Pass<'a> {
@@ -111,13 +118,14 @@ impl<'a> Pass<'a> {
         let open = self.storage.open(&file.path).map_err(failed)?;
         let base_offset = file.name.offset;
         let dense = matches!(begin, Begin::Contradicted { dense: true });
-        let (mut summary, by_us, whole) = self.begin_summary(base_offset, begin);
-        let mut remembered = match by_us || !whole {
+        let Beginning { mut summary, layout, origin, whole } = self.begin(base_offset, begin);
+        let mut remembered = match layout.is_dense() || !whole {
             true => RememberedAborts::default(),
             false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions)?,
         };
         self.rules.segment = base_offset;
-        self.rules.written_by_us(by_us);
+        self.rules.exact = layout.is_dense();
+        self.rules.epochs_fall = origin == SegmentOrigin::Foreign;
         self.rules.exact |= dense;
         self.rules.next_offset = self.log_end().max(summary.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
@@ -172,7 +180,7 @@ impl<'a> Pass<'a> {
             let next = self.next_base(base_offset).unwrap_or(summary.next_offset);
             remembered.merge(&mut summary.aborted, next);
         }
-        self.push_summary(file, summary, by_us, whole);
+        self.push_summary(file, Beginning { summary, layout, origin, whole });
         Ok(SegmentEnd { position, stop })
     }
 
@@ -181,18 +189,20 @@ impl<'a> Pass<'a> {
         self.folder.logs().map(|log| log.name.offset).find(|base| *base > base_offset)
     }
 
-    /// What is known of a segment before it is read: its summary so far, whether this crate wrote
-    /// it, and whether all of it is read.
-    fn begin_summary(&self, base_offset: i64, begin: Begin) -> (SegmentSummary, bool, bool) {
-        let new = || SegmentSummary::new(base_offset, self.interval_bytes);
+    fn begin(&self, base_offset: i64, begin: Begin) -> Beginning {
+        let new = |layout, origin| {
+            let summary = SegmentSummary::new(base_offset, self.interval_bytes);
+            Beginning { summary, layout, origin, whole: true }
+        };
         match begin {
-            Begin::FirstByte { by_us } => (new(), by_us, true),
-            Begin::Contradicted { .. } => (new(), false, true),
+            Begin::FirstByte(layout, origin) => new(layout, origin),
+            Begin::Contradicted { .. } => new(SegmentLayout::Sparse, SegmentOrigin::Foreign),
             Begin::Border(state, aborted) => {
                 let last = self.last_batch;
                 let mut summary = SegmentSummary::resume(&state, last, self.interval_bytes);
                 summary.aborted = aborted;
-                (summary, state.by_us, state.size_bytes == 0)
+                let (layout, origin) = (state.layout, state.origin);
+                Beginning { summary, layout, origin, whole: state.size_bytes == 0 }
             }
         }
     }
@@ -262,13 +272,8 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn push_summary(
-        &mut self,
-        file: &FolderFile,
-        summary: SegmentSummary,
-        by_us: bool,
-        whole: bool,
-    ) {
+    fn push_summary(&mut self, file: &FolderFile, read: Beginning) {
+        let Beginning { summary, layout, origin, whole } = read;
         self.segments.push(OpenedSegment {
             state: SegmentState {
                 size_bytes: summary.size_bytes,
@@ -276,7 +281,9 @@ impl<'a> Pass<'a> {
                 max_timestamp: summary.max_timestamp,
                 max_timestamp_offset: summary.max_timestamp_offset,
                 first_timestamp: summary.first_timestamp,
-                ..SegmentState::empty(file.name.offset, by_us)
+                layout,
+                origin,
+                ..SegmentState::empty(file.name.offset)
             },
             path: file.path.clone(),
             file_bytes: file.len,

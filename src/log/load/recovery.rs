@@ -22,7 +22,9 @@ use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
-use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
+use crate::log::segment::state::{
+    LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState, Trust,
+};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 
@@ -44,8 +46,9 @@ struct Plan<'a> {
     border: Option<Matched<'a>>,
     /// Files that are read from their first byte on.
     rest: Vec<&'a FolderFile>,
-    /// Those of `rest` that another program wrote, by what is recorded of them.
-    foreign: Vec<&'a SegmentState>,
+    /// Those of `rest` that may have gaps, by what is recorded of them: all of each was durable
+    /// when it was recorded.
+    sparse: Vec<&'a SegmentState>,
     /// Where the log ends before `rest`, and without `border`.
     expected: i64,
 }
@@ -117,7 +120,7 @@ pub(in crate::log) fn open(
     let mut opened = pass.into_opened(state.log_start_offset);
     opened.resumable = opened.read_only.is_none()
         && opened.segments.last().is_some_and(|last| {
-            last.state.by_us && last.state.next_offset == opened.log_end_offset
+            last.state.is_resumable() && last.state.next_offset == opened.log_end_offset
         });
     Ok(Ok(opened))
 }
@@ -197,8 +200,8 @@ fn plan<'a>(
         }
     }
     plan.rest = files.collect();
-    plan.foreign = segments.filter(|segment| !segment.by_us).collect();
-    if let Some(lost) = plan.foreign.iter().find(|segment| !plan.reads(segment)) {
+    plan.sparse = segments.filter(|segment| !segment.layout.is_dense()).collect();
+    if let Some(lost) = plan.sparse.iter().find(|segment| !plan.reads(segment)) {
         let message = format!("segment {} is recorded and missing", lost.base_offset);
         return Err(contradiction(&folder.path, message));
     }
@@ -280,8 +283,8 @@ fn read_tail(
         }
     }
     while let Some((file, later)) = rest.split_first() {
-        if let Some(segment) = plan.foreign_at(file) {
-            if let Err(finding) = read_foreign(pass, file, segment)? {
+        if let Some(segment) = plan.sparse_at(file) {
+            if let Err(finding) = read_sparse(pass, file, segment)? {
                 return Ok(Err(finding));
             }
             rest = later;
@@ -291,7 +294,8 @@ fn read_tail(
             hole(pass, file, rest, trust)?;
             return Ok(Ok(()));
         }
-        let end = pass.read_segment(file, Begin::FirstByte { by_us: true })?;
+        let end =
+            pass.read_segment(file, Begin::FirstByte(SegmentLayout::Dense, SegmentOrigin::Ours))?;
         let later = pass.skip_unused(later)?;
         if !continues(pass, &end, file, later, trust)? {
             return Ok(Ok(()));
@@ -302,8 +306,8 @@ fn read_tail(
 }
 
 impl Plan<'_> {
-    fn foreign_at(&self, file: &FolderFile) -> Option<&SegmentState> {
-        self.foreign.iter().find(|segment| segment.base_offset == file.name.offset).copied()
+    fn sparse_at(&self, file: &FolderFile) -> Option<&SegmentState> {
+        self.sparse.iter().find(|segment| segment.base_offset == file.name.offset).copied()
     }
 
     fn reads(&self, segment: &SegmentState) -> bool {
@@ -311,9 +315,9 @@ impl Plan<'_> {
     }
 }
 
-/// Reads a segment that another program wrote, gaps and all; `Err` inside if it is not what was
-/// recorded of it.
-fn read_foreign(
+/// Reads a segment that may have gaps; `Err` inside if it is not what was recorded of it.
+/// Nobody has written to it since.
+fn read_sparse(
     pass: &mut Pass<'_>,
     file: &FolderFile,
     segment: &SegmentState,
@@ -322,12 +326,12 @@ fn read_foreign(
         let message = format!("the file begins below offset {}", pass.log_end());
         return Ok(Err(contradiction(&file.path, message)));
     }
-    let end = pass.read_segment(file, Begin::FirstByte { by_us: false })?;
+    let end = pass.read_segment(file, Begin::FirstByte(segment.layout, segment.origin))?;
     let recorded = (segment.size_bytes, segment.next_offset);
     let whole = matches!(end.stop, Stop::End | Stop::Zeros);
     if !whole || (end.position, pass.log_end()) != recorded {
         let message = format!(
-            "another program's {} bytes up to offset {} were recorded, {} bytes up to {} are there",
+            "{} bytes up to offset {} were recorded, {} bytes up to {} are there",
             segment.size_bytes,
             segment.next_offset,
             end.position,

@@ -14,7 +14,7 @@ use crate::log::load::inspect::{inspect, tell_special, tell_unreadable};
 use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::load::repair::Step;
 use crate::log::segment::indexes::load_indexes;
-use crate::log::segment::state::{LogState, SegmentState, Trust};
+use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Verification<'_> {
             }
             // An index that points into damage tells nothing that is not told already.
             let damaged = findings.iter().any(|found| found.path == segment.path);
-            if !segment.state.by_us && !damaged {
+            if segment.state.origin == SegmentOrigin::Foreign && !damaged {
                 match foreign_indexes::check(self.storage, segment) {
                     Ok(found) => findings.extend(found),
                     Err(error) => findings.push(tell_unreadable(error)?),

@@ -15,7 +15,7 @@ use crate::log::index::offset_index::OffsetEntry;
 use crate::log::read::cursor::{Chunk, Cursor, Place, Window};
 use crate::log::read::lookup::Hint;
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
-use crate::log::segment::state::SegmentState;
+use crate::log::segment::state::{SegmentLayout, SegmentState};
 use crate::log::segment::{Segment, SegmentView};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::storage::fetch_ahead;
@@ -448,13 +448,13 @@ impl TakenBatches {
 /// Whether each batch of the segment begins where the one before it ends.
 #[inline]
 pub(in crate::log) fn is_dense(view: &SegmentView) -> bool {
-    is_dense_if(view.segment().by_us)
+    is_held_dense(view.segment().layout)
 }
 
-/// The same of a segment that we wrote, or that another program did.
+/// Whether batches of this layout are held to where they have to begin.
 #[inline]
-pub(in crate::log) fn is_dense_if(by_us: bool) -> bool {
-    by_us && !planted(Planted::CrcWithoutBaseOffset)
+pub(in crate::log) fn is_held_dense(layout: SegmentLayout) -> bool {
+    layout.is_dense() && !planted(Planted::CrcWithoutBaseOffset)
 }
 
 /// The error of a segment whose bytes from `at` on cannot be had any more. The caller adds whose it
@@ -485,7 +485,7 @@ pub(in crate::log) struct Steps {
 impl Steps {
     /// From where an entry of the segment's index leads, or from its beginning.
     pub fn from_entry(entry: Option<OffsetEntry>, segment: &SegmentState) -> Steps {
-        let (base, dense) = (segment.base_offset, is_dense_if(segment.by_us));
+        let (base, dense) = (segment.base_offset, is_held_dense(segment.layout));
         match entry {
             Some(entry) => Steps {
                 position: entry.position.into(),

@@ -46,7 +46,8 @@ impl Log {
         wanted: FetchLimits,
     ) -> Option<PlainPrefix> {
         let (from, segment) = (place.position, place.view.segment());
-        if limit.saturating_sub(from) < BYTES_MIN || !segment.by_us || segment.is_mixed(from) {
+        let dense = segment.layout.is_dense();
+        if limit.saturating_sub(from) < BYTES_MIN || !dense || segment.is_mixed(from) {
             return None;
         }
         let header = |position| BatchHeader::parse(place.view.region().read(position..limit)).ok();

@@ -138,12 +138,6 @@ impl BatchExpectations {
         }
     }
 
-    /// Goes on with batches that we wrote, or that another program did.
-    pub fn written_by_us(&mut self, by_us: bool) {
-        self.exact = by_us;
-        self.epochs_fall = !by_us;
-    }
-
     /// Checks what a header says against what comes before it.
     #[inline]
     fn check(&self, header: &BatchHeader) -> Result<(), Invalid> {

@@ -68,7 +68,7 @@ pub(crate) fn rebuild_indexes(
 ) -> Result<SegmentIndexes> {
     let mut summary = SegmentSummary::new(segment.base_offset, interval_bytes);
     let mut transactions = TransactionTracker::default();
-    let mut expected = Some(segment.base_offset).filter(|_| segment.by_us);
+    let mut expected = Some(segment.base_offset).filter(|_| segment.layout.is_dense());
     let mut sound = true;
     walk_markers(storage, log_path, segment.size_bytes, |batch| {
         // Where offsets are dense, one that is not the next is damage (rule R3), and an entry

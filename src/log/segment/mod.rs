@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::producers::transactions::AbortedTransaction;
-use crate::log::segment::state::{FileProof, SegmentState};
+use crate::log::segment::state::{FileProof, SegmentLayout, SegmentOrigin, SegmentState};
 use crate::log::segment::summary::SegmentIndexes;
 use crate::storage::{File, Region, Storage};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
@@ -29,8 +29,8 @@ const NO_TICKET: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub base_offset: i64,
-    /// Written by this crate from its first byte on: offsets are dense, and it may be resumed.
-    pub by_us: bool,
+    pub layout: SegmentLayout,
+    pub origin: SegmentOrigin,
     path: PathBuf,
     /// Positions from here on were written by this process, or recovery checked them.
     own_from: AtomicU64,
@@ -118,7 +118,7 @@ struct SegmentInner {
 impl Segment {
     /// A new segment with a writer.
     pub fn active(dir: &Path, base_offset: i64, file: Arc<dyn File>) -> Segment {
-        let state = SegmentState::empty(base_offset, true);
+        let state = SegmentState::empty(base_offset);
         let path = dir.join(file_name(base_offset, FileKind::Log));
         let segment = Segment::found(path, &state, Stage::Active);
         let mut home = segment.home.lock();
@@ -133,7 +133,8 @@ impl Segment {
     pub fn found(path: PathBuf, state: &SegmentState, stage: Stage) -> Segment {
         Segment {
             base_offset: state.base_offset,
-            by_us: state.by_us,
+            layout: state.layout,
+            origin: state.origin,
             path,
             own_from: AtomicU64::new(state.size_bytes),
             proven: AtomicU64::new(0),
@@ -295,7 +296,8 @@ impl Segment {
             time_index: proofs.time_index,
             transaction_index: proofs.transaction_index,
             sealed: current && home.stage == Stage::Sealed,
-            by_us: self.by_us,
+            layout: self.layout,
+            origin: self.origin,
         }
     }
 
@@ -500,7 +502,7 @@ mod tests {
     use super::*;
 
     fn segment(size_bytes: u64) -> Segment {
-        let state = SegmentState { size_bytes, ..SegmentState::empty(0, true) };
+        let state = SegmentState { size_bytes, ..SegmentState::empty(0) };
         let path = PathBuf::from("t-0/00000000000000000000.log");
         Segment::found(path, &state, Stage::Closed)
     }

@@ -84,13 +84,49 @@ pub(crate) struct SegmentState {
     pub transaction_index: Option<FileProof>,
     /// The file is cut to `size_bytes` and will never be appended to.
     pub sealed: bool,
-    /// Written by this crate from its first byte on, and never compacted: offsets are dense.
-    pub by_us: bool,
+    pub layout: SegmentLayout,
+    pub origin: SegmentOrigin,
+}
+
+/// How the offsets of a segment follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentLayout {
+    /// Each batch begins where the one before it ends: one that does not is damage (rule R3).
+    Dense,
+    /// Compaction may have taken any of them: a batch may begin behind the end of the one before.
+    Sparse,
+}
+
+/// Who wrote a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentOrigin {
+    /// This crate did, from the first byte on.
+    Ours,
+    /// Another program did, or nobody can tell.
+    Foreign,
+}
+
+impl SegmentLayout {
+    #[inline]
+    pub fn is_dense(self) -> bool {
+        self == SegmentLayout::Dense
+    }
 }
 
 impl SegmentState {
-    /// A segment without a batch.
-    pub fn empty(base_offset: i64, by_us: bool) -> SegmentState {
+    /// Whether a later life may append to it, where it is the last one.
+    pub fn is_resumable(&self) -> bool {
+        self.layout == SegmentLayout::Dense && self.origin == SegmentOrigin::Ours
+    }
+
+    /// Another program's segment without a batch.
+    pub fn foreign(base_offset: i64) -> SegmentState {
+        let (layout, origin) = (SegmentLayout::Sparse, SegmentOrigin::Foreign);
+        SegmentState { layout, origin, ..SegmentState::empty(base_offset) }
+    }
+
+    /// A segment of ours without a batch.
+    pub fn empty(base_offset: i64) -> SegmentState {
         SegmentState {
             base_offset,
             size_bytes: 0,
@@ -102,7 +138,8 @@ impl SegmentState {
             time_index: None,
             transaction_index: None,
             sealed: false,
-            by_us,
+            layout: SegmentLayout::Dense,
+            origin: SegmentOrigin::Ours,
         }
     }
 }

@@ -107,7 +107,7 @@ fn a_closed_log_opens_as_it_was_and_goes_on_in_its_last_segment() {
         assert_eq!(log.append(&record, bench.options()).unwrap_err().kind(), ErrorKind::Closed);
         let (last, before) = state.segments.split_last().unwrap();
         assert!(before.iter().all(|segment| segment.sealed && segment.index.is_some()));
-        assert!(!last.sealed && last.by_us && last.time_index.unwrap().len > 0);
+        assert!(!last.sealed && last.is_resumable() && last.time_index.unwrap().len > 0);
         for segment in &state.segments {
             let path = bench
                 .identity()

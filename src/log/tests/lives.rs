@@ -141,7 +141,7 @@ fn a_foreign_partition_is_read_whole_and_appended_to_in_a_new_segment() {
         }
         assert_eq!(rest.last(), Some(&51), "a cursor from before goes on");
         let state = log.close().unwrap();
-        assert!(!state.segments[0].by_us && state.segments[1].by_us);
+        assert!(!state.segments[0].is_resumable() && state.segments[1].is_resumable());
     });
 }
 

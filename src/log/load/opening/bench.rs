@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::FindingKind;
+use crate::log::segment::state::{SegmentLayout, SegmentOrigin};
 use crate::record::{ControlType, RecordBatch, RecordInput, Stamp, encode_marker, encode_single};
 use crate::storage::Heap;
 
@@ -112,7 +113,8 @@ impl<S: Storage> Shelf<S> {
     pub fn state(&self) -> LogState {
         let mut state = self.adopt().state();
         for segment in &mut state.segments {
-            segment.by_us = true;
+            segment.layout = SegmentLayout::Dense;
+            segment.origin = SegmentOrigin::Ours;
         }
         state.recovery_point = state.log_end_offset;
         state

@@ -4,6 +4,7 @@ use super::bench::*;
 use super::*;
 use crate::ErrorKind::{CorruptRecord, UnsupportedFormat};
 use crate::log::finding::FindingKind::{self, *};
+use crate::log::segment::state::SegmentOrigin;
 use crate::record::{ControlType, Stamp};
 
 const LEN: usize = 100;
@@ -366,7 +367,7 @@ fn adopted_with_gaps() -> (Shelf, LogState) {
     shelf.put_log(20, b"");
     shelf.put_log(30, &[batch(41, b"c"), batch(45, b"d")].concat());
     let state = shelf.adopt().state();
-    assert!(state.segments.iter().all(|segment| !segment.by_us));
+    assert!(state.segments.iter().all(|segment| segment.origin == SegmentOrigin::Foreign));
     assert_eq!((state.recovery_point, state.log_end_offset), (0, 46));
     (shelf, state)
 }
@@ -490,7 +491,7 @@ fn a_foreign_tail_is_set_aside_before_it_is_cut() {
     assert_eq!(shelf.get("00000000000000000020.log.cut.1").unwrap(), torn);
     assert_eq!(shelf.get("00000000000000000035.snapshot"), None);
     let state = opened.state();
-    assert!(state.segments.iter().all(|s| s.sealed && s.index.is_some() && !s.by_us));
+    assert!(state.segments.iter().all(|s| s.sealed && s.index.is_some() && !s.layout.is_dense()));
     assert_eq!(shelf.open(&state, Trust::Clean).findings, []);
 }
 
