@@ -11,6 +11,7 @@ use crate::broker::directory::adopt::AdoptionReport;
 use crate::broker::directory::life::DirectoryLife;
 use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::{BrokerCounters, Health, HealthLog};
+use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::Registry;
 use crate::broker::random::Random;
 use crate::broker::topics::deletion::Deletions;
@@ -62,6 +63,7 @@ pub(super) struct Owner {
     pub env: Arc<LogEnv>,
     pub life: Arc<DirectoryLife>,
     pub registry: Arc<Registry>,
+    pub producer_ids: Arc<ProducerIds>,
     /// Changes of topics are one at a time.
     pub changes: Mutex<Deletions>,
     pub ownership: Ownership,
@@ -249,6 +251,20 @@ impl BrokerCore {
     /// A number that no other client of this broker has, from 1.
     pub fn next_client_number(&self) -> u64 {
         self.clients.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A producer id that was never given in this directory, to be kept by one producer.
+    ///
+    /// # Durability
+    /// The id is reserved when this returns: no later life gives it, whatever becomes of this one.
+    /// The first id of a life, and then one in a thousand, costs a sync of the registry.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`] in an attached broker, [`ErrorKind::Closed`]; those of writing the
+    /// registry.
+    #[allow(dead_code, reason = "the seam of producers with sequences")]
+    pub fn new_producer_id(&self) -> Result<i64> {
+        self.owner()?.producer_ids.next()
     }
 
     /// Runs `task` soon on the flusher's thread, for what has to wait for a sync; inside a call

@@ -168,6 +168,8 @@ mod tests {
                 config: vec![("retention.ms".into(), "5".into())],
             };
             registry.write(&[RegistryEntry::Topic(topic)]).unwrap();
+            let reserved = 1000 * i64::from(number + 1);
+            registry.write(&[RegistryEntry::ProducerIds(reserved)]).unwrap();
             let mut known = LogState { log_end_offset: 50, ..LogState::default() };
             known.segments = (0..4).map(|base| SegmentState::empty(base * 10)).collect();
             state.record(vec![((TopicId([number; 16]), 0), known)], &[]).unwrap();

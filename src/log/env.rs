@@ -66,6 +66,12 @@ pub(crate) trait EpochGate: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Takes note of the highest producer id that the reading of a log came upon: none up to it
+    /// may be given to another producer.
+    fn saw_producer_id(&self, id: i64) {
+        let _ = id;
+    }
+
     /// Records the state of a log, durably: called before files are removed from its front.
     /// Otherwise nobody could tell, after a power cut, whether what is missing there was lost.
     ///

@@ -38,6 +38,8 @@ pub enum Rank {
     StateFile,
     /// What adoption found.
     Adopted,
+    /// The producer ids that are left of a block.
+    ProducerIds,
     /// The registry of topics.
     Registry,
     /// The table of topics.

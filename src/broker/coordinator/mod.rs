@@ -16,7 +16,7 @@ mod writer;
 pub(in crate::broker) use group_host::GroupHost;
 pub(crate) use groups::Groups;
 pub(in crate::broker) use runtime::{CoordinatorRuntime, RuntimeParts};
-pub(in crate::broker) use writer::InternalTopic;
+pub(in crate::broker) use writer::{InternalTopic, PartitionWriter};
 
 use crate::group::GroupCoordinator;
 

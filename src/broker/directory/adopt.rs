@@ -5,9 +5,11 @@
 //! their records until their settings are altered.
 
 use crate::broker::background::steps::key_of;
+use crate::broker::coordinator::{InternalTopic, PartitionWriter};
 use crate::broker::core::BrokerCore;
 use crate::broker::directory::folders::Survey;
 use crate::broker::directory::life::Adopted;
+use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::{Registry, RegistryFound};
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::options::ProgressCallback;
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::load::opening::OpenOptions;
 use crate::storage::NotBegun;
-use crate::topic::TopicPartition;
+use crate::topic::{TRANSACTIONS_TOPIC, TopicPartition};
 use std::collections::BTreeMap;
 
 /// How far the reading of a foreign directory has come.
@@ -191,6 +193,7 @@ impl BrokerCore {
                 }
             }
         }
+        self.note_transactional_producers(&owner.producer_ids);
         tracing::info!(
             reason = %report.reason,
             partitions = report.partitions,
@@ -202,6 +205,31 @@ impl BrokerCore {
         // Only an open adopts, and it does so once.
         self.adoption.get_or_init(|| report);
         Ok(())
+    }
+
+    /// Takes note of the producer ids that `__transaction_state` names: some never sent a batch.
+    /// What cannot be read is among the damaged partitions already.
+    fn note_transactional_producers(&self, ids: &ProducerIds) {
+        let mut topic = InternalTopic::new(TRANSACTIONS_TOPIC, self.topics.clone());
+        let Ok(Some(begun)) = topic.begin_reading() else { return };
+        for partition in 0..begun.partitions {
+            let mut scratch = Vec::new();
+            let read = topic.read_on(partition, &mut |batch| {
+                if batch.header().is_control() {
+                    return Ok(());
+                }
+                for record in batch.records(&mut scratch).map_err(|fault| fault.into_error())? {
+                    let record = record.map_err(|fault| fault.into_error())?;
+                    if let Some(id) = record.value().and_then(transactional_producer) {
+                        ids.saw(id);
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = read {
+                tracing::debug!(partition, %error, "reading the transactions");
+            }
+        }
     }
 
     fn read_foreign(
@@ -235,4 +263,11 @@ impl BrokerCore {
         }
         Ok(latest.bytes - before)
     }
+}
+
+/// The producer id in a value of `__transaction_state`: it stands first behind the version.
+fn transactional_producer(value: &[u8]) -> Option<i64> {
+    let (version, rest) = value.split_first_chunk()?;
+    let (id, _) = rest.split_first_chunk()?;
+    (0..=1).contains(&i16::from_be_bytes(*version)).then(|| i64::from_be_bytes(*id))
 }

@@ -8,6 +8,7 @@
 
 use crate::broker::background::WorkQueue;
 use crate::broker::background::steps::key_of;
+use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::Registry;
 use crate::broker::meta::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,7 @@ pub(in crate::broker) struct DirectoryLife {
     recording: Mutex<()>,
     state: Mutex<StateFile>,
     registry: Arc<Registry>,
+    producer_ids: Arc<ProducerIds>,
     /// What adoption found; written with the beginning of the life.
     adopted: Mutex<Option<Adopted>>,
     incarnation: OnceLock<i32>,
@@ -88,6 +90,7 @@ impl DirectoryLife {
         state: StateFile,
         ended: LastStop,
         registry: Arc<Registry>,
+        producer_ids: Arc<ProducerIds>,
         queue: Arc<WorkQueue>,
     ) -> DirectoryLife {
         DirectoryLife {
@@ -100,6 +103,7 @@ impl DirectoryLife {
             recording: ranked_mutex(Rank::Recording, ()),
             state: ranked_mutex(Rank::StateFile, state),
             registry,
+            producer_ids,
             adopted: ranked_mutex(Rank::Adopted, None),
             incarnation: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -155,6 +159,7 @@ impl DirectoryLife {
         for log in logs.iter().filter(|log| log.is_opened()) {
             states.push((key_of(log), log.state()?));
         }
+        self.producer_ids.keep()?;
         self.state.lock().record(states, gone)
     }
 
@@ -176,6 +181,7 @@ impl DirectoryLife {
     pub fn keep_adopted(&self, mark: Option<String>) -> Result<()> {
         let Some(adopted) = self.adopted.lock().clone() else { return Ok(()) };
         let mut state = self.state.lock();
+        self.producer_ids.keep()?;
         self.registry.settle()?;
         let incarnation = self.next_incarnation(&state.image, &adopted).saturating_sub(1);
         let life = Life { incarnation, page_cache: self.page_cache.clone() };
@@ -203,6 +209,7 @@ impl DirectoryLife {
     /// # Errors
     /// Those of the state file.
     pub fn end(&self, states: Vec<(PartitionKey, LogState)>, mark: Option<String>) -> Result<()> {
+        self.producer_ids.keep()?;
         self.state.lock().end(states, mark)
     }
 
@@ -252,6 +259,7 @@ impl DirectoryLife {
         // Records are of no use without their topic. Also after a clean stop: topics may have been
         // made since, by a process that was killed before it appended anything.
         self.registry.confirm()?;
+        self.producer_ids.keep()?;
         if adopted.is_some() {
             // The topics first: partitions are recorded by their topics' ids.
             self.registry.settle()?;
@@ -300,6 +308,10 @@ impl EpochGate for DirectoryLife {
 
     fn epoch_max(&self) -> i32 {
         self.epoch_max
+    }
+
+    fn saw_producer_id(&self, id: i64) {
+        self.producer_ids.saw(id);
     }
 
     fn record(&self, log: &Log) -> Result<()> {

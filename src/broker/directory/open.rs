@@ -8,6 +8,7 @@ use crate::broker::directory::folders::Survey;
 use crate::broker::directory::life::{DirectoryLife, LastStop, is_ours, page_cache_of, read_mark};
 use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::HealthLog;
+use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::{Registry, RegistryFound, RegistryImage, TopicEntry};
 use crate::broker::meta::state_file::{PartitionKey, StateFile, StateFound, StateImage};
 use crate::broker::options::BrokerOptions;
@@ -60,9 +61,16 @@ impl BrokerInner {
         // Another life of a seeded broker draws other numbers.
         let lives = state.image.highest_epoch.saturating_add(1).unsigned_abs();
         let random = Random::new(seed).skip(u64::from(lives));
-        let life =
-            DirectoryLife::new(storage.clone(), dir, state, ended, registry.clone(), queue.clone());
-        let life = Arc::new(life);
+        let producer_ids = Arc::new(ProducerIds::new(registry.clone()));
+        let life = Arc::new(DirectoryLife::new(
+            storage.clone(),
+            dir,
+            state,
+            ended,
+            registry.clone(),
+            producer_ids.clone(),
+            queue.clone(),
+        ));
         let missing = match &foreign {
             Some(foreign) => {
                 foreign.take_over(&registry, &registry_found, &options.config, &random)
@@ -89,7 +97,7 @@ impl BrokerInner {
         let image = registry.image();
         let changes = ranked_mutex(Rank::TopicChanges, Deletions::new(storage.clone(), dir));
         let ownership = Ownership::new(lock, &options.config);
-        let owner = Owner { env, life, registry, changes, ownership };
+        let owner = Owner { env, life, registry, producer_ids, changes, ownership };
         // Where a log gives records up, a group may have committed beyond its end.
         let settled = !ended.is_unclean() && !options.cut_damage;
         let owner = Some(owner);

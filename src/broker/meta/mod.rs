@@ -2,6 +2,7 @@
 
 pub(in crate::broker) mod codec;
 pub(in crate::broker) mod framed_file;
+pub(in crate::broker) mod producer_ids;
 pub(in crate::broker) mod registry;
 pub(in crate::broker) mod state_codec;
 pub(in crate::broker) mod state_file;

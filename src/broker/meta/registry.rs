@@ -6,6 +6,7 @@
 
 use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::broker::meta::framed_file::{Contents, Journal, JournalKind};
+use crate::broker::meta::producer_ids::BLOCK_SIZE;
 use crate::error::Result;
 use crate::storage::Storage;
 use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
@@ -22,6 +23,7 @@ pub(in crate::broker) const PARTITIONS_MAX: i32 = 1_000_000;
 const TOPIC: u8 = 1;
 const DELETED: u8 = 2;
 const CLEARED: u8 = 3;
+const PRODUCER_IDS: u8 = 4;
 
 /// What is kept of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(in crate::broker) enum RegistryEntry {
     Deleted(DeletedTopic),
     /// The folders of a deleted topic are gone, durably.
     Cleared(TopicId),
+    /// All producer ids below it are spoken for.
+    ProducerIds(i64),
 }
 
 /// The topics and the pending deletions that a sequence of changes leads to.
@@ -59,6 +63,8 @@ pub(in crate::broker) enum RegistryEntry {
 pub(in crate::broker) struct RegistryImage {
     pub topics: BTreeMap<Arc<str>, TopicEntry>,
     pub deleted: BTreeMap<TopicId, DeletedTopic>,
+    /// The first producer id that nobody has, as far as it says.
+    pub producer_ids: i64,
 }
 
 /// What the file was found to hold.
@@ -99,10 +105,14 @@ impl Registry {
                 }
             },
         };
-        let image = match &found {
+        let mut image = match &found {
             RegistryFound::Image(image) => image.clone(),
             RegistryFound::Missing | RegistryFound::Damaged(_) => RegistryImage::default(),
         };
+        if matches!(found, RegistryFound::Image(_)) && journal.will_replace() {
+            // The change that does not check can have reserved a block, and been acknowledged.
+            image.producer_ids = image.producer_ids.saturating_add(BLOCK_SIZE);
+        }
         Ok((Registry(ranked_mutex(Rank::Registry, RegistryFile { journal, image })), found))
     }
 
@@ -147,6 +157,11 @@ impl Registry {
     /// Whether the file was found to end in a change that is not whole.
     pub fn is_torn(&self) -> bool {
         self.0.lock().journal.will_replace()
+    }
+
+    /// The first producer id that nobody has.
+    pub fn unreserved_producer_id(&self) -> i64 {
+        self.0.lock().image.producer_ids
     }
 
     /// What it says.
@@ -211,6 +226,9 @@ impl RegistryImage {
             RegistryEntry::Cleared(id) => {
                 self.deleted.remove(&id);
             }
+            RegistryEntry::ProducerIds(first) => {
+                self.producer_ids = self.producer_ids.max(first);
+            }
         }
     }
 
@@ -222,6 +240,9 @@ impl RegistryImage {
         for topic in self.deleted.values() {
             RegistryEntry::Deleted(topic.clone()).encode(&mut out);
         }
+        if self.producer_ids > 0 {
+            RegistryEntry::ProducerIds(self.producer_ids).encode(&mut out);
+        }
         out.bytes()
     }
 }
@@ -232,6 +253,7 @@ impl RegistryEntry {
     /// | 1 topic | text name, 16 bytes id, signed partitions, flag adopted, count of text pairs |
     /// | 2 deleted | text name, 16 bytes id, signed partitions |
     /// | 3 cleared | 16 bytes id |
+    /// | 4 producer ids | signed first id that is not reserved |
     fn encode(&self, out: &mut Encoder) {
         match self {
             RegistryEntry::Topic(topic) => {
@@ -256,6 +278,10 @@ impl RegistryEntry {
                 out.u8(CLEARED);
                 out.fixed(&id.0);
             }
+            RegistryEntry::ProducerIds(first) => {
+                out.u8(PRODUCER_IDS);
+                out.signed(*first);
+            }
         }
     }
 
@@ -276,6 +302,10 @@ impl RegistryEntry {
                 Some(RegistryEntry::Deleted(DeletedTopic { name, id, partitions }))
             }
             CLEARED => Some(RegistryEntry::Cleared(TopicId(input.fixed()?))),
+            PRODUCER_IDS => {
+                let first = input.signed()?;
+                (first >= 0).then_some(RegistryEntry::ProducerIds(first))
+            }
             _ => None,
         }
     }
@@ -344,6 +374,7 @@ mod tests {
         let mut out = Encoder::new();
         RegistryEntry::Topic(topic("orders", 9, 4)).encode(&mut out);
         RegistryEntry::Deleted(gone("x", 1)).encode(&mut out);
+        RegistryEntry::ProducerIds(1 << 40).encode(&mut out);
         let bytes = out.bytes();
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {

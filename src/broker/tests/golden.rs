@@ -95,6 +95,22 @@ fn differences(broker: &Broker, manifest: &Value) -> Vec<String> {
     out
 }
 
+/// The highest producer id in a batch, a snapshot or a transaction; -1 without one.
+fn highest_id(manifest: &Value) -> i64 {
+    match manifest {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                "producer_id" => value.as_i64().unwrap_or(-1),
+                _ => highest_id(value),
+            })
+            .max()
+            .unwrap_or(-1),
+        Value::Array(items) => items.iter().map(highest_id).max().unwrap_or(-1),
+        _ => -1,
+    }
+}
+
 #[test]
 fn golden_directories_are_adopted_as_their_manifests_say() {
     let mut failed = Vec::new();
@@ -110,6 +126,10 @@ fn golden_directories_are_adopted_as_their_manifests_say() {
         let report = broker.adoption().expect("adopted");
         let damaged: Vec<String> = report.damaged().map(|(p, e)| format!("{p}: {e}")).collect();
         let mut differences = differences(&broker, &manifest);
+        let (next, highest) = (broker.inner().new_producer_id().unwrap(), highest_id(&manifest));
+        if next <= highest {
+            differences.push(format!("a new producer has id {next}, and {highest} was given"));
+        }
         differences.extend(seen.into_iter().map(|line| format!("attached: {line}")));
         // What Kafka does about damage is not what we do: tests/golden.rs has those.
         let intact = manifest.get("damage").is_none();

@@ -6,6 +6,7 @@ pub(in crate::broker) mod golden;
 pub(in crate::broker) mod groups;
 pub(in crate::broker) mod health;
 pub(in crate::broker) mod life;
+pub(in crate::broker) mod producer_ids;
 
 use crate::broker::NewTopic;
 use crate::group::{MemberRef, OffsetToCommit, partition_for};

@@ -132,6 +132,9 @@ impl Log {
         }
         upkeep.findings = std::mem::take(&mut opened.findings);
         upkeep.report = opened.report;
+        if let Some(id) = opened.report.producer_id_max {
+            self.env.gate.saw_producer_id(id);
+        }
         upkeep.resumable = opened.resumable;
         if opened.read_only.is_some() {
             self.known_before.get_or_init(|| match trust {

@@ -82,6 +82,8 @@ pub(crate) struct OpenReport {
     pub segments_lost: u64,
     /// The partition was read as one that another program wrote.
     pub foreign: bool,
+    /// The highest producer id that was read.
+    pub producer_id_max: Option<i64>,
 }
 
 /// A partition, opened.

@@ -248,6 +248,10 @@ impl<'a> Pass<'a> {
     fn keep(&mut self, summary: &mut SegmentSummary, batch: &FoundBatch) {
         summary.observe(batch, &mut self.transactions);
         self.epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+        if batch.header.has_producer_id() {
+            self.report.producer_id_max =
+                self.report.producer_id_max.max(Some(batch.header.producer_id));
+        }
         self.report.batches += 1;
         self.report.records += u64::try_from(batch.header.records_count).unwrap_or(0);
     }
