@@ -4,11 +4,11 @@
 //! change of the metadata or a call of the consumer can make something of it; the append puts it on
 //! the ready list, the other two wake it. So a turn costs what happened, not what is assigned.
 
-use super::batches::{ResumeHint, SizeHint};
+use super::batches::LogReader;
 use crate::broker::Partition;
 use crate::config::{IsolationLevel, OffsetReset};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{Cursor, ReadyList};
+use crate::log::ReadyList;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Signal;
 use crate::topic::{TopicId, TopicPartition};
@@ -90,7 +90,7 @@ pub(super) struct PartitionState {
     /// The metadata version that `source` was looked up under.
     pub seen_version: Option<u64>,
     /// The place in the log that belongs to the position.
-    pub cursor: Cursor,
+    pub reader: LogReader,
     /// The end at the last fetch, as the isolation level sees it.
     pub known_end: Option<i64>,
     /// The lag was asked for before the end was known: the next poll looks.
@@ -100,10 +100,6 @@ pub(super) struct PartitionState {
     pub is_leaving: bool,
     /// What the fetch in progress may still return.
     pub ticket: Option<Fetch>,
-    /// The batch that the position is in the middle of.
-    pub partial: Option<ResumeHint>,
-    /// What a record takes, to read no more than can be returned.
-    pub hint: SizeHint,
     /// The log was asked to put this slot on the ready list, and did not so far as is known.
     pub watched: bool,
     /// The next turn looks at it.
@@ -141,13 +137,11 @@ impl PartitionState {
             source: None,
             topic_id: None,
             seen_version: None,
-            cursor: Cursor::new(0),
+            reader: LogReader::new(0),
             known_end: None,
             end_asked: AtomicBool::new(false),
             is_leaving: false,
             ticket: None,
-            partial: None,
-            hint: SizeHint::default(),
             watched: false,
             awake: false,
             queued: None,
@@ -166,9 +160,8 @@ impl PartitionState {
     /// Moves to `offset`, wherever the slot was.
     pub fn seek(&mut self, offset: i64) {
         if self.position != Position::At(offset) {
-            self.cursor = Cursor::new(offset);
+            self.reader.seek(offset);
             self.ticket = None;
-            self.partial = None;
         }
         self.position = Position::At(offset);
     }
@@ -199,7 +192,7 @@ impl PartitionState {
     pub fn reset(&mut self, to: ResetTo) {
         self.position = Position::AwaitReset(to);
         self.ticket = None;
-        self.partial = None;
+        self.reader.forget_batch();
     }
 }
 

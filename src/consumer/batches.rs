@@ -18,7 +18,7 @@ use bytes::Bytes;
 /// The batch that a position is in the middle of. It is a hint: a large batch is not searched
 /// from its beginning, or decompressed, by every poll that takes a part of it.
 #[derive(Debug, Clone)]
-pub(super) struct ResumeHint {
+struct ResumeHint {
     base_offset: i64,
     crc: u32,
     next_offset: i64,
@@ -46,7 +46,7 @@ pub(super) struct WalkResult {
     /// How many records were added.
     pub records: usize,
     /// The batch that the walk ended in, if it ended in one.
-    pub partial: Option<ResumeHint>,
+    partial: Option<ResumeHint>,
     /// Bytes that compressed batches were decompressed to, and are held by what was added.
     pub unpacked: usize,
     /// The batch at `position` decompresses to more than was left.
@@ -66,6 +66,73 @@ impl WalkResult {
     fn is_something(&self, before: i64) -> bool {
         self.position != before || self.bytes > 0 || self.full || self.fault.is_some()
     }
+}
+
+/// Where a reader of one partition stands in its log, and what it knows of what lies there.
+#[derive(Debug, Clone)]
+pub(super) struct LogReader {
+    cursor: Cursor,
+    /// The batch that the position is in the middle of.
+    resume: Option<ResumeHint>,
+    record_size: SizeHint,
+}
+
+impl LogReader {
+    /// A reader at `offset`; whether the log has it is found out by the first read.
+    pub fn new(offset: i64) -> LogReader {
+        LogReader { cursor: Cursor::new(offset), resume: None, record_size: SizeHint::default() }
+    }
+
+    /// Goes elsewhere.
+    pub fn seek(&mut self, offset: i64) {
+        self.cursor = Cursor::new(offset);
+        self.resume = None;
+    }
+
+    /// Gives back what is held of the batch that the position is in the middle of.
+    pub fn forget_batch(&mut self) {
+        self.resume = None;
+    }
+
+    /// How many bytes of batches there are from here on below `upto`: all of them up to `enough`,
+    /// and maybe more.
+    ///
+    /// # Errors
+    /// Those of the log.
+    pub fn bytes_ahead(
+        &self,
+        log: &Partition,
+        isolation: IsolationLevel,
+        upto: i64,
+        enough: usize,
+    ) -> Result<usize> {
+        let mut cursor = self.cursor.clone();
+        let mut bytes = 0;
+        while bytes < enough && cursor.offset() < upto {
+            let chunk = log.fetch(&mut cursor, isolation, FetchLimits::bytes(enough - bytes))?;
+            let from = cursor.offset();
+            let counted = chunk.reading(|| count_bytes(&chunk, from, enough - bytes));
+            let Some((more @ 1.., next_offset)) = counted else { break };
+            bytes += more;
+            cursor.advance(more, next_offset, true);
+        }
+        Ok(bytes)
+    }
+}
+
+/// How many bytes the first batches of a chunk take, up to the one that makes them `enough`, and
+/// the offset behind them.
+fn count_bytes(chunk: &Chunk, from: i64, enough: usize) -> (usize, i64) {
+    let (mut at, mut next_offset) = (0, from);
+    while let Some(rest) = chunk.bytes().get(at..).filter(|_| at < enough) {
+        let Ok(header) = BatchHeader::parse(rest) else { break };
+        if header.next_offset() > chunk.upto() {
+            break;
+        }
+        at += header.size();
+        next_offset = header.next_offset();
+    }
+    (at, next_offset)
 }
 
 /// Which transactions were aborted, for a reader that must not see them. Looked up at the first
@@ -109,7 +176,7 @@ impl<'a> AbortedFilter<'a> {
 
 /// What a record takes in the log, as far as it was seen.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SizeHint(usize);
+struct SizeHint(usize);
 
 impl Default for SizeHint {
     /// A wrong guess costs another read.
@@ -168,74 +235,58 @@ impl Unpack {
 }
 
 impl Reading<'_> {
-    /// Reads on from `position` and adds what may be returned to `out`. `None` if there is
-    /// nothing. The cursor moves along with the position.
+    /// Reads on from `position`, where the reader stands, and adds what may be returned to `out`.
+    /// `None` if there is nothing. The reader moves along with the position.
     ///
     /// # Errors
     /// Those of the log. Nothing was added then, and nothing moved.
     pub fn go_on(
         &self,
         position: i64,
-        cursor: &mut Cursor,
-        partial: Option<ResumeHint>,
-        hint: &mut SizeHint,
+        reader: &mut LogReader,
         out: &mut ConsumerRecords,
     ) -> Result<Option<WalkResult>> {
+        let partial = reader.resume.take();
         // In the middle of a segment's first batch a read goes on in that segment.
         let refused = !self.may_open_segment && partial.is_none();
-        let filter = |upto| {
-            (self.isolation == IsolationLevel::ReadCommitted)
-                .then(|| AbortedFilter::new(self.log, position, upto))
-        };
-        // A batch that was begun is gone on with.
-        let may_exceed = self.may_exceed || partial.is_some();
-        let mut partial = partial;
-        let mut walk = |upto| BatchWalk {
-            partition: self.partition,
-            position,
-            partial: partial.take(),
+        let wanted = self.records_max.saturating_mul(reader.record_size.0).max(READ_BYTES_MIN);
+        let limits = FetchLimits {
             records_max: self.records_max,
             bytes_max: self.bytes_max,
-            may_exceed,
-            unpack: self.unpack,
-            upto,
-            aborted: filter(upto),
-            uncompressed_max: self.log.uncompressed_max(),
+            verify_bytes: wanted.min(self.bytes_max),
         };
-        let at_once = FetchLimits { records_max: self.records_max, bytes_max: self.bytes_max };
-        if let Some(window) = self.log.window(cursor, self.isolation, at_once)? {
-            if window.chunk.opens_segment() && refused {
-                return Ok(None);
-            }
-            let Some(walked) = walk(window.upto).over(&window.chunk, true, out)? else {
-                *cursor = Cursor::new(position);
-                return self.go_on(position, cursor, None, hint, out);
-            };
-            let whole = walked.position > position && walked.partial.is_none();
-            cursor.advance(walked.bytes, walked.position, whole);
-            return Ok(walked.is_something(position).then_some(walked));
-        }
-        let wanted = self.records_max.saturating_mul(hint.0).max(READ_BYTES_MIN);
-        let chunk = self.log.read(cursor, wanted.min(self.bytes_max), self.isolation)?;
+        let chunk = self.log.fetch(&mut reader.cursor, self.isolation, limits)?;
+        let upto = chunk.upto();
         if chunk.is_empty() {
             // Nothing is left from here to there, and there is nothing to wait for.
-            let passed = chunk.next_offset();
-            return Ok((passed > position).then(|| WalkResult::nothing(passed)));
+            return Ok((upto > position).then(|| WalkResult::nothing(upto)));
         }
         if chunk.opens_segment() && refused {
-            cursor.step_back(chunk.bytes().len(), position);
             return Ok(None);
         }
-        let walked = walk(chunk.next_offset()).over(&chunk, false, out).inspect_err(|_| {
-            *cursor = Cursor::new(position);
-        })?;
-        let Some(walked) = walked else {
-            *cursor = Cursor::new(position);
-            return self.go_on(position, cursor, None, hint, out);
+        let walk = BatchWalk {
+            partition: self.partition,
+            position,
+            records_max: self.records_max,
+            bytes_max: self.bytes_max,
+            // A batch that was begun is gone on with.
+            may_exceed: self.may_exceed || partial.is_some(),
+            partial,
+            unpack: self.unpack,
+            upto,
+            aborted: (self.isolation == IsolationLevel::ReadCommitted)
+                .then(|| AbortedFilter::new(self.log, position, upto)),
+            uncompressed_max: self.log.uncompressed_max(),
         };
-        cursor.step_back(chunk.bytes().len() - walked.bytes, walked.position);
+        let Some(mut walked) = walk.over(&chunk, out)? else {
+            reader.seek(position);
+            return self.go_on(position, reader, out);
+        };
+        reader.resume = walked.partial.take();
+        let whole = walked.position > position && reader.resume.is_none();
+        reader.cursor.advance(walked.bytes, walked.position, whole);
         if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
-            *hint = SizeHint(bytes);
+            reader.record_size = SizeHint(bytes);
         }
         Ok(walked.is_something(position).then_some(walked))
     }
@@ -269,19 +320,14 @@ impl BatchWalk<'_> {
     ///
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
-    fn over(
-        self,
-        chunk: &Chunk,
-        is_window: bool,
-        out: &mut ConsumerRecords,
-    ) -> Result<Option<WalkResult>> {
+    fn over(self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Option<WalkResult>> {
         let partition = self.partition;
         let Some(walk) = chunk.reading(|| self.walk(chunk)) else { return Ok(None) };
         let (walked, runs) = walk?;
         // What is returned is looked at by the user, whom no fault may surprise that is there now.
-        // A window is known to be sound: if it is not, its bytes are gone, which the log tells.
+        // What was known to be sound and is not has been lost, which the log tells.
         let end = runs.iter().map(Piece::end).max().unwrap_or(0);
-        if !chunk.touch(end) || (is_window && walked.fault.is_some()) {
+        if !chunk.touch(end) || (walked.fault.is_some() && !chunk.is_walked()) {
             return Ok(None);
         }
         for piece in runs {

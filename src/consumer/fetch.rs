@@ -280,16 +280,12 @@ impl Consumer {
         for (_, id) in &self.fetcher.queue {
             let Some((_, slot)) = self.assignment.at(*id) else { continue };
             let (Some(source), Some(ticket)) = (&slot.source, slot.ticket) else { continue };
-            let mut cursor = slot.cursor.clone();
-            while bytes < self.settings.fetch_min_bytes && cursor.offset() < ticket.upto {
-                let left = self.settings.fetch_min_bytes - bytes;
-                let read = source.partition.read(&mut cursor, left, self.settings.isolation_level);
-                match read {
-                    Ok(chunk) if !chunk.is_empty() => bytes += chunk.bytes().len(),
-                    Ok(_) => break,
-                    // The drain will say what is wrong with it.
-                    Err(_) => return Ok(true),
-                }
+            let left = self.settings.fetch_min_bytes.saturating_sub(bytes);
+            let isolation = self.settings.isolation_level;
+            match slot.reader.bytes_ahead(&source.partition, isolation, ticket.upto, left) {
+                Ok(ahead) => bytes += ahead,
+                // The drain will say what is wrong with it.
+                Err(_) => return Ok(true),
             }
         }
         Ok(bytes >= self.settings.fetch_min_bytes)
@@ -523,10 +519,8 @@ impl PartitionState {
             may_open_segment: !ticket.returned,
             unpack: budget.unpack,
         };
-        let partial = self.partial.take();
-        let (cursor, hint) = (&mut self.cursor, &mut self.hint);
-        let walked = reading.go_on(position, cursor, partial, hint, &mut fetched.records);
-        let Some(mut walked) = walked? else {
+        let walked = reading.go_on(position, &mut self.reader, &mut fetched.records)?;
+        let Some(walked) = walked else {
             // What this poll may not hold any more is left to the next one.
             if bytes_max < of_fetch && position < ticket.upto {
                 return Ok(TakeResult::Full);
@@ -535,7 +529,6 @@ impl PartitionState {
             return Ok(TakeResult::Over);
         };
         budget.unpack.spend(&walked);
-        self.partial = walked.partial.take();
         if walked.full && walked.position == position {
             // The batch waits for the next poll, where it is the first.
             return Ok(TakeResult::Full);

@@ -306,7 +306,7 @@ impl Consumer {
             slot.paused = paused;
             if paused {
                 // Any number of partitions may be paused, each in the middle of a large batch.
-                slot.partial = None;
+                slot.reader.forget_batch();
             }
         }
         Ok(())

@@ -361,9 +361,8 @@ impl PartitionState {
         let id = source.as_ref().map(|source| source.topic_id);
         if id.is_none() || id != self.topic_id {
             self.unwatch(bell);
-            self.cursor = crate::log::Cursor::new(self.valid_position().unwrap_or(0));
+            self.reader.seek(self.valid_position().unwrap_or(0));
             self.ticket = None;
-            self.partial = None;
         }
         if let (Some(new), Some(old)) = (id, self.topic_id)
             && new != old

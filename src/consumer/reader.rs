@@ -1,13 +1,12 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{Reading, ResumeHint, SizeHint, Unpack};
+use super::batches::{LogReader, Reading, Unpack};
 use super::poll::ATTACHED_INTERVAL;
 use super::records::{ConsumerRecord, ConsumerRecords};
 use super::wakeup::{Wakeup, WakeupHandle};
 use crate::broker::{BrokerInner, Partition};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::Cursor;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use std::fmt;
@@ -57,9 +56,7 @@ pub struct Reader {
     isolation: IsolationLevel,
     records_max: usize,
     position: i64,
-    cursor: Cursor,
-    partial: Option<ResumeHint>,
-    hint: SizeHint,
+    reader: LogReader,
     alarm: Arc<Wakeup>,
     watched: bool,
     /// What `next` lends.
@@ -83,9 +80,7 @@ impl Reader {
             isolation: IsolationLevel::ReadUncommitted,
             records_max: RECORDS_MAX,
             position: 0,
-            cursor: Cursor::new(0),
-            partial: None,
-            hint: SizeHint::default(),
+            reader: LogReader::new(0),
             alarm: Wakeup::new(),
             watched: false,
             current: ConsumerRecords::default(),
@@ -134,8 +129,7 @@ impl Reader {
             }
         };
         self.position = position;
-        self.cursor = Cursor::new(position);
-        self.partial = None;
+        self.reader.seek(position);
         Ok(())
     }
 
@@ -219,8 +213,7 @@ impl Reader {
         let passes = self.position < start;
         if passes {
             self.position = start;
-            self.cursor = Cursor::new(start);
-            self.partial = None;
+            self.reader.seek(start);
         }
         Ok(passes)
     }
@@ -267,13 +260,11 @@ impl Reader {
             may_open_segment: true,
             unpack: *unpack,
         };
-        let partial = self.partial.take();
-        let (position, cursor) = (self.position, &mut self.cursor);
-        let walked = reading.go_on(position, cursor, partial, &mut self.hint, records)?;
+        let position = self.position;
+        let walked = reading.go_on(position, &mut self.reader, records)?;
         let Some(walked) = walked else { return Ok(0) };
         unpack.spend(&walked);
         let over = walked.full && walked.bytes == 0 && walked.position == position;
-        self.partial = walked.partial;
         self.position = walked.position;
         if walked.records > 0 {
             records.set_next(&self.name, walked.position);

@@ -18,6 +18,7 @@ use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
 use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::read::cursor::Cursor;
+use crate::log::read::plain::FetchLimits;
 use crate::log::segment::state::{LogState, Trust};
 use crate::record::{RecordBatch, RecordInput, Stamp, encode_single};
 use crate::storage::{Heap, Storage};
@@ -133,11 +134,13 @@ fn read_all(storage: &Heap, folder: &Path, trust: Trust) -> Option<(i64, Vec<(i6
     let mut cursor = Cursor::new(log.log_start_offset().ok()?);
     let mut found = Vec::new();
     // Damage is an error at the end, once all before was read.
-    while let Ok(chunk) = log.read(&mut cursor, 500, IsolationLevel::ReadUncommitted) {
+    let limits = FetchLimits::bytes(500);
+    while let Ok(chunk) = log.fetch(&mut cursor, IsolationLevel::ReadUncommitted, limits) {
         if chunk.is_empty() {
             break;
         }
         let mut bytes = chunk.bytes();
+        cursor.advance(bytes.len(), chunk.upto(), true);
         while let Ok(batch) = RecordBatch::parse(bytes) {
             assert!(batch.check_crc().is_ok());
             found.push((batch.header().base_offset, batch.header().crc));

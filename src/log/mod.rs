@@ -36,7 +36,7 @@ pub(crate) use crate::log::producers::Marker;
 #[cfg(test)]
 pub(crate) use crate::log::producers::entry::ProducerStamp;
 pub(crate) use crate::log::producers::transactions::AbortedTransaction;
-pub(crate) use crate::log::read::cursor::{Chunk, Cursor, Window};
+pub(crate) use crate::log::read::cursor::{Chunk, Cursor};
 pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
 pub(crate) use crate::log::segment::mapped::MappedLimit;
 pub(crate) use crate::log::segment::state::{LogState, Trust};

@@ -4,7 +4,7 @@ use crate::broker::topics::TopicTable;
 use crate::config::IsolationLevel;
 use crate::coordinator::EncodedRecords;
 use crate::error::{ErrorKind, Result};
-use crate::log::{AppendOptions, Cursor, Log};
+use crate::log::{AppendOptions, Chunk, Cursor, FetchLimits, Log};
 use crate::record::{Codec, RecordBatch, RecordInput};
 use crate::sync::Arc;
 use crate::time::Now;
@@ -138,6 +138,25 @@ impl InternalTopic {
 }
 
 /// The place of a partition in a list that grows with the partitions that are used.
+/// Visits the batches of a chunk. Returns how many bytes they take, and the offset behind them.
+fn visit_batches(
+    chunk: &Chunk,
+    from: i64,
+    visit: &mut dyn FnMut(&RecordBatch<'_>) -> Result<()>,
+) -> Result<(usize, i64)> {
+    let (mut at, mut next_offset) = (0, from);
+    while let Some(rest) = chunk.bytes().get(at..).filter(|rest| !rest.is_empty()) {
+        let batch = RecordBatch::parse(rest).map_err(|fault| fault.into_error())?;
+        if batch.header().next_offset() > chunk.upto() {
+            break;
+        }
+        visit(&batch)?;
+        at += batch.bytes().len();
+        next_offset = batch.header().next_offset();
+    }
+    Ok((at, next_offset))
+}
+
 fn slot<T>(list: &mut Vec<Option<T>>, partition: i32) -> &mut Option<T> {
     // A negative partition does not exist, which its topic says.
     let index = usize::try_from(partition).unwrap_or(0);
@@ -182,7 +201,8 @@ impl PartitionWriter for InternalTopic {
         let mut stopped_at = None;
         loop {
             let from = cursor.offset();
-            let chunk = source.read(cursor, READ_BYTES, IsolationLevel::ReadUncommitted)?;
+            let limits = FetchLimits::bytes(READ_BYTES);
+            let chunk = source.fetch(cursor, IsolationLevel::ReadUncommitted, limits)?;
             if chunk.is_empty() {
                 // Empty below the end means that the next read goes on in the next segment.
                 if cursor.offset() >= source.log_end_offset()?
@@ -192,19 +212,12 @@ impl PartitionWriter for InternalTopic {
                 }
                 continue;
             }
-            let visit_all = || -> Result<()> {
-                let mut bytes = chunk.bytes();
-                while !bytes.is_empty() {
-                    let batch = RecordBatch::parse(bytes).map_err(|fault| fault.into_error())?;
-                    visit(&batch)?;
-                    bytes = bytes.get(batch.bytes().len()..).unwrap_or_default();
-                }
-                Ok(())
-            };
-            match chunk.reading(visit_all) {
-                Some(outcome) => outcome?,
-                // The next read tells what is wrong with the bytes.
-                None => *cursor = Cursor::new(from),
+            match chunk.reading(|| visit_batches(&chunk, from, visit)) {
+                Some(Ok((0, _))) => return Ok(()),
+                Some(Ok((bytes, next_offset))) => cursor.advance(bytes, next_offset, true),
+                Some(Err(error)) if chunk.is_walked() => return Err(error),
+                // The next fetch tells what is wrong with the bytes.
+                Some(Err(_)) | None => *cursor = Cursor::new(from),
             }
         }
     }

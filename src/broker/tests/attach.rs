@@ -2,7 +2,7 @@
 
 use crate::config::IsolationLevel;
 use crate::group::{MemberRef, OffsetToCommit};
-use crate::log::{AppendOptions, Cursor};
+use crate::log::{AppendOptions, Cursor, FetchLimits};
 use crate::record::RecordInput;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
@@ -71,8 +71,9 @@ fn an_attached_broker_follows_what_its_owner_does() {
     append(&owner, "b");
     assert_eq!(partition.log_end_offset().unwrap(), 2);
     let mut cursor = Cursor::new(1);
-    let chunk = partition.read(&mut cursor, 1 << 20, IsolationLevel::ReadUncommitted).unwrap();
-    assert_eq!(chunk.next_offset(), 2);
+    let limits = FetchLimits::bytes(1 << 20);
+    let chunk = partition.fetch(&mut cursor, IsolationLevel::ReadUncommitted, limits).unwrap();
+    assert_eq!(chunk.upto(), 2);
     commit(&owner, 1);
     assert_eq!(committed(&reader), [1]);
     commit(&owner, 2);

@@ -7,7 +7,7 @@
 //! flushed is there; and the directory can be used and closed.
 
 use crate::config::IsolationLevel;
-use crate::log::{AppendOptions, Cursor};
+use crate::log::{AppendOptions, Cursor, FetchLimits};
 use crate::record::{RecordBatch, RecordInput, Stamp, encode_single};
 use crate::storage::Storage;
 use crate::storage::sim::{PowerCut, Sim};
@@ -52,13 +52,15 @@ fn read(broker: &Broker, topic: &str, partition: i32) -> Vec<String> {
     let mut cursor = Cursor::new(partition.log_start_offset().unwrap());
     let (mut out, mut scratch) = (Vec::new(), Vec::new());
     while cursor.offset() < partition.log_end_offset().unwrap() {
-        let chunk = partition.read(&mut cursor, 1 << 20, IsolationLevel::ReadUncommitted).unwrap();
+        let limits = FetchLimits::bytes(1 << 20);
+        let chunk = partition.fetch(&mut cursor, IsolationLevel::ReadUncommitted, limits).unwrap();
         let mut bytes = chunk.bytes();
         while !bytes.is_empty() {
             let batch = RecordBatch::parse(bytes).unwrap();
             for record in batch.records(&mut scratch).unwrap() {
                 out.push(String::from_utf8(record.unwrap().value().unwrap().to_vec()).unwrap());
             }
+            cursor.advance(batch.bytes().len(), batch.header().next_offset(), true);
             bytes = &bytes[batch.bytes().len()..];
         }
     }

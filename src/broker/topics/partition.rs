@@ -6,7 +6,7 @@ use crate::broker::core::read_only;
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, Log, Watcher, Window};
+use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, Log, Watcher};
 use crate::sync::Arc;
 use crate::time::Signal;
 
@@ -154,36 +154,20 @@ impl Partition {
         }
     }
 
-    /// Whole batches from the cursor on: see [`Log::read`].
+    /// Whole, verified batches from the cursor on: see [`Log::fetch`].
     ///
     /// # Errors
-    /// Those of [`Log::read`].
-    pub fn read(
+    /// Those of [`Log::fetch`].
+    pub fn fetch(
         &self,
         cursor: &mut Cursor,
-        max_bytes: usize,
         isolation: IsolationLevel,
+        limits: FetchLimits,
     ) -> Result<Chunk> {
         match self {
-            Partition::Live(log) => log.read(cursor, max_bytes, isolation),
-            Partition::Attached(found) => found.log.read(cursor, max_bytes, isolation),
+            Partition::Live(log) => log.fetch(cursor, isolation, limits),
+            Partition::Attached(found) => found.log.fetch(cursor, isolation, limits),
             Partition::Missing(error) => Err(lost(error)),
-        }
-    }
-
-    /// What is at the cursor, unwalked, where there is such a thing: see [`Log::window`].
-    ///
-    /// # Errors
-    /// Those of [`Log::window`].
-    pub fn window(
-        &self,
-        cursor: &Cursor,
-        isolation: IsolationLevel,
-        wanted: FetchLimits,
-    ) -> Result<Option<Window>> {
-        match self {
-            Partition::Live(log) => log.window(cursor, isolation, wanted),
-            Partition::Attached(_) | Partition::Missing(_) => Ok(None),
         }
     }
 

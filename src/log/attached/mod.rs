@@ -20,6 +20,7 @@ use crate::log::producers::transactions::{
     AbortedTransaction, TransactionTracker, collect_aborted,
 };
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
+use crate::log::read::plain::FetchLimits;
 use crate::log::read::{Steps, cut_short, follows, is_held_dense, misplaced};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
 use crate::log::segment::indexes::load_indexes;
@@ -224,19 +225,20 @@ impl AttachedLog {
         self.with(|_, seen| Ok(seen.segments.len()))
     }
 
-    /// Reads whole batches of one segment from the cursor on, copied: as many as `max_bytes`
-    /// holds, at least one if there is one below the end that `isolation` sees. An empty chunk is
-    /// the end for now; the cursor is there, also where compaction left no batch before it.
+    /// Gives whole batches of one segment from the cursor on, verified and copied: as many as
+    /// `limits.verify_bytes` holds, at least one if there is one below the end that `isolation`
+    /// sees. The cursor stays before them. An empty chunk is the end for now; the cursor is there,
+    /// also where compaction left no batch before it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` where the
     /// stored bytes are damaged, once everything before was read; a damaged log's damage at its
     /// end and anywhere behind; `Io`.
-    pub fn read(
+    pub fn fetch(
         &self,
         cursor: &mut Cursor,
-        max_bytes: usize,
         isolation: IsolationLevel,
+        limits: FetchLimits,
     ) -> Result<Chunk> {
         self.with(|log, seen| {
             if cursor.offset() >= seen.end_for(isolation) {
@@ -256,7 +258,7 @@ impl AttachedLog {
             if cursor.offset() >= upto {
                 return Ok(Chunk::empty(cursor.offset()));
             }
-            log.read_below(seen, cursor, max_bytes, upto)
+            log.fetch_below(seen, cursor, limits.verify_bytes, upto)
         })
     }
 
@@ -489,7 +491,7 @@ impl AttachedLog {
         Ok(file)
     }
 
-    fn read_below(
+    fn fetch_below(
         &self,
         seen: &mut AttachedView,
         cursor: &mut Cursor,
@@ -521,15 +523,12 @@ impl AttachedLog {
             let (bytes, next) = wanted
                 .read(&*file)
                 .map_err(|error| self.here(error.with_path(&path)).with_offset(offset))?;
+            cursor.spot = Some(Spot { segment: base, position, expected });
             let Some(next_offset) = next else {
                 // The next batch lies behind what the reader may see: there is none before it.
-                cursor.spot = Some(Spot { segment: base, position, expected });
                 cursor.offset = upto;
                 return Ok(Chunk::empty(upto));
             };
-            position += bytes.len() as u64;
-            cursor.spot = Some(Spot { segment: base, position, expected: Some(next_offset) });
-            cursor.offset = next_offset;
             return Ok(Chunk::read(bytes, next_offset));
         }
         // Compaction took all that was below the end: there is nothing to wait for.

@@ -9,6 +9,20 @@ use crate::time::Now;
 use proptest::prelude::*;
 use std::path::Path;
 
+impl AttachedLog {
+    /// What a fetch of at most `max_bytes` gives; the cursor goes on behind it.
+    pub(in crate::log) fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        let chunk = self.fetch(cursor, isolation, FetchLimits::bytes(max_bytes))?;
+        cursor.advance(chunk.size(), chunk.upto(), true);
+        Ok(chunk)
+    }
+}
+
 /// A reader beside the owner of the bench's log.
 fn attach(bench: &Bench, state: LogState) -> AttachedLog {
     AttachedLog::new(
@@ -232,7 +246,7 @@ fn damage_is_an_error_once_all_before_it_was_read_and_goes_when_it_was_none() {
     bad[size + 80] ^= 1;
     let (heap, log) = written(&bad);
     let mut cursor = Cursor::new(0);
-    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
+    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().upto(), 1);
     for _ in 0..2 {
         let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
         assert_eq!((error.kind(), error.offset()), (ErrorKind::CorruptRecord, Some(1)));
@@ -253,7 +267,7 @@ fn rot_below_the_proven_end_shows_when_it_is_read() {
     bad[plain(0).len() + 80] ^= 1;
     write(&heap, &bad);
     let mut cursor = Cursor::new(0);
-    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().next_offset(), 1);
+    assert_eq!(log.read(&mut cursor, 1000, ReadUncommitted).unwrap().upto(), 1);
     let error = log.read(&mut cursor, 1000, ReadUncommitted).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CorruptRecord);
     assert!(error.path().is_some());
@@ -273,7 +287,7 @@ fn a_batch_larger_than_asked_for_is_given_whole_and_the_isolation_bounds_the_res
     assert_eq!(chunk.share(0..3), bytes[..3]);
     assert!(log.read(&mut cursor, 10, ReadCommitted).unwrap().is_empty());
     assert_eq!(log.end_for(ReadCommitted).unwrap(), 1);
-    assert_eq!(log.read(&mut cursor, 10, ReadUncommitted).unwrap().next_offset(), 2);
+    assert_eq!(log.read(&mut cursor, 10, ReadUncommitted).unwrap().upto(), 2);
 }
 
 #[test]

@@ -53,30 +53,22 @@ impl Cursor {
         self.offset
     }
 
-    /// Moves over the first `bytes` of a [`Window`]: whole batches, up to the one that has the
-    /// record at `offset`, or the first one behind it. `whole`: that is where a batch ended.
+    /// Moves over the first `bytes` of what the last fetch gave: whole batches, up to the one that
+    /// has the record at `offset`, or the first one behind it. `whole`: that is where a batch
+    /// ended.
     pub fn advance(&mut self, bytes: usize, offset: i64, whole: bool) {
         self.offset = offset;
+        if bytes == 0 {
+            return;
+        }
+        let expected = whole.then_some(offset);
         if let Some(place) = &mut self.place {
             place.position += bytes;
-            if bytes > 0 {
-                place.expected = whole.then_some(offset);
-            }
-        }
-    }
-
-    /// Gives back the last `bytes` of what the last read gave: whole batches, the first of which
-    /// has the record at `offset`, or the first one behind it.
-    pub fn step_back(&mut self, bytes: usize, offset: i64) {
-        self.offset = offset;
-        if let Some(place) = &mut self.place {
-            place.position = place.position.saturating_sub(bytes);
-            // What is given back was found to be at its place.
-            place.expected = place.expected.filter(|_| bytes == 0);
+            place.expected = expected;
         }
         if let Some(spot) = &mut self.spot {
-            spot.position = spot.position.saturating_sub(bytes as u64);
-            spot.expected = spot.expected.filter(|_| bytes == 0);
+            spot.position += bytes as u64;
+            spot.expected = expected;
         }
     }
 }
@@ -98,8 +90,9 @@ impl Cursor {
 pub(crate) struct Chunk {
     held: Held,
     range: Range<usize>,
-    next_offset: i64,
+    upto: i64,
     sound: bool,
+    walked: bool,
     plain: PlainPrefix,
 }
 
@@ -112,15 +105,22 @@ enum Held {
 }
 
 impl Chunk {
-    /// `sound`: the records of all batches are well-formed.
-    pub(in crate::log) fn new(
+    /// Batches that a walk has just looked at; the last of them ends at `upto`. `sound`: the
+    /// records of all of them are well-formed.
+    pub(in crate::log) fn walked(
         region: Region,
         range: Range<usize>,
-        next_offset: i64,
+        upto: i64,
         sound: bool,
     ) -> Chunk {
         let plain = PlainPrefix::default();
-        Chunk { held: Held::Mapped(region), range, next_offset, sound, plain }
+        Chunk { held: Held::Mapped(region), range, upto, sound, walked: true, plain }
+    }
+
+    /// Batches that are known to be sound, as they lie. Some may end behind `upto`.
+    pub(in crate::log) fn known(region: Region, range: Range<usize>, upto: i64) -> Chunk {
+        let plain = PlainPrefix::default();
+        Chunk { held: Held::Mapped(region), range, upto, sound: true, walked: false, plain }
     }
 
     /// The same, of which this much is known to be plain.
@@ -129,16 +129,16 @@ impl Chunk {
     }
 
     /// Batches that were read from a file of somebody else's.
-    pub(in crate::log) fn read(bytes: Bytes, next_offset: i64) -> Chunk {
+    pub(in crate::log) fn read(bytes: Bytes, upto: i64) -> Chunk {
         let range = 0..bytes.len();
         let plain = PlainPrefix::default();
-        Chunk { held: Held::Read(bytes), range, next_offset, sound: false, plain }
+        Chunk { held: Held::Read(bytes), range, upto, sound: false, walked: true, plain }
     }
 
     /// Nothing to be read at `offset`.
     pub(in crate::log) fn empty(offset: i64) -> Chunk {
-        let plain = PlainPrefix::default();
-        Chunk { held: Held::Nothing, range: 0..0, next_offset: offset, sound: false, plain }
+        let (range, plain) = (0..0, PlainPrefix::default());
+        Chunk { held: Held::Nothing, range, upto: offset, sound: false, walked: true, plain }
     }
 
     /// The batches. Their checksums were right.
@@ -152,7 +152,8 @@ impl Chunk {
     }
 
     /// How many bytes there are.
-    pub(in crate::log) fn size(&self) -> usize {
+    #[cfg(test)]
+    pub fn size(&self) -> usize {
         self.range.len()
     }
 
@@ -174,9 +175,17 @@ impl Chunk {
         }
     }
 
-    /// The offset behind the last batch; the one that was asked for if there is none.
-    pub fn next_offset(&self) -> i64 {
-        self.next_offset
+    /// A batch that ends behind this offset is not to be read, and ends the chunk. The offset that
+    /// was asked for where there is no batch.
+    pub fn upto(&self) -> i64 {
+        self.upto
+    }
+
+    /// Whether the log has looked at each header just now. Otherwise it did so earlier, and bytes
+    /// that are not what they were then have been lost since: it tells whoever fetches them with a
+    /// new cursor.
+    pub fn is_walked(&self) -> bool {
+        self.walked
     }
 
     /// Whether it begins with the first batch of a segment that is mapped.
@@ -217,16 +226,6 @@ impl Chunk {
             }
         }
     }
-}
-
-/// Everything from a cursor on in one segment that is known to be sound, as it lies: whoever walks
-/// over it finds where batches end.
-#[derive(Debug)]
-pub(crate) struct Window {
-    /// From the batch with the cursor's offset to the last one that is published and sound.
-    pub chunk: Chunk,
-    /// Batches that do not end below it are not to be read.
-    pub upto: i64,
 }
 
 /// The owner behind shared bytes.

@@ -203,7 +203,7 @@ impl Log {
     /// lies below `upto`.
     ///
     /// # Errors
-    /// Those of [`Log::read`].
+    /// Those of [`Log::fetch`].
     pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
         let borders = self.opened()?;
         let start = borders.start.load();
@@ -234,7 +234,7 @@ impl Log {
     /// compaction. Records below the log start count while their segment is there.
     ///
     /// # Errors
-    /// Those of [`Log::read`].
+    /// Those of [`Log::fetch`].
     pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
         self.opened()?;
         let extents = self.last_extent();

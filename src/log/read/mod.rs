@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::index::offset_index::OffsetEntry;
-use crate::log::read::cursor::{Chunk, Cursor, Place, Window};
+use crate::log::read::cursor::{Chunk, Cursor, Place};
 use crate::log::read::lookup::Hint;
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
 use crate::log::segment::state::{SegmentLayout, SegmentState};
@@ -28,21 +28,37 @@ use std::path::Path;
 const PREFETCH_BYTES_MIN: usize = 128 << 10;
 
 impl Log {
-    /// Reads whole batches of one segment from the cursor on: as many as `max_bytes` holds, at
-    /// least one if there is one below the end that `isolation` sees. Moves the cursor behind
-    /// them. An empty chunk means the end: the cursor is there, also where compaction left no
-    /// batch before it.
+    /// Gives whole, verified batches of one segment from the cursor on, at least one if there is
+    /// one below the end that `isolation` sees. The cursor stays before them:
+    /// [`Cursor::advance`] moves it over what the caller is done with. An empty chunk means the
+    /// end: the cursor is there, also where compaction left no batch before it.
+    ///
+    /// In the middle of what is known to be sound that is all of it, whatever `limits` say, and
+    /// no header is looked at: who walks over the batches knows where to stop.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start and above the log end; `CorruptRecord` with path,
     /// position and the cursor's offset where the stored bytes are damaged, once everything
     /// before was read; a damaged log's damage at its end and anywhere behind; `Io` when a segment
     /// cannot be opened.
-    pub fn read(
+    pub fn fetch(
         &self,
         cursor: &mut Cursor,
-        max_bytes: usize,
         isolation: IsolationLevel,
+        limits: FetchLimits,
+    ) -> Result<Chunk> {
+        match self.known_ahead(cursor, isolation, limits)? {
+            Some(chunk) => Ok(chunk),
+            None => self.verified_ahead(cursor, isolation, limits.verify_bytes),
+        }
+    }
+
+    /// [`Log::fetch`] by a walk over the headers, of at most `max_bytes` behind the first batch.
+    pub(in crate::log) fn verified_ahead(
+        &self,
+        cursor: &mut Cursor,
+        isolation: IsolationLevel,
+        max_bytes: usize,
     ) -> Result<Chunk> {
         // The files may contradict what is known: then the log ends at its damage.
         let borders = self.opened()?;
@@ -61,9 +77,10 @@ impl Log {
             None => self.locate(wanted).map_err(|error| error.with_offset(wanted))?,
         };
         loop {
-            let taken = self.take(&mut place, max_bytes, wanted, upto);
+            let taken = self.reading(&place.view, place.position, || {
+                self.take_readable(&place, max_bytes, wanted, upto)
+            });
             if let Some(chunk) = taken.map_err(|error| error.with_offset(wanted))? {
-                cursor.offset = chunk.next_offset();
                 cursor.place = Some(place);
                 return Ok(chunk);
             }
@@ -79,26 +96,25 @@ impl Log {
         }
     }
 
-    /// What [`Log::read`] would read, without a walk over its headers, where the cursor is in the
-    /// middle of what is known to be sound. `None` where that is not so: `read` has the answer.
-    /// The cursor stays where it is.
+    /// [`Log::fetch`] where the cursor is in the middle of what is known to be sound; `None` where
+    /// that is not so.
     ///
     /// # Errors
     /// Those of opening the log.
-    pub fn window(
+    pub(in crate::log) fn known_ahead(
         &self,
         cursor: &Cursor,
         isolation: IsolationLevel,
-        wanted: FetchLimits,
-    ) -> Result<Option<Window>> {
+        limits: FetchLimits,
+    ) -> Result<Option<Chunk>> {
         let Some(place) = &cursor.place else { return Ok(None) };
         let borders = self.known()?;
         let end = borders.end.load();
         let (from, segment) = (place.position, place.view.segment());
         let upto = match isolation {
             IsolationLevel::ReadUncommitted => end,
-            // What is not own may have transactions: a walk looks them up as far as its window
-            // goes, so a chunk is better.
+            // What is not own may have transactions: a walk looks them up as far as its chunk
+            // goes, so a short one is better.
             IsolationLevel::ReadCommitted if !segment.is_own(from) => return Ok(None),
             IsolationLevel::ReadCommitted => borders.stable(end),
         };
@@ -110,9 +126,9 @@ impl Log {
         let readable = start <= cursor.offset && cursor.offset < upto && from < limit;
         Ok(readable.then(|| {
             let region = place.view.region().clone();
-            let ahead = || self.plain_ahead(place, cursor.offset, limit, upto, wanted);
+            let ahead = || self.plain_ahead(place, cursor.offset, limit, upto, limits);
             let plain = region.reading(ahead).flatten();
-            Window { chunk: Chunk::new(region, from..limit, upto, true).with_plain(plain), upto }
+            Chunk::known(region, from..limit, upto).with_plain(plain)
         }))
     }
 
@@ -131,25 +147,6 @@ impl Log {
             return Err(self.at_home(error.with_offset(cursor.offset)));
         }
         Ok(Chunk::empty(cursor.offset))
-    }
-
-    /// Batches from `place` on, which is where `wanted` is, below `upto`; `None` if the view has
-    /// none.
-    fn take(
-        &self,
-        place: &mut Place,
-        max_bytes: usize,
-        wanted: i64,
-        upto: i64,
-    ) -> Result<Option<Chunk>> {
-        let chunk = self.reading(&place.view, place.position, || {
-            self.take_readable(place, max_bytes, wanted, upto)
-        })?;
-        if let Some(chunk) = &chunk {
-            place.position += chunk.size();
-            place.expected = Some(chunk.next_offset());
-        }
-        Ok(chunk)
     }
 
     /// Runs `body`, which reads bytes of the view from `position` on, as far as they are readable.
@@ -189,6 +186,8 @@ impl Log {
         self.at_home(cut_short(view.segment().path(), lost_from))
     }
 
+    /// Batches from `place` on, which is where `wanted` is, below `upto`; `None` if the view has
+    /// none.
     fn take_readable(
         &self,
         place: &Place,
@@ -427,7 +426,7 @@ impl TakenBatches {
             place.view.segment().prove(from, upto);
         }
         let region = place.view.region().clone();
-        let chunk = Chunk::new(region, from..upto, next_offset, self.sound);
+        let chunk = Chunk::walked(region, from..upto, next_offset, self.sound);
         Some(chunk.with_plain(self.plain(next_offset)))
     }
 
@@ -527,5 +526,20 @@ pub(in crate::log) fn follows(base: i64, next: i64, expected: Option<i64>, wante
     match expected {
         Some(expected) => base == expected,
         None => base <= wanted && next >= wanted,
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// What a walk of at most `max_bytes` verifies; the cursor goes on behind it.
+    pub fn read(
+        &self,
+        cursor: &mut Cursor,
+        max_bytes: usize,
+        isolation: IsolationLevel,
+    ) -> Result<Chunk> {
+        let chunk = self.verified_ahead(cursor, isolation, max_bytes)?;
+        cursor.advance(chunk.size(), chunk.upto(), true);
+        Ok(chunk)
     }
 }

@@ -29,6 +29,15 @@ pub(crate) struct FetchLimits {
     pub records_max: usize,
     /// The first batch does not ask.
     pub bytes_max: usize,
+    /// How much to verify at once where nothing is known of the bytes; at least one batch.
+    pub verify_bytes: usize,
+}
+
+impl FetchLimits {
+    /// As many records as so many bytes hold.
+    pub fn bytes(bytes_max: usize) -> FetchLimits {
+        FetchLimits { records_max: usize::MAX, bytes_max, verify_bytes: bytes_max }
+    }
 }
 
 impl Log {

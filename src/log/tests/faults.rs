@@ -121,7 +121,7 @@ fn damage_is_found_by_the_first_read_and_named() {
         let mut cursor = Cursor::new(0);
         let isolation = IsolationLevel::ReadUncommitted;
         let chunk = log.read(&mut cursor, 1 << 20, isolation).unwrap();
-        assert_eq!(chunk.next_offset(), 2, "everything before the damage");
+        assert_eq!(chunk.upto(), 2, "everything before the damage");
         for _ in 0..2 {
             let error = log.read(&mut cursor, 1 << 20, isolation).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::CorruptRecord);
@@ -130,7 +130,7 @@ fn damage_is_found_by_the_first_read_and_named() {
         assert_eq!(log.env.counters.corrupt_batches.total(), 2);
         cursor = Cursor::new(3);
         let chunk = log.read(&mut cursor, 1, isolation).unwrap();
-        assert_eq!(chunk.next_offset(), 4, "a seek passes over it");
+        assert_eq!(chunk.upto(), 4, "a seek passes over it");
     });
 }
 
@@ -243,8 +243,8 @@ fn threads_append_durably_and_each_offset_is_given_once() {
     while seen < 200 {
         let isolation = IsolationLevel::ReadUncommitted;
         let chunk = log.read(&mut cursor, 1000, isolation).unwrap();
-        assert!(chunk.next_offset() >= seen);
-        seen = chunk.next_offset();
+        assert!(chunk.upto() >= seen);
+        seen = chunk.upto();
         crate::sync::spin_loop();
     }
     let found = read_all(&log, 0);

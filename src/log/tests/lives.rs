@@ -137,7 +137,7 @@ fn a_foreign_partition_is_read_whole_and_appended_to_in_a_new_segment() {
         let mut rest = Vec::new();
         while cursor.offset() < 51 {
             let chunk = log.read(&mut cursor, 1, IsolationLevel::ReadUncommitted).unwrap();
-            rest.push(chunk.next_offset());
+            rest.push(chunk.upto());
         }
         assert_eq!(rest.last(), Some(&51), "a cursor from before goes on");
         let state = log.close().unwrap();
@@ -204,13 +204,13 @@ fn reading_ends_where_compaction_left_no_batch_before_the_end() {
         assert_eq!(log.log_end_offset().unwrap(), 10);
         let mut cursor = Cursor::new(0);
         let first = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
-        assert_eq!(first.next_offset(), 3);
+        assert_eq!(first.upto(), 3);
         let rest = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
         assert!(rest.is_empty());
-        assert_eq!((rest.next_offset(), cursor.offset()), (10, 10));
+        assert_eq!((rest.upto(), cursor.offset()), (10, 10));
         bench.gate.epoch.store(1, Ordering::SeqCst);
         assert_eq!(bench.append(&log, b"on").base_offset, 10);
         let more = log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
-        assert_eq!((more.is_empty(), more.next_offset()), (false, 11));
+        assert_eq!((more.is_empty(), more.upto()), (false, 11));
     });
 }

@@ -85,7 +85,7 @@ fn a_batch_that_overlaps_the_one_before_is_not_read() {
     let log = bench.open(state, Trust::Clean);
     let mut cursor = Cursor::new(0);
     let isolation = IsolationLevel::ReadUncommitted;
-    assert_eq!(log.read(&mut cursor, 1, isolation).unwrap().next_offset(), 3);
+    assert_eq!(log.read(&mut cursor, 1, isolation).unwrap().upto(), 3);
     let error = log.read(&mut cursor, 1, isolation).unwrap_err();
     assert_eq!((error.kind(), error.position()), (ErrorKind::CorruptRecord, Some(at)));
 }
@@ -109,12 +109,12 @@ fn a_batch_behind_a_window_is_held_against_its_end() {
     let isolation = IsolationLevel::ReadUncommitted;
     let (mut first, mut second) = (Cursor::new(0), Cursor::new(0));
     for next_offset in [3, 6] {
-        assert_eq!(log.read(&mut first, 1, isolation).unwrap().next_offset(), next_offset);
+        assert_eq!(log.read(&mut first, 1, isolation).unwrap().upto(), next_offset);
     }
-    assert_eq!(log.read(&mut second, 1, isolation).unwrap().next_offset(), 3);
-    let wanted = FetchLimits { records_max: 9, bytes_max: 1 << 20 };
-    let window = log.window(&second, isolation, wanted).unwrap().unwrap();
-    let bytes = window.chunk.bytes().len();
+    assert_eq!(log.read(&mut second, 1, isolation).unwrap().upto(), 3);
+    let chunk = log.fetch(&mut second, isolation, FetchLimits::bytes(1 << 20)).unwrap();
+    assert!(!chunk.is_walked());
+    let bytes = chunk.bytes().len();
     assert_eq!(bytes as u64, at / 2, "one batch is proven there");
     second.advance(bytes, 6, true);
     let error = log.read(&mut second, 1, isolation).unwrap_err();

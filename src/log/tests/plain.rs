@@ -55,17 +55,17 @@ fn put(bench: &Bench, log: &Log, put: Put) {
 fn cursor_behind(log: &Log, offset: i64) -> Option<Cursor> {
     let mut cursor = Cursor::new(offset - 1);
     let chunk = log.read(&mut cursor, 1, ISOLATION).unwrap();
-    (chunk.next_offset() == offset).then_some(cursor)
+    (chunk.upto() == offset).then_some(cursor)
 }
 
 /// What is plain at the beginning of a window is what a walk finds there.
 fn agrees(log: &Log, offset: i64, wanted: FetchLimits) -> Option<PlainPrefix> {
     let cursor = cursor_behind(log, offset)?;
-    let window = log.window(&cursor, ISOLATION, wanted).unwrap()?;
-    let plain = window.chunk.plain();
+    let chunk = log.known_ahead(&cursor, ISOLATION, wanted).unwrap()?;
+    let plain = chunk.plain();
     let mut walked = PlainPrefix { next_offset: offset, ..PlainPrefix::default() };
     while walked.bytes < plain.bytes {
-        let batch = RecordBatch::parse(&window.chunk.bytes()[walked.bytes..]).unwrap();
+        let batch = RecordBatch::parse(&chunk.bytes()[walked.bytes..]).unwrap();
         assert!(batch.header().is_simple(), "{:?}", batch.header());
         assert_eq!(batch.header().base_offset, walked.next_offset);
         walked.bytes += batch.bytes().len();
@@ -80,7 +80,8 @@ fn agrees(log: &Log, offset: i64, wanted: FetchLimits) -> Option<PlainPrefix> {
     Some(plain)
 }
 
-const MUCH: FetchLimits = FetchLimits { records_max: 100_000, bytes_max: 1 << 20 };
+const MUCH: FetchLimits =
+    FetchLimits { records_max: 100_000, bytes_max: 1 << 20, verify_bytes: 1 << 20 };
 
 #[test]
 fn of_records_that_were_sent_alone_the_index_tells_most() {
@@ -132,8 +133,7 @@ fn an_appender_that_holds_the_lock_is_not_waited_for() {
     let cursor = cursor_behind(&log, 10).unwrap();
     let plain = || {
         // Here, a thread of its own, as an appender would be.
-        let window = log.window(&cursor, ISOLATION, MUCH).unwrap().unwrap();
-        window.chunk.plain()
+        log.known_ahead(&cursor, ISOLATION, MUCH).unwrap().unwrap().plain()
     };
     let held = log.writer.lock();
     let (log_end, found) = std::thread::scope(|scope| {
@@ -179,7 +179,7 @@ proptest! {
             for (place, records_max, bytes_max) in &questions {
                 let offset = 1 + (place * (end - 1) as f64) as i64;
                 let limits =
-                    FetchLimits { records_max: *records_max, bytes_max: *bytes_max };
+                    FetchLimits { records_max: *records_max, bytes_max: *bytes_max, ..MUCH };
                 agrees(&log, offset, limits);
             }
             if !proven {

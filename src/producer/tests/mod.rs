@@ -101,7 +101,7 @@ impl World {
                 assert_eq!(header.base_sequence, -1);
                 bytes = &bytes[batch.bytes().len()..];
             }
-            cursor.seek(chunk.next_offset());
+            cursor.seek(chunk.upto());
         }
     }
 

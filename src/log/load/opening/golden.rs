@@ -105,7 +105,7 @@ fn consume(
             Ok(chunk) => chunk,
             Err(error) => return (rows, Some(error)),
         };
-        let aborted = log.aborted_transactions(position, chunk.next_offset()).unwrap();
+        let aborted = log.aborted_transactions(position, chunk.upto()).unwrap();
         let mut bytes = chunk.bytes();
         while !bytes.is_empty() {
             let batch = RecordBatch::parse(bytes).unwrap();
@@ -139,7 +139,7 @@ fn consume(
                 }
             }
         }
-        position = chunk.next_offset();
+        position = chunk.upto();
     }
 }
 
