@@ -5,9 +5,9 @@
 //! `commit_async` if some call between the two has asked a broker anything, which is when Kafka's
 //! client reads answers; in the order of the commits, never inside the call that made it.
 
-use super::assignment::Mode;
 use super::offsets::OffsetAndMetadata;
 use super::rebalance::commit_failed;
+use super::subscription::Mode;
 use super::{Consumer, ConsumerRecord};
 use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};

@@ -7,28 +7,24 @@
 //!
 //! Departure: D8. Kafka's client fetches ahead. There is no round trip to hide here.
 
-mod assignment;
-mod batches;
 mod commits;
+mod coordinator;
 mod fetch;
 mod listener;
 mod lookups;
-mod member;
 mod offsets;
 mod poll;
 mod positions;
 mod reader;
 mod rebalance;
-mod records;
 mod silence;
+mod subscription;
 mod wakeup;
 
+pub use fetch::{ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord};
 pub use listener::{ConsumerContext, ListenerError, RebalanceListener};
 pub use offsets::{GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp};
 pub use reader::{ReadFrom, Reader};
-pub use records::{
-    ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
-};
 pub use wakeup::WakeupHandle;
 
 use crate::broker::{Broker, BrokerInner};
@@ -39,14 +35,14 @@ use crate::meter::ConsumerMeter;
 use crate::probe::KillSwitch;
 use crate::sync::{Arc, AtomicBool};
 use crate::topic::TopicPartition;
-use assignment::{Assignment, Mode};
 use commits::Commits;
+use coordinator::Membership;
 use fetch::Fetcher;
-use member::Membership;
 use poll::Names;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
+use subscription::{Assignment, Mode};
 use wakeup::Wakeup;
 
 /// The longest name that a subscription can be written with. No topic has such a name.

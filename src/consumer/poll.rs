@@ -7,11 +7,10 @@
 //! forward like members in threads of their own.
 
 use super::Consumer;
-use super::assignment::{Look, Mode, Position};
-use super::fetch::Fetched;
+use super::fetch::{ConsumerRecords, Fetched};
 use super::positions::Filled;
 use super::rebalance::GroupTurn;
-use super::records::ConsumerRecords;
+use super::subscription::{Look, Mode, Position};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;

@@ -1,8 +1,8 @@
 //! Where reading starts: committed offsets, reset policies, seeks.
 
 use super::Consumer;
-use super::assignment::{Look, PartitionState, Position, ResetTo, Source};
 use super::offsets::OffsetAndMetadata;
+use super::subscription::{Look, PartitionState, Position, ResetTo, Source};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::topic::TopicPartition;

@@ -1,8 +1,7 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::batches::{LogReader, Reading, Unpack};
+use super::fetch::{ConsumerRecord, ConsumerRecords, LogReader, Reading, Unpack};
 use super::poll::ATTACHED_INTERVAL;
-use super::records::{ConsumerRecord, ConsumerRecords};
 use super::wakeup::{Wakeup, WakeupHandle};
 use crate::broker::{BrokerInner, Partition};
 use crate::config::IsolationLevel;

@@ -2,9 +2,9 @@
 //! assigns. The order of steps is that of Kafka's `ConsumerCoordinator`.
 
 use super::Consumer;
-use super::assignment::Mode;
+use super::coordinator::{GroupShape, MemberState, PROTOCOL_TYPE, Rejoin, Step};
 use super::listener::{ConsumerContext, Failure, Told};
-use super::member::{GroupShape, MemberState, PROTOCOL_TYPE, Rejoin, Step};
+use super::subscription::Mode;
 use crate::broker::Groups;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::MemberSubscription;

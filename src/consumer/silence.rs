@@ -5,7 +5,7 @@
 //! The moments are rare: the metadata or the assignment changed, a position was looked up.
 
 use super::Consumer;
-use super::assignment::{Mode, Position, ResetTo};
+use super::subscription::{Mode, Position, ResetTo};
 use crate::error::ErrorKind;
 use crate::topic::TopicPartition;
 

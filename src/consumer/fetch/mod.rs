@@ -5,10 +5,17 @@
 //! end of the rotation. This is the order in which Kafka's client drains what it has fetched,
 //! but nothing is fetched ahead: each poll reads from the log what it returns.
 
+mod aborted;
+mod log_reader;
+mod records;
+mod walk;
+
+pub use records::{
+    ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
+};
+
 use super::Consumer;
-use super::assignment::{Fetch, Look, PartitionState, Position, SlotId};
-use super::batches::{Reading, Unpack, WalkResult};
-use super::records::ConsumerRecords;
+use super::subscription::{Fetch, Look, PartitionState, Position, SlotId};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
@@ -17,12 +24,15 @@ use crate::record::BatchFault;
 use crate::sync::Arc;
 use crate::time::{Now, Signal as Bell};
 use crate::topic::TopicPartition;
+pub(in crate::consumer) use log_reader::{LogReader, Reading};
 use std::collections::VecDeque;
 use std::time::Duration;
+pub(in crate::consumer) use walk::Unpack;
+use walk::WalkResult;
 
 /// The state between two fetches.
 #[derive(Debug, Default)]
-pub(super) struct Fetcher {
+pub(in crate::consumer) struct Fetcher {
     /// The partitions whose fetch was begun and is not paused, by their places in the order of
     /// beginning.
     queue: VecDeque<(u64, SlotId)>,
@@ -85,7 +95,7 @@ impl Fetcher {
 }
 
 /// What a fetch came to.
-pub(super) struct Fetched {
+pub(in crate::consumer) struct Fetched {
     pub records: ConsumerRecords,
     /// A position moved, with or without records.
     pub moved: bool,
@@ -143,7 +153,7 @@ impl Consumer {
     /// nothing to return. It comes again with the partition's next turn, which is behind those of
     /// the others, as in Kafka when a broker answers a fetch with an error: nobody starves, and
     /// nobody is left untold.
-    pub(super) fn fetch(&mut self, now: Now) -> Result<Fetched> {
+    pub(in crate::consumer) fn fetch(&mut self, now: Now) -> Result<Fetched> {
         let mut fetched =
             Fetched { records: ConsumerRecords::new(), moved: false, held_until: None };
         self.drop_unassigned();
@@ -435,7 +445,7 @@ fn fetch_point(partition: &TopicPartition) -> Point<'_> {
 
 impl Consumer {
     /// Tells a test what a poll returned.
-    pub(super) fn note_delivered(&self, records: &ConsumerRecords) {
+    pub(in crate::consumer) fn note_delivered(&self, records: &ConsumerRecords) {
         if !self.broker.probe().is_on() {
             return;
         }

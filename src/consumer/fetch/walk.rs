@@ -5,11 +5,10 @@
 //! a record. A batch that is not known to be well-formed is decoded here once, so that iterating
 //! over what the poll returned cannot fail.
 
+use super::aborted::AbortedFilter;
 use super::records::{Body, ConsumerRecords, RecordPlace, RecordRun};
-use crate::broker::Partition;
-use crate::config::IsolationLevel;
 use crate::error::Result;
-use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, PlainPrefix};
+use crate::log::{Chunk, PlainPrefix};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
 use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
@@ -18,7 +17,7 @@ use bytes::Bytes;
 /// The batch that a position is in the middle of. It is a hint: a large batch is not searched
 /// from its beginning, or decompressed, by every poll that takes a part of it.
 #[derive(Debug, Clone)]
-struct ResumeHint {
+pub(super) struct ResumeHint {
     base_offset: i64,
     crc: u32,
     next_offset: i64,
@@ -38,7 +37,7 @@ impl ResumeHint {
 
 /// How far a walk came.
 #[derive(Debug)]
-pub(super) struct WalkResult {
+pub(in crate::consumer) struct WalkResult {
     /// The next offset to return.
     pub position: i64,
     /// Bytes of the chunk that are done with: whole batches.
@@ -46,7 +45,7 @@ pub(super) struct WalkResult {
     /// How many records were added.
     pub records: usize,
     /// The batch that the walk ended in, if it ended in one.
-    partial: Option<ResumeHint>,
+    pub(super) partial: Option<ResumeHint>,
     /// Bytes that compressed batches were decompressed to, and are held by what was added.
     pub unpacked: usize,
     /// The batch at `position` decompresses to more than was left.
@@ -57,153 +56,20 @@ pub(super) struct WalkResult {
 
 impl WalkResult {
     /// No more than the position.
-    fn nothing(position: i64) -> WalkResult {
+    pub fn nothing(position: i64) -> WalkResult {
         let (bytes, records, unpacked, full) = (0, 0, 0, false);
         WalkResult { position, bytes, records, partial: None, unpacked, full, fault: None }
     }
 
     /// Whether anything came of it.
-    fn is_something(&self, before: i64) -> bool {
+    pub fn is_something(&self, before: i64) -> bool {
         self.position != before || self.bytes > 0 || self.full || self.fault.is_some()
     }
 }
 
-/// Where a reader of one partition stands in its log, and what it knows of what lies there.
-#[derive(Debug, Clone)]
-pub(super) struct LogReader {
-    cursor: Cursor,
-    /// The batch that the position is in the middle of.
-    resume: Option<ResumeHint>,
-    record_size: SizeHint,
-}
-
-impl LogReader {
-    /// A reader at `offset`; whether the log has it is found out by the first read.
-    pub fn new(offset: i64) -> LogReader {
-        LogReader { cursor: Cursor::new(offset), resume: None, record_size: SizeHint::default() }
-    }
-
-    /// Goes elsewhere.
-    pub fn seek(&mut self, offset: i64) {
-        self.cursor = Cursor::new(offset);
-        self.resume = None;
-    }
-
-    /// Gives back what is held of the batch that the position is in the middle of.
-    pub fn forget_batch(&mut self) {
-        self.resume = None;
-    }
-
-    /// How many bytes of batches there are from here on below `upto`: all of them up to `enough`,
-    /// and maybe more.
-    ///
-    /// # Errors
-    /// Those of the log.
-    pub fn bytes_ahead(
-        &self,
-        log: &Partition,
-        isolation: IsolationLevel,
-        upto: i64,
-        enough: usize,
-    ) -> Result<usize> {
-        let mut cursor = self.cursor.clone();
-        let mut bytes = 0;
-        while bytes < enough && cursor.offset() < upto {
-            let chunk = log.fetch(&mut cursor, isolation, FetchLimits::bytes(enough - bytes))?;
-            let from = cursor.offset();
-            let counted = chunk.reading(|| count_bytes(&chunk, from, enough - bytes));
-            let Some((more @ 1.., next_offset)) = counted else { break };
-            bytes += more;
-            cursor.advance(more, next_offset, true);
-        }
-        Ok(bytes)
-    }
-}
-
-/// How many bytes the first batches of a chunk take, up to the one that makes them `enough`, and
-/// the offset behind them.
-fn count_bytes(chunk: &Chunk, from: i64, enough: usize) -> (usize, i64) {
-    let (mut at, mut next_offset) = (0, from);
-    while let Some(rest) = chunk.bytes().get(at..).filter(|_| at < enough) {
-        let Ok(header) = BatchHeader::parse(rest) else { break };
-        if header.next_offset() > chunk.upto() {
-            break;
-        }
-        at += header.size();
-        next_offset = header.next_offset();
-    }
-    (at, next_offset)
-}
-
-/// Which transactions were aborted, for a reader that must not see them. Looked up at the first
-/// transactional batch.
-struct AbortedFilter<'a> {
-    partition: &'a Partition,
-    from: i64,
-    upto: i64,
-    /// By first offset, the first one last; None before the lookup.
-    later: Option<Vec<AbortedTransaction>>,
-    begun: Vec<AbortedTransaction>,
-}
-
-impl<'a> AbortedFilter<'a> {
-    /// For batches whose offsets are in `from..upto`.
-    fn new(partition: &'a Partition, from: i64, upto: i64) -> AbortedFilter<'a> {
-        AbortedFilter { partition, from, upto, later: None, begun: Vec::new() }
-    }
-
-    /// Whether the batch belongs to an aborted transaction.
-    fn covers(&mut self, header: &BatchHeader) -> Result<bool> {
-        if !header.is_transactional() {
-            return Ok(false);
-        }
-        if self.later.is_none() {
-            let mut found = self.partition.aborted_transactions(self.from, self.upto)?;
-            found.sort_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
-            self.later = Some(found);
-        }
-        let later = self.later.get_or_insert_default();
-        let begins =
-            |aborted: &mut AbortedTransaction| aborted.first_offset <= header.last_offset();
-        while let Some(aborted) = later.pop_if(begins) {
-            self.begun.push(aborted);
-        }
-        // `last_offset` is that of the marker, so behind it the producer is free again.
-        self.begun.retain(|aborted| aborted.last_offset >= header.base_offset);
-        Ok(self.begun.iter().any(|aborted| aborted.producer_id == header.producer_id))
-    }
-}
-
-/// What a record takes in the log, as far as it was seen.
-#[derive(Debug, Clone, Copy)]
-struct SizeHint(usize);
-
-impl Default for SizeHint {
-    /// A wrong guess costs another read.
-    fn default() -> SizeHint {
-        SizeHint(256)
-    }
-}
-
-/// One read of one partition.
-pub(super) struct Reading<'a> {
-    pub partition: &'a TopicPartition,
-    pub log: &'a Partition,
-    pub isolation: IsolationLevel,
-    /// At least 1.
-    pub records_max: usize,
-    pub bytes_max: usize,
-    /// Whether the first batch may be larger: it is the first of its fetch.
-    pub may_exceed: bool,
-    /// Whether this may be the first read of a segment.
-    pub may_open_segment: bool,
-    /// What compressed batches may decompress to.
-    pub unpack: Unpack,
-}
-
 /// How much memory decompressed batches may take, over all that one poll returns.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unpack {
+pub(in crate::consumer) struct Unpack {
     left: usize,
     /// Nothing is returned so far: the first batch does not ask, or it could never be read.
     first: bool,
@@ -234,84 +100,23 @@ impl Unpack {
     }
 }
 
-impl Reading<'_> {
-    /// Reads on from `position`, where the reader stands, and adds what may be returned to `out`.
-    /// `None` if there is nothing. The reader moves along with the position.
-    ///
-    /// # Errors
-    /// Those of the log. Nothing was added then, and nothing moved.
-    pub fn go_on(
-        &self,
-        position: i64,
-        reader: &mut LogReader,
-        out: &mut ConsumerRecords,
-    ) -> Result<Option<WalkResult>> {
-        let partial = reader.resume.take();
-        // In the middle of a segment's first batch a read goes on in that segment.
-        let refused = !self.may_open_segment && partial.is_none();
-        let wanted = self.records_max.saturating_mul(reader.record_size.0).max(READ_BYTES_MIN);
-        let limits = FetchLimits {
-            records_max: self.records_max,
-            bytes_max: self.bytes_max,
-            verify_bytes: wanted.min(self.bytes_max),
-        };
-        let chunk = self.log.fetch(&mut reader.cursor, self.isolation, limits)?;
-        let upto = chunk.upto();
-        if chunk.is_empty() {
-            // Nothing is left from here to there, and there is nothing to wait for.
-            return Ok((upto > position).then(|| WalkResult::nothing(upto)));
-        }
-        if chunk.opens_segment() && refused {
-            return Ok(None);
-        }
-        let walk = BatchWalk {
-            partition: self.partition,
-            position,
-            records_max: self.records_max,
-            bytes_max: self.bytes_max,
-            // A batch that was begun is gone on with.
-            may_exceed: self.may_exceed || partial.is_some(),
-            partial,
-            unpack: self.unpack,
-            upto,
-            aborted: (self.isolation == IsolationLevel::ReadCommitted)
-                .then(|| AbortedFilter::new(self.log, position, upto)),
-            uncompressed_max: self.log.uncompressed_max(),
-        };
-        let Some(mut walked) = walk.over(&chunk, out)? else {
-            reader.seek(position);
-            return self.go_on(position, reader, out);
-        };
-        reader.resume = walked.partial.take();
-        let whole = walked.position > position && reader.resume.is_none();
-        reader.cursor.advance(walked.bytes, walked.position, whole);
-        if let Some(bytes @ 1..) = walked.bytes.checked_div(walked.records) {
-            reader.record_size = SizeHint(bytes);
-        }
-        Ok(walked.is_something(position).then_some(walked))
-    }
-}
-
-/// A read asks for at least this much, so that small records do not make many reads.
-const READ_BYTES_MIN: usize = 4096;
-
 /// What a walk begins with.
-struct BatchWalk<'a> {
-    partition: &'a TopicPartition,
-    position: i64,
-    partial: Option<ResumeHint>,
+pub(super) struct BatchWalk<'a> {
+    pub partition: &'a TopicPartition,
+    pub position: i64,
+    pub partial: Option<ResumeHint>,
     /// The most records to take, at least 1.
-    records_max: usize,
+    pub records_max: usize,
     /// The most bytes to be done with.
-    bytes_max: usize,
+    pub bytes_max: usize,
     /// The first batch does not ask.
-    may_exceed: bool,
-    unpack: Unpack,
+    pub may_exceed: bool,
+    pub unpack: Unpack,
     /// The offset that no batch may reach beyond.
-    upto: i64,
-    aborted: Option<AbortedFilter<'a>>,
+    pub upto: i64,
+    pub aborted: Option<AbortedFilter<'a>>,
     /// What the records of one batch may decompress to.
-    uncompressed_max: usize,
+    pub uncompressed_max: usize,
 }
 
 impl BatchWalk<'_> {
@@ -320,7 +125,7 @@ impl BatchWalk<'_> {
     ///
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
-    fn over(self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Option<WalkResult>> {
+    pub fn over(self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Option<WalkResult>> {
         let partition = self.partition;
         let Some(walk) = chunk.reading(|| self.walk(chunk)) else { return Ok(None) };
         let (walked, runs) = walk?;

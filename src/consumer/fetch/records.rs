@@ -4,7 +4,7 @@
 //! nothing is allocated per record. A compressed batch is decompressed once, by the poll. The
 //! polls look at everything that could be malformed, so iterating cannot fail.
 
-use super::offsets::OffsetAndMetadata;
+use crate::consumer::offsets::OffsetAndMetadata;
 use crate::log::Chunk;
 use crate::record::{BatchHeader, Header, Headers, Record, RecordBatch, Records, TimestampType};
 use crate::storage::fetch_ahead;
@@ -42,18 +42,18 @@ pub struct ConsumerRecords {
 }
 
 impl ConsumerRecords {
-    pub(super) fn new() -> ConsumerRecords {
+    pub(in crate::consumer) fn new() -> ConsumerRecords {
         ConsumerRecords::default()
     }
 
     /// Adds records of a partition. Runs of one partition are added one after the other.
-    pub(super) fn push(&mut self, run: RecordRun) {
+    pub(in crate::consumer) fn push(&mut self, run: RecordRun) {
         self.count += run.count;
         self.runs.push(run);
     }
 
     /// Notes where a partition that returned records goes on.
-    pub(super) fn set_next(&mut self, partition: &TopicPartition, offset: i64) {
+    pub(in crate::consumer) fn set_next(&mut self, partition: &TopicPartition, offset: i64) {
         match self.next.last_mut() {
             Some((last, next)) if last == partition => *next = offset,
             _ => self.next.push((partition.clone(), offset)),
@@ -81,7 +81,9 @@ impl ConsumerRecords {
     }
 
     /// The position behind what was returned, per partition.
-    pub(super) fn next_positions(&self) -> impl Iterator<Item = (&TopicPartition, i64)> {
+    pub(in crate::consumer) fn next_positions(
+        &self,
+    ) -> impl Iterator<Item = (&TopicPartition, i64)> {
         self.next.iter().map(|(partition, next)| (partition, *next))
     }
 
@@ -140,7 +142,7 @@ impl fmt::Debug for ConsumerRecords {
 
 /// Records of one partition that lie together: whole batches of a chunk, all to be returned, but
 /// for the beginning of the first batch and the end of the last.
-pub(super) struct RecordRun {
+pub(in crate::consumer) struct RecordRun {
     pub partition: TopicPartition,
     pub body: Body,
     /// How many records of the first batch come before the first to return, and how many bytes of
@@ -152,13 +154,13 @@ pub(super) struct RecordRun {
 
 /// A place between two records of one batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct RecordPlace {
+pub(in crate::consumer) struct RecordPlace {
     pub records: usize,
     pub bytes: usize,
 }
 
 /// Where the bytes of a [`RecordRun`] are.
-pub(super) enum Body {
+pub(in crate::consumer) enum Body {
     /// Whole batches that are not compressed.
     Plain(Chunk, Range<usize>),
     /// One batch that was compressed.

@@ -10,8 +10,8 @@
 //! The states are those of Kafka's client. While `Stable` the generation may commit, also when
 //! the coordinator is rebalancing already; the rejoin is what ends that.
 
-use super::offsets::GroupMetadata;
 use crate::broker::Groups;
+use crate::consumer::offsets::GroupMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
 use crate::group::{JoinAnswer, Joined, LeavingMember, MemberRef, SyncAnswer};
@@ -20,11 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What every consumer calls the protocol of its group.
-pub(super) const PROTOCOL_TYPE: &str = "consumer";
+pub(in crate::consumer) const PROTOCOL_TYPE: &str = "consumer";
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MemberState {
+pub(in crate::consumer) enum MemberState {
     Unjoined,
     Preparing,
     Completing,
@@ -33,7 +33,7 @@ pub(super) enum MemberState {
 
 /// What the coordinator gave.
 #[derive(Debug, Clone)]
-pub(super) struct Generation {
+pub(in crate::consumer) struct Generation {
     /// -1 for none.
     pub id: i32,
     /// Empty for none.
@@ -53,7 +53,7 @@ impl Generation {
 
 /// How far a rejoin has come, between two turns.
 #[derive(Debug, Clone)]
-pub(super) enum Rejoin {
+pub(in crate::consumer) enum Rejoin {
     /// JoinGroup is to be sent.
     Idle,
     /// JoinGroup was sent; others are waited for.
@@ -68,7 +68,7 @@ pub(super) enum Rejoin {
 
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::consumer) enum Step {
     /// Others have to move first.
     Waiting,
     /// An exchange was made; there is more to do.
@@ -79,7 +79,7 @@ pub(super) enum Step {
 
 /// The membership of one consumer.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(in crate::consumer) struct Membership {
     group_id: Option<Arc<str>>,
     pub assignors: Assignors,
     pub state: MemberState,
@@ -106,7 +106,7 @@ pub(super) struct Membership {
 
 /// The topics of a group and their partition counts, as the leader saw them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct GroupShape {
+pub(in crate::consumer) struct GroupShape {
     pub topics: BTreeMap<Arc<str>, i32>,
     /// The version of the metadata that the counts are from.
     pub version: u64,
