@@ -26,6 +26,7 @@ pub(crate) mod producers;
 mod read;
 pub(crate) mod scan;
 pub(crate) mod segment;
+mod segments;
 mod upkeep;
 mod watch;
 
@@ -45,16 +46,14 @@ pub(crate) use env::{BackgroundWork, EpochGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
 pub(crate) use watch::{ReadyList, Watcher};
 
-use std::collections::VecDeque;
-
 use crate::log::append::validator::AppendRules;
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::producers::ProducerStates;
-use crate::log::segment::Segment;
 use crate::log::segment::active::Active;
 use border::Border;
 use group_commit::GroupCommit;
+use segments::Segments;
 use watch::WatchList;
 
 use crate::config::{IsolationLevel, LogConfig};
@@ -62,9 +61,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meter::PartitionMeter;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{
-    Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock, ranked_mutex,
-};
+use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::Signal;
 
 /// The kind of what a deleted topic's log answers.
@@ -82,7 +79,7 @@ pub(crate) struct Log {
     borders: Borders,
     commit: GroupCommit,
     writer: Mutex<Writer>,
-    segments: RwLock<VecDeque<Arc<Segment>>>,
+    segments: Segments,
     upkeep: Mutex<Upkeep>,
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
@@ -196,7 +193,7 @@ impl Log {
                     ),
                 },
             ),
-            segments: ranked_lock(Rank::LogSegments, VecDeque::new()),
+            segments: Segments::new(),
             upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
             growing: ranked_mutex(Rank::LogGrowing, ()),
             damage: OnceLock::new(),
@@ -343,8 +340,7 @@ impl Log {
     pub fn size_bytes(&self) -> Result<u64> {
         self.opened()?;
         let extents = self.last_extent();
-        let segments = self.segments.read();
-        Ok(segments.iter().map(|segment| extents.of(segment).size_bytes).sum())
+        Ok(self.segments.all().iter().map(|segment| extents.of(segment).size_bytes).sum())
     }
 
     /// How many segments there are.
@@ -354,7 +350,7 @@ impl Log {
     #[cfg(test)]
     pub fn segment_count(&self) -> Result<usize> {
         self.opened()?;
-        Ok(self.segments.read().len())
+        Ok(self.segments.len())
     }
 
     /// The borders, once they hold.

@@ -161,7 +161,7 @@ impl Log {
     fn replace_empty(&self, writer: &mut Writer, first_bytes: u64, now_ms: i64) -> Result<()> {
         let base_offset = writer.next_offset;
         writer.retire();
-        if let Some(segment) = self.segments.write().pop_back() {
+        if let Some(segment) = self.segments.pop_last() {
             remove_empty(&*self.env.storage, segment.path())
                 .map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
         }
@@ -172,7 +172,7 @@ impl Log {
 
     /// Makes a new segment the active one.
     pub(in crate::log) fn install(&self, writer: &mut Writer, active: Active) {
-        self.segments.write().push_back(active.segment.clone());
+        self.segments.push(active.segment.clone());
         writer.active = Some(active);
         writer.last_position = None;
         writer.names.folder = true;
@@ -261,7 +261,7 @@ impl Log {
             writer.retire();
             if position == 0 {
                 // It holds nothing, and the next one begins at the same offset.
-                self.segments.write().pop_back();
+                self.segments.pop_last();
                 self.take_back(writer.next_offset);
             } else {
                 after.seal = true;

@@ -41,7 +41,7 @@ impl Log {
         }
         // The segments before the lock of what was synced: a roll in between only adds one that
         // is not listed.
-        let segments: Vec<_> = self.segments.read().iter().cloned().collect();
+        let segments = self.segments.all();
         let synced = self.synced.lock();
         let now;
         let (end, last_batch, extents) = match &*synced {
@@ -119,7 +119,7 @@ impl Log {
             self.claim_names(upkeep)?;
         }
         self.remove_doomed(upkeep)?;
-        let last = self.segments.read().back().cloned();
+        let last = self.segments.last();
         while let Some(segment) = self.unsealed_before(last.as_ref()) {
             let proofs = self.seal_files(upkeep, &segment)?;
             segment.seal(proofs);
@@ -136,11 +136,9 @@ impl Log {
     }
 
     fn unsealed_before(&self, last: Option<&Arc<Segment>>) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        let unsealed = |segment: &&Arc<Segment>| {
+        self.segments.find(|segment| {
             segment.stage() != Stage::Sealed && !last.is_some_and(|last| Arc::ptr_eq(last, segment))
-        };
-        segments.iter().find(unsealed).cloned()
+        })
     }
 
     /// Makes `error` the answer to appends, lets the writer go, and wakes who waits. Returns the
@@ -190,9 +188,8 @@ impl Log {
         upkeep.closed = true;
         let message = "the topic was deleted";
         self.refuse(self.at_home(Error::new(DELETED, message)));
-        let segments = std::mem::take(&mut *self.segments.write());
-        for segment in &segments {
-            self.env.mapped.forget(segment);
+        for segment in self.segments.reset(Vec::new()) {
+            self.env.mapped.forget(&segment);
         }
         Ok(())
     }

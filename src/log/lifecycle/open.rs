@@ -204,32 +204,11 @@ impl Log {
         } else if let Some(refusal) = opened.refusal() {
             writer.refusal = Some(self.at_home(refusal));
         }
-        let mut segments = self.segments.write();
-        segments.clear();
-        let last = opened.segments.len().saturating_sub(1);
-        for (at, found) in opened.segments.iter().enumerate() {
-            let resumable = at == last && opened.resumable;
-            segments.push_back(self.found_segment(found, resumable));
-        }
-        drop(segments);
+        self.segments.reset(found_segments(opened));
         // Who waits at the end that was recorded hears where it is.
         let woken = writer.watchers.take();
         drop(writer);
         woken.ring();
-    }
-
-    fn found_segment(&self, found: &OpenedSegment, resumable: bool) -> Arc<Segment> {
-        let stage = match found.state.sealed {
-            _ if resumable => Stage::Closed,
-            true => Stage::Sealed,
-            false => Stage::Retired,
-        };
-        let segment = Segment::found(found.path.clone(), &found.state, stage);
-        segment.set_aborted(found.aborted.clone());
-        if let Some(indexes) = &found.indexes {
-            segment.set_indexes(indexes.clone());
-        }
-        Arc::new(segment)
     }
 
     /// Makes the log ready for its first append of this life.
@@ -249,7 +228,7 @@ impl Log {
         self.begin_epoch(&mut upkeep)?;
         let active = self.open_active_segment(&upkeep, &config, now_ms)?;
         let mut writer = self.writer.lock();
-        let last = self.segments.read().back().map(|segment| segment.base_offset);
+        let last = self.segments.last().map(|segment| segment.base_offset);
         if last == Some(active.segment.base_offset) {
             writer.active = Some(active);
         } else {
@@ -307,7 +286,7 @@ impl Log {
         writer.leader_epoch = epoch;
         drop(writer);
         upkeep.leader_epoch = Some(epoch);
-        if self.next_to_seal().is_some() {
+        if self.segments.oldest_retired().is_some() {
             self.announce(&After { seal: true, ..After::default() });
         }
         Ok(())
@@ -325,15 +304,9 @@ impl Log {
                 return Err(if failed { self.sync_failed(error) } else { self.at_home(error) });
             }
             // Paths, lengths and index files are others now. Readers keep what they have mapped.
-            let mut segments = self.segments.write();
-            let last = opened.segments.len().saturating_sub(1);
-            for (at, found) in opened.segments.iter().enumerate() {
-                if let Some(segment) = segments.get_mut(at) {
-                    self.env.mapped.forget(segment);
-                    *segment = self.found_segment(found, at == last && opened.resumable);
-                }
+            for segment in self.segments.reset(found_segments(&opened)) {
+                self.env.mapped.forget(&segment);
             }
-            drop(segments);
             self.commit.advance(opened.recovery_point);
         }
         Ok(())
@@ -429,14 +402,14 @@ impl Log {
         now_ms: i64,
     ) -> Result<Active> {
         let end = self.borders.end.load();
-        let last = self.segments.read().back().cloned();
+        let last = self.segments.last();
         match last {
             Some(last) if upkeep.resumable && last.stage() == Stage::Closed => {
                 self.resume(last, config, now_ms)
             }
             Some(last) if last.base_offset == end => {
                 // Empty, and not ours to go on with: a file of ours takes its place.
-                self.segments.write().pop_back();
+                self.segments.pop_last();
                 self.env.mapped.forget(&last);
                 self.create_segment(config, end, FIRST_STEP_BYTES, now_ms)
             }
@@ -464,4 +437,25 @@ impl Log {
     pub(in crate::log) fn closed(&self) -> Error {
         self.at_home(Error::new(ErrorKind::Closed, "the log is closed"))
     }
+}
+
+/// The segments as opening left them: the last one may be appended to, if it is one of those.
+fn found_segments(opened: &OpenedPartition) -> Vec<Arc<Segment>> {
+    let last = opened.segments.len().saturating_sub(1);
+    let found = opened.segments.iter().enumerate();
+    found.map(|(at, found)| found_segment(found, at == last && opened.resumable)).collect()
+}
+
+fn found_segment(found: &OpenedSegment, resumable: bool) -> Arc<Segment> {
+    let stage = match found.state.sealed {
+        _ if resumable => Stage::Closed,
+        true => Stage::Sealed,
+        false => Stage::Retired,
+    };
+    let segment = Segment::found(found.path.clone(), &found.state, stage);
+    segment.set_aborted(found.aborted.clone());
+    if let Some(indexes) = &found.indexes {
+        segment.set_indexes(indexes.clone());
+    }
+    Arc::new(segment)
 }

@@ -79,7 +79,7 @@ impl Log {
         let end = writer.next_offset;
         let last = match &writer.active {
             Some(active) => Some((active.segment.clone(), active.extent(end))),
-            None => self.segments.read().back().map(|last| (last.clone(), last.extent())),
+            None => self.segments.last().map(|last| (last.clone(), last.extent())),
         };
         LastExtent { end, last }
     }
@@ -192,6 +192,10 @@ impl Log {
         let storage = &*self.env.storage;
         let (indexes, finding) = load_indexes(storage, state, segment.path(), interval)
             .map_err(|error| self.at_home(error))?;
+        if segment.has_left() {
+            // The files of that name may be those of the segment that took its place.
+            return Err(self.at_home(segment.gone()));
+        }
         if let Some(finding) = finding {
             self.env.counters.index_rebuilds.one();
             tracing::warn!("{finding}");
@@ -208,11 +212,11 @@ impl Log {
         let borders = self.opened()?;
         let start = borders.start.load();
         let extents = self.last_extent();
-        let reaches = |segment: &&Arc<Segment>| {
+        let reaches = |segment: &Arc<Segment>| {
             let extent = extents.of(segment);
             extent.size_bytes > 0 && extent.max_timestamp >= timestamp
         };
-        let Some(segment) = self.segments.read().iter().find(reaches).cloned() else {
+        let Some(segment) = self.segments.find(reaches) else {
             return Ok(None);
         };
         let floor = u32::try_from(start - segment.base_offset).unwrap_or(0);
@@ -239,11 +243,11 @@ impl Log {
         self.opened()?;
         let extents = self.last_extent();
         let mut best: Option<(Arc<Segment>, Extent)> = None;
-        for segment in self.segments.read().iter() {
-            let extent = extents.of(segment);
+        for segment in self.segments.all() {
+            let extent = extents.of(&segment);
             let higher = best.as_ref().is_none_or(|(_, b)| extent.max_timestamp > b.max_timestamp);
             if extent.max_timestamp >= 0 && higher {
-                best = Some((segment.clone(), extent));
+                best = Some((segment, extent));
             }
         }
         let Some((segment, extent)) = best else { return Ok(None) };
@@ -362,14 +366,8 @@ impl Log {
     /// Those of opening the folder.
     pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
         self.opened()?;
-        let segments = self.segments.read();
-        let first = segments.partition_point(|segment| segment.base_offset <= from);
-        let rows: Vec<_> = segments
-            .iter()
-            .skip(first.saturating_sub(1))
-            .map(|segment| segment.aborted())
-            .collect();
-        drop(segments);
+        let segments = self.segments.floor_and_above(from);
+        let rows: Vec<_> = segments.iter().map(|segment| segment.aborted()).collect();
         Ok(collect_aborted(rows.iter().flat_map(|rows| rows.iter()), from, upto))
     }
 }

@@ -271,16 +271,23 @@ impl Log {
     /// `OffsetOutOfRange` if no segment holds it.
     pub(in crate::log) fn locate(&self, offset: i64) -> Result<Place> {
         self.opened()?;
-        let mut segment = self.segment_of(offset);
+        let mut segment = self.segments.floor(offset);
         while let Some(candidate) = segment {
-            let view = self.view(&candidate)?;
-            let from = self.position_hint(&candidate, offset)?;
-            if let Some(place) = self.walk_to(&view, from, offset)? {
+            let found = match self.locate_in(&candidate, offset) {
+                // It left the log since the look at the list.
+                Err(_) if !self.segments.holds(&candidate) => {
+                    segment = self.segments.floor(offset);
+                    continue;
+                }
+                found => found?,
+            };
+            if let Some(place) = found {
                 return Ok(place);
             }
-            segment = self.segment_behind(&candidate);
+            segment = self.segments.higher(candidate.base_offset);
             if segment.is_none() {
                 // The end: the reader waits here for the next batch.
+                let view = self.view(&candidate)?;
                 let position = view.limit();
                 return Ok(Place::at(&view, position));
             }
@@ -292,18 +299,11 @@ impl Log {
         Err(self.at_home(error.with_offset(offset)))
     }
 
-    /// The segment that `offset` belongs to.
-    pub(in crate::log) fn segment_of(&self, offset: i64) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        let after = segments.partition_point(|segment| segment.base_offset <= offset);
-        segments.get(after.saturating_sub(1)).cloned()
-    }
-
-    /// The segment behind this one.
-    pub(in crate::log) fn segment_behind(&self, segment: &Segment) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        let after = segments.partition_point(|s| s.base_offset <= segment.base_offset);
-        segments.get(after).cloned()
+    /// The place in this segment, if it has the batch.
+    fn locate_in(&self, segment: &Arc<Segment>, offset: i64) -> Result<Option<Place>> {
+        let view = self.view(segment)?;
+        let from = self.position_hint(segment, offset)?;
+        self.walk_to(&view, from, offset)
     }
 
     /// A view of a segment, mapped where it was not.

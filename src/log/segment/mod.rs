@@ -113,6 +113,8 @@ struct SegmentInner {
     aborted: Arc<Vec<AbortedTransaction>>,
     /// A sync covers all its bytes and its length.
     synced: bool,
+    /// It is not part of the log any more, and its file's name may be another segment's.
+    left: bool,
 }
 
 impl Segment {
@@ -156,6 +158,7 @@ impl Segment {
                     },
                     aborted: Arc::default(),
                     synced: stage == Stage::Sealed,
+                    left: false,
                 },
             ),
         }
@@ -248,6 +251,24 @@ impl Segment {
         Arc::make_mut(&mut self.home.lock().aborted).push(row);
     }
 
+    /// Adds rows that are not known here, in order.
+    pub fn remember_aborted(&self, rows: impl Iterator<Item = AbortedTransaction>) {
+        let mut home = self.home.lock();
+        let known = Arc::make_mut(&mut home.aborted);
+        known.extend(rows);
+        known.sort_by_key(|row| row.last_offset);
+        known.dedup_by_key(|row| row.last_offset);
+    }
+
+    /// It is not part of the log any more: no file is opened for it from now on.
+    pub fn leave(&self) {
+        self.home.lock().left = true;
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.home.lock().left
+    }
+
     pub fn set_aborted(&self, aborted: Vec<AbortedTransaction>) {
         self.home.lock().aborted = Arc::new(aborted);
     }
@@ -316,11 +337,14 @@ impl Segment {
     /// caller then moves the segment in the LRU.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` when the file is gone (a retention was faster), else `Io`.
+    /// `OffsetOutOfRange` when it is not part of the log any more, else `Io`.
     pub fn view(self: &Arc<Self>, storage: &dyn Storage) -> Result<(SegmentView, bool)> {
         let mut home = self.home.lock();
         let opened = home.file.is_none();
         if home.file.is_none() {
+            if home.left {
+                return Err(self.gone());
+            }
             let file = storage.open(&self.path).map_err(|error| self.open_error(error))?;
             home.file = Some(file);
         }
@@ -344,7 +368,8 @@ impl Segment {
         }
     }
 
-    fn gone(&self) -> Error {
+    /// What is wanted of it has to be looked for elsewhere.
+    pub fn gone(&self) -> Error {
         Error::new(ErrorKind::OffsetOutOfRange, "the segment was deleted")
             .with_offset(self.base_offset)
             .with_path(&self.path)

@@ -55,7 +55,7 @@ fn segments_roll_by_size_and_none_exceeds_its_size() {
         let found = read_all(&log, 0);
         assert_eq!(found.len(), 200);
         let extents = log.last_extent();
-        for segment in log.segments.read().iter() {
+        for segment in log.segments.all().iter() {
             let size = extents.of(segment).size_bytes;
             assert!(
                 size <= 4000 && size > 3500

@@ -70,11 +70,11 @@ fn retired_segments_are_cut_and_indexed_off_the_appenders_thread() {
         }
         let count = log.segment_count().unwrap();
         assert!(count > 2);
-        let uncut = bench.storage.metadata(log.segments.read()[0].path()).unwrap().len;
-        assert!(uncut > log.segments.read()[0].extent().size_bytes);
+        let uncut = bench.storage.metadata(log.segments.all()[0].path()).unwrap().len;
+        assert!(uncut > log.segments.all()[0].extent().size_bytes);
         bench.run_work();
         assert_eq!(log.env.counters.seals.total() as usize, count - 1);
-        let segments: Vec<_> = log.segments.read().iter().cloned().collect();
+        let segments: Vec<_> = log.segments.all();
         for segment in &segments[..count - 1] {
             assert_eq!(segment.stage(), Stage::Sealed);
             let extent = segment.extent();

@@ -98,7 +98,7 @@ fn an_index_that_cannot_be_written_is_written_by_a_later_step() {
     while log.seal_step().unwrap() {}
     let state = log.close().unwrap();
     assert!(state.segments[0].sealed);
-    let path = log.segments.read()[0].path_of(FileKind::OffsetIndex);
+    let path = log.segments.all()[0].path_of(FileKind::OffsetIndex);
     assert!(bench.storage.exists(&path).unwrap());
 }
 
@@ -191,7 +191,7 @@ fn so_many_segments_stay_mapped_and_all_can_be_read() {
     for _ in 0..2 {
         assert_eq!(read_all(&log, 0).len(), 400);
         assert!(bench.env.mapped.len() <= 4);
-        let mapped = log.segments.read().iter().filter(|segment| segment.file().is_some()).count();
+        let mapped = log.segments.all().iter().filter(|segment| segment.file().is_some()).count();
         assert!(mapped <= 4 + 1, "{mapped}");
     }
 }

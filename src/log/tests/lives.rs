@@ -40,7 +40,7 @@ fn after_a_kill_everything_is_there_and_the_next_life_goes_on_in_place() {
             bench.append_at(&log, &[b'v'; 50], START_MS + i);
         }
         bench.run_work();
-        let stages: Vec<_> = log.segments.read().iter().map(|s| s.stage()).collect();
+        let stages: Vec<_> = log.segments.all().iter().map(|s| s.stage()).collect();
         let (last, before) = stages.split_last().unwrap();
         assert!(before.iter().all(|stage| *stage == Stage::Sealed), "{stages:?}");
         assert_eq!(*last, Stage::Active);
@@ -74,7 +74,7 @@ fn a_resumed_segment_is_looked_up_in_both_its_parts() {
                 log.close().unwrap();
             }
         }
-        let last = log.segments.read()[0].clone();
+        let last = log.segments.all()[0].clone();
         let entries = log.indexes_of(&last).unwrap().offsets.entries().len();
         assert!((15..=18).contains(&entries), "{entries} entries in 68 KiB");
         assert_eq!(log.env.counters.index_rebuilds.total(), 0);

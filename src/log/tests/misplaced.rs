@@ -174,7 +174,7 @@ fn a_sealed_file_that_has_grown_contradicts_the_state() {
         assert_eq!(first_at(&log, 0).unwrap(), 0);
         let kinds: Vec<_> = log.opening().0.iter().map(|finding| finding.kind).collect();
         assert!(kinds.contains(&FindingKind::StateContradicted), "{trust:?}: {kinds:?}");
-        let first = log.segments.read()[0].extent();
+        let first = log.segments.all()[0].extent();
         assert_eq!(first.size_bytes, len, "{trust:?}: the garbage is none of it");
         assert_eq!(log.log_end_offset().unwrap(), first.next_offset, "{trust:?}");
     }

@@ -7,6 +7,7 @@ mod faults;
 mod lives;
 mod misplaced;
 mod plain;
+mod replaced;
 mod retention;
 mod rolls;
 mod speed;

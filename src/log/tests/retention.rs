@@ -22,7 +22,7 @@ fn at(ms: i64) -> Now {
 fn old_segments_go_and_the_start_moves_behind_them() {
     Bench::both(|bench| {
         let log = filled(bench, 100);
-        let second = log.segments.read()[1].base_offset;
+        let second = log.segments.all()[1].base_offset;
         let newest = START_MS + (second - 1) * 10;
         assert_eq!(log.retention_step(at(newest + 1000)).unwrap().segments_deleted, 0);
         let retained = log.retention_step(at(newest + 1001)).unwrap();
@@ -89,7 +89,7 @@ fn deleted_records_move_the_start_and_whole_segments_go_later() {
         let retained = log.retention_step(at(START_MS)).unwrap();
         assert!(retained.segments_deleted > 0);
         assert_eq!(log.log_start_offset().unwrap(), 50);
-        assert!(log.segments.read()[0].base_offset <= 50);
+        assert!(log.segments.all()[0].base_offset <= 50);
         assert_eq!(log.delete_records(-1).unwrap(), 100);
         log.retention_step(at(START_MS)).unwrap();
         assert_eq!(log.segment_count().unwrap(), 1, "never the active one");

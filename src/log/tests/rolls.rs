@@ -5,7 +5,7 @@ use crate::storage::Fault;
 use crate::storage::faults::{Call, Failure, Rule};
 
 fn bases(log: &Log) -> Vec<i64> {
-    log.segments.read().iter().map(|segment| segment.base_offset).collect()
+    log.segments.all().iter().map(|segment| segment.base_offset).collect()
 }
 
 #[test]

@@ -160,13 +160,13 @@ impl Log {
                 synced => synced.map_err(|error| failed(error, dir))?,
             }
         }
-        let unsynced: Vec<_> =
-            self.segments.read().iter().filter(|segment| !segment.is_synced()).cloned().collect();
-        for segment in unsynced {
+        for segment in self.segments.all() {
             if work.active.as_ref().is_some_and(|(active, _)| Arc::ptr_eq(active, &segment)) {
                 break;
             }
-            self.sync_segment(&segment)?;
+            if !segment.is_synced() {
+                self.sync_segment(&segment)?;
+            }
         }
         if work.names.folder {
             storage.sync_dir(dir).map_err(|error| failed(error, dir))?;

@@ -131,7 +131,7 @@ impl Log {
 
     fn count_expired(&self, config: &LogConfig, now_ms: i64) -> usize {
         let extents = self.last_extent();
-        let segments = self.segments.read();
+        let segments = self.segments.all();
         let held: Vec<HeldSegment> = segments
             .iter()
             .enumerate()
@@ -144,7 +144,6 @@ impl Log {
                 }
             })
             .collect();
-        drop(segments);
         expired(&held, self.borders.start.load(), config, now_ms)
     }
 
@@ -152,17 +151,16 @@ impl Log {
     /// all go, a new segment at the log end comes first, durably: a log must not forget its end.
     fn take_expired(&self, config: &LogConfig, now_ms: i64) -> Result<Vec<Arc<Segment>>> {
         let count = self.count_expired(config, now_ms);
-        if count == self.segments.read().len() {
+        if count == self.segments.len() {
             self.open_empty_segment(config, now_ms)?;
         }
         // The start must not lie behind the end of what is durable.
         self.sync_alone()?;
-        let mut segments = self.segments.write();
-        let doomed: Vec<_> = segments.drain(..count).collect();
-        if let Some(first) = segments.front() {
+        // First, so that nobody is led from an offset that is gone to the first one that is left.
+        if let Some(first) = self.segments.nth(count) {
             self.borders.start.raise(first.base_offset);
         }
-        drop(segments);
+        let doomed = self.segments.drop_front(count);
         self.wake_watchers();
         Ok(doomed)
     }
@@ -176,7 +174,7 @@ impl Log {
         // behind the place where the new one begins.
         if (made.is_ok() || !self.take_back(end))
             && writer.retire().is_none()
-            && let Some(last) = self.segments.read().back()
+            && let Some(last) = self.segments.last()
         {
             last.set_stage(crate::log::segment::Stage::Retired);
         }

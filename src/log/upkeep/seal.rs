@@ -10,7 +10,7 @@ use crate::log::files::names::FileKind;
 use crate::log::index::transaction_index;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::segment::state::FileProof;
-use crate::log::segment::{Proofs, Segment, Stage};
+use crate::log::segment::{Proofs, Segment};
 use crate::storage::File;
 use crate::sync::Arc;
 
@@ -25,17 +25,12 @@ impl Log {
         if upkeep.closed || upkeep.leader_epoch.is_none() || self.commit.failure().is_some() {
             return Ok(false);
         }
-        let Some(segment) = self.next_to_seal() else { return Ok(false) };
+        let Some(segment) = self.segments.oldest_retired() else { return Ok(false) };
         let proofs = self.seal_files(&mut upkeep, &segment)?;
         segment.seal(proofs);
         self.env.mapped.touch(&segment);
         self.env.counters.seals.one();
-        Ok(self.next_to_seal().is_some())
-    }
-
-    pub(in crate::log) fn next_to_seal(&self) -> Option<Arc<Segment>> {
-        let segments = self.segments.read();
-        segments.iter().find(|segment| segment.stage() == Stage::Retired).cloned()
+        Ok(self.segments.oldest_retired().is_some())
     }
 
     /// Makes the files of a segment without a writer final, and durable.
