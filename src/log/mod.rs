@@ -34,8 +34,7 @@ pub(crate) use crate::log::append::{AppendOptions, Appended};
 pub use crate::log::load::verify::PlannedRepair;
 #[cfg(test)]
 pub(crate) use crate::log::producers::Marker;
-#[cfg(test)]
-pub(crate) use crate::log::producers::entry::ProducerStamp;
+pub(crate) use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
 pub(crate) use crate::log::producers::transactions::AbortedTransaction;
 pub(crate) use crate::log::read::cursor::{Chunk, Cursor};
 pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
@@ -61,7 +60,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meter::PartitionMeter;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, Weak, ranked_mutex};
+use crate::sync::{
+    Arc, AtomicBool, Mutex, MutexGuard, OnceLock, Ordering, Rank, Weak, ranked_mutex,
+};
 use crate::time::Signal;
 
 /// The kind of what a deleted topic's log answers.
@@ -370,6 +371,12 @@ impl Log {
             self.open()?;
         }
         Ok(&self.borders)
+    }
+
+    /// What the writer knows, once the partition is opened.
+    fn known_writer(&self) -> Result<MutexGuard<'_, Writer>> {
+        self.opened()?;
+        Ok(self.writer.lock())
     }
 
     /// Names the partition in an error.

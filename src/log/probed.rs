@@ -1,6 +1,6 @@
 //! A log as a test sees it: what it is told of appends and syncs, and where it may step in.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::log::Log;
 use crate::log::append::{AppendOptions, Appended, Origin};
@@ -36,7 +36,8 @@ impl Log {
             }
         });
         if outcome.is_ok() {
-            probe.reply(point).map_err(|error| self.at_home(error))?;
+            let lost = |error: Error| self.at_home(error).with_possibly_written();
+            probe.reply(point).map_err(lost)?;
         }
         outcome.map_err(|error| self.at_home(error))
     }

@@ -26,6 +26,8 @@ pub const LENGTH_PREFIX: usize = 12;
 /// The version of the batch format that is read and written.
 pub const MAGIC_V2: i8 = 2;
 
+/// Where the sequence of the first record stands.
+pub(super) const BASE_SEQUENCE_AT: usize = 53;
 /// Where the bytes under the checksum begin.
 pub(super) const CRC_FROM: usize = 21;
 /// The least value of the length field of a version 2 batch.

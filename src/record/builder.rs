@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::batch::{BATCH_OVERHEAD, DELETE_HORIZON_BIT};
+use super::batch::{BASE_SEQUENCE_AT, BATCH_OVERHEAD, DELETE_HORIZON_BIT};
 use super::codec::{Codec, Compressor, DECOMPRESSED_MAX};
 use super::encode::{
     BATCH_SIZE_MAX, Extent, RecordInput, Stamp, body_size, negative_timestamp, put_record, seal,
@@ -47,6 +47,8 @@ pub struct BatchBuilder {
     /// What the batch had that was made last, where it was compressed.
     observed: CompressionRatio,
     ratio: CompressionRatio,
+    /// The codec that the batch has that was made last.
+    made: Codec,
 }
 
 impl BatchBuilder {
@@ -67,6 +69,7 @@ impl BatchBuilder {
             count: 0,
             observed: CompressionRatio::default(),
             ratio: CompressionRatio::default(),
+            made: Codec::None,
         };
         builder.clear();
         Ok(builder)
@@ -206,7 +209,23 @@ impl BatchBuilder {
             *front = header.encode();
         }
         seal(batch);
+        self.made = codec;
         Ok(batch)
+    }
+
+    /// The batch of the last [`BatchBuilder::finish`].
+    pub(crate) fn made(&self) -> &[u8] {
+        if self.made == Codec::None { &self.plain } else { &self.packed }
+    }
+
+    /// The same with another sequence of its first record, without being compressed again.
+    pub(crate) fn restamp(&mut self, base_sequence: i32) -> &[u8] {
+        let batch = if self.made == Codec::None { &mut self.plain } else { &mut self.packed };
+        if let Some(field) = batch.get_mut(BASE_SEQUENCE_AT..BASE_SEQUENCE_AT + 4) {
+            field.copy_from_slice(&base_sequence.to_be_bytes());
+        }
+        seal(batch);
+        batch
     }
 
     /// Compresses the records into `packed` and returns the codec that the batch has.

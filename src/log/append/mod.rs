@@ -10,7 +10,7 @@ pub(in crate::log) mod validator;
 
 use crate::error::Result;
 use crate::log::producers::Marker;
-use crate::log::producers::entry::{Admission, ProducerStamp};
+use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp};
 use crate::log::segment::active::{Active, Content, Incoming};
 use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
 use crate::record::{
@@ -206,7 +206,7 @@ impl Log {
         let batch = builder.finish(&self.stamp(Stamp::plain(0, -1), options))?;
         check(batch.len())?;
         let appended = match rules.recompress(codec) {
-            None => self.store_made(batch, options),
+            None => self.store_made(&mut builder, options),
             Some((Codec::None, _)) => {
                 let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
                 self.append_plain(records, &measured, options)
@@ -287,13 +287,26 @@ impl Log {
         stamp: Stamp,
         options: AppendOptions,
     ) -> Result<Appended> {
-        self.store_made(builder.finish(&self.stamp(stamp, options))?, options)
+        builder.finish(&self.stamp(stamp, options))?;
+        self.store_made(builder, options)
     }
 
-    /// Stores a batch that the builder made.
-    fn store_made(&self, batch: &[u8], options: AppendOptions) -> Result<Appended> {
+    /// Stores the batch that the builder made last. A sequence that only the log knows is stamped
+    /// on it under the lock.
+    fn store_made(&self, builder: &mut BatchBuilder, options: AppendOptions) -> Result<Appended> {
+        let batch = builder.made();
         let header = BatchHeader::parse(batch).map_err(|fault| fault.into_error())?;
-        self.store(batch, header.last_offset_delta, header.max_timestamp, options)
+        let (delta, max_timestamp) = (header.last_offset_delta, header.max_timestamp);
+        if options.producer.is_none_or(|producer| producer.base_sequence != NEXT_SEQUENCE) {
+            return self.store(batch, delta, max_timestamp, options);
+        }
+        let size = batch.len();
+        let placement = Placement { size, last_offset_delta: delta, max_timestamp, stamped: true };
+        self.place(self.writer.lock(), placement, options, |active, stamp| {
+            let batch = builder.restamp(stamp.base_sequence);
+            active.write(batch, stamp.base_offset, stamp.leader_epoch);
+            Content::Anything
+        })
     }
 
     /// Stores a batch that needs nothing but its offset and its leader epoch.
@@ -324,16 +337,19 @@ impl Log {
         &'a self,
         mut writer: MutexGuard<'a, Writer>,
         batch: Placement,
-        options: AppendOptions,
+        mut options: AppendOptions,
         write: impl FnOnce(&mut Active, &Stamp) -> Content,
     ) -> Result<Appended> {
         let rules = &writer.rules;
         rules.check_size(batch.size).map_err(|error| self.at_home(error))?;
         let log_append_time = rules.log_append_time;
-        if let Some(producer) = &options.producer
-            && let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)?
-        {
-            return Ok(known);
+        if let Some(producer) = &mut options.producer {
+            if producer.base_sequence == NEXT_SEQUENCE {
+                let next = writer.producers.next_sequence(producer);
+                producer.base_sequence = next.map_err(|error| self.at_home(error))?;
+            } else if let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)? {
+                return Ok(known);
+            }
         }
         let delta = i64::from(batch.last_offset_delta);
         let mut after = After::default();
@@ -427,6 +443,23 @@ impl Log {
         let told = Some(Told::Marker(marker));
         let content = Content::Anything;
         self.publish(writer, Written { incoming, base_offset, content, told }, after)
+    }
+
+    /// The sequence that the log expects of a producer's next batch.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch`, `InvalidTxnState`; those of opening the partition.
+    pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
+        let writer = self.known_writer()?;
+        writer.producers.next_sequence(stamp).map_err(|error| self.at_home(error))
+    }
+
+    /// The sequence of the last record that the log knows of a producer.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn last_sequence(&self, producer_id: i64) -> Result<Option<i32>> {
+        Ok(self.known_writer()?.producers.last_sequence(producer_id))
     }
 
     /// Moves the borders behind a batch whose bytes are stored, and does what is left to do.

@@ -9,12 +9,16 @@ use std::collections::VecDeque;
 /// Batches that are remembered for each producer: as many as the Java client has in flight.
 const BATCHES_MAX: usize = 5;
 
+/// In place of a base sequence: the next one of the producer, which the log gives under its lock.
+/// It is for batches that are sent once, so that none of them can be a duplicate.
+pub(crate) const NEXT_SEQUENCE: i32 = -2;
+
 /// Who sends a batch, in which order: what the log checks, and stamps on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerStamp {
     pub producer_id: i64,
     pub producer_epoch: i16,
-    /// The sequence of the first record, from 0.
+    /// The sequence of the first record, from 0, or [`NEXT_SEQUENCE`].
     pub base_sequence: i32,
     pub transactional: bool,
 }
@@ -29,6 +33,18 @@ impl ProducerStamp {
             base_sequence: header.base_sequence,
             transactional: header.is_transactional(),
         })
+    }
+
+    /// Id and epoch.
+    pub fn producer(&self) -> (i64, i16) {
+        (self.producer_id, self.producer_epoch)
+    }
+
+    /// The stamp of what follows `count` records.
+    pub fn behind(self, count: usize) -> ProducerStamp {
+        // A batch has less than 2^31 records.
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        ProducerStamp { base_sequence: sequence::after(self.base_sequence, count), ..self }
     }
 
     /// The stamp of a batch of this producer.
@@ -100,9 +116,7 @@ impl ProducerEntry {
                 return Ok(Admission::Duplicate(*found));
             }
         }
-        self.check_epoch(stamp.producer_id, stamp.producer_epoch)?;
-        let last = self.batches.back().filter(|_| stamp.producer_epoch == self.epoch);
-        let expected = last.map_or(0, |last| sequence::after(last.last_sequence, 1));
+        let expected = self.next_sequence(stamp)?;
         if stamp.base_sequence == expected {
             return Ok(Admission::Next);
         }
@@ -111,6 +125,22 @@ impl ProducerEntry {
             stamp.producer_id, stamp.base_sequence
         );
         Err(Error::new(ErrorKind::OutOfOrderSequence, why))
+    }
+
+    /// The sequence that a batch of this producer and epoch has to begin with.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch` for an epoch that was replaced.
+    #[inline]
+    pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
+        self.check_epoch(stamp.producer_id, stamp.producer_epoch)?;
+        let last = self.batches.back().filter(|_| stamp.producer_epoch == self.epoch);
+        Ok(last.map_or(0, |last| sequence::after(last.last_sequence, 1)))
+    }
+
+    /// The sequence of the last record that is known of the present epoch.
+    pub fn last_sequence(&self) -> Option<i32> {
+        self.batches.back().map(|last| last.last_sequence)
     }
 
     fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<()> {

@@ -60,12 +60,35 @@ impl ProducerStates {
             Some(entry) => entry.check(stamp, last_offset_delta)?,
             None => Admission::Next,
         };
-        let id = stamp.producer_id;
-        if admission == Admission::Next && !stamp.transactional && self.transactions.is_open(id) {
-            let why = format!("producer {id} has a transaction open, and this batch is not in it");
-            return Err(Error::new(ErrorKind::InvalidTxnState, why));
+        if admission == Admission::Next {
+            self.check_transaction(stamp)?;
         }
         Ok(admission)
+    }
+
+    /// The sequence of a batch that is sent for the first time, and only once.
+    ///
+    /// # Errors
+    /// As [`ProducerStates::check`], but for those of the sequence.
+    #[inline]
+    pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
+        self.check_transaction(stamp)?;
+        self.entries.get(&stamp.producer_id).map_or(Ok(0), |entry| entry.next_sequence(stamp))
+    }
+
+    /// The sequence of the last record of a producer, where one is known.
+    pub fn last_sequence(&self, producer_id: i64) -> Option<i32> {
+        self.entries.get(&producer_id).and_then(ProducerEntry::last_sequence)
+    }
+
+    #[inline]
+    fn check_transaction(&self, stamp: &ProducerStamp) -> Result<()> {
+        let id = stamp.producer_id;
+        if stamp.transactional || !self.transactions.is_open(id) {
+            return Ok(());
+        }
+        let why = format!("producer {id} has a transaction open, and this batch is not in it");
+        Err(Error::new(ErrorKind::InvalidTxnState, why))
     }
 
     /// A producer's batch was stored at `base_offset`.
