@@ -73,6 +73,27 @@ fn prepared_pages() {
     }
 }
 
+/// What it costs that the log knows each batch by its sequence, on prepared pages.
+fn idempotence() {
+    let shapes: [(&str, Append); 2] =
+        [("one a call", workload::append), ("batches of 100", workload::append_batches)];
+    for ((size, name), (shape, append)) in SIZES.into_iter().flat_map(|s| shapes.map(|a| (s, a))) {
+        let (dir, value) = (workload::folder(), workload::payload(size));
+        let broker = workload::open(&dir);
+        workload::create(&broker, 1);
+        let (idempotent, plain) = (workload::producer(&broker), workload::plain_producer(&broker));
+        let burst = BURST_BYTES / size / 100 * 100;
+        append(&plain, &value, (64 << 20) / size);
+        let timed = |producer| {
+            limits::wait(GAP);
+            cpu_per_unit(burst, || append(producer, black_box(&value), burst))
+        };
+        let what = format!("append, {shape}, {name}, idempotent / plain");
+        held_against(&what, 1.2, || timed(&idempotent), || timed(&plain));
+        broker.close().unwrap();
+    }
+}
+
 /// Absolute figures, with criterion's spread.
 fn absolute(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
@@ -100,6 +121,7 @@ fn main() {
     }
     fresh_pages();
     prepared_pages();
+    idempotence();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))

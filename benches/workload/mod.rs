@@ -49,6 +49,11 @@ pub fn producer(broker: &Broker) -> Producer {
     broker.producer(ProducerConfig::default()).unwrap()
 }
 
+/// A producer whose batches have no sequence.
+pub fn plain_producer(broker: &Broker) -> Producer {
+    broker.producer(ProducerConfig::default().enable_idempotence(false)).unwrap()
+}
+
 /// Bytes that no codec and no checksum finds easy.
 pub fn payload(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;

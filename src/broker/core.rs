@@ -13,6 +13,7 @@ use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::{BrokerCounters, Health, HealthLog};
 use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::Registry;
+use crate::broker::producer_names::ProducerNames;
 use crate::broker::random::Random;
 use crate::broker::topics::deletion::Deletions;
 use crate::broker::topics::{Opener, Topic, TopicTable};
@@ -53,6 +54,7 @@ pub(crate) struct BrokerCore {
     pub(super) groups: Arc<GroupRuntime>,
     pub(super) counters: Arc<BrokerCounters>,
     clients: AtomicU64,
+    pub(super) producer_names: Arc<ProducerNames>,
     pub(super) random: Random,
     pub(super) probe: Probe,
 }
@@ -109,6 +111,7 @@ impl BrokerCore {
             groups,
             counters,
             clients: AtomicU64::new(0),
+            producer_names: Arc::new(ProducerNames::default()),
             health: parts.health,
             queue: parts.queue,
             owner: parts.owner,
@@ -262,7 +265,6 @@ impl BrokerCore {
     /// # Errors
     /// [`ErrorKind::ReadOnly`] in an attached broker, [`ErrorKind::Closed`]; those of writing the
     /// registry.
-    #[allow(dead_code, reason = "the seam of producers with sequences")]
     pub fn new_producer_id(&self) -> Result<i64> {
         self.owner()?.producer_ids.next()
     }

@@ -21,6 +21,7 @@ mod handles;
 mod health;
 mod meta;
 mod options;
+mod producer_names;
 mod random;
 #[cfg(test)]
 #[cfg(not(loom))]
@@ -36,3 +37,4 @@ pub(crate) use coordinator::Groups;
 pub use handles::Broker;
 pub use health::Health;
 pub use options::BrokerOptions;
+pub(crate) use producer_names::HeldName;

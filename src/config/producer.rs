@@ -112,9 +112,22 @@ settings! {
         get ignore_keys: bool;
     }
 
-    // Departure: D18. It cannot be set to true, and the default has the effect of false: a send in
-    // one process is not repeated behind the caller's back.
-    IDEMPOTENCE "enable.idempotence": bool, "true";
+    /// whether the log knows the producer's batches by their sequence, and stores each once. It
+    /// needs `acks=all`, `retries` above 0 and at most five requests in flight; where it was not
+    /// set, it gives way to the first two.
+    IDEMPOTENCE "enable.idempotence": bool, "true" {
+        set enable_idempotence(idempotent: bool);
+        get idempotent: bool = idempotent;
+    }
+
+    /// a name under which the producer goes on where the one before it stopped, also in another
+    /// process: see [`Producer::last_sequence`](crate::Producer::last_sequence). It is no
+    /// property of Kafka's.
+    NAME "name": non_empty, null {
+        set name(name: impl AsRef<str>) = name.as_ref();
+        get name: Option<String>;
+    }
+
     TRANSACTIONAL_ID "transactional.id": non_empty, null;
     IN_FLIGHT "max.in.flight.requests.per.connection": int(1), "5";
     "transaction.timeout.ms": int, "60000", kept;
@@ -160,9 +173,8 @@ impl ProducerConfig {
     /// The typed settings, after the rules between settings.
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidConfig`]: a value out of range; `enable.idempotence` or
-    ///   `transactional.id`, which this version does not have; more than five requests in flight
-    ///   while idempotence is not off.
+    /// - [`ErrorKind::InvalidConfig`]: a value out of range; `transactional.id`, which this version
+    ///   does not have; what idempotence needs is set otherwise.
     /// - [`ErrorKind::Kafka`] over [`ErrorKind::InvalidConfig`]: `delivery.timeout.ms` too small.
     /// - [`ErrorKind::UnsupportedCompressionType`]: the build lacks the codec.
     pub(crate) fn settings(&self) -> Result<ProducerSettings> {
@@ -185,8 +197,9 @@ impl ProducerConfig {
     fn check_idempotence(&self) -> Result<()> {
         let p = &self.0;
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
-        let chosen = p.is_set(IDEMPOTENCE) && p.flag(IDEMPOTENCE);
         let transactional = p.text(TRANSACTIONAL_ID).is_some();
+        let named = p.text(NAME).is_some();
+        let chosen = named || p.is_set(IDEMPOTENCE) && p.flag(IDEMPOTENCE);
         if p.flag(IDEMPOTENCE) && p.whole(IN_FLIGHT) > IN_FLIGHT_MAX {
             let at = p.whole(IN_FLIGHT);
             return refuse(format!(
@@ -207,11 +220,8 @@ impl ProducerConfig {
                 true => format!("{TRANSACTIONAL_ID}: this version has no transactions; unset it"),
             });
         }
-        if chosen {
-            return refuse(format!(
-                "{IDEMPOTENCE}=true: this version has no idempotent producer; leave it unset \
-                 (a send in one process is not repeated behind the caller's back)"
-            ));
+        if named && !p.flag(IDEMPOTENCE) {
+            return refuse(format!("{NAME} needs {IDEMPOTENCE}=true"));
         }
         Ok(())
     }
@@ -233,6 +243,11 @@ impl ProducerConfig {
         let message = format!("the producer cannot be made: {}", cause.message());
         Err(Error::new(ErrorKind::Kafka, message).with_source(cause))
     }
+}
+
+/// What was not chosen gives way to what it needs.
+fn idempotent(p: &Properties) -> bool {
+    p.flag(IDEMPOTENCE) && matches!(p.text(ACKS), Some("all" | "-1")) && p.whole(RETRIES) > 0
 }
 
 fn client_id(p: &Properties) -> Option<String> {
@@ -278,6 +293,10 @@ mod tests {
             &[("transactional.id", "x"), ("enable.idempotence", "false")],
             &[("transactional.id", "x"), ("acks", "1")],
             &[("transactional.id", "")],
+            &[("name", "")],
+            &[("name", "x"), ("enable.idempotence", "false")],
+            &[("name", "x"), ("acks", "1")],
+            &[("name", "x"), ("retries", "0")],
             &[("compression.type", "brotli")],
             &[("linger.ms", "-1")],
             &[("batch.size", "-1")],
@@ -302,7 +321,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_in_words() {
         for (key, value, word) in [
-            ("enable.idempotence", "true", "no idempotent producer"),
             ("transactional.id", "x", "no transactions"),
             ("partitioner.class", "org.example.Mine", "with each record"),
         ] {
@@ -357,6 +375,8 @@ mod tests {
                 codec: Codec::None,
                 level: None,
                 ignore_keys: false,
+                idempotent: true,
+                name: None,
             }
         );
     }

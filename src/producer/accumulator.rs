@@ -1,14 +1,13 @@
 //! Sending later: batches that fill up, their deadlines, memory, retries.
 
 use super::ProducerCore;
-use super::batch::{Batch, PartitionQueue, QueueState, batch_charge, refused_batch};
+use super::batch::{Batch, PartitionQueue, QueueState, batch_charge};
 use super::completion::{Completion, Records};
 use super::future::{BatchResult, Outcome, SendFuture};
-use super::record::{RecordMetadata, size_upper_bound};
+use super::record::size_upper_bound;
+use super::storing::Stored;
 use super::topics::Found;
-use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::AppendOptions;
 use crate::record::RecordInput;
 use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
 use crate::time::{Now, Signal, TimerKey, TimerQueue};
@@ -35,21 +34,6 @@ struct State {
     waiting: Vec<Arc<Signal>>,
     /// Batches that may not be over.
     flights: Vec<Weak<BatchResult>>,
-}
-
-/// How a batch went.
-pub(super) struct Stored {
-    pub outcomes: Vec<Outcome>,
-    /// The log end that has to be durable before the outcomes hold.
-    pub sync: Option<i64>,
-    /// The error that may pass, where nothing of the batch is stored.
-    retriable: Option<Error>,
-}
-
-impl Stored {
-    fn over(outcomes: Vec<Outcome>) -> Stored {
-        Stored { outcomes, sync: None, retriable: None }
-    }
 }
 
 impl ProducerCore {
@@ -279,9 +263,16 @@ impl ProducerCore {
 
     /// Appends the batches of a lane that are full or due, with `force` the open one too, in
     /// order. A batch whose error may pass stays first and is tried again later.
-    fn drain(self: &Arc<Self>, queue: &Arc<PartitionQueue>, force: bool) {
+    pub(super) fn drain(self: &Arc<Self>, queue: &Arc<PartitionQueue>, force: bool) {
         let now = self.clock().now();
         let mut released = 0;
+        if let Some(identity) = &self.identity
+            && let Err(error) = identity.stamp(&self.broker)
+        {
+            // Taking an id may need a sync, so that it comes before the lane's lock.
+            self.fail_all(queue, &error);
+            return;
+        }
         let mut state = queue.lock();
         while let Some(batch) = state.batches.front() {
             let ready = force || batch.closed || batch.due <= now.mono;
@@ -292,7 +283,7 @@ impl ProducerCore {
             // Nothing may join a batch that was tried.
             batch.closed = true;
             batch.attempts += 1;
-            let mut stored = batch.with_inputs(|inputs| self.store(queue, inputs, now.wall_ms));
+            let mut stored = self.try_batch(queue, &mut state, &mut batch, now.wall_ms);
             if let Some(error) = stored.retriable.take() {
                 match self.next_attempt(&batch, now.mono) {
                     Some(at) => {
@@ -303,8 +294,9 @@ impl ProducerCore {
                         break;
                     }
                     None => {
-                        stored.outcomes =
-                            batch.all_failed(queue, &self.given_up(&batch, error, now.mono))
+                        self.leave_unresolved(&mut state, &batch);
+                        let error = self.given_up(&batch, error, now.mono);
+                        stored.outcomes = batch.all_failed(queue, &error);
                     }
                 }
             }
@@ -314,6 +306,20 @@ impl ProducerCore {
         }
         drop(state);
         self.release(released);
+    }
+
+    /// Fails everything that waits in a lane. Returns whether there was anything.
+    fn fail_all(&self, queue: &Arc<PartitionQueue>, error: &Error) -> bool {
+        let mut released = 0;
+        let mut state = queue.lock();
+        for batch in std::mem::take(&mut state.batches) {
+            released += batch.charge;
+            let outcomes = batch.all_failed(queue, error);
+            self.push_completion(queue, batch, Stored::over(outcomes));
+        }
+        drop(state);
+        self.release(released);
+        released > 0
     }
 
     /// Batches that were not over a moment ago.
@@ -332,17 +338,8 @@ impl ProducerCore {
 
     /// Fails everything that is not stored. Returns whether there was anything.
     pub(super) fn abandon(&self, error: &Error) -> bool {
-        let mut released = 0;
-        for queue in self.queues.all() {
-            let mut state = queue.lock();
-            for batch in std::mem::take(&mut state.batches) {
-                released += batch.charge;
-                let outcomes = batch.all_failed(&queue, error);
-                self.push_completion(&queue, batch, Stored::over(outcomes));
-            }
-        }
-        self.release(released);
-        released > 0
+        let lanes = self.queues.all();
+        lanes.iter().filter(|queue| self.fail_all(queue, error)).count() > 0
     }
 
     fn push_completion(&self, queue: &Arc<PartitionQueue>, mut batch: Batch, stored: Stored) {
@@ -363,8 +360,14 @@ impl ProducerCore {
     }
 
     /// Appends a batch that is not tried again.
-    pub(super) fn store_last(&self, queue: &Arc<PartitionQueue>, batch: Batch, now_ms: i64) {
-        let stored = batch.with_inputs(|inputs| self.store(queue, inputs, now_ms));
+    pub(super) fn store_last(
+        &self,
+        queue: &Arc<PartitionQueue>,
+        state: &mut QueueState,
+        mut batch: Batch,
+        now_ms: i64,
+    ) {
+        let stored = self.try_batch(queue, state, &mut batch, now_ms);
         self.push_completion(queue, batch, stored);
     }
 
@@ -393,72 +396,5 @@ impl ProducerCore {
         let ms = self.settings.delivery_timeout.as_millis();
         let message = format!("not stored within delivery.timeout.ms={ms}: {}", error.message());
         Error::new(ErrorKind::Timeout, message).with_source(error)
-    }
-
-    /// Appends records of one partition as one batch, or as several where the topic allows
-    /// smaller ones only.
-    pub(super) fn store(
-        &self,
-        queue: &PartitionQueue,
-        records: &[RecordInput<'_>],
-        now_ms: i64,
-    ) -> Stored {
-        let mut stored = Stored::over(Vec::with_capacity(records.len()));
-        self.store_part(queue, records, now_ms, &mut stored);
-        stored
-    }
-
-    fn store_part(
-        &self,
-        queue: &PartitionQueue,
-        records: &[RecordInput<'_>],
-        now_ms: i64,
-        stored: &mut Stored,
-    ) {
-        let options = AppendOptions::client(now_ms);
-        let s = &self.settings;
-        let error = match queue.log.append_records(records, s.codec, s.level, options) {
-            Ok(appended) => {
-                self.note_ratio(queue, &appended);
-                self.stored(queue, records, appended, &mut stored.outcomes);
-                if appended.must_sync && s.acks != Acks::None {
-                    stored.sync = Some(appended.last_offset + 1);
-                }
-                return;
-            }
-            Err(error) => error,
-        };
-        // Departure: D14. Kafka 4.3 splits for ever when one record alone is too large.
-        if error.kind() == ErrorKind::RecordTooLarge && records.len() > 1 {
-            queue.ratios.reset(s.codec);
-            let (first, second) = records.split_at(records.len() / 2);
-            self.store_part(queue, first, now_ms, stored);
-            self.store_part(queue, second, now_ms, stored);
-            return;
-        }
-        // With `acks=0` a producer does not learn that there is something to try again.
-        if stored.outcomes.is_empty()
-            && s.acks != Acks::None
-            && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::Io)
-            && error.is_retriable()
-        {
-            stored.retriable = Some(error.clone());
-        }
-        let faulty = matches!(error.kind(), ErrorKind::InvalidTimestamp | ErrorKind::InvalidRecord);
-        match self.append_failed(error) {
-            Ok(()) => stored.outcomes.extend(records.iter().map(|record| {
-                Ok(RecordMetadata::new(queue.partition, -1, record.timestamp, record))
-            })),
-            Err(error) => {
-                let fault = |record: &RecordInput<'_>| match faulty {
-                    true => {
-                        let has_key = record.key.is_some();
-                        queue.log.check_record(has_key, record.timestamp, now_ms).err()
-                    }
-                    false => None,
-                };
-                stored.outcomes.extend(refused_batch(queue, records, &error, fault));
-            }
-        }
     }
 }

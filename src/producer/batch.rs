@@ -8,7 +8,7 @@ use super::future::{BatchResult, Outcome};
 use super::record::{ProducerRecord, RecordMetadata, size_in_batch, size_upper_bound};
 use crate::broker::CompressionRatios;
 use crate::error::{Error, ErrorKind};
-use crate::log::Log;
+use crate::log::{Log, ProducerStamp};
 use crate::record::{BATCH_OVERHEAD, CompressionRatio, HeaderInput, RecordInput};
 use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
 use std::collections::VecDeque;
@@ -37,6 +37,8 @@ pub(super) struct QueueState {
     pub batches: VecDeque<Batch>,
     /// The first batch failed, and is not tried again before this.
     pub not_before: Option<Duration>,
+    /// What the next batch that is tried for the first time is stamped with.
+    pub next_stamp: Option<ProducerStamp>,
 }
 
 impl PartitionQueue {
@@ -122,6 +124,8 @@ pub(super) struct Batch {
     pub closed: bool,
     /// How often it was tried.
     pub attempts: u32,
+    /// What it was stamped with when it was tried first: it is the same each time.
+    pub stamp: Option<ProducerStamp>,
     pub flight: Arc<BatchResult>,
     pub callbacks: Vec<(usize, Callback)>,
 }
@@ -171,6 +175,7 @@ impl Batch {
             due,
             closed: false,
             attempts: 0,
+            stamp: None,
             flight,
             callbacks: Vec::new(),
         }

@@ -49,6 +49,9 @@ impl ProducerCore {
             self.run_completions(true);
         }
         self.disarm();
+        if let Some(identity) = &self.identity {
+            identity.release();
+        }
     }
 
     /// Puts a stored record into the line, for the flusher to sync.
@@ -74,8 +77,9 @@ impl Drop for ProducerCore {
         self.disarm();
         let now_ms = self.clock().coarse_wall_ms();
         for queue in self.queues.all() {
-            for batch in std::mem::take(&mut queue.lock().batches) {
-                self.store_last(&queue, batch, now_ms);
+            let mut state = queue.lock();
+            for batch in std::mem::take(&mut state.batches) {
+                self.store_last(&queue, &mut state, batch, now_ms);
             }
         }
         for completion in self.line.take_all() {

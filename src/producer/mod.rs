@@ -11,10 +11,13 @@ mod batch;
 mod closing;
 mod completion;
 mod future;
+mod identity;
+mod named;
 mod partitioner;
 mod payload;
 mod record;
 mod send;
+mod storing;
 mod topics;
 
 #[cfg(all(test, not(loom)))]
@@ -27,6 +30,7 @@ pub use record::{ProducerRecord, RecordMetadata};
 use crate::broker::BrokerInner;
 use crate::config::{ProducerConfig, ProducerSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::{AppendOptions, ProducerStamp};
 use crate::record::RecordInput;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Clock;
@@ -34,6 +38,7 @@ use crate::topic::TopicPartition;
 use accumulator::Accumulator;
 use batch::PartitionQueue;
 use completion::CompletionQueue;
+use identity::Identity;
 use record::size_upper_bound;
 use std::fmt;
 use std::time::Duration;
@@ -61,6 +66,8 @@ pub(crate) struct ProducerCore {
     broker: Arc<BrokerInner>,
     settings: ProducerSettings,
     client_id: String,
+    /// Who an idempotent producer is.
+    identity: Option<Identity>,
     closed: AtomicBool,
     topics: TopicCache,
     queues: PartitionQueues,
@@ -71,17 +78,21 @@ pub(crate) struct ProducerCore {
 impl Producer {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] and others for settings that are refused, see
-    /// [`ProducerConfig`]; [`ErrorKind::Closed`].
+    /// [`ProducerConfig`]; those of taking a name; [`ErrorKind::Closed`].
     pub(crate) fn new(broker: Arc<BrokerInner>, config: &ProducerConfig) -> Result<Producer> {
         broker.check_open()?;
         let settings = config.settings()?;
         // The Java client counts in a process; a number of the broker's seed repeats with it.
         let client_id = settings.client_id.clone();
         let client_id = client_id.unwrap_or_else(|| format!("producer-{}", broker.random() >> 40));
+        let name = settings.name.as_deref().map(|name| broker.hold_producer_name(name));
+        let name = name.transpose()?;
+        let identity = settings.idempotent.then(|| Identity::new(name, false));
         Ok(Producer(Arc::new(ProducerCore {
             broker,
             settings,
             client_id,
+            identity,
             closed: AtomicBool::new(false),
             topics: TopicCache::default(),
             queues: PartitionQueues::default(),
@@ -104,6 +115,9 @@ impl Producer {
     /// Departure: D17. An append that fails is not tried again here. The error says whether it is
     /// [retriable](Error::is_retriable), and [`Error::into_record`] gives the record back. A pause
     /// between two attempts is the caller's.
+    ///
+    /// Unless `enable.idempotence` is off, each batch has a sequence, and is stored once however
+    /// often its answer is lost (KIP-98). [`ProducerConfig::name`] keeps that over restarts.
     ///
     /// # Durability
     /// See [`SendFuture::wait`].
@@ -277,6 +291,38 @@ impl ProducerCore {
             _ => (topic.sticky.partition(topic.count, || self.broker.random()), true),
         };
         Ok((topic.queue(partition, &self.queues)?, sticky))
+    }
+
+    /// How the next batch is appended that is sent once. The log gives it its sequence.
+    #[inline]
+    fn append_options(&self, now_ms: i64) -> Result<AppendOptions> {
+        let mut options = AppendOptions::client(now_ms);
+        if let Some(identity) = &self.identity {
+            options.producer = Some(identity.stamp(&self.broker)?);
+        }
+        Ok(options)
+    }
+
+    /// Whether a batch was refused because another thread raised the epoch meanwhile, so that the
+    /// same records can be sent again at once.
+    #[cold]
+    fn is_outdated(&self, stamp: Option<&ProducerStamp>, error: &Error) -> bool {
+        let (Some(identity), Some(stamp)) = (&self.identity, stamp) else { return false };
+        error.kind() == ErrorKind::InvalidProducerEpoch
+            && !stamp.transactional
+            && identity.has_changed(stamp)
+    }
+
+    /// A batch was refused for good: as in Kafka, the producer raises its epoch, and each
+    /// partition begins at sequence 0.
+    #[cold]
+    fn note_refusal(&self, stamp: Option<&ProducerStamp>, error: &Error) {
+        if let (Some(identity), Some(stamp)) = (&self.identity, stamp)
+            && !error.is_retriable()
+            && !error.is_fatal()
+        {
+            identity.raise_epoch(stamp);
+        }
     }
 
     /// Whether an error is the call's fault, and not the topic's or its log's.

@@ -8,7 +8,7 @@ use super::record::{ProducerRecord, RecordMetadata, size_in_batch};
 use super::topics::{Found, missing_topic};
 use crate::config::Acks;
 use crate::error::{Error, Result};
-use crate::log::{AppendOptions, Appended};
+use crate::log::Appended;
 use crate::probe::Point;
 use crate::record::{BATCH_OVERHEAD, Codec, CompressionRatio, RecordInput};
 use crate::sync::Arc;
@@ -145,7 +145,7 @@ impl ProducerCore {
 
     /// Waits where a test wants a send to wait, before any lock is taken.
     #[inline]
-    fn pause(&self, queue: &PartitionQueue) -> Result<()> {
+    pub(super) fn pause(&self, queue: &PartitionQueue) -> Result<()> {
         let probe = self.broker.probe();
         match probe.is_on() {
             true => probe.pause(Point::Append { topic: &queue.topic, partition: queue.partition }),
@@ -161,7 +161,7 @@ impl ProducerCore {
         input: &RecordInput<'_>,
         now_ms: i64,
     ) -> Result<Option<Appended>> {
-        let options = AppendOptions::client(now_ms);
+        let options = self.append_options(now_ms)?;
         let appended = match self.settings.codec {
             Codec::None => queue.log.append(input, options),
             codec => queue.log.append_records(&[*input], codec, self.settings.level, options),
@@ -172,7 +172,13 @@ impl ProducerCore {
         match appended {
             Ok(_) if self.settings.acks == Acks::None => Ok(None),
             Ok(appended) => Ok(Some(appended)),
-            Err(error) => self.append_failed(error).map(|()| None),
+            Err(error) if self.is_outdated(options.producer.as_ref(), &error) => {
+                self.append(queue, input, now_ms)
+            }
+            Err(error) => {
+                self.note_refusal(options.producer.as_ref(), &error);
+                self.append_failed(error).map(|()| None)
+            }
         }
     }
 
@@ -199,7 +205,7 @@ impl ProducerCore {
     }
 
     #[inline]
-    fn metadata(
+    pub(super) fn metadata(
         &self,
         queue: &PartitionQueue,
         appended: Option<Appended>,
@@ -212,7 +218,7 @@ impl ProducerCore {
         RecordMetadata::new(queue.partition, offset, timestamp, input)
     }
 
-    fn unsynced(
+    pub(super) fn unsynced(
         self: &Arc<Self>,
         queue: &Arc<PartitionQueue>,
         appended: Appended,
@@ -232,7 +238,7 @@ impl ProducerCore {
     /// # Errors
     /// The error itself, where it is the call's fault.
     #[cold]
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         error: Error,
         record: &ProducerRecord<'_>,
@@ -282,6 +288,8 @@ impl ProducerCore {
         if !self.settings.linger.is_zero() {
             return self.linger(&topic, queue, input, sticky, callback);
         }
+        // Taking an id may need a sync, so that it comes before the lane's lock.
+        self.append_options(now_ms)?;
         let state = queue.lock();
         let appended = self.append(queue, input, now_ms)?;
         if sticky {
@@ -402,7 +410,7 @@ impl ProducerCore {
             let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
-            let stored = self.store(&group.queue, batch, now_ms);
+            let stored = self.store(&group.queue, batch, now_ms, None);
             if let Some(upto) = stored.sync {
                 group.queue.owes_sync(upto);
             }

@@ -106,7 +106,8 @@ fn an_append_whose_reply_is_lost_is_stored() {
     let test = broker(1);
     let producer = producer(&test);
     test.inject(Fault::append().lose_reply());
-    assert_eq!(kind(send(&producer, 0, "a")), ErrorKind::Timeout);
+    let lost = send(&producer, 0, "a").unwrap_err();
+    assert_eq!((lost.kind(), lost.possibly_written()), (ErrorKind::Timeout, true));
     assert_eq!(send(&producer, 0, "b").unwrap(), 1);
     assert_eq!(values(&test, 0), ["a", "b"]);
 }
@@ -121,6 +122,25 @@ fn a_batch_that_lingers_is_tried_again_after_a_fault_that_may_pass() {
     assert_eq!(producer.send(record).unwrap().wait().unwrap().offset(), 0);
     assert_eq!(fault.hits(), 2);
     assert_eq!(values(&test, 0), ["a"]);
+}
+
+#[test]
+fn a_batch_whose_answer_is_lost_is_stored_once_where_it_has_a_sequence() {
+    for (idempotent, stored) in [(true, &["a", "b"][..]), (false, &["a", "a", "b"])] {
+        let test = broker(1);
+        let config = ProducerConfig::default().linger_ms(5).enable_idempotence(idempotent);
+        let producer = test.producer(config).unwrap();
+        let fault = test.inject(Fault::append().lose_reply());
+        let sent = |value| producer.send(ProducerRecord::new("t").value(value)).unwrap().wait();
+        let offset = sent("a").unwrap().offset();
+        // Where it was stored first, or where it was stored once more.
+        assert_eq!(offset, stored.len() as i64 - 2);
+        sent("b").unwrap();
+        assert_eq!(
+            (values(&test, 0), fault.hits()),
+            (stored.iter().map(|v| v.to_string()).collect(), 1)
+        );
+    }
 }
 
 #[test]
@@ -401,7 +421,10 @@ fn a_full_disk_refuses_what_needs_room_until_there_is_some() {
     test.fill_disk();
     let refused = test.admin().create_topic("u", 1, TopicConfig::default());
     assert_eq!(kind(refused), ErrorKind::StorageFull);
+    // The first send of a producer with sequences takes an id, which needs room as well.
     assert_eq!(kind(send(&producer(&test), 0, "no")), ErrorKind::StorageFull);
+    let plain = test.producer(ProducerConfig::default().enable_idempotence(false)).unwrap();
+    assert_eq!(kind(send(&plain, 0, "no")), ErrorKind::StorageFull);
     test.free_disk();
     test.admin().create_topic("u", 1, TopicConfig::default()).unwrap();
     assert_eq!(send(&producer(&test), 0, "yes").unwrap(), 0);

@@ -1,4 +1,5 @@
-//! The registry: the truth about which topics exist. A journal of entries, one sync a change.
+//! The registry: the truth about which topics exist, and which producers have names. A journal of
+//! entries, one sync a change.
 //!
 //! A deleted topic stays in it, as pending, until its folders are known to be gone: that is how a
 //! crash between the two steps is finished, and how a folder of the old topic is told from one of
@@ -24,6 +25,7 @@ const TOPIC: u8 = 1;
 const DELETED: u8 = 2;
 const CLEARED: u8 = 3;
 const PRODUCER_IDS: u8 = 4;
+const PRODUCER: u8 = 16;
 
 /// What is kept of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(in crate::broker) enum RegistryEntry {
     Cleared(TopicId),
     /// All producer ids below it are spoken for.
     ProducerIds(i64),
+    /// The producers of that name have that producer id, one after the other.
+    Producer { name: Arc<str>, producer_id: i64 },
 }
 
 /// The topics and the pending deletions that a sequence of changes leads to.
@@ -65,6 +69,8 @@ pub(in crate::broker) struct RegistryImage {
     pub deleted: BTreeMap<TopicId, DeletedTopic>,
     /// The first producer id that nobody has, as far as it says.
     pub producer_ids: i64,
+    /// Producer ids by the names of producers.
+    pub producers: BTreeMap<Arc<str>, i64>,
 }
 
 /// What the file was found to hold.
@@ -169,6 +175,11 @@ impl Registry {
         self.0.lock().image.clone()
     }
 
+    /// The producer id of a name.
+    pub fn producer_id(&self, name: &str) -> Option<i64> {
+        self.0.lock().image.producers.get(name).copied()
+    }
+
     /// Whether a topic has that id, or had it and its folders may still be there.
     pub fn knows_id(&self, id: TopicId) -> bool {
         let held = self.0.lock();
@@ -229,6 +240,9 @@ impl RegistryImage {
             RegistryEntry::ProducerIds(first) => {
                 self.producer_ids = self.producer_ids.max(first);
             }
+            RegistryEntry::Producer { name, producer_id } => {
+                self.producers.insert(name, producer_id);
+            }
         }
     }
 
@@ -243,6 +257,9 @@ impl RegistryImage {
         if self.producer_ids > 0 {
             RegistryEntry::ProducerIds(self.producer_ids).encode(&mut out);
         }
+        for (name, &producer_id) in &self.producers {
+            RegistryEntry::Producer { name: name.clone(), producer_id }.encode(&mut out);
+        }
         out.bytes()
     }
 }
@@ -254,6 +271,7 @@ impl RegistryEntry {
     /// | 2 deleted | text name, 16 bytes id, signed partitions |
     /// | 3 cleared | 16 bytes id |
     /// | 4 producer ids | signed first id that is not reserved |
+    /// | 16 producer | text name, signed producer id |
     fn encode(&self, out: &mut Encoder) {
         match self {
             RegistryEntry::Topic(topic) => {
@@ -282,6 +300,11 @@ impl RegistryEntry {
                 out.u8(PRODUCER_IDS);
                 out.signed(*first);
             }
+            RegistryEntry::Producer { name, producer_id } => {
+                out.u8(PRODUCER);
+                out.text(name);
+                out.signed(*producer_id);
+            }
         }
     }
 
@@ -305,6 +328,11 @@ impl RegistryEntry {
             PRODUCER_IDS => {
                 let first = input.signed()?;
                 (first >= 0).then_some(RegistryEntry::ProducerIds(first))
+            }
+            PRODUCER => {
+                let name = Arc::from(input.text()?);
+                let producer_id = input.signed().filter(|id| *id >= 0)?;
+                Some(RegistryEntry::Producer { name, producer_id })
             }
             _ => None,
         }
@@ -357,8 +385,13 @@ mod tests {
         assert_eq!(image.topics["b"].id, TopicId([3; 16]));
         assert_eq!(again.deleted(), [(gone("b", 2), true)]);
         registry.write(&[RegistryEntry::Cleared(TopicId([2; 16]))]).unwrap();
+        let named = RegistryEntry::Producer { name: "importer".into(), producer_id: 4000 };
+        registry.write(&[named]).unwrap();
         let (again, _) = Registry::load(storage, dir).unwrap();
         assert!(again.image().deleted.is_empty());
+        assert_eq!(again.producer_id("importer"), Some(4000));
+        assert_eq!(again.producer_id("another"), None);
+        assert_eq!(RegistryImage::from_frames(&[again.image().encode()]), Some(again.image()));
     }
 
     #[test]
@@ -375,6 +408,7 @@ mod tests {
         RegistryEntry::Topic(topic("orders", 9, 4)).encode(&mut out);
         RegistryEntry::Deleted(gone("x", 1)).encode(&mut out);
         RegistryEntry::ProducerIds(1 << 40).encode(&mut out);
+        RegistryEntry::Producer { name: "p".into(), producer_id: 7 }.encode(&mut out);
         let bytes = out.bytes();
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff] {

@@ -6,6 +6,7 @@
 mod batching;
 mod closing;
 mod durable;
+mod idempotence;
 mod sends;
 mod threads;
 
@@ -14,7 +15,7 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::{IsolationLevel, ProducerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind};
 use crate::log::{Cursor, Log};
-use crate::record::{Codec, RecordBatch};
+use crate::record::{BatchHeader, Codec, RecordBatch};
 use crate::storage::{Fault, Heap, Storage};
 use crate::sync::{Arc, Mutex};
 use crate::time::VirtualClock;
@@ -94,11 +95,9 @@ impl World {
                         value: text(record.value()),
                         batch: batch.header().base_offset,
                         codec: batch.header().codec().unwrap(),
+                        producer: producer_of(batch.header()),
                     });
                 }
-                let header = batch.header();
-                assert_eq!((header.producer_id, header.producer_epoch), (-1, -1));
-                assert_eq!(header.base_sequence, -1);
                 bytes = &bytes[batch.bytes().len()..];
             }
             cursor.seek(chunk.upto());
@@ -121,6 +120,12 @@ pub(super) struct Stored {
     /// The base offset of its batch.
     pub batch: i64,
     pub codec: Codec,
+    /// Id, epoch and sequence of the batch.
+    pub producer: (i64, i16, i32),
+}
+
+fn producer_of(header: &BatchHeader) -> (i64, i16, i32) {
+    (header.producer_id, header.producer_epoch, header.base_sequence)
 }
 
 fn text(bytes: Option<&[u8]>) -> Option<String> {
