@@ -46,8 +46,9 @@ fn what_is_drawn_runs_to_its_end_the_same_way_twice() {
     for theme in THEMES {
         for seed in 0..number("TOPICLITE_DRAW", 50) {
             let drawn = Scenario::parse(&theme.draw(seed).to_string()).unwrap();
-            let (once, twice) = (drawn.play(&node).unwrap(), drawn.play(&node).unwrap());
-            assert_eq!(once, twice, "{}", drawn.name());
+            // A topic that cannot be made is an outcome, too.
+            let play = || drawn.play(&node).map_err(|error| error.to_string());
+            assert_eq!(play(), play(), "{}", drawn.name());
         }
     }
 }
@@ -104,7 +105,8 @@ fn keep(theme: &Theme, files: &[PathBuf]) {
     let kept = recorded::drawn().join(format!("{}.jsonl", theme.name));
     let before = std::fs::read_to_string(&kept).unwrap_or_default();
     let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
-    let recorded = texts.filter(|text| text.contains("\"saw\""));
+    // What the driver itself could not do says nothing of Kafka.
+    let recorded = texts.filter(|text| text.contains("\"saw\"") && !text.contains("\"driver: "));
     let one_line = |text: String| {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         (value["name"].as_str().unwrap().to_owned(), value.to_string())

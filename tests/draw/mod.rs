@@ -5,15 +5,13 @@
 //! has come to. What no two runs of a real Kafka agree on may be drawn all the same: recording
 //! drops it. A move for something that is not built yet is welcome, too; the judge counts its
 //! scenarios as not built, and holds whoever builds it to them.
-//!
-//! Transactional steps are a theme to be added: actors with a `transactional.id` by
-//! [`Script::actor`], moves for `begin`, `send_offsets`, `commit` and `abort`, and a row in
-//! [`THEMES`].
 
+mod compacting;
 mod consuming;
 mod members;
 mod script;
 mod storing;
+mod transacting;
 
 use script::Rng;
 pub use script::Script;
@@ -36,8 +34,15 @@ pub struct Theme {
 }
 
 /// Every theme.
-pub const THEMES: &[Theme] =
-    &[consuming::ALONE, members::GROUPS, storing::PRODUCERS, storing::ADMIN, storing::RETENTION];
+pub const THEMES: &[Theme] = &[
+    consuming::ALONE,
+    members::GROUPS,
+    storing::PRODUCERS,
+    storing::ADMIN,
+    storing::RETENTION,
+    transacting::TRANSACTIONS,
+    compacting::COMPACTION,
+];
 
 impl Theme {
     /// The scenario of a seed.

@@ -75,12 +75,22 @@ pub enum Standing {
     Assigned,
 }
 
+/// What a transactional producer was last asked for, whatever came of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    New,
+    Ready,
+    Open,
+}
+
 /// A scenario that is being drawn.
 pub struct Script {
     pub rng: Rng,
     pub topics: Vec<Topic>,
     /// The consumers that were made and not closed or killed since.
     pub consumers: BTreeMap<&'static str, Standing>,
+    /// The transactional producers.
+    pub producers: BTreeMap<&'static str, Stage>,
     protocol: &'static str,
     configs: Vec<Value>,
     actors: Map<String, Value>,
@@ -94,6 +104,7 @@ impl Script {
             rng,
             topics: Vec::new(),
             consumers: BTreeMap::new(),
+            producers: BTreeMap::new(),
             protocol: "classic",
             configs: Vec::new(),
             actors: Map::new(),
@@ -119,6 +130,11 @@ impl Script {
 
     pub fn step(&mut self, step: Value) {
         self.steps.push(step);
+    }
+
+    /// How many steps there are.
+    pub fn len(&self) -> usize {
+        self.steps.len()
     }
 
     /// A new name for the outcome of something asynchronous.

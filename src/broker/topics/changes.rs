@@ -81,6 +81,8 @@ impl BrokerCore {
         // Kafka's order: replicas that can never be, partitions, replicas that are not there.
         let replicas = new.replication_factor;
         let too_few = replicas < -1 || replicas == 0;
+        // Departure: D95. Kafka refuses more than 10,000 partitions in one request, which protects
+        // its controller; there is none here.
         let bad_partitions =
             new.partitions < -1 || new.partitions == 0 || new.partitions > PARTITIONS_MAX;
         if bad_partitions && !too_few {
