@@ -181,19 +181,19 @@ impl Consumer {
     }
 
     fn consumed(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
-        self.assignment
-            .slots()
-            .filter_map(|(partition, slot)| {
-                Some((partition.clone(), OffsetAndMetadata::new(slot.valid_position()?)))
+        self.subscription
+            .states()
+            .filter_map(|(partition, state)| {
+                Some((partition.clone(), OffsetAndMetadata::new(state.valid_position()?)))
             })
             .collect()
     }
 
     fn commit_now(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
         self.run_answered();
-        if !self.member.coordinator_known {
+        if !self.membership.coordinator_known {
             self.check_wakeup()?;
-            self.member.coordinator_known = true;
+            self.membership.coordinator_known = true;
         }
         self.run_callbacks();
         if offsets.is_empty() {
@@ -267,7 +267,7 @@ impl Consumer {
     fn send_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
         let outcome = self.make_commit(offsets);
         self.meter.committed(outcome.is_ok());
-        if let (Err(error), Some(group)) = (&outcome, self.member.group_id()) {
+        if let (Err(error), Some(group)) = (&outcome, self.membership.group_id()) {
             self.broker.probe().note(|| Event::CommitFailed {
                 group: group.clone(),
                 client_id: self.client_id.clone(),
@@ -278,11 +278,12 @@ impl Consumer {
     }
 
     fn make_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) -> Result<()> {
-        let managed = self.assignment.mode == Mode::Topics;
+        let managed = self.subscription.mode == Mode::Topics;
         if managed {
             self.check_may_commit()?;
         }
-        let reference = if managed { self.member.reference() } else { self.member.outsider() };
+        let reference =
+            if managed { self.membership.reference() } else { self.membership.outsider() };
         let Some(reference) = reference else {
             return Err(self.group_id().err().unwrap_or_else(commit_failed));
         };
@@ -337,14 +338,14 @@ impl Consumer {
     fn commit_refused(&mut self, error: Error, managed: bool) -> Error {
         match error.kind() {
             ErrorKind::RebalanceInProgress => {
-                self.member.request_rejoin();
+                self.membership.request_rejoin();
                 error
             }
             ErrorKind::UnknownMemberId
             | ErrorKind::IllegalGeneration
             | ErrorKind::GroupIdNotFound => {
                 if managed {
-                    self.member.reset_generation(error.kind() == ErrorKind::IllegalGeneration);
+                    self.membership.reset_generation(error.kind() == ErrorKind::IllegalGeneration);
                 }
                 commit_failed().with_source(error)
             }
@@ -395,7 +396,7 @@ impl Consumer {
 
     fn auto_commit(&mut self) -> Result<()> {
         let offsets = self.consumed();
-        if offsets.is_empty() || self.member.group_id().is_none() {
+        if offsets.is_empty() || self.membership.group_id().is_none() {
             return Ok(());
         }
         self.send_commit(&offsets).inspect_err(|error| {

@@ -33,8 +33,8 @@ impl Consumer {
         let isolation = self.settings.isolation_level;
         let ends = self.look_up(partitions.iter(), |_, log| log.end_for(isolation))?;
         for (partition, end) in &ends {
-            if let Some(slot) = self.assignment.slot_mut(partition) {
-                slot.know_end(*end);
+            if let Some(state) = self.subscription.state_mut(partition) {
+                state.know_end(*end);
             }
         }
         Ok(ends)
@@ -78,17 +78,17 @@ impl Consumer {
     /// [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`] when it is damaged.
     pub fn current_lag(&self, partition: &TopicPartition) -> Result<Option<i64>> {
         self.check_open()?;
-        let slot = self.assignment.assigned(partition)?;
-        if let Some(damage) = slot.source.as_ref().and_then(|found| found.partition.known_damage())
+        let state = self.subscription.assigned(partition)?;
+        if let Some(damage) = state.source.as_ref().and_then(|found| found.partition.known_damage())
         {
             return Err(damage);
         }
-        if slot.known_end.is_none() {
+        if state.known_end.is_none() {
             // Relaxed: this consumer's next poll looks, and nobody else.
-            slot.end_asked.store(true, Ordering::Relaxed);
+            state.end_asked.store(true, Ordering::Relaxed);
             self.lag_asked.store(true, Ordering::Relaxed);
         }
-        let lag = slot.valid_position().zip(slot.known_end);
+        let lag = state.valid_position().zip(state.known_end);
         Ok(lag.map(|(position, end)| end.saturating_sub(position)))
     }
 
@@ -100,12 +100,12 @@ impl Consumer {
         }
         self.lag_asked.store(false, Ordering::Relaxed);
         let isolation = self.settings.isolation_level;
-        for (_, slot) in self.assignment.slots_mut() {
-            if slot.end_asked.load(Ordering::Relaxed)
-                && let Some(source) = &slot.source
+        for (_, state) in self.subscription.states_mut() {
+            if state.end_asked.load(Ordering::Relaxed)
+                && let Some(source) = &state.source
             {
                 let end = source.partition.readable_end(isolation)?;
-                slot.know_end(end);
+                state.know_end(end);
             }
         }
         Ok(())

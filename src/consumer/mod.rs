@@ -42,7 +42,7 @@ use poll::Names;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
-use subscription::{Assignment, Mode};
+use subscription::{Mode, SubscriptionState};
 use wakeup::Wakeup;
 
 /// The longest name that a subscription can be written with. No topic has such a name.
@@ -78,9 +78,9 @@ pub struct Consumer {
     broker: Arc<BrokerInner>,
     settings: ConsumerSettings,
     client_id: Arc<str>,
-    alarm: Arc<Wakeup>,
-    assignment: Assignment,
-    member: Membership,
+    wakeup: Arc<Wakeup>,
+    subscription: SubscriptionState,
+    membership: Membership,
     listener: Option<Box<dyn RebalanceListener>>,
     commits: Commits,
     fetcher: Fetcher,
@@ -89,7 +89,7 @@ pub struct Consumer {
     /// Some partition's end is to be looked at by the next poll.
     lag_asked: AtomicBool,
     closed: bool,
-    leash: KillSwitch,
+    kill_switch: KillSwitch,
     meter: ConsumerMeter,
 }
 
@@ -144,15 +144,15 @@ impl Consumer {
         };
         let now = broker.clock().monotonic();
         let client_id: Arc<str> = client_id.into();
-        let alarm = Wakeup::new();
+        let wakeup = Wakeup::new();
         Ok(Consumer {
             commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
             meter: ConsumerMeter::new(&group.clone().unwrap_or_default(), &client_id),
-            member: Membership::new(group, Assignors::built_in(&settings.assignors)),
-            leash: broker.probe().born(&client_id, alarm.bell()),
+            membership: Membership::new(group, Assignors::built_in(&settings.assignors)),
+            kill_switch: broker.probe().born(&client_id, wakeup.signal()),
             client_id,
-            assignment: Assignment::new(alarm.bell()),
-            alarm,
+            subscription: SubscriptionState::new(wakeup.signal()),
+            wakeup,
             listener: None,
             fetcher: Fetcher::default(),
             names_seen: None,
@@ -206,16 +206,16 @@ impl Consumer {
             // Kafka's client fails where it writes the subscription.
             return crate::topic::check_topic_name(topic);
         }
-        if self.member.assignors.protocol().is_none() {
+        if self.membership.assignors.protocol().is_none() {
             let fault = "partition.assignment.strategy names no assignor, or none that agree on \
                          how partitions change hands";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
         // The listener belongs to the last call, also when the mode is refused: as in Kafka.
         self.listener = listener;
-        self.assignment.enter(Mode::Topics)?;
+        self.subscription.enter(Mode::Topics)?;
         let topics: BTreeSet<Arc<str>> = topics.iter().map(|topic| topic.as_ref().into()).collect();
-        self.assignment.set_topics(topics);
+        self.subscription.set_topics(topics);
         Ok(())
     }
 
@@ -238,11 +238,11 @@ impl Consumer {
             let fault = "a partition to assign has a topic";
             return Err(Error::new(ErrorKind::IllegalArgument, fault));
         }
-        self.assignment.enter(Mode::Partitions)?;
+        self.subscription.enter(Mode::Partitions)?;
         // No rebalance will commit what is given up here.
         self.auto_commit_if_due(self.broker.clock().now());
         let partitions = partitions.iter().cloned().collect();
-        self.assignment.set_partitions(partitions, self.alarm.bell());
+        self.subscription.set_partitions(partitions, self.wakeup.signal());
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl Consumer {
         self.check_open()?;
         self.leave_prepare()?;
         self.leave_group();
-        self.assignment.clear(self.alarm.bell());
+        self.subscription.clear(self.wakeup.signal());
         Ok(())
     }
 
@@ -266,7 +266,7 @@ impl Consumer {
     /// [`ErrorKind::Closed`].
     pub fn assignment(&self) -> Result<BTreeSet<TopicPartition>> {
         self.check_open()?;
-        Ok(self.assignment.partitions().cloned().collect())
+        Ok(self.subscription.partitions().cloned().collect())
     }
 
     /// The topics subscribed to; none in the mode of [`Consumer::assign`].
@@ -275,7 +275,7 @@ impl Consumer {
     /// [`ErrorKind::Closed`].
     pub fn subscription(&self) -> Result<BTreeSet<Arc<str>>> {
         self.check_open()?;
-        Ok(self.assignment.topics().clone())
+        Ok(self.subscription.topics().clone())
     }
 
     /// Returns no records of these partitions until [`Consumer::resume`]. The position, the
@@ -298,11 +298,11 @@ impl Consumer {
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> Result<()> {
         self.check_open()?;
         for partition in partitions {
-            let slot = self.assignment.assigned_mut(partition)?;
-            slot.paused = paused;
+            let state = self.subscription.assigned_mut(partition)?;
+            state.paused = paused;
             if paused {
                 // Any number of partitions may be paused, each in the middle of a large batch.
-                slot.reader.forget_batch();
+                state.reader.forget_batch();
             }
         }
         Ok(())
@@ -314,7 +314,7 @@ impl Consumer {
     /// [`ErrorKind::Closed`].
     pub fn paused(&self) -> Result<BTreeSet<TopicPartition>> {
         self.check_open()?;
-        let paused = self.assignment.slots().filter(|(_, slot)| slot.paused);
+        let paused = self.subscription.states().filter(|(_, state)| state.paused);
         Ok(paused.map(|(partition, _)| partition.clone()).collect())
     }
 
@@ -329,7 +329,7 @@ impl Consumer {
             let fault = "a consumer without a group.id has no group to rebalance";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
-        self.member.request_rejoin();
+        self.membership.request_rejoin();
         Ok(())
     }
 
@@ -341,12 +341,12 @@ impl Consumer {
     pub fn group_metadata(&self) -> Result<GroupMetadata> {
         self.check_open()?;
         let group_id = self.group_id()?.clone();
-        Ok(self.member.metadata(group_id))
+        Ok(self.membership.metadata(group_id))
     }
 
     /// A handle that interrupts this consumer from any thread.
     pub fn wakeup_handle(&self) -> WakeupHandle {
-        self.alarm.handle()
+        self.wakeup.handle()
     }
 
     /// [`Consumer::close_timeout`] with 30 seconds.
@@ -375,11 +375,11 @@ impl Consumer {
         if self.closed {
             return Ok(());
         }
-        if self.leash.is_killed() {
+        if self.kill_switch.is_killed() {
             self.retire(false);
             return Ok(());
         }
-        self.alarm.silence();
+        self.wakeup.silence();
         self.auto_commit_at_close();
         let outcome = self.leave_prepare();
         self.retire(self.settings.leave_on_close);
@@ -403,8 +403,8 @@ impl Consumer {
             true => self.leave_group(),
             false => self.stop_heartbeats(),
         }
-        self.assignment.clear(self.alarm.bell());
-        self.broker.unwatch_metadata(self.alarm.bell());
+        self.subscription.clear(self.wakeup.signal());
+        self.broker.unwatch_metadata(self.wakeup.signal());
         self.listener = None;
         self.commits.forget();
     }
@@ -418,7 +418,7 @@ impl Consumer {
 
     /// Refuses what the dead ask for: the broker's, or this consumer if a test killed it.
     fn check_alive(&self) -> Result<()> {
-        match self.leash.is_killed() {
+        match self.kill_switch.is_killed() {
             true => Err(Error::new(ErrorKind::Closed, "a test killed this consumer")),
             false => self.broker.check_open(),
         }
@@ -426,7 +426,7 @@ impl Consumer {
 
     /// The group, for what needs one.
     fn group_id(&self) -> Result<&Arc<str>> {
-        self.member.group_id().ok_or_else(|| {
+        self.membership.group_id().ok_or_else(|| {
             let fault = "this needs a group; set group.id, with at least one character";
             Error::new(ErrorKind::InvalidGroupId, fault)
         })
@@ -434,7 +434,7 @@ impl Consumer {
 
     /// Fails if somebody asked for it.
     fn check_wakeup(&self) -> Result<()> {
-        match self.alarm.take() {
+        match self.wakeup.take() {
             true => Err(Error::new(ErrorKind::Wakeup, "a wakeup handle interrupted the call")),
             false => Ok(()),
         }
@@ -445,7 +445,7 @@ impl Drop for Consumer {
     /// Leaves the group at once. Commits nothing, calls nobody back, and waits for nothing.
     fn drop(&mut self) {
         if !self.closed {
-            self.retire(!self.leash.is_killed());
+            self.retire(!self.kill_switch.is_killed());
         }
     }
 }
@@ -455,8 +455,8 @@ impl fmt::Debug for Consumer {
         f.debug_struct("Consumer")
             .field("client_id", &self.client_id)
             .field("group_id", &self.settings.group_id)
-            .field("topics", self.assignment.topics())
-            .field("partitions", &self.assignment.partitions().collect::<Vec<_>>())
+            .field("topics", self.subscription.topics())
+            .field("partitions", &self.subscription.partitions().collect::<Vec<_>>())
             .field("closed", &self.closed)
             .finish_non_exhaustive()
     }

@@ -65,7 +65,7 @@ impl Consumer {
     /// batch that does not check fails every poll.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_open()?;
-        if self.assignment.mode == Mode::None {
+        if self.subscription.mode == Mode::None {
             let fault = "nothing to poll: subscribe to topics, or assign partitions, first";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
@@ -96,7 +96,7 @@ impl Consumer {
             }
             let until = self.wait_until(&turn, now, deadline);
             self.stay_alive(until);
-            let rang = clock.park(self.alarm.bell(), finite(until));
+            let rang = clock.park(self.wakeup.signal(), finite(until));
             if !rang && clock.monotonic() >= deadline {
                 self.check_wakeup()?;
                 return Ok(turn.fetched.records);
@@ -128,7 +128,7 @@ impl Consumer {
         }
         self.refresh_sources()?;
         let mut filled = Filled::default();
-        if group == GroupTurn::Settled || !self.member.is_rejoining() {
+        if group == GroupTurn::Settled || !self.membership.is_rejoining() {
             if first || !self.settings.auto_commit_interval.is_zero() {
                 self.auto_commit_if_due(now);
             }
@@ -147,13 +147,13 @@ impl Consumer {
     /// which it asks for when the names change, and with every call as long as a topic or a
     /// partition is missing; the call before may then have been told the same.
     pub(super) fn check_names(&mut self, begins_call: bool) -> Result<()> {
-        let version = self.assignment.names_version;
+        let version = self.subscription.names_version;
         if self.names_seen == Some((version, Names::Sound)) {
             return Ok(());
         }
-        let topics = self.assignment.topics().iter().map(|topic| &**topic);
-        let assigned = match self.assignment.mode {
-            Mode::Partitions => Some(self.assignment.partitions().map(|tp| tp.topic())),
+        let topics = self.subscription.topics().iter().map(|topic| &**topic);
+        let assigned = match self.subscription.mode {
+            Mode::Partitions => Some(self.subscription.partitions().map(|tp| tp.topic())),
             Mode::Topics | Mode::None => None,
         };
         let mut names = topics.chain(assigned.into_iter().flatten());
@@ -166,37 +166,38 @@ impl Consumer {
             return Ok(());
         }
         self.names_seen = Some((version, Names::Told));
-        self.member.coordinator_known = true;
+        self.membership.coordinator_known = true;
         Err(fault)
     }
 
     /// Whether there is something to ask the metadata for again. An assigned partition of an
     /// impossible name is missing for ever.
     fn lacks_a_topic(&self) -> bool {
-        let mut topics = self.assignment.topics().iter();
+        let mut topics = self.subscription.topics().iter();
         let is_missing = |name: &str| {
             crate::topic::check_topic_name(name).is_ok() && self.broker.topic(name).is_err()
         };
-        self.assignment.mode == Mode::Partitions || topics.any(|name| is_missing(name))
+        self.subscription.mode == Mode::Partitions || topics.any(|name| is_missing(name))
     }
 
     /// Whether a member of a group has new topics to complain of: it gives its partitions up and
     /// sends its join before the metadata is here.
     fn is_rejoining_for_names(&self) -> bool {
-        let is_new = self.names_seen.is_none_or(|(seen, _)| seen != self.assignment.names_version);
-        is_new && self.assignment.mode == Mode::Topics && self.member.coordinator_known
+        let is_new =
+            self.names_seen.is_none_or(|(seen, _)| seen != self.subscription.names_version);
+        is_new && self.subscription.mode == Mode::Topics && self.membership.coordinator_known
     }
 
-    /// Leaves the bell wherever something may happen; true when it has happened already.
+    /// Leaves the signal wherever something may happen; true when it has happened already.
     fn watch(&mut self, turn: &Turn) -> Result<bool> {
         let isolation = self.settings.isolation_level;
         let held = turn.fetched.held_until.is_some();
         let seen = self.fetcher.sources_of.map_or(0, |(_, version)| version);
-        if self.broker.watch_metadata(self.alarm.bell(), seen) {
+        if self.broker.watch_metadata(self.wakeup.signal(), seen) {
             return Ok(true);
         }
         let mut happened = Ok(false);
-        self.assignment.look_at_awake(|look| {
+        self.subscription.look_at_awake(|look| {
             if matches!(happened, Ok(false)) && look.wanted {
                 happened = look.watch_for_more(isolation, held);
             }
@@ -212,7 +213,9 @@ impl Consumer {
         if let Some(moment) = turn.fetched.held_until {
             at_most(moment);
         }
-        if let Some(moment) = self.assignment.awake().filter_map(|slot| slot.stalled_until).min() {
+        if let Some(moment) =
+            self.subscription.awake().filter_map(|state| state.stalled_until).min()
+        {
             at_most(moment);
         }
         if turn.group == GroupTurn::Settled
@@ -233,17 +236,17 @@ impl Consumer {
 impl Look<'_> {
     /// Leaves word with the log, where there is anything to wait for; true when it has happened.
     fn watch_for_more(&mut self, isolation: IsolationLevel, held: bool) -> Result<bool> {
-        let slot = &*self.slot;
-        let Some(source) = slot.source.as_ref().filter(|source| source.partition.tells()) else {
+        let state = &*self.state;
+        let Some(source) = state.source.as_ref().filter(|source| source.partition.tells()) else {
             return Ok(false);
         };
-        let beyond = match slot.position {
-            Position::At(position) if held => slot.known_end.unwrap_or(0).max(position),
+        let beyond = match state.position {
+            Position::At(position) if held => state.known_end.unwrap_or(0).max(position),
             Position::At(position) => position,
             Position::AwaitReset(_) => source.partition.readable_end(isolation)?,
             Position::Unset => return Ok(false),
         };
-        match slot.paused || slot.stalled_until.is_some() {
+        match state.paused || state.stalled_until.is_some() {
             true => Ok(false),
             false => self.watch(beyond, isolation),
         }

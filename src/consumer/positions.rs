@@ -39,7 +39,7 @@ impl Consumer {
     /// Kafka's client waits for `default.api.timeout.ms`.
     pub fn position(&mut self, partition: &TopicPartition) -> Result<i64> {
         self.check_open()?;
-        if let Some(position) = self.assignment.assigned(partition)?.valid_position() {
+        if let Some(position) = self.subscription.assigned(partition)?.valid_position() {
             return Ok(position);
         }
         self.check_wakeup()?;
@@ -49,12 +49,12 @@ impl Consumer {
         loop {
             self.refresh_sources()?;
             let pending = self.fill_positions()?.pending || self.is_leaving(partition);
-            if let Some(position) = self.assignment.assigned(partition)?.valid_position() {
+            if let Some(position) = self.subscription.assigned(partition)?.valid_position() {
                 return Ok(position);
             }
             // What kept it from being found is told of this partition alone.
             let (isolation, now) = (self.settings.isolation_level, self.broker.clock().now());
-            self.assignment.assigned_mut(partition)?.resolve_reset(isolation, now.wall_ms)?;
+            self.subscription.assigned_mut(partition)?.resolve_reset(isolation, now.wall_ms)?;
             if !pending || !self.back_off(deadline)? {
                 self.partition_of(partition)?;
                 let fault = "there is no position to start at; seek, or poll until there is one";
@@ -80,7 +80,7 @@ impl Consumer {
             .with_offset(offset));
         }
         self.check_open()?;
-        self.assignment.assigned_mut(partition)?.seek(offset);
+        self.subscription.assigned_mut(partition)?.seek(offset);
         Ok(())
     }
 
@@ -117,10 +117,10 @@ impl Consumer {
     fn seek_lazily(&mut self, partitions: &[TopicPartition], to: ResetTo) -> Result<()> {
         self.check_open()?;
         if partitions.is_empty() {
-            self.assignment.slots_mut().for_each(|(_, slot)| slot.reset(to));
+            self.subscription.states_mut().for_each(|(_, state)| state.reset(to));
         }
         for partition in partitions {
-            self.assignment.assigned_mut(partition)?.reset(to);
+            self.subscription.assigned_mut(partition)?.reset(to);
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Consumer {
         self.check_wakeup()?;
         self.check_names(true)?;
         self.commits.read_answers();
-        self.member.coordinator_known = true;
+        self.membership.coordinator_known = true;
         let deadline = self.broker.clock().monotonic().saturating_add(timeout);
         let broker = self.broker.clone();
         let groups = broker.groups()?;
@@ -193,7 +193,7 @@ impl Consumer {
             return Ok(false);
         }
         let pause = self.settings.retry_backoff.max(Duration::from_millis(1));
-        clock.park(self.alarm.bell(), Some(now.saturating_add(pause).min(deadline)));
+        clock.park(self.wakeup.signal(), Some(now.saturating_add(pause).min(deadline)));
         self.check_wakeup()?;
         Ok(true)
     }
@@ -201,20 +201,20 @@ impl Consumer {
     /// Looks up the logs of assigned partitions where the metadata changed since.
     pub(super) fn refresh_sources(&mut self) -> Result<()> {
         let version = self.broker.metadata_version();
-        if self.fetcher.sources_of == Some((self.assignment.version, version)) {
+        if self.fetcher.sources_of == Some((self.subscription.version, version)) {
             return Ok(());
         }
         let create = self.settings.auto_create_topics;
         if create {
-            for topic in self.assignment.topics() {
+            for topic in self.subscription.topics() {
                 // A name that cannot be is complained of elsewhere; what may not be made is
                 // waited for.
                 drop(self.broker.topic_or_create(topic));
             }
         }
         let policy = ResetTo::policy(self.settings.offset_reset);
-        for (partition, slot) in self.assignment.slots_mut() {
-            if slot.seen_version == Some(version) {
+        for (partition, state) in self.subscription.states_mut() {
+            if state.seen_version == Some(version) {
                 continue;
             }
             let topic = match create {
@@ -230,12 +230,12 @@ impl Consumer {
                 Err(error) if is_absent(&error) => None,
                 Err(error) => return Err(error),
             };
-            slot.place_in(source, policy, self.alarm.bell());
-            slot.seen_version = Some(version);
+            state.place_in(source, policy, self.wakeup.signal());
+            state.seen_version = Some(version);
         }
         self.tell_of_missing();
         // What was made meanwhile is looked at by the next turn, under its own version.
-        self.fetcher.sources_of = Some((self.assignment.version, version));
+        self.fetcher.sources_of = Some((self.subscription.version, version));
         Ok(())
     }
 
@@ -245,21 +245,21 @@ impl Consumer {
     /// [`ErrorKind::NoOffsetForPartition`] that names all partitions without a commit, where the
     /// policy is to fail.
     pub(super) fn fill_positions(&mut self) -> Result<Filled> {
-        self.assignment.wake_ready();
+        self.subscription.wake_ready();
         let pending = self.take_committed()?;
         let policy = ResetTo::policy(self.settings.offset_reset);
         let mut without = BTreeSet::new();
         let mut begun = Vec::new();
         let is_default = !self.settings.offset_reset_is_set;
-        self.assignment.look_at_awake(|look| {
-            let slot = &mut *look.slot;
-            if slot.is_unset() && !slot.awaits_commit {
+        self.subscription.look_at_awake(|look| {
+            let state = &mut *look.state;
+            if state.is_unset() && !state.awaits_commit {
                 match policy {
                     Some(to) => {
                         if is_default {
                             begun.push(look.partition.clone());
                         }
-                        slot.reset(to);
+                        state.reset(to);
                     }
                     None => drop(without.insert(look.partition.clone())),
                 }
@@ -276,7 +276,7 @@ impl Consumer {
         let isolation = self.settings.isolation_level;
         let wall_ms = self.broker.clock().now().wall_ms;
         let mut fault = None;
-        self.assignment.look_at_awake(|look| {
+        self.subscription.look_at_awake(|look| {
             if let Err(error) = look.resolve_reset(isolation, wall_ms) {
                 let (topic, partition) = (look.partition.topic(), look.partition.partition());
                 fault.get_or_insert(error.with_partition(topic, partition));
@@ -289,16 +289,16 @@ impl Consumer {
 
     /// Whether a partition without a position is about to be given up.
     fn is_leaving(&self, partition: &TopicPartition) -> bool {
-        let slot = self.assignment.assigned(partition);
-        slot.is_ok_and(|slot| slot.is_leaving && slot.position == Position::Unset)
+        let state = self.subscription.assigned(partition);
+        state.is_ok_and(|state| state.is_leaving && state.position == Position::Unset)
     }
 
     /// Takes the committed offsets of newly assigned partitions.
     fn take_committed(&mut self) -> Result<bool> {
-        let Some(group) = self.member.group_id() else { return Ok(false) };
+        let Some(group) = self.membership.group_id() else { return Ok(false) };
         let mut new = Vec::new();
-        self.assignment.look_at_awake(|look| {
-            if look.slot.is_unset() {
+        self.subscription.look_at_awake(|look| {
+            if look.state.is_unset() {
                 new.push(look.partition.clone());
             }
             true
@@ -308,15 +308,15 @@ impl Consumer {
         }
         let mut pending = false;
         let stored = self.broker.groups()?.committed(group, &new, true)?;
-        self.member.coordinator_known = true;
+        self.membership.coordinator_known = true;
         for (partition, stored) in new.iter().zip(stored) {
-            let Some(slot) = self.assignment.slot_mut(partition) else { continue };
-            slot.awaits_commit = false;
+            let Some(state) = self.subscription.state_mut(partition) else { continue };
+            state.awaits_commit = false;
             match stored {
-                Ok(Some(committed)) => slot.seek(committed.offset),
+                Ok(Some(committed)) => state.seek(committed.offset),
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::UnstableOffsetCommit => {
-                    slot.awaits_commit = true;
+                    state.awaits_commit = true;
                     pending = true;
                 }
                 Err(error) => return Err(error),
@@ -334,9 +334,9 @@ impl Consumer {
             let named = vec![(partition.topic().to_owned(), partition.partition())];
             return Err(error.with_partitions(named));
         };
-        let Some(slot) = self.assignment.slot_mut(partition) else { return Ok(()) };
-        slot.reset(to);
-        slot.resolve_reset(isolation, wall_ms)?;
+        let Some(state) = self.subscription.state_mut(partition) else { return Ok(()) };
+        state.reset(to);
+        state.resolve_reset(isolation, wall_ms)?;
         self.tell_of_reset(partition);
         Ok(())
     }
@@ -356,13 +356,13 @@ impl PartitionState {
         &mut self,
         source: Option<Source>,
         policy: Option<ResetTo>,
-        bell: &crate::sync::Arc<crate::time::Signal>,
+        signal: &crate::sync::Arc<crate::time::Signal>,
     ) {
         let id = source.as_ref().map(|source| source.topic_id);
         if id.is_none() || id != self.topic_id {
-            self.unwatch(bell);
+            self.unwatch(signal);
             self.reader.seek(self.valid_position().unwrap_or(0));
-            self.ticket = None;
+            self.fetch = None;
         }
         if let (Some(new), Some(old)) = (id, self.topic_id)
             && new != old
@@ -400,15 +400,16 @@ impl Look<'_> {
     /// [`PartitionState::resolve_reset`], and again at the next append where there is no such
     /// place.
     fn resolve_reset(&mut self, isolation: IsolationLevel, wall_ms: i64) -> Result<()> {
-        self.slot.resolve_reset(isolation, wall_ms)?;
-        while let (Position::AwaitReset(_), Some(source)) = (self.slot.position, &self.slot.source)
-            && !self.slot.watched
+        self.state.resolve_reset(isolation, wall_ms)?;
+        while let (Position::AwaitReset(_), Some(source)) =
+            (self.state.position, &self.state.source)
+            && !self.state.watched
             && source.partition.tells()
         {
             let end = source.partition.readable_end(isolation)?;
             if !self.watch(end, isolation)? {
                 // What was appended before the log was asked to tell.
-                return self.slot.resolve_reset(isolation, wall_ms);
+                return self.state.resolve_reset(isolation, wall_ms);
             }
         }
         Ok(())

@@ -56,7 +56,7 @@ pub struct Reader {
     records_max: usize,
     position: i64,
     reader: LogReader,
-    alarm: Arc<Wakeup>,
+    wakeup: Arc<Wakeup>,
     watched: bool,
     /// What `next` lends.
     current: ConsumerRecords,
@@ -80,7 +80,7 @@ impl Reader {
             records_max: RECORDS_MAX,
             position: 0,
             reader: LogReader::new(0),
-            alarm: Wakeup::new(),
+            wakeup: Wakeup::new(),
             watched: false,
             current: ConsumerRecords::default(),
         };
@@ -171,7 +171,7 @@ impl Reader {
 
     /// A handle that interrupts this reader from any thread.
     pub fn wakeup_handle(&self) -> WakeupHandle {
-        self.alarm.handle()
+        self.wakeup.handle()
     }
 
     fn read_up_to(&mut self, records_max: usize, timeout: Duration) -> Result<ConsumerRecords> {
@@ -181,7 +181,7 @@ impl Reader {
             false => clock.monotonic().saturating_add(timeout),
         };
         loop {
-            if self.alarm.take() {
+            if self.wakeup.take() {
                 return Err(Error::new(ErrorKind::Wakeup, "a wakeup handle interrupted the call"));
             }
             self.broker.check_open()?;
@@ -189,8 +189,8 @@ impl Reader {
             if !records.is_empty() || timeout.is_zero() {
                 return Ok(records);
             }
-            let bell = self.alarm.bell();
-            if self.partition.watch(bell, self.position, self.isolation)? {
+            let signal = self.wakeup.signal();
+            if self.partition.watch(signal, self.position, self.isolation)? {
                 continue;
             }
             self.watched = true;
@@ -199,7 +199,7 @@ impl Reader {
                 until = until.min(clock.monotonic().saturating_add(ATTACHED_INTERVAL));
             }
             let finite = (until != Duration::MAX).then_some(until);
-            let rang = clock.park(bell, finite);
+            let rang = clock.park(signal, finite);
             if !rang && (finite.is_none() || clock.monotonic() >= deadline) {
                 return Ok(records);
             }
@@ -284,7 +284,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         if self.watched {
-            self.partition.unwatch(self.alarm.bell());
+            self.partition.unwatch(self.wakeup.signal());
         }
     }
 }

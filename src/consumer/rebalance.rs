@@ -31,20 +31,20 @@ pub(super) enum GroupTurn {
 impl Consumer {
     /// Drives the membership by at most one exchange.
     pub(super) fn group_turn(&mut self, now: Now) -> Result<GroupTurn> {
-        if self.assignment.mode != Mode::Topics {
+        if self.subscription.mode != Mode::Topics {
             return Ok(GroupTurn::Settled);
         }
         let deadline = now.mono.saturating_add(self.settings.max_poll_interval);
         let broker = self.broker.clone();
-        self.member.coordinator_known = true;
-        self.member.heartbeat(broker.groups()?, Some(deadline))?;
+        self.membership.coordinator_known = true;
+        self.membership.heartbeat(broker.groups()?, Some(deadline))?;
         self.notice_changes();
-        if !self.member.is_rejoining() {
+        if !self.membership.is_rejoining() {
             return Ok(GroupTurn::Settled);
         }
-        if self.member.prepare_needed {
+        if self.membership.prepare_needed {
             // A failing listener is not told twice.
-            self.member.prepare_needed = false;
+            self.membership.prepare_needed = false;
             self.join_prepare()?;
         }
         let step = self.exchange(broker.groups()?)?;
@@ -60,26 +60,26 @@ impl Consumer {
 
     /// Whether topics or the subscription changed in a way that asks for a rebalance.
     fn notice_changes(&mut self) {
-        let topics_version = self.assignment.topics_version;
-        if self.member.compared_topics != Some(topics_version) {
-            let topics = self.assignment.topics();
-            if self.member.joined_topics.as_ref().is_some_and(|joined| joined != topics) {
-                self.member.request_rejoin();
+        let topics_version = self.subscription.topics_version;
+        if self.membership.compared_topics != Some(topics_version) {
+            let topics = self.subscription.topics();
+            if self.membership.joined_topics.as_ref().is_some_and(|joined| joined != topics) {
+                self.membership.request_rejoin();
             } else {
-                self.member.compared_topics = Some(topics_version);
+                self.membership.compared_topics = Some(topics_version);
             }
         }
         let version = self.broker.metadata_version();
-        if let Some(shape) = &self.member.shape
+        if let Some(shape) = &self.membership.shape
             && shape.version != version
         {
             let names: Vec<Arc<str>> = shape.topics.keys().cloned().collect();
             let current = self.shape_of(names, version);
-            let Some(shape) = &mut self.member.shape else { return };
+            let Some(shape) = &mut self.membership.shape else { return };
             if shape.topics == current.topics {
                 shape.version = version;
             } else {
-                self.member.request_rejoin();
+                self.membership.request_rejoin();
             }
         }
     }
@@ -92,25 +92,25 @@ impl Consumer {
     }
 
     fn exchange(&mut self, groups: &Groups) -> Result<Step> {
-        let Some(reference) = self.member.reference() else { return Ok(Step::Waiting) };
+        let Some(reference) = self.membership.reference() else { return Ok(Step::Waiting) };
         let (group, id) = (&reference.group_id, &reference.member_id);
-        match std::mem::replace(&mut self.member.rejoin, Rejoin::Idle) {
+        match std::mem::replace(&mut self.membership.rejoin, Rejoin::Idle) {
             Rejoin::Idle => {
                 let request = self.join_request(group.clone());
-                self.member.joined_topics = Some(self.assignment.topics().clone());
-                self.member.compared_topics = Some(self.assignment.topics_version);
-                self.member.state = MemberState::Preparing;
-                if !std::mem::replace(&mut self.member.bell_known, true) {
-                    groups.watch(group, self.alarm.bell());
+                self.membership.joined_topics = Some(self.subscription.topics().clone());
+                self.membership.compared_topics = Some(self.subscription.topics_version);
+                self.membership.state = MemberState::Preparing;
+                if !std::mem::replace(&mut self.membership.signal_known, true) {
+                    groups.watch(group, self.wakeup.signal());
                 }
                 let answer = groups.join(&request);
-                self.member.joined(answer, true)
+                self.membership.joined(answer, true)
             }
             Rejoin::Joining => {
                 let answer = groups.poll_join(group, id);
-                match self.member.joined(answer, false)? {
+                match self.membership.joined(answer, false)? {
                     // The sync is what Kafka's client sends as soon as it has the answer.
-                    Step::Moved if matches!(self.member.rejoin, Rejoin::Joined(_)) => {
+                    Step::Moved if matches!(self.membership.rejoin, Rejoin::Joined(_)) => {
                         self.exchange(groups)
                     }
                     step => Ok(step),
@@ -127,14 +127,14 @@ impl Consumer {
                     protocol: Some(joined.protocol),
                     assignments,
                 });
-                self.member.synced(answer, true)
+                self.membership.synced(answer, true)
             }
             Rejoin::Syncing => {
                 let answer = groups.poll_sync(group, id);
-                self.member.synced(answer, false)
+                self.membership.synced(answer, false)
             }
             Rejoin::Assigned(share) => {
-                self.member.rejoin = Rejoin::Assigned(share.clone());
+                self.membership.rejoin = Rejoin::Assigned(share.clone());
                 Ok(Step::Assigned(share))
             }
         }
@@ -143,11 +143,12 @@ impl Consumer {
     /// The leader's work: every member's share, encoded.
     #[allow(clippy::type_complexity)] // The shape of `SyncRequest::assignments`.
     fn lead(&mut self, joined: &Joined) -> Result<Vec<(Arc<str>, Arc<[u8]>)>> {
-        let assignor = self.member.assignors.find(&joined.protocol).cloned().ok_or_else(|| {
-            let message =
-                format!("the group chose the assignor {}, which is not built", joined.protocol);
-            Error::new(ErrorKind::InconsistentGroupProtocol, message)
-        })?;
+        let assignor =
+            self.membership.assignors.find(&joined.protocol).cloned().ok_or_else(|| {
+                let message =
+                    format!("the group chose the assignor {}, which is not built", joined.protocol);
+                Error::new(ErrorKind::InconsistentGroupProtocol, message)
+            })?;
         let members: Vec<MemberSubscription> = joined
             .members
             .iter()
@@ -165,21 +166,21 @@ impl Consumer {
             members.iter().flat_map(|member| member.subscription.topics.iter().cloned()).collect();
         let shape = self.shape_of(names, version);
         let shares = assignor.assign(&shape.topics, &members);
-        self.member.shape = Some(shape);
+        self.membership.shape = Some(shape);
         let ids = members.iter().map(|member| member.member_id.clone());
         Ok(ids.zip(shares).map(|(id, share)| (id, Arc::from(share.encode()))).collect())
     }
 
     fn join_request(&self, group_id: Arc<str>) -> JoinRequest {
         let subscription = Subscription {
-            topics: self.assignment.topics().iter().cloned().collect(),
-            owned: self.assignment.partitions().cloned().collect(),
-            generation_id: self.member.generation.id,
+            topics: self.subscription.topics().iter().cloned().collect(),
+            owned: self.subscription.partitions().cloned().collect(),
+            generation_id: self.membership.generation.id,
             ..Subscription::default()
         };
         JoinRequest {
             group_id,
-            member_id: self.member.generation.member_id.clone(),
+            member_id: self.membership.generation.member_id.clone(),
             group_instance_id: None,
             client_id: self.client_id.clone(),
             client_host: "localhost".into(),
@@ -188,18 +189,18 @@ impl Consumer {
             ),
             rebalance_timeout: self.settings.max_poll_interval,
             protocol_type: PROTOCOL_TYPE.into(),
-            protocols: self.member.assignors.offers(&subscription),
+            protocols: self.membership.assignors.offers(&subscription),
         }
     }
 
     /// Commits and gives up everything before the join: rebalances are eager.
     fn join_prepare(&mut self) -> Result<()> {
         if self.settings.auto_commit {
-            self.assignment.slots_mut().for_each(|(_, slot)| slot.is_leaving = true);
+            self.subscription.states_mut().for_each(|(_, state)| state.is_leaving = true);
         }
         self.auto_commit_before_rebalance();
-        let owned: Vec<TopicPartition> = self.assignment.partitions().cloned().collect();
-        let told = match self.member.generation.is_lost() {
+        let owned: Vec<TopicPartition> = self.subscription.partitions().cloned().collect();
+        let told = match self.membership.generation.is_lost() {
             true if owned.is_empty() => return Ok(()),
             true => Told::Lost,
             false => Told::Revoked,
@@ -212,81 +213,81 @@ impl Consumer {
         let failure = self.tell(told, &owned);
         if let Some(failure) = failure {
             if !failure.is_wakeup() {
-                self.assignment.set_partitions(BTreeSet::new(), self.alarm.bell());
+                self.subscription.set_partitions(BTreeSet::new(), self.wakeup.signal());
             }
             return Err(failure.into_error(told));
         }
-        self.assignment.set_partitions(BTreeSet::new(), self.alarm.bell());
+        self.subscription.set_partitions(BTreeSet::new(), self.wakeup.signal());
         Ok(())
     }
 
     /// Takes the share that the leader gave.
     fn join_complete(&mut self, share: &[u8]) -> Result<()> {
-        self.member.settle();
-        if !self.member.leads() {
+        self.membership.settle();
+        if !self.membership.leads() {
             // Only the leader watches the topics of the whole group.
-            self.member.shape = None;
+            self.membership.shape = None;
         }
         let partitions = Assignment::decode(share).map_err(|fault| {
             let message = format!("the group's leader sent an assignment that is none: {fault}");
             Error::new(ErrorKind::Kafka, message)
         })?;
         let partitions: BTreeSet<TopicPartition> = partitions.partitions.into_iter().collect();
-        if partitions.iter().any(|p| !self.assignment.topics().contains(p.topic())) {
+        if partitions.iter().any(|p| !self.subscription.topics().contains(p.topic())) {
             // The subscription changed while the group was joining.
-            self.member.rejoin = Rejoin::Idle;
-            self.member.prepare_needed = true;
-            self.member.request_rejoin();
+            self.membership.rejoin = Rejoin::Idle;
+            self.membership.prepare_needed = true;
+            self.membership.request_rejoin();
             return Ok(());
         }
         let added: Vec<TopicPartition> =
-            partitions.iter().filter(|p| !self.assignment.contains(p)).cloned().collect();
+            partitions.iter().filter(|p| !self.subscription.contains(p)).cloned().collect();
         self.restart_auto_commit();
-        self.assignment.set_partitions(partitions, self.alarm.bell());
+        self.subscription.set_partitions(partitions, self.wakeup.signal());
         self.tell_of_share();
         // Until the listener has succeeded the step is not over, and is taken again.
         if let Some(failure) = self.tell(Told::Assigned, &added) {
             return Err(failure.into_error(Told::Assigned));
         }
-        self.member.rejoin = Rejoin::Idle;
-        self.member.prepare_needed = true;
+        self.membership.rejoin = Rejoin::Idle;
+        self.membership.prepare_needed = true;
         Ok(())
     }
 
     /// What unsubscribing and closing do before they leave the group.
     pub(super) fn leave_prepare(&mut self) -> Result<()> {
-        if self.assignment.mode != Mode::Topics {
+        if self.subscription.mode != Mode::Topics {
             return Ok(());
         }
         if let Ok(groups) = self.broker.clone().groups() {
             // The outcome is the state of the member; what else fails is told by the next call.
-            drop(self.member.heartbeat(groups, None));
+            drop(self.membership.heartbeat(groups, None));
         }
-        let owned: Vec<TopicPartition> = self.assignment.partitions().cloned().collect();
+        let owned: Vec<TopicPartition> = self.subscription.partitions().cloned().collect();
         if owned.is_empty() {
             return Ok(());
         }
-        let lost = self.member.generation.is_lost() || self.member.is_rebalancing();
+        let lost = self.membership.generation.is_lost() || self.membership.is_rebalancing();
         self.give_up(if lost { Told::Lost } else { Told::Revoked }, owned)
     }
 
     pub(super) fn leave_group(&mut self) {
         let broker = self.broker.clone();
         let Ok(groups) = broker.groups() else { return };
-        self.member.leave(groups);
-        self.forget_bell(groups);
+        self.membership.leave(groups);
+        self.forget_signal(groups);
     }
 
     /// A poll that waits until `until` is polling all the while.
     pub(super) fn stay_alive(&self, until: Duration) {
         let interval = self.settings.max_poll_interval;
-        if self.assignment.mode != Mode::Topics
-            || !self.member.has_joined()
+        if self.subscription.mode != Mode::Topics
+            || !self.membership.has_joined()
             || until <= self.broker.clock().monotonic().saturating_add(interval)
         {
             return;
         }
-        if let (Ok(groups), Some(member)) = (self.broker.groups(), self.member.reference()) {
+        if let (Ok(groups), Some(member)) = (self.broker.groups(), self.membership.reference()) {
             let deadline = until.saturating_add(interval);
             groups.touch(&member.group_id, &member.member_id, deadline);
         }
@@ -296,17 +297,17 @@ impl Consumer {
     pub(super) fn stop_heartbeats(&mut self) {
         let broker = self.broker.clone();
         let Ok(groups) = broker.groups() else { return };
-        if let Some(member) = self.member.reference().filter(|_| self.member.has_joined()) {
+        if let Some(member) = self.membership.reference().filter(|_| self.membership.has_joined()) {
             groups.stop_beating(&member.group_id, &member.member_id);
         }
-        self.forget_bell(groups);
+        self.forget_signal(groups);
     }
 
-    fn forget_bell(&mut self, groups: &Groups) {
-        if std::mem::take(&mut self.member.bell_known)
-            && let Some(group) = self.member.group_id()
+    fn forget_signal(&mut self, groups: &Groups) {
+        if std::mem::take(&mut self.membership.signal_known)
+            && let Some(group) = self.membership.group_id()
         {
-            groups.unwatch(group, self.alarm.bell());
+            groups.unwatch(group, self.wakeup.signal());
         }
     }
 
@@ -331,7 +332,7 @@ impl Consumer {
 
     /// Whether the member's state lets it commit; the error if not.
     pub(super) fn check_may_commit(&self) -> Result<()> {
-        match self.member.state {
+        match self.membership.state {
             MemberState::Stable => Ok(()),
             MemberState::Preparing | MemberState::Completing => Err(Error::new(
                 ErrorKind::RebalanceInProgress,

@@ -12,7 +12,7 @@ use crate::topic::TopicPartition;
 impl Consumer {
     /// Topics and partitions that are read and do not exist.
     pub(super) fn tell_of_missing(&self) {
-        for topic in self.assignment.topics() {
+        for topic in self.subscription.topics() {
             let found = self.broker.topic(topic);
             if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTopicOrPartition) {
                 self.broker.warn_once(format!(
@@ -22,12 +22,12 @@ impl Consumer {
                 ));
             }
         }
-        if self.assignment.mode != Mode::Partitions {
+        if self.subscription.mode != Mode::Partitions {
             return;
         }
-        for (partition, slot) in self.assignment.slots() {
+        for (partition, state) in self.subscription.states() {
             // What is wrong with a name that no topic can have is an error of the poll.
-            if slot.source.is_none() && crate::topic::check_topic_name(partition.topic()).is_ok() {
+            if state.source.is_none() && crate::topic::check_topic_name(partition.topic()).is_ok() {
                 self.broker.warn_once(format!(
                     "{} was assigned {partition}, which does not exist: nothing is read of it \
                      until it is made",
@@ -39,10 +39,10 @@ impl Consumer {
 
     /// A share of nothing, although there are partitions.
     pub(super) fn tell_of_share(&self) {
-        if self.assignment.partitions().next().is_some() {
+        if self.subscription.partitions().next().is_some() {
             return;
         }
-        let topics = self.assignment.topics();
+        let topics = self.subscription.topics();
         let there: Vec<&str> =
             topics.iter().map(|topic| &**topic).filter(|t| self.broker.topic(t).is_ok()).collect();
         if !there.is_empty() {
@@ -61,8 +61,8 @@ impl Consumer {
             return;
         }
         for partition in begun {
-            let Ok(slot) = self.assignment.assigned(partition) else { continue };
-            let (Position::At(position), Some(source)) = (slot.position, &slot.source) else {
+            let Ok(state) = self.subscription.assigned(partition) else { continue };
+            let (Position::At(position), Some(source)) = (state.position, &state.source) else {
                 continue;
             };
             if source.partition.log_start_offset().is_ok_and(|start| start < position) {
@@ -86,7 +86,7 @@ impl Consumer {
     }
 
     fn reader_name(&self) -> String {
-        match self.member.group_id() {
+        match self.membership.group_id() {
             Some(group) => format!("the group {group:?}"),
             None => "a consumer without a group".to_owned(),
         }

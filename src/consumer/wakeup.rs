@@ -28,9 +28,9 @@ pub struct WakeupHandle(Arc<Wakeup>);
 impl WakeupHandle {
     /// Wakes the consumer. Never fails, also when the consumer is closed.
     pub fn wakeup(&self) {
-        // Release: pairs with the Acquire in `Wakeup::take`. The bell orders it for a sleeper.
+        // Release: pairs with the Acquire in `Wakeup::take`. The ring orders it for a sleeper.
         self.0.pending.store(true, Ordering::Release);
-        self.0.bell.ring();
+        self.0.signal.ring();
     }
 }
 
@@ -39,7 +39,7 @@ impl WakeupHandle {
 pub(super) struct Wakeup {
     pending: AtomicBool,
     silent: AtomicBool,
-    bell: Arc<Signal>,
+    signal: Arc<Signal>,
 }
 
 impl Wakeup {
@@ -47,12 +47,12 @@ impl Wakeup {
         Arc::new(Wakeup {
             pending: AtomicBool::new(false),
             silent: AtomicBool::new(false),
-            bell: Arc::new(Signal::new()),
+            signal: Arc::new(Signal::new()),
         })
     }
 
-    pub fn bell(&self) -> &Arc<Signal> {
-        &self.bell
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.signal
     }
 
     pub fn handle(self: &Arc<Wakeup>) -> WakeupHandle {

@@ -100,8 +100,8 @@ pub(in crate::consumer) struct Membership {
     /// A call has found the coordinator. Nothing has to be found here, but in Kafka a wakeup
     /// interrupts the first commit before it is made, a later one while it is under way.
     pub coordinator_known: bool,
-    /// The coordinator rings the bell.
-    pub bell_known: bool,
+    /// The coordinator rings the consumer's signal.
+    pub signal_known: bool,
 }
 
 /// The topics of a group and their partition counts, as the leader saw them.
@@ -129,7 +129,7 @@ impl Membership {
             shape: None,
             leading: false,
             coordinator_known: false,
-            bell_known: false,
+            signal_known: false,
         }
     }
 

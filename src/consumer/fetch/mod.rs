@@ -15,14 +15,14 @@ pub use records::{
 };
 
 use super::Consumer;
-use super::subscription::{Fetch, Look, PartitionState, Position, SlotId};
+use super::subscription::{Fetch, Look, PartitionState, Position, StateId};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{Point, Probe};
 use crate::record::BatchFault;
 use crate::sync::Arc;
-use crate::time::{Now, Signal as Bell};
+use crate::time::{Now, Signal};
 use crate::topic::TopicPartition;
 pub(in crate::consumer) use log_reader::{LogReader, Reading};
 use std::collections::VecDeque;
@@ -35,14 +35,14 @@ use walk::WalkResult;
 pub(in crate::consumer) struct Fetcher {
     /// The partitions whose fetch was begun and is not paused, by their places in the order of
     /// beginning.
-    queue: VecDeque<(u64, SlotId)>,
+    queue: VecDeque<(u64, StateId)>,
     next_place: u64,
     /// What is left of the fetches in progress, in the order of their beginning.
     left: VecDeque<FetchLeft>,
     /// The version of the assignment that the queue holds for.
     queue_of: u64,
     /// Empty between two fetches; kept for its memory.
-    ready: Vec<(u64, SlotId)>,
+    ready: Vec<(u64, StateId)>,
     /// Since when `fetch.min.bytes` are waited for.
     held_since: Option<Duration>,
     /// The versions of assignment and metadata that the logs were looked up under.
@@ -82,7 +82,7 @@ impl Fetcher {
     }
 
     /// Puts a fetch where it was begun in the order.
-    fn enqueue(&mut self, place: u64, id: SlotId) {
+    fn enqueue(&mut self, place: u64, id: StateId) {
         let at = self.queue.partition_point(|(other, _)| *other < place);
         self.queue.insert(at, (place, id));
     }
@@ -184,9 +184,9 @@ impl Consumer {
         let mut pass = Pass::Idle;
         while budget.records > 0 {
             let Some(&(_, id)) = self.fetcher.queue.front() else { break };
-            let ticket = self.assignment.at(id).and_then(|(_, slot)| slot.ticket);
-            let returned = ticket.is_some_and(|ticket| {
-                ticket.returned || left_at(&mut self.fetcher.left, ticket.place).returned
+            let fetch = self.subscription.at(id).and_then(|(_, state)| state.fetch);
+            let returned = fetch.is_some_and(|fetch| {
+                fetch.returned || left_at(&mut self.fetcher.left, fetch.place).returned
             });
             match self.drain(id, &mut budget, fetched) {
                 Ok(true) => {
@@ -210,13 +210,13 @@ impl Consumer {
 
     /// Forgets fetches of partitions that are not assigned any more.
     fn drop_unassigned(&mut self) {
-        if self.fetcher.queue_of == self.assignment.version {
+        if self.fetcher.queue_of == self.subscription.version {
             return;
         }
-        self.fetcher.queue_of = self.assignment.version;
-        let assignment = &mut self.assignment;
+        self.fetcher.queue_of = self.subscription.version;
+        let assignment = &mut self.subscription;
         self.fetcher.queue.retain(|(place, id)| {
-            assignment.at(*id).is_some_and(|(_, slot)| slot.queued == Some(*place))
+            assignment.at(*id).is_some_and(|(_, state)| state.queued == Some(*place))
         });
     }
 
@@ -225,22 +225,24 @@ impl Consumer {
     fn begin_fetches(&mut self, now: Now) -> Result<Option<Duration>> {
         let isolation = self.settings.isolation_level;
         let bytes_max = self.settings.max_partition_fetch_bytes;
-        let (probe, bell) = (self.broker.probe(), self.alarm.bell());
+        let (probe, signal) = (self.broker.probe(), self.wakeup.signal());
         let fetcher = &mut self.fetcher;
         let mut ready = std::mem::take(&mut fetcher.ready);
-        self.assignment.wake_ready();
-        self.assignment.look_at_awake(|look| {
-            look.check_ticket(fetcher);
+        self.subscription.wake_ready();
+        self.subscription.look_at_awake(|look| {
+            look.check_fetch(fetcher);
             if !look.is_fetchable() {
-                return look.slot.position == Position::Unset || look.awaits_word();
+                return look.state.position == Position::Unset || look.awaits_word();
             }
-            if look.slot.ticket.is_some() {
+            if look.state.fetch.is_some() {
                 return false;
             }
             match look.begin_or_sleep(isolation, bytes_max) {
-                Begun::Yes if probe.is_on() && look.slot.stall(look.partition, probe, bell) => true,
+                Begun::Yes if probe.is_on() && look.state.stall(look.partition, probe, signal) => {
+                    true
+                }
                 Begun::Yes => {
-                    ready.push((look.slot.fetch_order, look.id));
+                    ready.push((look.state.fetch_order, look.id));
                     false
                 }
                 Begun::AskAgain => true,
@@ -249,18 +251,18 @@ impl Consumer {
         });
         let must_wait = self.settings.fetch_min_bytes > 1 && fetcher.queue.is_empty();
         let begun = fetcher.queue.len();
-        ready.sort_unstable_by_key(|(turn, _)| *turn);
+        ready.sort_unstable_by_key(|(order, _)| *order);
         if !ready.is_empty() {
             fetcher.open_account(self.settings.fetch_max_bytes);
         }
         for (_, id) in ready.drain(..) {
             let place = fetcher.next_place;
             fetcher.next_place += 1;
-            if let Some((_, slot)) = self.assignment.at(id)
-                && let Some(ticket) = &mut slot.ticket
+            if let Some((_, state)) = self.subscription.at(id)
+                && let Some(fetch) = &mut state.fetch
             {
-                ticket.place = place;
-                slot.queued = Some(place);
+                fetch.place = place;
+                state.queued = Some(place);
                 fetcher.queue.push_back((place, id));
             }
         }
@@ -272,11 +274,11 @@ impl Consumer {
         let until = since.saturating_add(self.settings.fetch_max_wait);
         if now.mono < until && !self.has_enough()? {
             for (_, id) in self.fetcher.queue.drain(begun..) {
-                if let Some((_, slot)) = self.assignment.at(id) {
-                    slot.ticket = None;
-                    slot.queued = None;
+                if let Some((_, state)) = self.subscription.at(id) {
+                    state.fetch = None;
+                    state.queued = None;
                 }
-                self.assignment.wake(id);
+                self.subscription.wake(id);
             }
             return Ok(Some(until));
         }
@@ -288,11 +290,11 @@ impl Consumer {
     fn has_enough(&mut self) -> Result<bool> {
         let mut bytes = 0;
         for (_, id) in &self.fetcher.queue {
-            let Some((_, slot)) = self.assignment.at(*id) else { continue };
-            let (Some(source), Some(ticket)) = (&slot.source, slot.ticket) else { continue };
+            let Some((_, state)) = self.subscription.at(*id) else { continue };
+            let (Some(source), Some(fetch)) = (&state.source, state.fetch) else { continue };
             let left = self.settings.fetch_min_bytes.saturating_sub(bytes);
             let isolation = self.settings.isolation_level;
-            match slot.reader.bytes_ahead(&source.partition, isolation, ticket.upto, left) {
+            match state.reader.bytes_ahead(&source.partition, isolation, fetch.upto, left) {
                 Ok(ahead) => bytes += ahead,
                 // The drain will say what is wrong with it.
                 Err(_) => return Ok(true),
@@ -304,31 +306,31 @@ impl Consumer {
     /// Returns records of one partition. True when its fetch is over.
     fn drain(
         &mut self,
-        id: SlotId,
+        id: StateId,
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<bool> {
         let isolation = self.settings.isolation_level;
         let bytes_max = self.settings.max_partition_fetch_bytes;
-        let Some((partition, _)) = self.assignment.at(id) else { return Ok(true) };
+        let Some((partition, _)) = self.subscription.at(id) else { return Ok(true) };
         budget.probe.check(fetch_point(partition))?;
         loop {
-            let Some((partition, slot)) = self.assignment.at(id) else { return Ok(true) };
-            let place = slot.ticket.map_or(0, |ticket| ticket.place);
+            let Some((partition, state)) = self.subscription.at(id) else { return Ok(true) };
+            let place = state.fetch.map_or(0, |fetch| fetch.place);
             let left = left_at(&mut self.fetcher.left, place);
-            match slot.take(partition, isolation, left, budget, fetched) {
+            match state.take(partition, isolation, left, budget, fetched) {
                 Ok(TakeResult::Over) => return Ok(true),
                 Ok(TakeResult::Full) => return Ok(false),
                 Ok(TakeResult::Some) => {}
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
-                    let (partition, place) = (partition.clone(), slot.queued);
+                    let (partition, place) = (partition.clone(), state.queued);
                     self.out_of_range(&partition, error)?;
-                    let Some((_, slot)) = self.assignment.at(id) else { return Ok(true) };
-                    if !slot.begin(isolation, bytes_max) {
+                    let Some((_, state)) = self.subscription.at(id) else { return Ok(true) };
+                    if !state.begin(isolation, bytes_max) {
                         return Ok(true);
                     }
-                    if let (Some(ticket), Some(place)) = (&mut slot.ticket, place) {
-                        ticket.place = place;
+                    if let (Some(fetch), Some(place)) = (&mut state.fetch, place) {
+                        fetch.place = place;
                     }
                 }
                 // The topic was deleted under the poll; the metadata will say so.
@@ -342,19 +344,19 @@ impl Consumer {
 
     /// Puts a partition whose turn is over behind all others. One that got nothing because others
     /// had taken what a fetch may return stays before them.
-    fn end_fetch(&mut self, id: SlotId) {
-        let turn = self.assignment.take_fetch_order();
-        if let Some((_, slot)) = self.assignment.at(id) {
-            slot.queued = None;
-            if !slot.ticket.take().is_some_and(|ticket| ticket.starved) {
-                slot.fetch_order = turn;
+    fn end_fetch(&mut self, id: StateId) {
+        let order = self.subscription.take_fetch_order();
+        if let Some((_, state)) = self.subscription.at(id) {
+            state.queued = None;
+            if !state.fetch.take().is_some_and(|fetch| fetch.starved) {
+                state.fetch_order = order;
             }
         }
-        self.assignment.wake(id);
+        self.subscription.wake(id);
     }
 }
 
-/// What became of a slot without a fetch.
+/// What became of a partition without a fetch.
 enum Begun {
     Yes,
     /// There is nothing, and the next append tells.
@@ -365,44 +367,44 @@ enum Begun {
 
 impl Look<'_> {
     fn is_fetchable(&self) -> bool {
-        let placed = matches!(self.slot.position, Position::At(_)) && self.slot.source.is_some();
-        placed && self.wanted && !self.slot.paused
+        let placed = matches!(self.state.position, Position::At(_)) && self.state.source.is_some();
+        placed && self.wanted && !self.state.paused
     }
 
     /// Whether a reset is to be looked up that nobody tells of.
     fn awaits_word(&self) -> bool {
-        matches!(self.slot.position, Position::AwaitReset(_))
-            && self.slot.source.is_some()
-            && !self.slot.watched
+        matches!(self.state.position, Position::AwaitReset(_))
+            && self.state.source.is_some()
+            && !self.state.watched
     }
 
     /// Takes a fetch out of the queue that is paused, unwanted, or was sought elsewhere, and puts
     /// one that was paused back in its place.
-    fn check_ticket(&mut self, fetcher: &mut Fetcher) {
-        if !(self.wanted && self.slot.is_begun()) {
-            self.slot.ticket = None;
+    fn check_fetch(&mut self, fetcher: &mut Fetcher) {
+        if !(self.wanted && self.state.is_begun()) {
+            self.state.fetch = None;
         }
-        let place = self.slot.ticket.filter(|_| !self.slot.paused).map(|ticket| ticket.place);
-        if place != self.slot.queued {
-            if let Some(before) = self.slot.queued {
+        let place = self.state.fetch.filter(|_| !self.state.paused).map(|fetch| fetch.place);
+        if place != self.state.queued {
+            if let Some(before) = self.state.queued {
                 fetcher.dequeue(before);
             }
             if let Some(place) = place {
                 fetcher.enqueue(place, self.id);
             }
-            self.slot.queued = place;
+            self.state.queued = place;
         }
     }
 
     /// Begins a fetch, or has the log tell when there is something to fetch.
     fn begin_or_sleep(&mut self, isolation: IsolationLevel, bytes_max: usize) -> Begun {
-        let tells = self.slot.source.as_ref().is_some_and(|source| source.partition.tells());
+        let tells = self.state.source.as_ref().is_some_and(|source| source.partition.tells());
         // An append between the look and the registration is met by the second look.
         for _ in 0..2 {
-            if self.slot.begin(isolation, bytes_max) {
+            if self.state.begin(isolation, bytes_max) {
                 return Begun::Yes;
             }
-            let Position::At(position) = self.slot.position else { return Begun::AskAgain };
+            let Position::At(position) = self.state.position else { return Begun::AskAgain };
             match tells.then(|| self.watch(position, isolation)) {
                 Some(Ok(false)) => return Begun::Asleep,
                 Some(Ok(true)) => {}
@@ -463,10 +465,10 @@ impl Consumer {
 impl PartitionState {
     /// Takes the fetch back that was begun, if a test holds it up.
     #[cold]
-    fn stall(&mut self, partition: &TopicPartition, probe: &Probe, bell: &Arc<Bell>) -> bool {
-        self.stalled_until = probe.hold(fetch_point(partition), bell);
+    fn stall(&mut self, partition: &TopicPartition, probe: &Probe, signal: &Arc<Signal>) -> bool {
+        self.stalled_until = probe.hold(fetch_point(partition), signal);
         if self.stalled_until.is_some() {
-            self.ticket = None;
+            self.fetch = None;
         }
         self.stalled_until.is_some()
     }
@@ -492,7 +494,7 @@ impl PartitionState {
         };
         let (from, bytes_left) = (position, bytes_max);
         let (place, returned, starved) = (0, false, false);
-        self.ticket = Some(Fetch { place, from, upto, bytes_left, returned, starved });
+        self.fetch = Some(Fetch { place, from, upto, bytes_left, returned, starved });
         true
     }
 
@@ -505,18 +507,18 @@ impl PartitionState {
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<TakeResult> {
-        let (Position::At(position), Some(source), Some(ticket)) =
-            (self.position, &self.source, &mut self.ticket)
+        let (Position::At(position), Some(source), Some(fetch)) =
+            (self.position, &self.source, &mut self.fetch)
         else {
             return Ok(TakeResult::Over);
         };
         if budget.is_spent() {
             return Ok(TakeResult::Full);
         }
-        if ticket.bytes_left == 0 && ticket.returned {
+        if fetch.bytes_left == 0 && fetch.returned {
             return Ok(TakeResult::Over);
         }
-        let of_fetch = ticket.bytes_left.min(left.bytes);
+        let of_fetch = fetch.bytes_left.min(left.bytes);
         let bytes_max = of_fetch.min(budget.bytes);
         let reading = Reading {
             partition,
@@ -524,18 +526,18 @@ impl PartitionState {
             isolation,
             records_max: budget.records,
             bytes_max,
-            may_exceed: !ticket.returned && !left.returned,
+            may_exceed: !fetch.returned && !left.returned,
             // As with Kafka, one fetch of a partition does not go on into the next segment.
-            may_open_segment: !ticket.returned,
+            may_open_segment: !fetch.returned,
             unpack: budget.unpack,
         };
         let walked = reading.go_on(position, &mut self.reader, &mut fetched.records)?;
         let Some(walked) = walked else {
             // What this poll may not hold any more is left to the next one.
-            if bytes_max < of_fetch && position < ticket.upto {
+            if bytes_max < of_fetch && position < fetch.upto {
                 return Ok(TakeResult::Full);
             }
-            ticket.starved = !ticket.returned && left.returned;
+            fetch.starved = !fetch.returned && left.returned;
             return Ok(TakeResult::Over);
         };
         budget.unpack.spend(&walked);
@@ -545,7 +547,7 @@ impl PartitionState {
         }
         self.position = Position::At(walked.position);
         let moved = walked.position != position;
-        ticket.spend(&walked);
+        fetch.spend(&walked);
         left.spend(&walked, moved);
         budget.spend(&walked);
         fetched.moved |= moved;
@@ -555,7 +557,7 @@ impl PartitionState {
         if let Some(fault) = walked.fault {
             return Err(unreadable(fault, partition, walked.position));
         }
-        Ok(match walked.position >= ticket.upto {
+        Ok(match walked.position >= fetch.upto {
             true => TakeResult::Over,
             false if walked.full => TakeResult::Full,
             false => TakeResult::Some,

@@ -81,8 +81,8 @@ pub(in crate::consumer) struct PartitionState {
     /// for it any more.
     pub is_leaving: bool,
     /// What the fetch in progress may still return.
-    pub ticket: Option<Fetch>,
-    /// The log was asked to put this slot on the ready list, and did not so far as is known.
+    pub fetch: Option<Fetch>,
+    /// The log was asked to put this partition on the ready list, and did not so far as is known.
     pub watched: bool,
     /// The next turn looks at it.
     pub(super) awake: bool,
@@ -123,7 +123,7 @@ impl PartitionState {
             known_end: None,
             end_asked: AtomicBool::new(false),
             is_leaving: false,
-            ticket: None,
+            fetch: None,
             watched: false,
             awake: false,
             queued: None,
@@ -139,11 +139,11 @@ impl PartitionState {
         }
     }
 
-    /// Moves to `offset`, wherever the slot was.
+    /// Moves to `offset`, wherever it was.
     pub fn seek(&mut self, offset: i64) {
         if self.position != Position::At(offset) {
             self.reader.seek(offset);
-            self.ticket = None;
+            self.fetch = None;
         }
         self.position = Position::At(offset);
     }
@@ -151,29 +151,29 @@ impl PartitionState {
     /// Whether the fetch that was begun goes on where the position is.
     pub fn is_begun(&self) -> bool {
         self.source.is_some()
-            && self.ticket.is_some_and(|ticket| self.position == Position::At(ticket.from))
+            && self.fetch.is_some_and(|fetch| self.position == Position::At(fetch.from))
     }
 
     /// Takes the end as it was just seen.
     pub fn know_end(&mut self, end: i64) {
         self.known_end = Some(end);
-        // Relaxed: the slot is this call's alone.
+        // Relaxed: the partition is this call's alone.
         self.end_asked.store(false, Ordering::Relaxed);
     }
 
-    /// Takes the bell back from the log.
-    pub fn unwatch(&mut self, bell: &Arc<Signal>) {
+    /// Takes the signal back from the log.
+    pub fn unwatch(&mut self, signal: &Arc<Signal>) {
         if std::mem::take(&mut self.watched)
             && let Some(source) = &self.source
         {
-            source.partition.unwatch(bell);
+            source.partition.unwatch(signal);
         }
     }
 
     /// Erases the position until `to` is looked up.
     pub fn reset(&mut self, to: ResetTo) {
         self.position = Position::AwaitReset(to);
-        self.ticket = None;
+        self.fetch = None;
         self.reader.forget_batch();
     }
 }

@@ -42,7 +42,7 @@ fn idle(broker: &Broker, properties: &[(&str, &str)]) -> Consumer {
 }
 
 fn awake(consumer: &Consumer) -> usize {
-    consumer.assignment.awake().count()
+    consumer.subscription.awake().count()
 }
 
 fn polled(consumer: &mut Consumer) -> Vec<(i32, i64)> {
@@ -83,9 +83,9 @@ fn an_append_lists_its_partition_once_until_it_is_looked_at() {
     let mut consumer = idle(&broker, &[("max.poll.records", "2")]);
     assert_eq!([0, 1, 2, 3, 4].map(|_| send(&broker, 3)), [0, 1, 2, 3, 4]);
     let mut listed = Vec::new();
-    consumer.assignment.drain_ready(|id| listed.push(id));
+    consumer.subscription.drain_ready(|id| listed.push(id));
     assert_eq!(listed.len(), 1);
-    consumer.assignment.wake(listed[0]);
+    consumer.subscription.wake(listed[0]);
     let mut found = Vec::new();
     (0..3).for_each(|_| found.extend(polled(&mut consumer)));
     assert_eq!(found, (0..5).map(|offset| (3, offset)).collect::<Vec<_>>());
@@ -181,7 +181,7 @@ fn what_is_not_there_sleeps_until_it_is_made_and_again_when_it_is_deleted() {
 fn a_reset_that_finds_no_record_sleeps_until_there_is_one() {
     let broker = broker();
     let mut consumer = idle(&broker, &[("auto.offset.reset", "by_duration:PT1H")]);
-    assert!(consumer.assignment.slots().all(|(_, slot)| slot.valid_position().is_none()));
+    assert!(consumer.subscription.states().all(|(_, state)| state.valid_position().is_none()));
     send(&broker, 8);
     assert_eq!(polled(&mut consumer), [(8, 0)]);
     assert_eq!(awake(&consumer), 1);
