@@ -7,11 +7,13 @@
 //!
 //! Departure: D8. Kafka's client fetches ahead. There is no round trip to hide here.
 
+mod calls;
 mod commits;
 mod coordinator;
+mod env;
 mod fetch;
 mod listener;
-mod lookups;
+mod names;
 mod offsets;
 mod poll;
 mod positions;
@@ -31,19 +33,18 @@ use crate::broker::{Broker, BrokerInner};
 use crate::config::{ConsumerConfig, ConsumerSettings, trimmed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
-use crate::meter::ConsumerMeter;
-use crate::probe::KillSwitch;
-use crate::sync::{Arc, AtomicBool};
+use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use commits::Commits;
 use coordinator::Membership;
+use env::ConsumerEnv;
 use fetch::Fetcher;
-use poll::Names;
+use names::NameCheck;
+use positions::Positions;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use subscription::{Mode, SubscriptionState};
-use wakeup::Wakeup;
 
 /// The longest name that a subscription can be written with. No topic has such a name.
 const TOPIC_BYTES_MAX: usize = i16::MAX as usize;
@@ -75,22 +76,15 @@ const TOPIC_BYTES_MAX: usize = i16::MAX as usize;
 /// # Ok::<(), topiclite::Error>(())
 /// ```
 pub struct Consumer {
-    broker: Arc<BrokerInner>,
-    settings: ConsumerSettings,
-    client_id: Arc<str>,
-    wakeup: Arc<Wakeup>,
+    env: ConsumerEnv,
     subscription: SubscriptionState,
+    positions: Positions,
+    names: NameCheck,
     membership: Membership,
     listener: Option<Box<dyn RebalanceListener>>,
     commits: Commits,
     fetcher: Fetcher,
-    /// What is known of the names of this version of the assignment.
-    names_seen: Option<(u64, Names)>,
-    /// Some partition's end is to be looked at by the next poll.
-    lag_asked: AtomicBool,
     closed: bool,
-    kill_switch: KillSwitch,
-    meter: ConsumerMeter,
 }
 
 impl Broker {
@@ -134,32 +128,21 @@ impl Consumer {
         let mut settings = ConsumerSettings::resolve(config)?;
         // An attached directory takes no commits, so there is nothing to try every few seconds.
         settings.auto_commit &= !broker.is_attached();
-        let group = settings.group_id.as_deref().map(Arc::from);
-        let client_id = match settings.client_id.as_str() {
-            "" => {
-                let group = settings.group_id.as_deref().unwrap_or("null");
-                format!("consumer-{group}-{}", broker.next_client_number())
-            }
-            id => id.to_owned(),
-        };
         let now = broker.clock().monotonic();
-        let client_id: Arc<str> = client_id.into();
-        let wakeup = Wakeup::new();
+        let env = ConsumerEnv::new(broker, settings);
         Ok(Consumer {
-            commits: Commits::new(now.saturating_add(settings.auto_commit_interval)),
-            meter: ConsumerMeter::new(&group.clone().unwrap_or_default(), &client_id),
-            membership: Membership::new(group, Assignors::built_in(&settings.assignors)),
-            kill_switch: broker.probe().born(&client_id, wakeup.signal()),
-            client_id,
-            subscription: SubscriptionState::new(wakeup.signal()),
-            wakeup,
+            subscription: SubscriptionState::new(env.signal()),
+            positions: Positions::default(),
+            names: NameCheck::default(),
+            membership: Membership::new(
+                env.group.clone(),
+                Assignors::built_in(&env.settings.assignors),
+            ),
             listener: None,
+            commits: Commits::new(now.saturating_add(env.settings.auto_commit_interval)),
             fetcher: Fetcher::default(),
-            names_seen: None,
-            lag_asked: AtomicBool::new(false),
             closed: false,
-            broker,
-            settings,
+            env,
         })
     }
 
@@ -194,7 +177,7 @@ impl Consumer {
         listener: Option<Box<dyn RebalanceListener>>,
     ) -> Result<()> {
         self.check_open()?;
-        self.group_id()?;
+        self.env.group_id()?;
         if topics.is_empty() {
             return self.unsubscribe();
         }
@@ -206,7 +189,7 @@ impl Consumer {
             // Kafka's client fails where it writes the subscription.
             return crate::topic::check_topic_name(topic);
         }
-        if self.membership.assignors.protocol().is_none() {
+        if !self.membership.has_protocol() {
             let fault = "partition.assignment.strategy names no assignor, or none that agree on \
                          how partitions change hands";
             return Err(Error::new(ErrorKind::IllegalState, fault));
@@ -240,9 +223,11 @@ impl Consumer {
         }
         self.subscription.enter(Mode::Partitions)?;
         // No rebalance will commit what is given up here.
-        self.auto_commit_if_due(self.broker.clock().now());
+        let now = self.env.clock().now();
+        let (commits, by) = &mut self.committing();
+        commits.auto_commit_if_due(by, now);
         let partitions = partitions.iter().cloned().collect();
-        self.subscription.set_partitions(partitions, self.wakeup.signal());
+        self.subscription.set_partitions(partitions, self.env.signal());
         Ok(())
     }
 
@@ -254,8 +239,8 @@ impl Consumer {
     pub fn unsubscribe(&mut self) -> Result<()> {
         self.check_open()?;
         self.leave_prepare()?;
-        self.leave_group();
-        self.subscription.clear(self.wakeup.signal());
+        self.membership.leave(&self.env);
+        self.subscription.clear(self.env.signal());
         Ok(())
     }
 
@@ -325,7 +310,7 @@ impl Consumer {
     /// [`ErrorKind::IllegalState`] without a group.
     pub fn enforce_rebalance(&mut self) -> Result<()> {
         self.check_open()?;
-        if self.settings.group_id.is_none() {
+        if self.env.settings.group_id.is_none() {
             let fault = "a consumer without a group.id has no group to rebalance";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
@@ -340,13 +325,13 @@ impl Consumer {
     /// [`ErrorKind::InvalidGroupId`] without a group.
     pub fn group_metadata(&self) -> Result<GroupMetadata> {
         self.check_open()?;
-        let group_id = self.group_id()?.clone();
+        let group_id = self.env.group_id()?.clone();
         Ok(self.membership.metadata(group_id))
     }
 
     /// A handle that interrupts this consumer from any thread.
     pub fn wakeup_handle(&self) -> WakeupHandle {
-        self.wakeup.handle()
+        self.env.wakeup.handle()
     }
 
     /// [`Consumer::close_timeout`] with 30 seconds.
@@ -375,14 +360,15 @@ impl Consumer {
         if self.closed {
             return Ok(());
         }
-        if self.kill_switch.is_killed() {
+        if self.env.kill_switch.is_killed() {
             self.retire(false);
             return Ok(());
         }
-        self.wakeup.silence();
-        self.auto_commit_at_close();
+        self.env.wakeup.silence();
+        let (commits, by) = &mut self.committing();
+        commits.auto_commit_at_close(by);
         let outcome = self.leave_prepare();
-        self.retire(self.settings.leave_on_close);
+        self.retire(self.env.settings.leave_on_close);
         outcome.map_err(|error| {
             Error::new(ErrorKind::Kafka, format!("the consumer did not close cleanly: {error}"))
                 .with_source(error)
@@ -400,11 +386,11 @@ impl Consumer {
     fn retire(&mut self, leave: bool) {
         self.closed = true;
         match leave {
-            true => self.leave_group(),
-            false => self.stop_heartbeats(),
+            true => self.membership.leave(&self.env),
+            false => self.membership.stop_heartbeats(&self.env),
         }
-        self.subscription.clear(self.wakeup.signal());
-        self.broker.unwatch_metadata(self.wakeup.signal());
+        self.subscription.clear(self.env.signal());
+        self.env.broker.unwatch_metadata(self.env.signal());
         self.listener = None;
         self.commits.forget();
     }
@@ -412,31 +398,7 @@ impl Consumer {
     fn check_open(&self) -> Result<()> {
         match self.closed {
             true => Err(Error::new(ErrorKind::Closed, "this consumer is closed")),
-            false => self.check_alive(),
-        }
-    }
-
-    /// Refuses what the dead ask for: the broker's, or this consumer if a test killed it.
-    fn check_alive(&self) -> Result<()> {
-        match self.kill_switch.is_killed() {
-            true => Err(Error::new(ErrorKind::Closed, "a test killed this consumer")),
-            false => self.broker.check_open(),
-        }
-    }
-
-    /// The group, for what needs one.
-    fn group_id(&self) -> Result<&Arc<str>> {
-        self.membership.group_id().ok_or_else(|| {
-            let fault = "this needs a group; set group.id, with at least one character";
-            Error::new(ErrorKind::InvalidGroupId, fault)
-        })
-    }
-
-    /// Fails if somebody asked for it.
-    fn check_wakeup(&self) -> Result<()> {
-        match self.wakeup.take() {
-            true => Err(Error::new(ErrorKind::Wakeup, "a wakeup handle interrupted the call")),
-            false => Ok(()),
+            false => self.env.check_alive(),
         }
     }
 }
@@ -445,7 +407,7 @@ impl Drop for Consumer {
     /// Leaves the group at once. Commits nothing, calls nobody back, and waits for nothing.
     fn drop(&mut self) {
         if !self.closed {
-            self.retire(!self.kill_switch.is_killed());
+            self.retire(!self.env.kill_switch.is_killed());
         }
     }
 }
@@ -453,8 +415,8 @@ impl Drop for Consumer {
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer")
-            .field("client_id", &self.client_id)
-            .field("group_id", &self.settings.group_id)
+            .field("client_id", &self.env.client_id)
+            .field("group_id", &self.env.settings.group_id)
             .field("topics", self.subscription.topics())
             .field("partitions", &self.subscription.partitions().collect::<Vec<_>>())
             .field("closed", &self.closed)

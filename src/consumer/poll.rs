@@ -7,7 +7,7 @@
 //! forward like members in threads of their own.
 
 use super::Consumer;
-use super::fetch::{ConsumerRecords, Fetched};
+use super::fetch::{ConsumerRecords, Fetched, note_delivered};
 use super::positions::Filled;
 use super::rebalance::GroupTurn;
 use super::subscription::{Look, Mode, Position};
@@ -18,15 +18,6 @@ use std::time::Duration;
 
 /// An attached directory cannot tell of new records: a reader looks again this often.
 pub(super) const ATTACHED_INTERVAL: Duration = Duration::from_millis(10);
-
-/// What is known of the names that a consumer reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Names {
-    /// A topic can have each of them.
-    Sound,
-    /// There is one that no topic can have, and a call has failed with it.
-    Told,
-}
 
 /// What a turn came to.
 struct Turn {
@@ -65,11 +56,11 @@ impl Consumer {
     /// batch that does not check fails every poll.
     pub fn poll(&mut self, timeout: Duration) -> Result<ConsumerRecords> {
         self.check_open()?;
-        if self.subscription.mode == Mode::None {
+        if self.subscription.mode() == Mode::None {
             let fault = "nothing to poll: subscribe to topics, or assign partitions, first";
             return Err(Error::new(ErrorKind::IllegalState, fault));
         }
-        let clock = self.broker.clock().clone();
+        let clock = self.env.clock().clone();
         let deadline = match timeout.is_zero() {
             true => Duration::ZERO,
             false => clock.monotonic().saturating_add(timeout),
@@ -80,8 +71,8 @@ impl Consumer {
             let turn = self.turn(now, first)?;
             first = false;
             if turn.fetched.moved || !turn.fetched.records.is_empty() || timeout.is_zero() {
-                self.meter.consumed(turn.fetched.records.count());
-                self.note_delivered(&turn.fetched.records);
+                self.env.meter.consumed(turn.fetched.records.count());
+                note_delivered(&self.env, &turn.fetched.records);
                 return Ok(turn.fetched.records);
             }
             if turn.group == GroupTurn::Moved {
@@ -95,10 +86,12 @@ impl Consumer {
                 continue;
             }
             let until = self.wait_until(&turn, now, deadline);
-            self.stay_alive(until);
-            let rang = clock.park(self.wakeup.signal(), finite(until));
+            if self.subscription.mode() == Mode::Topics {
+                self.membership.stay_alive(&self.env, until);
+            }
+            let rang = clock.park(self.env.signal(), finite(until));
             if !rang && clock.monotonic() >= deadline {
-                self.check_wakeup()?;
+                self.env.check_wakeup()?;
                 return Ok(turn.fetched.records);
             }
             if !rang && finite(until).is_none() {
@@ -109,91 +102,62 @@ impl Consumer {
     }
 
     fn turn(&mut self, now: Now, first: bool) -> Result<Turn> {
-        self.check_alive()?;
-        self.check_wakeup()?;
+        self.env.check_alive()?;
+        self.env.check_wakeup()?;
         if !self.is_rejoining_for_names() {
             self.check_names(first)?;
         }
         // Kafka's client reads the answers of commits with those of the group, of lookups and of
         // fetches, so their callbacks run once a poll has come that far.
-        self.run_answered();
-        self.refresh_sources()?;
+        self.commits.run_answered();
+        self.positions.refresh_sources(&self.env, &mut self.subscription)?;
         let group = self.group_turn(now)?;
         self.commits.read_answers();
         // What a listener or a callback did shows in the poll that ran it.
-        self.check_wakeup()?;
+        self.env.check_wakeup()?;
         self.check_names(false)?;
         if group == GroupTurn::Moved {
-            self.run_callbacks();
+            self.commits.run_callbacks();
         }
-        self.refresh_sources()?;
+        self.positions.refresh_sources(&self.env, &mut self.subscription)?;
         let mut filled = Filled::default();
         if group == GroupTurn::Settled || !self.membership.is_rejoining() {
-            if first || !self.settings.auto_commit_interval.is_zero() {
-                self.auto_commit_if_due(now);
+            if first || !self.env.settings.auto_commit_interval.is_zero() {
+                let (commits, by) = &mut self.committing();
+                commits.auto_commit_if_due(by, now);
             }
-            filled = self.fill_positions()?;
+            let (subscription, membership) = (&mut self.subscription, &mut self.membership);
+            filled = self.positions.fill(&self.env, subscription, membership)?;
         }
-        self.run_callbacks();
-        self.learn_ends()?;
-        let fetched = self.fetch(now)?;
+        self.commits.run_callbacks();
+        self.positions.learn_ends(&self.env, &mut self.subscription)?;
+        let fetched = self.fetcher.fetch(&self.env, &mut self.subscription, now)?;
         if let Some(fault) = filled.fault.filter(|_| fetched.is_nothing()) {
             return Err(fault);
         }
         Ok(Turn { fetched, group, position_pending: filled.pending })
     }
 
-    /// Complains of names that no topic can have. Kafka's client hears of them with the metadata,
-    /// which it asks for when the names change, and with every call as long as a topic or a
-    /// partition is missing; the call before may then have been told the same.
+    /// Complains of names that no topic can have.
     pub(super) fn check_names(&mut self, begins_call: bool) -> Result<()> {
-        let version = self.subscription.names_version;
-        if self.names_seen == Some((version, Names::Sound)) {
-            return Ok(());
-        }
-        let topics = self.subscription.topics().iter().map(|topic| &**topic);
-        let assigned = match self.subscription.mode {
-            Mode::Partitions => Some(self.subscription.partitions().map(|tp| tp.topic())),
-            Mode::Topics | Mode::None => None,
-        };
-        let mut names = topics.chain(assigned.into_iter().flatten());
-        let Err(fault) = names.try_for_each(crate::topic::check_topic_name) else {
-            self.names_seen = Some((version, Names::Sound));
-            return Ok(());
-        };
-        let is_told = self.names_seen == Some((version, Names::Told));
-        if is_told && !(begins_call && self.lacks_a_topic()) {
-            return Ok(());
-        }
-        self.names_seen = Some((version, Names::Told));
-        self.membership.coordinator_known = true;
-        Err(fault)
-    }
-
-    /// Whether there is something to ask the metadata for again. An assigned partition of an
-    /// impossible name is missing for ever.
-    fn lacks_a_topic(&self) -> bool {
-        let mut topics = self.subscription.topics().iter();
-        let is_missing = |name: &str| {
-            crate::topic::check_topic_name(name).is_ok() && self.broker.topic(name).is_err()
-        };
-        self.subscription.mode == Mode::Partitions || topics.any(|name| is_missing(name))
+        let checked = self.names.check(&self.env, &self.subscription, begins_call);
+        checked.inspect_err(|_| self.membership.know_coordinator())
     }
 
     /// Whether a member of a group has new topics to complain of: it gives its partitions up and
     /// sends its join before the metadata is here.
     fn is_rejoining_for_names(&self) -> bool {
-        let is_new =
-            self.names_seen.is_none_or(|(seen, _)| seen != self.subscription.names_version);
-        is_new && self.subscription.mode == Mode::Topics && self.membership.coordinator_known
+        self.names.is_due(&self.subscription)
+            && self.subscription.mode() == Mode::Topics
+            && self.membership.knows_coordinator()
     }
 
     /// Leaves the signal wherever something may happen; true when it has happened already.
     fn watch(&mut self, turn: &Turn) -> Result<bool> {
-        let isolation = self.settings.isolation_level;
+        let isolation = self.env.isolation();
         let held = turn.fetched.held_until.is_some();
-        let seen = self.fetcher.sources_of.map_or(0, |(_, version)| version);
-        if self.broker.watch_metadata(self.wakeup.signal(), seen) {
+        let seen = self.positions.metadata_version();
+        if self.env.broker.watch_metadata(self.env.signal(), seen) {
             return Ok(true);
         }
         let mut happened = Ok(false);
@@ -219,14 +183,14 @@ impl Consumer {
             at_most(moment);
         }
         if turn.group == GroupTurn::Settled
-            && let Some(moment) = self.next_auto_commit()
+            && let Some(moment) = self.commits.next_auto_commit(&self.env)
         {
             at_most(moment);
         }
         if turn.position_pending {
-            at_most(now.mono.saturating_add(self.settings.retry_backoff));
+            at_most(now.mono.saturating_add(self.env.settings.retry_backoff));
         }
-        if self.broker.is_attached() {
+        if self.env.broker.is_attached() {
             at_most(now.mono.saturating_add(ATTACHED_INTERVAL));
         }
         until

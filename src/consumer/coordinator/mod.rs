@@ -10,7 +10,10 @@
 //! The states are those of Kafka's client. While `Stable` the generation may commit, also when
 //! the coordinator is rebalancing already; the rejoin is what ends that.
 
+mod exchange;
+
 use crate::broker::Groups;
+use crate::consumer::env::ConsumerEnv;
 use crate::consumer::offsets::GroupMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::assignor::Assignors;
@@ -20,11 +23,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What every consumer calls the protocol of its group.
-pub(in crate::consumer) const PROTOCOL_TYPE: &str = "consumer";
+const PROTOCOL_TYPE: &str = "consumer";
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::consumer) enum MemberState {
+enum MemberState {
     Unjoined,
     Preparing,
     Completing,
@@ -33,7 +36,7 @@ pub(in crate::consumer) enum MemberState {
 
 /// What the coordinator gave.
 #[derive(Debug, Clone)]
-pub(in crate::consumer) struct Generation {
+struct Generation {
     /// -1 for none.
     pub id: i32,
     /// Empty for none.
@@ -53,7 +56,7 @@ impl Generation {
 
 /// How far a rejoin has come, between two turns.
 #[derive(Debug, Clone)]
-pub(in crate::consumer) enum Rejoin {
+enum Rejoin {
     /// JoinGroup is to be sent.
     Idle,
     /// JoinGroup was sent; others are waited for.
@@ -81,32 +84,32 @@ pub(in crate::consumer) enum Step {
 #[derive(Debug)]
 pub(in crate::consumer) struct Membership {
     group_id: Option<Arc<str>>,
-    pub assignors: Assignors,
-    pub state: MemberState,
-    pub generation: Generation,
+    assignors: Assignors,
+    state: MemberState,
+    generation: Generation,
     /// Of the last completed rebalance.
     known_as: Generation,
-    pub rejoin: Rejoin,
-    pub rejoin_needed: bool,
+    rejoin: Rejoin,
+    rejoin_needed: bool,
     /// The listener is to be told before the next join.
-    pub prepare_needed: bool,
+    prepare_needed: bool,
     /// The topics that the last join named.
-    pub joined_topics: Option<BTreeSet<Arc<str>>>,
+    joined_topics: Option<BTreeSet<Arc<str>>>,
     /// The version of the subscription that is known to name the same topics.
-    pub compared_topics: Option<u64>,
+    compared_topics: Option<u64>,
     /// For a leader: what it assigned from.
-    pub shape: Option<GroupShape>,
+    shape: Option<GroupShape>,
     leading: bool,
     /// A call has found the coordinator. Nothing has to be found here, but in Kafka a wakeup
     /// interrupts the first commit before it is made, a later one while it is under way.
-    pub coordinator_known: bool,
+    coordinator_known: bool,
     /// The coordinator rings the consumer's signal.
-    pub signal_known: bool,
+    signal_known: bool,
 }
 
 /// The topics of a group and their partition counts, as the leader saw them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::consumer) struct GroupShape {
+struct GroupShape {
     pub topics: BTreeMap<Arc<str>, i32>,
     /// The version of the metadata that the counts are from.
     pub version: u64,
@@ -133,8 +136,34 @@ impl Membership {
         }
     }
 
-    pub fn group_id(&self) -> Option<&Arc<str>> {
-        self.group_id.as_ref()
+    /// Whether a call has found the coordinator.
+    pub fn knows_coordinator(&self) -> bool {
+        self.coordinator_known
+    }
+
+    pub fn know_coordinator(&mut self) {
+        self.coordinator_known = true;
+    }
+
+    /// Whether the assignors agree on how partitions change hands.
+    pub fn has_protocol(&self) -> bool {
+        self.assignors.protocol().is_some()
+    }
+
+    /// Whether the listener is to be told before the next join, which it is not a second time.
+    pub fn take_prepare(&mut self) -> bool {
+        std::mem::take(&mut self.prepare_needed)
+    }
+
+    /// Whether the member was never in the group, or was put out.
+    pub fn is_lost(&self) -> bool {
+        self.generation.is_lost()
+    }
+
+    /// The rebalance is over, or begins anew.
+    pub fn end_rejoin(&mut self) {
+        self.rejoin = Rejoin::Idle;
+        self.prepare_needed = true;
     }
 
     pub fn metadata(&self, group_id: Arc<str>) -> GroupMetadata {
@@ -173,14 +202,28 @@ impl Membership {
         self.prepare_needed = true;
     }
 
-    /// This member made the assignment of its generation.
-    pub fn leads(&self) -> bool {
-        self.leading
-    }
-
     /// Takes the end of a rebalance as the identity to show.
     pub fn settle(&mut self) {
         self.known_as = self.generation.clone();
+        if !self.leading {
+            // Only the leader watches the topics of the whole group.
+            self.shape = None;
+        }
+    }
+
+    /// Whether the member's state lets it commit; the error if not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RebalanceInProgress`], [`ErrorKind::CommitFailed`].
+    pub fn check_may_commit(&self) -> Result<()> {
+        match self.state {
+            MemberState::Stable => Ok(()),
+            MemberState::Preparing | MemberState::Completing => Err(Error::new(
+                ErrorKind::RebalanceInProgress,
+                "the group is rebalancing; poll until that is over, then commit again",
+            )),
+            MemberState::Unjoined => Err(commit_failed()),
+        }
     }
 
     pub fn reference(&self) -> Option<MemberRef> {
@@ -286,7 +329,8 @@ impl Membership {
     }
 
     /// Leaves the group, if it is in one.
-    pub fn leave(&mut self, groups: &Groups) {
+    pub fn leave(&mut self, env: &ConsumerEnv) {
+        let Ok(groups) = env.broker.groups() else { return };
         if let Some(reference) = self.reference().filter(|_| self.has_joined()) {
             let leaving =
                 LeavingMember { member_id: reference.member_id.clone(), group_instance_id: None };
@@ -297,5 +341,36 @@ impl Membership {
         self.reset_generation(false);
         self.joined_topics = None;
         self.shape = None;
+        self.forget_signal(env, groups);
     }
+
+    /// A poll that waits until `until` is polling all the while.
+    pub fn stay_alive(&self, env: &ConsumerEnv, until: Duration) {
+        let interval = env.settings.max_poll_interval;
+        if !self.has_joined() || until <= env.clock().monotonic().saturating_add(interval) {
+            return;
+        }
+        if let (Ok(groups), Some(member)) = (env.broker.groups(), self.reference()) {
+            let deadline = until.saturating_add(interval);
+            groups.touch(&member.group_id, &member.member_id, deadline);
+        }
+    }
+
+    /// Stops counting as alive without leaving.
+    pub fn stop_heartbeats(&mut self, env: &ConsumerEnv) {
+        let Ok(groups) = env.broker.groups() else { return };
+        if let Some(member) = self.reference().filter(|_| self.has_joined()) {
+            groups.stop_beating(&member.group_id, &member.member_id);
+        }
+        self.forget_signal(env, groups);
+    }
+}
+
+/// What a member that is out of its group is told.
+pub(in crate::consumer) fn commit_failed() -> Error {
+    Error::new(
+        ErrorKind::CommitFailed,
+        "this member is not in the group any more, its partitions may belong to others; poll more \
+         often, or raise max.poll.interval.ms",
+    )
 }

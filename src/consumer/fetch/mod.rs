@@ -14,8 +14,9 @@ pub use records::{
     ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
 };
 
-use super::Consumer;
-use super::subscription::{Fetch, Look, PartitionState, Position, StateId};
+use super::env::ConsumerEnv;
+use super::positions::out_of_range;
+use super::subscription::{Fetch, Look, PartitionState, Position, StateId, SubscriptionState};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
@@ -45,8 +46,6 @@ pub(in crate::consumer) struct Fetcher {
     ready: Vec<(u64, StateId)>,
     /// Since when `fetch.min.bytes` are waited for.
     held_since: Option<Duration>,
-    /// The versions of assignment and metadata that the logs were looked up under.
-    pub sources_of: Option<(u64, u64)>,
 }
 
 /// What one fetch may still return of all its partitions: those whose fetch was begun in one poll.
@@ -120,7 +119,7 @@ enum Pass {
 
 /// What one poll may still return.
 struct Budget<'a> {
-    probe: &'a Probe,
+    env: &'a ConsumerEnv,
     records: usize,
     bytes: usize,
     returned_bytes: bool,
@@ -148,18 +147,23 @@ impl Fetch {
     }
 }
 
-impl Consumer {
+impl Fetcher {
     /// Fetches what the settings allow. An error of one partition is told only when there is
     /// nothing to return. It comes again with the partition's next turn, which is behind those of
     /// the others, as in Kafka when a broker answers a fetch with an error: nobody starves, and
     /// nobody is left untold.
-    pub(in crate::consumer) fn fetch(&mut self, now: Now) -> Result<Fetched> {
+    pub fn fetch(
+        &mut self,
+        env: &ConsumerEnv,
+        subscription: &mut SubscriptionState,
+        now: Now,
+    ) -> Result<Fetched> {
         let mut fetched =
             Fetched { records: ConsumerRecords::new(), moved: false, held_until: None };
-        self.drop_unassigned();
+        self.drop_unassigned(subscription);
         // A fetch that turns out to be over leaves its partition for the next one. A poll that has
         // returned nothing does not leave that to another poll.
-        while let Pass::Ended = self.fetch_once(now, &mut fetched)? {
+        while let Pass::Ended = self.fetch_once(env, subscription, now, &mut fetched)? {
             if !fetched.records.is_empty() || fetched.moved {
                 break;
             }
@@ -168,38 +172,43 @@ impl Consumer {
     }
 
     /// Begins what can be begun, and drains what was begun.
-    fn fetch_once(&mut self, now: Now, fetched: &mut Fetched) -> Result<Pass> {
-        if let Some(until) = self.begin_fetches(now)? {
+    fn fetch_once(
+        &mut self,
+        env: &ConsumerEnv,
+        subscription: &mut SubscriptionState,
+        now: Now,
+        fetched: &mut Fetched,
+    ) -> Result<Pass> {
+        if let Some(until) = self.begin_fetches(env, subscription, now)? {
             fetched.held_until = Some(until);
             return Ok(Pass::Idle);
         }
-        let broker = self.broker.clone();
         let mut budget = Budget {
-            probe: broker.probe(),
-            records: self.settings.max_poll_records,
-            bytes: self.settings.fetch_max_bytes,
+            env,
+            records: env.settings.max_poll_records,
+            bytes: env.settings.fetch_max_bytes,
             returned_bytes: false,
-            unpack: Unpack::up_to(self.settings.fetch_max_bytes),
+            unpack: Unpack::up_to(env.settings.fetch_max_bytes),
         };
         let mut pass = Pass::Idle;
         while budget.records > 0 {
-            let Some(&(_, id)) = self.fetcher.queue.front() else { break };
-            let fetch = self.subscription.at(id).and_then(|(_, state)| state.fetch);
+            let Some(&(_, id)) = self.queue.front() else { break };
+            let fetch = subscription.at(id).and_then(|(_, state)| state.fetch);
             let returned = fetch.is_some_and(|fetch| {
-                fetch.returned || left_at(&mut self.fetcher.left, fetch.place).returned
+                fetch.returned || left_at(&mut self.left, fetch.place).returned
             });
-            match self.drain(id, &mut budget, fetched) {
+            match self.drain(id, subscription, &mut budget, fetched) {
                 Ok(true) => {
-                    self.fetcher.queue.pop_front();
-                    self.end_fetch(id);
+                    self.queue.pop_front();
+                    self.end_fetch(subscription, id);
                     if returned {
                         pass = Pass::Ended;
                     }
                 }
                 Ok(false) => break,
                 Err(error) if fetched.is_nothing() => {
-                    self.fetcher.queue.pop_front();
-                    self.end_fetch(id);
+                    self.queue.pop_front();
+                    self.end_fetch(subscription, id);
                     return Err(error);
                 }
                 Err(_) => break,
@@ -209,28 +218,31 @@ impl Consumer {
     }
 
     /// Forgets fetches of partitions that are not assigned any more.
-    fn drop_unassigned(&mut self) {
-        if self.fetcher.queue_of == self.subscription.version {
+    fn drop_unassigned(&mut self, subscription: &mut SubscriptionState) {
+        if self.queue_of == subscription.version() {
             return;
         }
-        self.fetcher.queue_of = self.subscription.version;
-        let assignment = &mut self.subscription;
-        self.fetcher.queue.retain(|(place, id)| {
-            assignment.at(*id).is_some_and(|(_, state)| state.queued == Some(*place))
+        self.queue_of = subscription.version();
+        self.queue.retain(|(place, id)| {
+            subscription.at(*id).is_some_and(|(_, state)| state.queued == Some(*place))
         });
     }
 
     /// Begins a fetch of every partition that has something to return. With `fetch.min.bytes`
     /// above 1, returns until when there is not enough to begin with.
-    fn begin_fetches(&mut self, now: Now) -> Result<Option<Duration>> {
-        let isolation = self.settings.isolation_level;
-        let bytes_max = self.settings.max_partition_fetch_bytes;
-        let (probe, signal) = (self.broker.probe(), self.wakeup.signal());
-        let fetcher = &mut self.fetcher;
-        let mut ready = std::mem::take(&mut fetcher.ready);
-        self.subscription.wake_ready();
-        self.subscription.look_at_awake(|look| {
-            look.check_fetch(fetcher);
+    fn begin_fetches(
+        &mut self,
+        env: &ConsumerEnv,
+        subscription: &mut SubscriptionState,
+        now: Now,
+    ) -> Result<Option<Duration>> {
+        let isolation = env.isolation();
+        let bytes_max = env.settings.max_partition_fetch_bytes;
+        let (probe, signal) = (env.broker.probe(), env.signal());
+        let mut ready = std::mem::take(&mut self.ready);
+        subscription.wake_ready();
+        subscription.look_at_awake(|look| {
+            look.check_fetch(self);
             if !look.is_fetchable() {
                 return look.state.position == Position::Unset || look.awaits_word();
             }
@@ -249,83 +261,85 @@ impl Consumer {
                 Begun::Asleep => false,
             }
         });
-        let must_wait = self.settings.fetch_min_bytes > 1 && fetcher.queue.is_empty();
-        let begun = fetcher.queue.len();
+        let must_wait = env.settings.fetch_min_bytes > 1 && self.queue.is_empty();
+        let begun = self.queue.len();
         ready.sort_unstable_by_key(|(order, _)| *order);
         if !ready.is_empty() {
-            fetcher.open_account(self.settings.fetch_max_bytes);
+            self.open_account(env.settings.fetch_max_bytes);
         }
         for (_, id) in ready.drain(..) {
-            let place = fetcher.next_place;
-            fetcher.next_place += 1;
-            if let Some((_, state)) = self.subscription.at(id)
+            let place = self.next_place;
+            self.next_place += 1;
+            if let Some((_, state)) = subscription.at(id)
                 && let Some(fetch) = &mut state.fetch
             {
                 fetch.place = place;
                 state.queued = Some(place);
-                fetcher.queue.push_back((place, id));
+                self.queue.push_back((place, id));
             }
         }
-        fetcher.ready = ready;
+        self.ready = ready;
         if !must_wait {
             return Ok(None);
         }
-        let since = *fetcher.held_since.get_or_insert(now.mono);
-        let until = since.saturating_add(self.settings.fetch_max_wait);
-        if now.mono < until && !self.has_enough()? {
-            for (_, id) in self.fetcher.queue.drain(begun..) {
-                if let Some((_, state)) = self.subscription.at(id) {
+        let since = *self.held_since.get_or_insert(now.mono);
+        let until = since.saturating_add(env.settings.fetch_max_wait);
+        if now.mono < until && !self.has_enough(env, subscription)? {
+            for (_, id) in self.queue.drain(begun..) {
+                if let Some((_, state)) = subscription.at(id) {
                     state.fetch = None;
                     state.queued = None;
                 }
-                self.subscription.wake(id);
+                subscription.wake(id);
             }
             return Ok(Some(until));
         }
-        self.fetcher.held_since = None;
+        self.held_since = None;
         Ok(None)
     }
 
     /// Whether the fetches that were begun hold `fetch.min.bytes`.
-    fn has_enough(&mut self) -> Result<bool> {
+    fn has_enough(&self, env: &ConsumerEnv, subscription: &mut SubscriptionState) -> Result<bool> {
         let mut bytes = 0;
-        for (_, id) in &self.fetcher.queue {
-            let Some((_, state)) = self.subscription.at(*id) else { continue };
+        for (_, id) in &self.queue {
+            let Some((_, state)) = subscription.at(*id) else { continue };
             let (Some(source), Some(fetch)) = (&state.source, state.fetch) else { continue };
-            let left = self.settings.fetch_min_bytes.saturating_sub(bytes);
-            let isolation = self.settings.isolation_level;
+            let left = env.settings.fetch_min_bytes.saturating_sub(bytes);
+            let isolation = env.isolation();
             match state.reader.bytes_ahead(&source.partition, isolation, fetch.upto, left) {
                 Ok(ahead) => bytes += ahead,
                 // The drain will say what is wrong with it.
                 Err(_) => return Ok(true),
             }
         }
-        Ok(bytes >= self.settings.fetch_min_bytes)
+        Ok(bytes >= env.settings.fetch_min_bytes)
     }
 
     /// Returns records of one partition. True when its fetch is over.
     fn drain(
         &mut self,
         id: StateId,
+        subscription: &mut SubscriptionState,
         budget: &mut Budget<'_>,
         fetched: &mut Fetched,
     ) -> Result<bool> {
-        let isolation = self.settings.isolation_level;
-        let bytes_max = self.settings.max_partition_fetch_bytes;
-        let Some((partition, _)) = self.subscription.at(id) else { return Ok(true) };
-        budget.probe.check(fetch_point(partition))?;
+        let env = budget.env;
+        let isolation = env.isolation();
+        let bytes_max = env.settings.max_partition_fetch_bytes;
+        let Some((partition, _)) = subscription.at(id) else { return Ok(true) };
+        env.broker.probe().check(fetch_point(partition))?;
         loop {
-            let Some((partition, state)) = self.subscription.at(id) else { return Ok(true) };
+            let Some((partition, state)) = subscription.at(id) else { return Ok(true) };
             let place = state.fetch.map_or(0, |fetch| fetch.place);
-            let left = left_at(&mut self.fetcher.left, place);
+            let left = left_at(&mut self.left, place);
             match state.take(partition, isolation, left, budget, fetched) {
                 Ok(TakeResult::Over) => return Ok(true),
                 Ok(TakeResult::Full) => return Ok(false),
                 Ok(TakeResult::Some) => {}
                 Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
                     let (partition, place) = (partition.clone(), state.queued);
-                    self.out_of_range(&partition, error)?;
-                    let Some((_, state)) = self.subscription.at(id) else { return Ok(true) };
+                    out_of_range(env, subscription, &partition, error)?;
+                    let Some((_, state)) = subscription.at(id) else { return Ok(true) };
                     if !state.begin(isolation, bytes_max) {
                         return Ok(true);
                     }
@@ -344,15 +358,15 @@ impl Consumer {
 
     /// Puts a partition whose turn is over behind all others. One that got nothing because others
     /// had taken what a fetch may return stays before them.
-    fn end_fetch(&mut self, id: StateId) {
-        let order = self.subscription.take_fetch_order();
-        if let Some((_, state)) = self.subscription.at(id) {
+    fn end_fetch(&mut self, subscription: &mut SubscriptionState, id: StateId) {
+        let order = subscription.take_fetch_order();
+        if let Some((_, state)) = subscription.at(id) {
             state.queued = None;
             if !state.fetch.take().is_some_and(|fetch| fetch.starved) {
                 state.fetch_order = order;
             }
         }
-        self.subscription.wake(id);
+        subscription.wake(id);
     }
 }
 
@@ -445,20 +459,19 @@ fn fetch_point(partition: &TopicPartition) -> Point<'_> {
     Point::Fetch { topic: partition.topic(), partition: partition.partition() }
 }
 
-impl Consumer {
-    /// Tells a test what a poll returned.
-    pub(in crate::consumer) fn note_delivered(&self, records: &ConsumerRecords) {
-        if !self.broker.probe().is_on() {
-            return;
-        }
-        for (partition, next_offset) in records.next_positions() {
-            self.broker.probe().note(|| Event::Delivered {
-                client_id: self.client_id.clone(),
-                partition: partition.clone(),
-                count: records.records(partition).len(),
-                next_offset,
-            });
-        }
+/// Tells a test what a poll returned.
+pub(in crate::consumer) fn note_delivered(env: &ConsumerEnv, records: &ConsumerRecords) {
+    let probe = env.broker.probe();
+    if !probe.is_on() {
+        return;
+    }
+    for (partition, next_offset) in records.next_positions() {
+        probe.note(|| Event::Delivered {
+            client_id: env.client_id.clone(),
+            partition: partition.clone(),
+            count: records.records(partition).len(),
+            next_offset,
+        });
     }
 }
 

@@ -7,6 +7,7 @@
 mod partition;
 
 use crate::config::IsolationLevel;
+use crate::consumer::offsets::OffsetAndMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::ReadyList;
 use crate::sync::Arc;
@@ -38,7 +39,7 @@ struct Entry {
 /// The subscription and the assigned partitions.
 #[derive(Debug)]
 pub(in crate::consumer) struct SubscriptionState {
-    pub mode: Mode,
+    mode: Mode,
     topics: BTreeSet<Arc<str>>,
     ids: BTreeMap<TopicPartition, StateId>,
     entries: Vec<Option<Entry>>,
@@ -47,12 +48,9 @@ pub(in crate::consumer) struct SubscriptionState {
     awake: Vec<StateId>,
     ready: Arc<ReadyList>,
     next_fetch_order: u64,
-    /// Raised by every change of topics or partitions.
-    pub version: u64,
-    /// Raised by every change of topics.
-    pub topics_version: u64,
-    /// Raised when the caller names other topics or partitions.
-    pub names_version: u64,
+    version: u64,
+    topics_version: u64,
+    names_version: u64,
 }
 
 impl SubscriptionState {
@@ -71,6 +69,34 @@ impl SubscriptionState {
             topics_version: 0,
             names_version: 0,
         }
+    }
+
+    /// How partitions come about at present.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Raised by every change of topics or partitions.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Raised by every change of topics.
+    pub fn topics_version(&self) -> u64 {
+        self.topics_version
+    }
+
+    /// Raised when the caller names other topics or partitions.
+    pub fn names_version(&self) -> u64 {
+        self.names_version
+    }
+
+    /// The positions of all assigned partitions that have one, to be committed.
+    pub fn consumed(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
+        let position = |(partition, state): (&TopicPartition, &PartitionState)| {
+            Some((partition.clone(), OffsetAndMetadata::new(state.valid_position()?)))
+        };
+        self.states().filter_map(position).collect()
     }
 
     /// Takes `mode`, unless another one is in use.
@@ -289,7 +315,8 @@ pub(in crate::consumer) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Has the log put the partition on the ready list; true where it has gone on from `beyond` already.
+    /// Has the log put the partition on the ready list; true where it has gone on from `beyond`
+    /// already.
     ///
     /// # Errors
     /// Those of the log.
