@@ -10,13 +10,13 @@
 use super::Group;
 use super::classic::{ClassicGroup, PendingMember};
 use super::events::{Events, GroupEvent};
-use super::hash::partition_for;
 use super::records::GroupRecord;
-use super::records::wire::WireFault;
 use super::replay::RecordPosition;
 use super::request::SyncAnswer;
 use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
 use crate::coordinator::CoordinatorShard;
+use crate::coordinator::hash::partition_for;
+use crate::coordinator::wire::WireFault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchFault, RecordBatch};
 use crate::time::{Now, TimerQueue};

@@ -15,7 +15,6 @@ pub(crate) mod assignor;
 mod classic;
 mod coordinator;
 mod events;
-mod hash;
 mod modern;
 mod offsets;
 #[allow(missing_docs)] // Not part of the documented API.
@@ -26,10 +25,10 @@ mod result;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(test, not(loom)))]
+pub(crate) use crate::coordinator::hash::partition_for;
 pub(crate) use coordinator::{GroupConfig, GroupCoordinator};
 pub(crate) use events::{GroupEvent, GroupEventKind};
-#[cfg(all(test, not(loom)))]
-pub(crate) use hash::partition_for;
 pub use modern::schema::{CurrentValue, ModernMemberValue, ModernValue, TopicShare};
 #[cfg(fuzzing)]
 pub use records::arbitrary::replay_arbitrary;
@@ -42,7 +41,7 @@ pub(crate) use result::CoordinatorResult;
 #[cfg(test)]
 pub(crate) use result::RecordAppend;
 #[cfg(test)]
-pub(crate) use {records::wire::WireFault, replay::ReplayedBatch};
+pub(crate) use {crate::coordinator::wire::WireFault, replay::ReplayedBatch};
 
 use classic::{ClassicGroup, GroupState};
 use modern::ModernGroup;

@@ -5,12 +5,12 @@ use super::classic::GroupState;
 use super::coordinator::{
     GroupCoordinator, check_group_length, rebalancing, refusal, unknown_member,
 };
-use super::records::wire::STRING_BYTES_MAX;
 use super::records::{GroupRecord, OffsetValue};
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
 };
 use super::result::{AfterAppend, CoordinatorResult};
+use crate::coordinator::wire::STRING_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;
 use crate::topic::{TopicId, TopicPartition};

@@ -2,10 +2,10 @@
 //! the vote.
 
 use super::{Awaiting, ClassicGroup, GroupState, InitialDelay, Member, no_bytes};
+use crate::coordinator::hash::java_map_places;
 use crate::events::RemovalReason;
 use crate::group::coordinator::{Context, rebalancing};
 use crate::group::events::GroupEventKind;
-use crate::group::hash::java_map_places;
 use crate::group::records::protocol::Subscription;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet};

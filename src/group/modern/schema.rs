@@ -1,7 +1,7 @@
 //! The values of records of the newer group protocol (KIP-848), as Kafka's coordinator writes
 //! them: version 0 of each. Reading never panics and allocates no more than the input is long.
 
-use crate::group::records::wire::{Reader, Wire, WireFault, shared};
+use crate::coordinator::wire::{Reader, Wire, WireFault, shared};
 use crate::topic::TopicId;
 use std::sync::Arc;
 

@@ -8,12 +8,11 @@
 #[cfg(any(test, fuzzing))]
 pub(in crate::group) mod arbitrary;
 pub(crate) mod protocol;
-pub(in crate::group) mod wire;
 
 use crate::coordinator::EncodedRecords;
+use crate::coordinator::wire::{Put, Reader, Wire, WireFault, shared};
 use crate::topic::TopicId;
 use std::sync::Arc;
-use wire::{Put, Reader, Wire, WireFault, shared};
 
 const OFFSET_KEY: i16 = 1;
 const OFFSET_VALUE: i16 = 4;

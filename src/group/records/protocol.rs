@@ -3,7 +3,7 @@
 //! Version 3 is written; every version from 0 is read, and one above 3 by the fields known here.
 //! Decoding never panics and allocates no more than the input is long.
 
-use super::wire::{Put, Reader, Wire, WireFault, shared};
+use crate::coordinator::wire::{Put, Reader, Wire, WireFault, shared};
 use crate::topic::TopicPartition;
 use std::sync::Arc;
 

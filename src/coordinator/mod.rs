@@ -6,6 +6,9 @@
 //! so; a result that is dropped changed nothing. There is no I/O, no lock and no clock in a shard.
 //! Whoever runs one (`broker::coordinator`) loads it by replay, stores its records, and waits.
 
+pub(crate) mod hash;
+pub(crate) mod wire;
+
 use crate::record::{BatchFault, RecordBatch};
 use crate::time::Now;
 use std::fmt;

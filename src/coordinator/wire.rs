@@ -35,15 +35,15 @@ impl std::fmt::Display for WireFault {
     }
 }
 
-pub(in crate::group) type Wire<T> = std::result::Result<T, WireFault>;
+pub(crate) type Wire<T> = std::result::Result<T, WireFault>;
 
 /// Reads fields from the front of a slice.
-pub(in crate::group) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(in crate::group) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
 
@@ -59,28 +59,28 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(in crate::group) fn int8(&mut self) -> Wire<i8> {
+    pub(crate) fn int8(&mut self) -> Wire<i8> {
         Ok(i8::from_be_bytes(self.array()?))
     }
 
-    pub(in crate::group) fn int16(&mut self) -> Wire<i16> {
+    pub(crate) fn int16(&mut self) -> Wire<i16> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
-    pub(in crate::group) fn int32(&mut self) -> Wire<i32> {
+    pub(crate) fn int32(&mut self) -> Wire<i32> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    pub(in crate::group) fn int64(&mut self) -> Wire<i64> {
+    pub(crate) fn int64(&mut self) -> Wire<i64> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    pub(in crate::group) fn uuid(&mut self) -> Wire<[u8; 16]> {
+    pub(crate) fn uuid(&mut self) -> Wire<[u8; 16]> {
         self.array()
     }
 
     /// An unsigned varint of at most five bytes; not zigzag.
-    pub(in crate::group) fn uvarint(&mut self) -> Wire<u32> {
+    pub(crate) fn uvarint(&mut self) -> Wire<u32> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.array()?;
@@ -96,22 +96,22 @@ impl<'a> Reader<'a> {
     }
 
     /// A string with a 16-bit length; -1 is null.
-    pub(in crate::group) fn nullable_string(&mut self) -> Wire<Option<&'a str>> {
+    pub(crate) fn nullable_string(&mut self) -> Wire<Option<&'a str>> {
         let len = self.int16()?;
         self.text(i64::from(len))
     }
 
-    pub(in crate::group) fn string(&mut self) -> Wire<&'a str> {
+    pub(crate) fn string(&mut self) -> Wire<&'a str> {
         self.nullable_string()?.ok_or(WireFault::UnexpectedNull)
     }
 
     /// A string with a varint length plus one; 0 is null.
-    pub(in crate::group) fn nullable_compact_string(&mut self) -> Wire<Option<&'a str>> {
+    pub(crate) fn nullable_compact_string(&mut self) -> Wire<Option<&'a str>> {
         let len = self.uvarint()?;
         self.text(i64::from(len) - 1)
     }
 
-    pub(in crate::group) fn compact_string(&mut self) -> Wire<&'a str> {
+    pub(crate) fn compact_string(&mut self) -> Wire<&'a str> {
         self.nullable_compact_string()?.ok_or(WireFault::UnexpectedNull)
     }
 
@@ -130,19 +130,19 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes with a 32-bit length; -1 is null.
-    pub(in crate::group) fn nullable_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
+    pub(crate) fn nullable_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
         let len = self.int32()?;
         self.blob(i64::from(len))
     }
 
     /// Bytes with a varint length plus one; 0 is null.
-    pub(in crate::group) fn nullable_compact_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
+    pub(crate) fn nullable_compact_bytes(&mut self) -> Wire<Option<&'a [u8]>> {
         let len = self.uvarint()?;
         self.blob(i64::from(len) - 1)
     }
 
     /// An array's count, for elements of at least `least` bytes each. Null reads as 0.
-    pub(in crate::group) fn count(&mut self, least: usize) -> Wire<usize> {
+    pub(crate) fn count(&mut self, least: usize) -> Wire<usize> {
         match self.int32()? {
             -1 => Ok(0),
             count => self.checked_count(i64::from(count), least),
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A compact array's count, for elements of at least `least` bytes each. Null reads as 0.
-    pub(in crate::group) fn compact_count(&mut self, least: usize) -> Wire<usize> {
+    pub(crate) fn compact_count(&mut self, least: usize) -> Wire<usize> {
         match self.uvarint()? {
             0 => Ok(0),
             count => self.checked_count(i64::from(count) - 1, least),
@@ -166,10 +166,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Tagged fields: `each` is given the tag and the field's own bytes.
-    pub(in crate::group) fn tagged(
-        &mut self,
-        mut each: impl FnMut(u32, &'a [u8]) -> Wire<()>,
-    ) -> Wire<()> {
+    pub(crate) fn tagged(&mut self, mut each: impl FnMut(u32, &'a [u8]) -> Wire<()>) -> Wire<()> {
         for _ in 0..self.uvarint()? {
             let tag = self.uvarint()?;
             let size = self.uvarint()?;
@@ -179,14 +176,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    pub(in crate::group) fn skip_tagged(&mut self) -> Wire<()> {
+    pub(crate) fn skip_tagged(&mut self) -> Wire<()> {
         self.tagged(|_, _| Ok(()))
     }
 }
 
 /// The longest string that Kafka reads, in bytes, also where the encoding has room for more
 /// (`MessageGenerator`): a longer one in a record of `__consumer_offsets` loses it the partition.
-pub(in crate::group) const STRING_BYTES_MAX: usize = i16::MAX as usize;
+pub(crate) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// The beginning of a text that Kafka reads. Callers refuse what is longer; what was read from a
 /// foreign record may be written anew, and is cut at a character boundary.
@@ -199,13 +196,13 @@ fn readable(text: &str) -> &str {
 }
 
 /// An owned copy of text that was read.
-pub(in crate::group) fn shared(text: &str) -> Arc<str> {
+pub(crate) fn shared(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
 /// Appends fields to a buffer. A string is at most [`STRING_BYTES_MAX`] long; other lengths were
 /// either read by [`Reader`] or are bounded by a setting far below the format's limits.
-pub(in crate::group) trait Put {
+pub(crate) trait Put {
     fn put_int16(&mut self, value: i16);
     fn put_int32(&mut self, value: i32);
     fn put_int64(&mut self, value: i64);
