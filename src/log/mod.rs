@@ -32,7 +32,6 @@ mod watch;
 
 pub(crate) use crate::log::append::{AppendOptions, Appended};
 pub use crate::log::load::verify::PlannedRepair;
-#[cfg(test)]
 pub(crate) use crate::log::producers::Marker;
 pub(crate) use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
 pub(crate) use crate::log::producers::transactions::AbortedTransaction;

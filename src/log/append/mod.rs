@@ -344,7 +344,11 @@ impl Log {
         rules.check_size(batch.size).map_err(|error| self.at_home(error))?;
         let log_append_time = rules.log_append_time;
         if let Some(producer) = &mut options.producer {
-            if producer.base_sequence == NEXT_SEQUENCE {
+            if options.origin == Origin::Coordinator {
+                // Its batches are numbered by nobody: each begins at sequence 0.
+                let checked = writer.producers.check_epoch(producer);
+                checked.map_err(|error| self.at_home(error))?;
+            } else if producer.base_sequence == NEXT_SEQUENCE {
                 let next = writer.producers.next_sequence(producer);
                 producer.base_sequence = next.map_err(|error| self.at_home(error))?;
             } else if let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)? {
@@ -417,9 +421,12 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::append`]; `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
-    #[allow(dead_code, reason = "the seam of transactions")]
-    pub fn append_marker(&self, marker: Marker, now_ms: i64) -> Result<Appended> {
+    pub fn append_marker(&self, mut marker: Marker, now_ms: i64) -> Result<Appended> {
         let mut writer = self.writer.lock();
+        // A directory has one coordinator at a time, which its lock sees to. Another program's had
+        // an epoch, and a lower one would be taken for that of a coordinator that was replaced.
+        let known = writer.producers.coordinator_epoch(marker.producer_id);
+        marker.coordinator_epoch = marker.coordinator_epoch.max(known);
         writer.producers.check_marker(&marker).map_err(|error| self.at_home(error))?;
         let mut incoming = Incoming {
             size: MARKER_BATCH_SIZE,

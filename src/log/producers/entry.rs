@@ -143,7 +143,11 @@ impl ProducerEntry {
         self.batches.back().map(|last| last.last_sequence)
     }
 
-    fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<()> {
+    /// Whether a batch of this epoch may be stored.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch`.
+    pub fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<()> {
         if epoch >= self.epoch {
             return Ok(());
         }
@@ -169,6 +173,11 @@ impl ProducerEntry {
             self.coordinator_epoch
         );
         Err(Error::new(ErrorKind::TransactionCoordinatorFenced, why))
+    }
+
+    /// The epoch of the coordinator that last ended a transaction; -1 before.
+    pub fn coordinator_epoch(&self) -> i32 {
+        self.coordinator_epoch
     }
 
     /// The batch was stored.

@@ -8,8 +8,8 @@
 //! ends lets it go after the end moved over its marker, so that no reader ever sees a record of an
 //! open transaction below it.
 //!
-//! Departure: D7. What a dead process left open is held until it can be aborted; Kafka waits for
-//! its timeout.
+//! Departure: D7. What a dead process left open is held until the coordinator aborts it, before the
+//! first append of the next life; Kafka waits for its timeout.
 
 pub(in crate::log) mod entry;
 pub(in crate::log) mod sequence;
@@ -89,6 +89,20 @@ impl ProducerStates {
         }
         let why = format!("producer {id} has a transaction open, and this batch is not in it");
         Err(Error::new(ErrorKind::InvalidTxnState, why))
+    }
+
+    /// Whether a coordinator may store a batch in the producer's name: it numbers none.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch`.
+    pub fn check_epoch(&self, stamp: &ProducerStamp) -> Result<()> {
+        let entry = self.entries.get(&stamp.producer_id);
+        entry.map_or(Ok(()), |entry| entry.check_epoch(stamp.producer_id, stamp.producer_epoch))
+    }
+
+    /// The epoch of the coordinator that last ended a transaction of the producer; -1 before.
+    pub fn coordinator_epoch(&self, producer_id: i64) -> i32 {
+        self.entries.get(&producer_id).map_or(-1, ProducerEntry::coordinator_epoch)
     }
 
     /// A producer's batch was stored at `base_offset`.

@@ -66,6 +66,11 @@ impl Log {
         }
     }
 
+    /// Whether each append is durable before it is acknowledged.
+    pub fn waits_for_sync(&self) -> bool {
+        self.writer.lock().rules.flush_messages <= 1
+    }
+
     /// Waits until everything below `upto` is durable. Of all threads that wait, one syncs.
     ///
     /// # Durability
