@@ -12,7 +12,7 @@ pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };
 pub use size::PartitionSize;
-pub use transactions::AbortedRange;
+pub use transactions::{AbortedRange, TransactionDescription};
 
 use crate::broker::{BrokerInner, NewTopic, Topic};
 use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, IsolationLevel, TopicConfig};

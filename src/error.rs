@@ -148,6 +148,10 @@ kinds! {
     OutOfOrderSequence => "OUT_OF_ORDER_SEQUENCE_NUMBER", Plain;
     /// A newer coordinator took over the transactions of this one.
     TransactionCoordinatorFenced => "TRANSACTION_COORDINATOR_FENCED", Fatal;
+    /// The producer id is not that of the transactional id.
+    InvalidProducerIdMapping => "INVALID_PRODUCER_ID_MAPPING", Plain;
+    /// No such transactional id.
+    TransactionalIdNotFound => "TRANSACTIONAL_ID_NOT_FOUND", Plain;
     /// The transaction is in a state that does not allow the call.
     InvalidTxnState => "INVALID_TXN_STATE", Fatal;
     /// The transaction was aborted before the batch was sent.

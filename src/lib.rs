@@ -71,9 +71,11 @@ mod sync;
 pub mod testing;
 pub mod time;
 pub mod topic;
+mod transaction;
 pub use admin::{
     AbortedRange, Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset,
     MemberDescription, OffsetSpec, PartitionResults, PartitionSize, TopicDescription, TopicListing,
+    TransactionDescription,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -104,6 +106,12 @@ pub use log::{Finding, FindingKind, PlannedRepair};
 pub use producer::{IntoPayload, Payload, Producer, ProducerRecord, RecordMetadata, SendFuture};
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
 pub use topic::TopicPartition;
+pub use transaction::TransactionState;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use transaction::replay_arbitrary_transactions;
+#[doc(hidden)]
+pub use transaction::{TransactionRecord, TransactionValue};
 
 /// The programs in the documents, compiled and run.
 #[cfg(all(doctest, feature = "testing"))]

@@ -1,10 +1,62 @@
-//! What of transactions can be read from a partition.
+//! Transactions: those that there are, by transactional id, and what a partition says of them.
 
 use super::Admin;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::log::AbortedTransaction;
+use crate::sync::Arc;
+use crate::topic::TopicPartition;
+use crate::transaction::{TransactionState, TransactionValue};
+use std::time::Duration;
+
+/// What a producer's transactions may take where nobody said (`transaction.timeout.ms`).
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Admin {
+    /// Every transactional id, by id.
+    ///
+    /// # Errors
+    /// Those of reading `__transaction_state`.
+    pub fn list_transactions(&self) -> Result<Vec<TransactionDescription>> {
+        let listed = self.0.transactions()?.list()?;
+        let describe = |(id, value)| TransactionDescription { id, value };
+        Ok(listed.into_iter().map(describe).collect())
+    }
+
+    /// One transactional id.
+    ///
+    /// # Errors
+    /// [`TransactionalIdNotFound`](crate::ErrorKind::TransactionalIdNotFound), and those of reading
+    /// `__transaction_state`.
+    pub fn describe_transaction(&self, transactional_id: &str) -> Result<TransactionDescription> {
+        let value = self.0.transactions()?.describe(transactional_id)?;
+        Ok(TransactionDescription { id: transactional_id.into(), value })
+    }
+
+    /// Fences the producers of transactional ids: what one of them has open is aborted, and its
+    /// next call is refused with [`ProducerFenced`](crate::ErrorKind::ProducerFenced). One outcome
+    /// an id, in their order. An id that nobody had is made, as in Kafka.
+    ///
+    /// # Durability
+    /// As a send.
+    ///
+    /// # Errors
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached directory,
+    /// [`Closed`](crate::ErrorKind::Closed). Per id
+    /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) for one that cannot be, and those of
+    /// the appends.
+    pub fn fence_producers(&self, transactional_ids: &[&str]) -> Result<Vec<Result<()>>> {
+        let transactions = self.0.transactions()?;
+        let fence = |id: &&str| {
+            let timeout = match transactions.describe(id) {
+                Ok(value) => Duration::from_millis(u64::try_from(value.timeout_ms).unwrap_or(0)),
+                Err(error) if error.kind() == ErrorKind::TransactionalIdNotFound => TIMEOUT,
+                Err(error) => return Err(error),
+            };
+            transactions.init(id, timeout.min(self.0.config().transaction_max_timeout())).map(drop)
+        };
+        Ok(transactional_ids.iter().map(fence).collect())
+    }
+
     /// The aborted transactions of a partition, in the order of their markers.
     ///
     /// # Errors
@@ -14,6 +66,58 @@ impl Admin {
         let found = self.0.topic(topic)?.partition(partition)?;
         let aborted = found.aborted_transactions(0, i64::MAX)?;
         Ok(aborted.into_iter().map(AbortedRange).collect())
+    }
+}
+
+/// What is stored of a transactional id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionDescription {
+    id: Arc<str>,
+    value: TransactionValue,
+}
+
+impl TransactionDescription {
+    /// The transactional id.
+    pub fn transactional_id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> TransactionState {
+        self.value.state
+    }
+
+    /// The id that the batches of its producer carry.
+    pub fn producer_id(&self) -> i64 {
+        self.value.producer_id
+    }
+
+    /// Which of all producers that had the id it is: raised by each that takes over, and at the end
+    /// of each transaction.
+    pub fn producer_epoch(&self) -> i16 {
+        self.value.producer_epoch
+    }
+
+    /// How long a transaction may take before it is aborted (`transaction.timeout.ms`).
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.value.timeout_ms).unwrap_or(0))
+    }
+
+    /// When its last transaction began, in milliseconds since 1970; `None` before the first of its
+    /// present producer.
+    pub fn start_timestamp(&self) -> Option<i64> {
+        Some(self.value.start_ms).filter(|&at| at >= 0)
+    }
+
+    /// When anything of it changed last, in milliseconds since 1970.
+    pub fn last_update_timestamp(&self) -> i64 {
+        self.value.last_update_ms
+    }
+
+    /// The partitions that take part in what is open, or about to end: of topics, and of
+    /// `__consumer_offsets` for the groups whose offsets it commits. Sorted.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.value.partitions()
     }
 }
 

@@ -113,9 +113,10 @@ impl BrokerInner {
             settled: true,
             probe: options.probe.clone(),
         };
-        let shared = BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
+        let shared = Arc::new_cyclic(|me| {
+            BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts, me)
+        });
         shared.follow_topics(entries);
-        let shared = Arc::new(shared);
         let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
         clock.register(driver);
         BrokerInner::start(shared)

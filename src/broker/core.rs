@@ -6,7 +6,10 @@
 use crate::broker::attach::Attached;
 use crate::broker::background::threads::Threads;
 use crate::broker::background::{FlushTask, TimerTask, Timers, WorkQueue};
-use crate::broker::coordinator::{GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts};
+use crate::broker::coordinator::{
+    GroupHost, GroupRuntime, Groups, InternalTopic, RuntimeParts, TransactionHost,
+    TransactionRuntime, Transactions,
+};
 use crate::broker::directory::adopt::AdoptionReport;
 use crate::broker::directory::life::DirectoryLife;
 use crate::broker::directory::ownership::Ownership;
@@ -22,9 +25,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{LogEnv, PlannedRepair};
 use crate::probe::Probe;
 use crate::storage::Storage;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank, Weak};
 use crate::time::{Clock, Signal, TimerKey};
-use crate::topic::{OFFSETS_TOPIC, TopicPartition};
+use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -52,6 +55,7 @@ pub(crate) struct BrokerCore {
     /// Everything that a process before this one appended is known to be durable.
     pub(super) swept: AtomicBool,
     pub(super) groups: Arc<GroupRuntime>,
+    pub(super) transactions: Arc<TransactionRuntime>,
     pub(super) counters: Arc<BrokerCounters>,
     clients: AtomicU64,
     pub(super) producer_names: Arc<ProducerNames>,
@@ -78,6 +82,7 @@ impl BrokerCore {
         storage: Arc<dyn Storage>,
         clock: Clock,
         parts: Parts,
+        me: &Weak<BrokerCore>,
     ) -> BrokerCore {
         let topics = Arc::new(TopicTable::default());
         let timers = Arc::new(Timers::default());
@@ -100,7 +105,22 @@ impl BrokerCore {
             writes: parts.owner.is_some(),
             settled: parts.settled,
         });
+        let transactions = TransactionRuntime::new(RuntimeParts {
+            rank: Rank::Transactions,
+            clock: clock.clone(),
+            timers: timers.clone(),
+            health: parts.health.clone(),
+            host: Box::new(TransactionHost {
+                config: config.clone(),
+                topics: topics.clone(),
+                broker: me.clone(),
+            }),
+            writer: InternalTopic::new(TRANSACTIONS_TOPIC, topics.clone()),
+            writes: parts.owner.is_some(),
+            settled: false,
+        });
         BrokerCore {
+            transactions,
             retention: crate::broker::background::steps::Schedule::new(&clock, &config),
             recorded: crate::broker::background::steps::Recorded::default(),
             timers,
@@ -146,10 +166,10 @@ impl BrokerCore {
     /// As [`BrokerCore::topic_or_create`], for whoever is going to append to it.
     ///
     /// # Errors
-    /// Also those of [`BrokerCore::settle_groups`].
+    /// Also those of [`BrokerCore::settle`].
     pub fn topic_to_append(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
-        self.settle_groups()?;
+        self.settle()?;
         self.topic_or_create(name)
     }
 
@@ -351,6 +371,7 @@ pub(super) struct Parts {
 pub(crate) struct BrokerInner {
     shared: Arc<BrokerCore>,
     groups: Groups,
+    transactions: Transactions,
     threads: Threads,
 }
 
@@ -359,7 +380,8 @@ impl BrokerInner {
     pub(super) fn start(shared: Arc<BrokerCore>) -> Result<Arc<BrokerInner>> {
         let threads = Threads::start(&shared)?;
         let groups = Groups::new(shared.clone());
-        Ok(Arc::new(BrokerInner { shared, groups, threads }))
+        let transactions = Transactions::new(shared.clone());
+        Ok(Arc::new(BrokerInner { shared, groups, transactions, threads }))
     }
 
     /// Ends as the death of the process does: nothing is written, nothing is claimed, and whoever
@@ -391,12 +413,24 @@ impl BrokerInner {
         Ok(&self.groups)
     }
 
+    /// The transactions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`].
+    pub fn transactions(&self) -> Result<&Transactions> {
+        self.check_open()?;
+        Ok(&self.transactions)
+    }
+
     /// Deletes a topic with its records and the offsets that groups committed for it.
     ///
     /// # Errors
     /// Those of [`BrokerCore::remove_topic`], and of storing what the groups forget.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.shared.remove_topic(name)?;
+        if name == TRANSACTIONS_TOPIC {
+            self.shared.transactions.reset();
+        }
         self.shared.groups_forget(name)?;
         // Else the offsets of this topic could be those of the next one of its name.
         self.shared.flush_offsets()
@@ -456,7 +490,7 @@ impl BrokerInner {
             return Ok(());
         }
         // What a crash left beyond the end of its log is not to look like a clean stop's.
-        let settled = self.shared.settle_groups();
+        let settled = self.shared.settle_before_close();
         if self.shared.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

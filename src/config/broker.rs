@@ -49,16 +49,24 @@ settings! {
         get offsets_retention_check_interval: Duration;
     }
 
+    /// looked at when the topic of transactional ids is made.
     "transaction.state.log.num.partitions": int(1), "50" {
-        #[expect(dead_code, reason = "the seam of transactions")]
         get transactions_topic_partitions: i32;
     }
     "transaction.state.log.segment.bytes": int(1), "104857600" {
         get transactions_topic_segment_bytes: i64;
     }
     "transaction.state.log.min.isr": int(1), "2" { get transactions_topic_min_isr: i64; }
-    "transaction.max.timeout.ms": int(1), "900000", kept;
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms": int(1), "10000", kept;
+    "transaction.max.timeout.ms": int(1), "900000" { get transaction_max_timeout: Duration; }
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": int(1), "10000" {
+        get transaction_check_interval: Duration;
+    }
+    "transactional.id.expiration.ms": int(1), "604800000" {
+        get transactional_id_expiration: Duration;
+    }
+    "transaction.remove.expired.transaction.cleanup.interval.ms": int(1), "3600000" {
+        get transactional_id_check_interval: Duration;
+    }
 
     "group.min.session.timeout.ms": int, "6000" { get group_min_session_timeout: Duration; }
     "group.max.session.timeout.ms": int, "1800000" { get group_max_session_timeout: Duration; }

@@ -169,8 +169,6 @@ pub(super) const KEPT: &[Property] = &[
     any("offsets.topic.compression.codec"),
     int("offsets.commit.timeout.ms", 1),
     int("transaction.state.log.load.buffer.size", 1),
-    int("transactional.id.expiration.ms", 1),
-    int("transaction.remove.expired.transaction.cleanup.interval.ms", 1),
     flag("transaction.partition.verification.enable"),
     flag("transaction.two.phase.commit.enable"),
     int("producer.id.expiration.ms", 1),

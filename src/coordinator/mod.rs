@@ -43,6 +43,18 @@ pub(crate) trait ShardAppend: fmt::Debug {
 
     /// Writes key and value of each record; there is at least one.
     fn encode(&self, into: &mut EncodedRecords);
+
+    /// The producer in whose open transaction they are stored; `None` where they count at once.
+    fn transaction(&self) -> Option<TransactionStamp> {
+        None
+    }
+}
+
+/// The producer in whose transaction records of a coordinator are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TransactionStamp {
+    pub(crate) producer_id: i64,
+    pub(crate) producer_epoch: i16,
 }
 
 /// The state machine of a coordinator.
@@ -73,6 +85,13 @@ pub(crate) trait CoordinatorShard: fmt::Debug + Send + 'static {
 
     /// An append was stored, its first record at `base_offset`.
     fn applied(&mut self, append: Self::Append, base_offset: i64, now: Now);
+
+    /// The marker of a producer's transaction was stored in a partition: what was stored there in
+    /// it counts from now on, or never. Of a coordinator whose records are in no transaction,
+    /// nothing.
+    fn transaction_ended(&mut self, partition: i32, producer_id: i64, committed: bool) {
+        let _ = (partition, producer_id, committed);
+    }
 
     /// When [`CoordinatorShard::expire`] has something to do at the earliest, on the monotonic
     /// scale. May be early, never late.

@@ -20,6 +20,8 @@ pub(crate) enum WireFault {
     BadVarint,
     /// A version that this crate does not know.
     UnknownVersion(i16),
+    /// A number that names no state.
+    UnknownState(i8),
 }
 
 impl std::fmt::Display for WireFault {
@@ -31,6 +33,7 @@ impl std::fmt::Display for WireFault {
             WireFault::UnexpectedNull => f.write_str("a field is null that must not be"),
             WireFault::BadVarint => f.write_str("a variable-length integer is too long"),
             WireFault::UnknownVersion(version) => write!(f, "version {version} is not known"),
+            WireFault::UnknownState(state) => write!(f, "state {state} is not known"),
         }
     }
 }
@@ -213,6 +216,7 @@ pub(crate) trait Put {
     fn put_bytes(&mut self, bytes: &[u8]);
     fn put_nullable_bytes(&mut self, bytes: Option<&[u8]>);
     fn put_count(&mut self, count: usize);
+    fn put_compact_count(&mut self, count: usize);
 }
 
 impl Put for Vec<u8> {
@@ -269,6 +273,10 @@ impl Put for Vec<u8> {
 
     fn put_count(&mut self, count: usize) {
         self.put_int32(i32::try_from(count).unwrap_or(i32::MAX));
+    }
+
+    fn put_compact_count(&mut self, count: usize) {
+        self.put_uvarint(u32::try_from(count).map_or(u32::MAX, |count| count.saturating_add(1)));
     }
 }
 

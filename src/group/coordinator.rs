@@ -94,7 +94,7 @@ pub(crate) struct GroupCoordinator {
     pub(super) config: GroupConfig,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) timers: TimerQueue<Timer>,
-    moved: BTreeSet<Arc<str>>,
+    pub(super) moved: BTreeSet<Arc<str>>,
     /// Groups that became empty in the present entry.
     emptied: BTreeSet<Arc<str>>,
     events: Events,
@@ -169,6 +169,7 @@ impl GroupCoordinator {
                 }
             }
         }
+        let producer_id = append.transaction.map(|stamp| stamp.producer_id);
         for (record, offset) in append.records.into_iter().zip(base_offset..) {
             if let GroupRecord::Group { value: Some(_), .. } = record {
                 let group = self.groups.get_mut(&append.group);
@@ -176,7 +177,7 @@ impl GroupCoordinator {
                     classic.owed = false;
                 }
             } else {
-                let at = RecordPosition { partition: append.partition, offset, producer_id: None };
+                let at = RecordPosition { partition: append.partition, offset, producer_id };
                 self.replay(record, at);
             }
         }
@@ -210,6 +211,7 @@ impl GroupCoordinator {
                     group: group.id.clone(),
                     partition: partition_for(&group.id, partitions),
                     records,
+                    transaction: None,
                     then: AfterAppend::Nothing,
                 });
             }
@@ -253,7 +255,7 @@ impl GroupCoordinator {
         then: AfterAppend,
     ) -> RecordAppend {
         let partition = self.partition_of(&group);
-        RecordAppend { group, partition, records, then }
+        RecordAppend { group, partition, records, transaction: None, then }
     }
 }
 
@@ -330,6 +332,10 @@ impl CoordinatorShard for GroupCoordinator {
 
     fn applied(&mut self, append: RecordAppend, base_offset: i64, now: Now) {
         GroupCoordinator::applied(self, append, base_offset, now);
+    }
+
+    fn transaction_ended(&mut self, partition: i32, producer_id: i64, committed: bool) {
+        self.replay_marker(partition, producer_id, committed);
     }
 
     fn next_deadline(&self) -> Option<Duration> {

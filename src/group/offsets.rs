@@ -9,7 +9,8 @@ use super::records::{GroupRecord, OffsetValue};
 use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
 };
-use super::result::{AfterAppend, CoordinatorResult};
+use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
+use crate::coordinator::TransactionStamp;
 use crate::coordinator::wire::STRING_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;
@@ -105,6 +106,53 @@ impl GroupCoordinator {
         step
     }
 
+    /// TxnOffsetCommit: as [`GroupCoordinator::commit`], in the producer's open transaction. What
+    /// is accepted is pending until the transaction ends. Members are told apart as for a commit;
+    /// a bare group id is accepted also while the group has members, and while it rebalances.
+    ///
+    /// # Errors
+    /// For the whole commit: `InvalidGroupId` (too long), `UnknownMemberId`, `FencedInstanceId`,
+    /// `IllegalGeneration`. Per partition: `UnknownTopicOrPartition`, `OffsetMetadataTooLarge`.
+    pub(crate) fn commit_in_transaction(
+        &mut self,
+        member: &MemberRef,
+        transaction: TransactionStamp,
+        offsets: &[OffsetToCommit],
+        topics: TopicLookup<'_>,
+        now: Now,
+    ) -> CoordinatorResult<Result<PartitionOutcomes>> {
+        if let Err(error) = self.check_transactional(member) {
+            return CoordinatorResult::done(Err(error));
+        }
+        let mut records = Vec::with_capacity(offsets.len());
+        let mut outcomes = Vec::with_capacity(offsets.len());
+        for commit in offsets {
+            let outcome = self.check_offset(commit, topics(commit.partition.topic()));
+            if let Ok(id) = outcome {
+                records.push(offset_record(&member.group_id, commit, id, now));
+            }
+            outcomes.push((commit.partition.clone(), outcome.map(|_| ())));
+        }
+        let mut step = CoordinatorResult::done(Ok(outcomes));
+        if !records.is_empty() {
+            let append = self.append(member.group_id.clone(), records, AfterAppend::Nothing);
+            step.appends.push(RecordAppend { transaction: Some(transaction), ..append });
+        }
+        step
+    }
+
+    fn check_transactional(&self, member: &MemberRef) -> Result<()> {
+        check_group_length(&member.group_id)?;
+        match self.groups.get(&member.group_id) {
+            Some(group) => group.check_transactional_commit(member),
+            None if member.generation_id >= 0 => {
+                let why = "it does not exist, so it has no generation to commit in";
+                Err(refusal(ErrorKind::IllegalGeneration, &member.group_id, why))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether a member commits what its group has committed, so that there is nothing to store.
     ///
     /// Departure: D46. Kafka stores it again. Offsets of a group with members do not expire, so
@@ -112,9 +160,11 @@ impl GroupCoordinator {
     fn is_committed(&self, member: &MemberRef, commit: &OffsetToCommit, id: TopicId) -> bool {
         let partition = &commit.partition;
         let stored = self.groups.get(&member.group_id).and_then(|group| {
-            let is_clamped = group.offsets.clamped.contains(partition);
+            // A pending one of a transaction would win over it, unless this one comes later.
+            let is_open =
+                group.offsets.clamped.contains(partition) || group.offsets.is_pending(partition);
             let stored = group.offsets.stored.get(partition.topic())?;
-            stored.get(&partition.partition()).filter(|_| !is_clamped)
+            stored.get(&partition.partition()).filter(|_| !is_open)
         });
         member.generation_id >= 0
             && stored.is_some_and(|stored| {
@@ -180,18 +230,20 @@ impl GroupCoordinator {
         stored.filter_map(|(partition, stored)| Some((partition, stored.committed()?))).collect()
     }
 
-    /// A topic was deleted: every group forgets its offsets.
+    /// A topic was deleted: every group forgets its offsets, pending ones included.
     pub(crate) fn topic_deleted(&mut self, topic: &str) -> CoordinatorResult<()> {
         let mut step = CoordinatorResult::done(());
         for (id, group) in &self.groups {
-            let Some((name, partitions)) = group.offsets.stored.get_key_value(topic) else {
+            let mut partitions = group.offsets.partitions();
+            partitions.retain(|partition| partition.topic() == topic);
+            if partitions.is_empty() {
                 continue;
-            };
+            }
             let mut records: Vec<GroupRecord> = group.owed_record().into_iter().collect();
-            records.extend(partitions.keys().map(|&partition| GroupRecord::Offset {
+            records.extend(partitions.iter().map(|partition| GroupRecord::Offset {
                 group: id.clone(),
-                topic: name.clone(),
-                partition,
+                topic: partition.topic_shared().clone(),
+                partition: partition.partition(),
                 value: None,
             }));
             step.appends.push(self.append(id.clone(), records, AfterAppend::Nothing));
@@ -257,6 +309,20 @@ fn offset_record(
 }
 
 impl Group {
+    fn check_transactional_commit(&self, member: &MemberRef) -> Result<()> {
+        if member.generation_id < 0 && self.has_no_members() {
+            return Ok(());
+        }
+        let is_bare = member.generation_id < 0
+            && member.member_id.is_empty()
+            && member.group_instance_id.is_none();
+        match self.classic() {
+            _ if is_bare => Ok(()),
+            Some(classic) => classic.validate_generation(member),
+            None => Err(unknown_member(&self.id, &member.member_id)),
+        }
+    }
+
     fn check_commit(&self, member: &MemberRef) -> Result<()> {
         if member.generation_id < 0 && self.has_no_members() {
             return Ok(());
@@ -328,6 +394,18 @@ impl Offsets {
             }
         }
         self.clamped.remove(&TopicPartition::new(topic.clone(), partition));
+    }
+
+    /// Forgets what open transactions hold for a partition.
+    pub(super) fn drop_pending(&mut self, topic: &Arc<str>, partition: i32) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let gone = TopicPartition::new(topic.clone(), partition);
+        self.pending.retain(|_, offsets| {
+            offsets.remove(&gone);
+            !offsets.is_empty()
+        });
     }
 
     pub(super) fn hold(&mut self, producer: i64, partition: TopicPartition, held: StoredOffset) {

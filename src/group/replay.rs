@@ -79,6 +79,7 @@ impl GroupCoordinator {
                 None => {
                     if let Some(group) = self.groups.get_mut(&group) {
                         group.offsets.remove(&topic, partition);
+                        group.offsets.drop_pending(&topic, partition);
                     }
                 }
             },
@@ -147,8 +148,9 @@ impl GroupCoordinator {
     pub(crate) fn replay_marker(&mut self, partition: i32, producer_id: i64, committed: bool) {
         let groups = self.open_transactions.remove(&(partition, producer_id)).unwrap_or_default();
         for group in groups {
-            if let Some(group) = self.groups.get_mut(&group) {
-                group.offsets.end_transaction(producer_id, committed);
+            if let Some(known) = self.groups.get_mut(&group) {
+                known.offsets.end_transaction(producer_id, committed);
+                self.moved.insert(group);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What a handler of the coordinator gives back.
 
 use super::records::GroupRecord;
-use crate::coordinator::{EncodedRecords, ShardAppend};
+use crate::coordinator::{EncodedRecords, ShardAppend, TransactionStamp};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(crate) struct RecordAppend {
     pub(crate) partition: i32,
     /// Never empty.
     pub(crate) records: Vec<GroupRecord>,
+    /// The producer in whose open transaction they are; they are pending until it ends.
+    pub(crate) transaction: Option<TransactionStamp>,
     pub(super) then: AfterAppend,
 }
 
@@ -49,5 +51,9 @@ impl ShardAppend for RecordAppend {
         for record in &self.records {
             record.encode(into);
         }
+    }
+
+    fn transaction(&self) -> Option<TransactionStamp> {
+        self.transaction
     }
 }

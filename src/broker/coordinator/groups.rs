@@ -212,13 +212,13 @@ impl Groups {
 
 impl BrokerCore {
     /// What the coordinator has to know of a topic.
-    fn topic_shape(&self, name: &str) -> Option<TopicShape> {
+    pub(super) fn topic_shape(&self, name: &str) -> Option<TopicShape> {
         let topic = self.topics.get(name).ok()?;
         Some(TopicShape { partitions: topic.partition_count(), id: topic.id() })
     }
 
     /// The offsets topic, made if it is missing.
-    fn offsets_topic(&self) -> Result<()> {
+    pub(super) fn offsets_topic(&self) -> Result<()> {
         self.owner()?;
         if self.topics.get(OFFSETS_TOPIC).is_ok() {
             return Ok(());

@@ -11,6 +11,8 @@ use crate::broker::background::Timers;
 use crate::broker::health::HealthLog;
 use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::Marker;
+use crate::record::ControlType;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
@@ -179,6 +181,18 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         outcome.map(|()| result.response)
     }
 
+    /// Stores the marker of a transaction in a partition of the internal topic, and has what was
+    /// stored there in the transaction count, or not.
+    ///
+    /// # Errors
+    /// Those of loading, of the append and of its sync; the partition's damage.
+    pub fn mark(&self, partition: i32, marker: Marker) -> Result<()> {
+        let (mut held, now, mut syncs) = self.enter()?;
+        let outcome = held.mark(partition, marker, now);
+        let outcome = outcome.map(|stored| syncs.extend(stored.into_pending()));
+        self.leave(held, syncs).and(outcome)
+    }
+
     /// Runs a handler whose answer stands whether or not its records can be stored. Those that
     /// cannot are owed by the shard, and reported.
     ///
@@ -260,7 +274,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             held.encoded.clear();
             let Held { writer, encoded, .. } = &mut *held;
             append.encode(encoded);
-            let stored = writer.append(partition, encoded, now)?;
+            let stored = writer.append(partition, encoded, append.transaction(), now)?;
             begins.get_or_insert(stored.base_offset);
             syncs.push(stored.sync);
         }
@@ -485,6 +499,17 @@ impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
         }
     }
 
+    /// Stores the marker of a transaction and applies it.
+    fn mark(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored> {
+        if let Some(damage) = self.damaged.get(&partition) {
+            return Err(damage.clone());
+        }
+        let stored = self.writer.append_marker(partition, marker, now)?;
+        let committed = marker.kind == ControlType::Commit;
+        self.shard.transaction_ended(partition, marker.producer_id, committed);
+        Ok(stored)
+    }
+
     /// Stores an append and applies it. A damaged partition takes none: the next reading would
     /// end before it.
     fn store(&mut self, append: C::Append, now: Now) -> Result<Stored> {
@@ -493,7 +518,8 @@ impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
         }
         self.encoded.clear();
         append.encode(&mut self.encoded);
-        let stored = self.writer.append(append.partition(), &self.encoded, now)?;
+        let stored =
+            self.writer.append(append.partition(), &self.encoded, append.transaction(), now)?;
         self.shard.applied(append, stored.base_offset, now);
         Ok(stored)
     }
@@ -530,6 +556,11 @@ impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
     /// The state machine.
     pub fn shard(&mut self) -> &mut C {
         &mut self.held.shard
+    }
+
+    /// The moment.
+    pub fn now(&self) -> Now {
+        self.now
     }
 
     /// Stores records and makes them durable. A damaged partition takes none: that ends the use of

@@ -5,8 +5,11 @@ use super::runtime::{CoordinatorHost, CoordinatorRuntime, RuntimeParts};
 use super::writer::{Begun, Durable, PartitionWriter, PendingSync, Stored};
 use crate::broker::background::Timers;
 use crate::broker::health::HealthLog;
-use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
+use crate::coordinator::{
+    CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend, TransactionStamp,
+};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::Marker;
 use crate::record::{BatchBuilder, BatchFault, Codec, RecordBatch, RecordInput, Stamp};
 use crate::sync::{Arc, Mutex, Rank};
 use crate::time::{Now, Signal, VirtualClock};
@@ -167,7 +170,17 @@ impl PartitionWriter for Memory {
 
     fn end_reading(&mut self) {}
 
-    fn append(&mut self, partition: i32, records: &EncodedRecords, _: Now) -> Result<Stored> {
+    fn append_marker(&mut self, _: i32, _: Marker, _: Now) -> Result<Stored> {
+        Err(Error::new(ErrorKind::UnsupportedVersion, "numbers are in no transaction"))
+    }
+
+    fn append(
+        &mut self,
+        partition: i32,
+        records: &EncodedRecords,
+        _: Option<TransactionStamp>,
+        _: Now,
+    ) -> Result<Stored> {
         let mut disk = self.disk.lock();
         if disk.full {
             return Err(Error::new(ErrorKind::StorageFull, "no space left"));

@@ -2,9 +2,9 @@
 
 use crate::broker::topics::TopicTable;
 use crate::config::IsolationLevel;
-use crate::coordinator::EncodedRecords;
+use crate::coordinator::{EncodedRecords, TransactionStamp};
 use crate::error::{ErrorKind, Result};
-use crate::log::{AppendOptions, Chunk, Cursor, FetchLimits, Log};
+use crate::log::{AppendOptions, Appended, Chunk, Cursor, FetchLimits, Log, Marker, ProducerStamp};
 use crate::record::{Codec, RecordBatch, RecordInput};
 use crate::sync::Arc;
 use crate::time::Now;
@@ -44,11 +44,23 @@ pub(in crate::broker) trait PartitionWriter: fmt::Debug + Send + 'static {
     /// There is nothing more to read: nobody else writes.
     fn end_reading(&mut self);
 
-    /// Appends records as one batch.
+    /// Appends records as one batch, in a producer's transaction or in none.
     ///
     /// # Errors
     /// Those of an append; nothing is stored then.
-    fn append(&mut self, partition: i32, records: &EncodedRecords, now: Now) -> Result<Stored>;
+    fn append(
+        &mut self,
+        partition: i32,
+        records: &EncodedRecords,
+        transaction: Option<TransactionStamp>,
+        now: Now,
+    ) -> Result<Stored>;
+
+    /// Appends the marker of a transaction.
+    ///
+    /// # Errors
+    /// Those of an append; nothing is stored then.
+    fn append_marker(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored>;
 
     /// The topic is gone.
     fn forget(&mut self);
@@ -72,6 +84,14 @@ pub(in crate::broker) struct Stored {
 }
 
 impl Stored {
+    pub fn of(log: &Arc<Log>, appended: &Appended) -> Stored {
+        Stored {
+            base_offset: appended.base_offset,
+            must_sync: appended.must_sync,
+            sync: PendingSync { log: log.clone(), upto: appended.last_offset + 1 },
+        }
+    }
+
     /// What the answer has to wait for, if anything.
     pub fn into_pending(self) -> Option<PendingSync> {
         self.must_sync.then_some(self.sync)
@@ -232,7 +252,13 @@ impl PartitionWriter for InternalTopic {
         self.cursors = Vec::new();
     }
 
-    fn append(&mut self, partition: i32, records: &EncodedRecords, now: Now) -> Result<Stored> {
+    fn append(
+        &mut self,
+        partition: i32,
+        records: &EncodedRecords,
+        transaction: Option<TransactionStamp>,
+        now: Now,
+    ) -> Result<Stored> {
         let log = self.log(partition)?;
         let mut inputs = records.iter().map(|(key, value)| RecordInput {
             timestamp: now.wall_ms,
@@ -240,7 +266,14 @@ impl PartitionWriter for InternalTopic {
             value,
             headers: &[],
         });
-        let options = AppendOptions::coordinator(now.wall_ms);
+        let mut options = AppendOptions::coordinator(now.wall_ms);
+        // As in Kafka, whose coordinator's batches all begin at 0.
+        options.producer = transaction.map(|stamp| ProducerStamp {
+            producer_id: stamp.producer_id,
+            producer_epoch: stamp.producer_epoch,
+            base_sequence: 0,
+            transactional: true,
+        });
         let appended = match records.len() {
             1 => log.append(&inputs.next().unwrap_or_default(), options)?,
             _ => {
@@ -248,11 +281,13 @@ impl PartitionWriter for InternalTopic {
                 log.append_records(&inputs, Codec::None, None, options)?
             }
         };
-        Ok(Stored {
-            base_offset: appended.base_offset,
-            must_sync: appended.must_sync,
-            sync: PendingSync { log: log.clone(), upto: appended.last_offset + 1 },
-        })
+        Ok(Stored::of(log, &appended))
+    }
+
+    fn append_marker(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored> {
+        let log = self.log(partition)?;
+        let appended = log.append_marker(marker, now.wall_ms)?;
+        Ok(Stored::of(log, &appended))
     }
 
     fn forget(&mut self) {

@@ -61,7 +61,7 @@ impl BrokerCore {
     }
 
     /// Ends the life of the directory, unless it has none that has to be ended. `settled` is what
-    /// became of [`BrokerCore::settle_groups`].
+    /// became of [`BrokerCore::settle_before_close`].
     ///
     /// # Errors
     /// The first one. Whatever happens, every log refuses everything afterwards; a clean stop is

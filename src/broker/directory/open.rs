@@ -103,12 +103,13 @@ impl BrokerInner {
         let owner = Some(owner);
         let probe = options.probe.clone();
         let parts = Parts { health, queue, owner, attached: None, opener, random, settled, probe };
-        let shared = BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts);
+        let shared = Arc::new_cyclic(|me| {
+            BrokerCore::new(dir.to_owned(), options.config, storage, clock.clone(), parts, me)
+        });
         shared.take_topics(&image);
         if let Some(foreign) = foreign {
             shared.adopt(&foreign, options.progress.as_ref())?;
         }
-        let shared = Arc::new(shared);
         let driver: Weak<dyn TimerDriver> = Arc::downgrade(&(shared.clone() as Arc<_>));
         clock.register(driver);
         BrokerInner::start(shared)

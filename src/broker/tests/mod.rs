@@ -7,6 +7,7 @@ pub(in crate::broker) mod groups;
 pub(in crate::broker) mod health;
 pub(in crate::broker) mod life;
 pub(in crate::broker) mod producer_ids;
+pub(in crate::broker) mod transactions;
 
 use crate::broker::NewTopic;
 use crate::group::{MemberRef, OffsetToCommit, partition_for};

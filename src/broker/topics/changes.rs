@@ -24,7 +24,7 @@ impl BrokerCore {
     pub fn create_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
         if !is_internal(&new.name) {
-            self.settle_groups()?;
+            self.settle()?;
         }
         let mut deletions = owner.changes.lock();
         self.check_topic(new)?;
@@ -162,8 +162,8 @@ impl BrokerCore {
             let why = "delete.topic.enable is false";
             return Err(Error::new(ErrorKind::TopicDeletionDisabled, why).with_topic(name));
         }
-        // The groups' lock comes before that of changes.
-        self.settle_groups()?;
+        // The coordinators' locks come before that of changes.
+        self.settle()?;
         let mut deletions = owner.changes.lock();
         if name.is_empty() {
             check_topic_name(name)?;
@@ -205,7 +205,7 @@ impl BrokerCore {
     /// and those of the registry.
     pub fn grow_topic(&self, name: &str, partitions: i32) -> Result<Arc<Topic>> {
         let owner = self.owner()?;
-        self.settle_groups()?;
+        self.settle()?;
         let changing = owner.changes.lock();
         let topic = self.named(name)?;
         let present = topic.partition_count();
@@ -236,7 +236,7 @@ impl BrokerCore {
     /// registry.
     pub fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let owner = self.owner()?;
-        self.settle_groups()?;
+        self.settle()?;
         let changing = owner.changes.lock();
         // As in Kafka: changes that are none of any topic, then the name, then the values, and
         // only then whether there is such a topic.

@@ -1,0 +1,409 @@
+//! The requests of transactional producers and administrators, and the running of markers.
+//!
+//! A commit goes in this order: what its partitions have is durable, where their settings want
+//! that; the prepare record, which decides; the markers; the complete record. Whoever decides an
+//! end writes its markers on the same thread, and answers when they are written. An end whose
+//! markers could not be written stays decided: the next request of its id, the next check or the
+//! next life goes on with it.
+
+use crate::broker::core::BrokerCore;
+use crate::broker::topics::partition::Partition;
+use crate::config::TopicConfig;
+use crate::coordinator::{CoordinatorResult, TransactionStamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::{MemberRef, OffsetToCommit, PartitionOutcomes};
+use crate::log::{Log, Marker};
+use crate::record::ControlType;
+use crate::sync::Arc;
+use crate::time::Now;
+use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
+use crate::transaction::{
+    EndAnswer, EndOfTransaction, InitAnswer, ProducerIdentity, TransactionAppend,
+    TransactionCoordinator, TransactionValue,
+};
+use std::time::Duration;
+
+/// Transactions, as producers and administrators use them.
+#[derive(Debug, Clone)]
+pub(crate) struct Transactions(Arc<BrokerCore>);
+
+#[allow(dead_code, reason = "the seam of transactional producers")]
+impl Transactions {
+    pub(in crate::broker) fn new(shared: Arc<BrokerCore>) -> Transactions {
+        Transactions(shared)
+    }
+
+    /// InitProducerId: who the next producer of a transactional id is. Those before it are fenced,
+    /// and what they left open is aborted.
+    ///
+    /// # Errors
+    /// Those of [`TransactionCoordinator::init`], of the appends and of the markers.
+    pub fn init(&self, transactional_id: &str, timeout: Duration) -> Result<ProducerIdentity> {
+        let core = &self.0;
+        core.transactions_topic()?;
+        loop {
+            let mut fresh_id = || core.new_producer_id();
+            let answer = core.decide(transactional_id, |transactions, now| {
+                let result = transactions.init(transactional_id, timeout, &mut fresh_id, now);
+                let end = match &result.response {
+                    Ok(InitAnswer::EndFirst(end)) => Some(end.clone()),
+                    _ => None,
+                };
+                (result, end)
+            })?;
+            match answer {
+                InitAnswer::Ready(identity) => return Ok(identity),
+                InitAnswer::EndFirst(end) => core.finish(&end)?,
+            }
+        }
+    }
+
+    /// AddPartitionsToTxn, before the first record of a transaction in a partition. As a partition
+    /// leader has it, a stale epoch is `InvalidProducerEpoch`.
+    ///
+    /// # Errors
+    /// Those of [`TransactionCoordinator::add_partition`], and of the append.
+    pub fn add_partition(
+        &self,
+        transactional_id: &str,
+        producer: ProducerIdentity,
+        partition: &TopicPartition,
+    ) -> Result<()> {
+        self.add(transactional_id, producer, partition).map_err(|error| match error.kind() {
+            ErrorKind::ProducerFenced => {
+                Error::new(ErrorKind::InvalidProducerEpoch, error.message())
+                    .with_partition(partition.topic(), partition.partition())
+                    .with_source(error)
+            }
+            _ => error,
+        })
+    }
+
+    fn add(&self, id: &str, producer: ProducerIdentity, partition: &TopicPartition) -> Result<()> {
+        let core = &self.0;
+        core.transactions_topic()?;
+        core.transactions.write_of(id, |transactions, now| {
+            transactions.add_partition(id, producer, partition, now)
+        })?
+    }
+
+    /// AddOffsetsToTxn and TxnOffsetCommit, one outcome a partition: the offsets of a group are
+    /// committed with the transaction. Until it ends they are pending.
+    ///
+    /// # Errors
+    /// Those of [`TransactionCoordinator::add_partition`], `InvalidGroupId`, those of
+    /// [`GroupCoordinator::commit_in_transaction`](crate::group::GroupCoordinator), and of the
+    /// appends.
+    pub fn commit_offsets(
+        &self,
+        transactional_id: &str,
+        producer: ProducerIdentity,
+        member: &MemberRef,
+        offsets: &[OffsetToCommit],
+    ) -> Result<PartitionOutcomes> {
+        let core = &self.0;
+        if member.group_id.is_empty() {
+            let why = "offsets are committed in the name of a group";
+            return Err(Error::new(ErrorKind::InvalidGroupId, why));
+        }
+        core.transactions_topic()?;
+        core.offsets_topic()?;
+        let number = core.groups.read(|groups, _| groups.partition_of(&member.group_id))?;
+        let partition = TopicPartition::new(OFFSETS_TOPIC, number);
+        self.add(transactional_id, producer, &partition)?;
+        let stamp = TransactionStamp {
+            producer_id: producer.producer_id,
+            producer_epoch: producer.producer_epoch,
+        };
+        let shape = |name: &str| core.topic_shape(name);
+        core.groups.write_of(&member.group_id, |groups, now| {
+            groups.commit_in_transaction(member, stamp, offsets, &shape, now)
+        })?
+    }
+
+    /// EndTxn: commits or aborts, and answers when the markers are written. Who the producer is
+    /// for its next transaction.
+    ///
+    /// # Durability
+    /// Where a partition of a committed transaction is durable at each append, the whole
+    /// transaction is when this returns, and no power cut leaves a part of it.
+    ///
+    /// # Errors
+    /// Those of [`TransactionCoordinator::end`], of the appends and syncs. An error of a marker
+    /// leaves the end decided: the same call goes on with it.
+    pub fn end(
+        &self,
+        transactional_id: &str,
+        producer: ProducerIdentity,
+        commit: bool,
+    ) -> Result<ProducerIdentity> {
+        let core = &self.0;
+        core.transactions_topic()?;
+        if commit {
+            let partitions = core.transactions.read_of(transactional_id, |transactions, _| {
+                Ok(transactions.partitions(transactional_id))
+            })?;
+            core.make_records_durable(&partitions)?;
+        }
+        let mut fresh_id = || core.new_producer_id();
+        let answer = core.decide(transactional_id, |transactions, now| {
+            let result = transactions.end(transactional_id, producer, commit, &mut fresh_id, now);
+            let end = match &result.response {
+                Ok(EndAnswer::Decided(end, _)) => Some(end.clone()),
+                _ => None,
+            };
+            (result, end)
+        })?;
+        match answer {
+            EndAnswer::Ended(next) => Ok(next),
+            EndAnswer::Decided(end, next) => core.finish(&end).map(|()| next),
+        }
+    }
+
+    /// What is stored of a transactional id.
+    ///
+    /// # Errors
+    /// `TransactionalIdNotFound`, and those of loading.
+    pub fn describe(&self, transactional_id: &str) -> Result<TransactionValue> {
+        self.look_again()?;
+        self.0.transactions.read_of(transactional_id, |transactions, _| {
+            transactions.get(transactional_id).cloned().ok_or_else(|| {
+                let why = format!("no transactional id {transactional_id}");
+                Error::new(ErrorKind::TransactionalIdNotFound, why)
+            })
+        })
+    }
+
+    /// Every transactional id with what is stored of it, by id.
+    ///
+    /// # Errors
+    /// Those of loading.
+    pub fn list(&self) -> Result<Vec<(Arc<str>, TransactionValue)>> {
+        self.look_again()?;
+        self.0.transactions.read(|transactions, _| {
+            transactions.all().map(|(id, value)| (id.clone(), value.clone())).collect()
+        })
+    }
+
+    /// Beside an owner, which may have made the topic since.
+    fn look_again(&self) -> Result<()> {
+        self.0.check_open()?;
+        self.0.refresh(self.0.topics.get(TRANSACTIONS_TOPIC).is_err()).map(drop)
+    }
+}
+
+impl BrokerCore {
+    /// The topic of transactional ids, made if it is missing.
+    fn transactions_topic(&self) -> Result<()> {
+        self.owner()?;
+        self.settle()?;
+        if self.topics.get(TRANSACTIONS_TOPIC).is_ok() {
+            return Ok(());
+        }
+        let partitions = self.config.transactions_topic_partitions();
+        let config = TopicConfig::of_transactions_topic(&self.config);
+        self.internal_topic(TRANSACTIONS_TOPIC, partitions, config).map(drop)
+    }
+
+    /// Runs a handler that may take the end of a transaction. Where its answer is lost, to an
+    /// error of the append or of a sync, the end is given back.
+    fn decide<R>(
+        &self,
+        id: &str,
+        handler: impl FnOnce(&mut TransactionCoordinator, Now) -> Deciding<R>,
+    ) -> Result<R> {
+        let mut taken = None;
+        let outcome = self.transactions.write_of(id, |transactions, now| {
+            let (result, end) = handler(transactions, now);
+            taken = end;
+            result
+        });
+        if let (Err(_), Some(end)) = (&outcome, &taken) {
+            self.transactions.write_of(id, |t, now| t.marked(end, &[], now))?;
+        }
+        outcome?
+    }
+
+    /// Has what a transaction stored survive a power cut before its commit is decided, where one
+    /// of its partitions is durable at each append. Else a part of it could be lost that a durable
+    /// decision commits.
+    fn make_records_durable(&self, partitions: &[TopicPartition]) -> Result<()> {
+        let logs = self.logs_of(partitions);
+        if logs.iter().any(|log| log.waits_for_sync()) {
+            for log in &logs {
+                log.make_durable(log.log_end_offset()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The logs of those partitions that exist.
+    fn logs_of(&self, partitions: &[TopicPartition]) -> Vec<Arc<Log>> {
+        let log = |partition: &TopicPartition| {
+            let topic = self.topics.get(partition.topic()).ok()?;
+            match topic.partition(partition.partition()) {
+                Ok(Partition::Live(log)) => Some(log),
+                _ => None,
+            }
+        };
+        partitions.iter().filter_map(log).collect()
+    }
+
+    /// Writes the markers of a transaction that is decided, and then that it is complete.
+    ///
+    /// # Errors
+    /// The first one. What has its marker has it; the end stays decided, and is there to be taken
+    /// again.
+    fn finish(&self, end: &EndOfTransaction) -> Result<()> {
+        let mut marked = Vec::new();
+        let outcome = self.write_markers(end, &mut marked);
+        let id = &end.transactional_id;
+        self.transactions
+            .write_of(id, |transactions, now| transactions.marked(end, &marked, now))?;
+        outcome
+    }
+
+    /// Goes on with an end that nobody holds; what fails is told.
+    pub(in crate::broker) fn finish_unfinished(&self, id: &str) {
+        let outcome = self.owner().and_then(|_| {
+            let end = self.transactions.read_of(id, |t, _| Ok(t.take_end(id)))?;
+            end.map_or(Ok(()), |end| self.finish(&end))
+        });
+        match outcome {
+            Err(error) if error.kind() != ErrorKind::Closed => self.health.warn_once(format!(
+                "the transaction of transactional id {id} is decided, and not all of its \
+                 partitions can be told: {error}"
+            )),
+            _ => {}
+        }
+    }
+
+    /// Writes markers, one a partition; those that have one afterwards are added to `marked`.
+    fn write_markers(
+        &self,
+        end: &EndOfTransaction,
+        marked: &mut Vec<TopicPartition>,
+    ) -> Result<()> {
+        let is_durable =
+            end.committed && self.logs_of(&end.partitions).iter().any(|log| log.waits_for_sync());
+        if is_durable {
+            // Else a power cut could keep a marker and lose the decision.
+            self.flush_transaction(&end.transactional_id)?;
+        }
+        let marker = Marker {
+            producer_id: end.producer.producer_id,
+            producer_epoch: end.producer.producer_epoch,
+            kind: if end.committed { ControlType::Commit } else { ControlType::Abort },
+            coordinator_epoch: 0,
+        };
+        let mut outcome = Ok(());
+        let mut syncs = Vec::new();
+        for partition in &end.partitions {
+            match self.write_marker(partition, marker, &mut syncs) {
+                Ok(()) => marked.push(partition.clone()),
+                // It was deleted, and its records with it.
+                Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {
+                    marked.push(partition.clone());
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        for (log, upto) in syncs {
+            outcome = outcome.and(log.make_durable(upto));
+        }
+        outcome
+    }
+
+    fn write_marker(
+        &self,
+        partition: &TopicPartition,
+        marker: Marker,
+        syncs: &mut Vec<(Arc<Log>, i64)>,
+    ) -> Result<()> {
+        if partition.topic() == OFFSETS_TOPIC {
+            return self.groups.mark(partition.partition(), marker);
+        }
+        let topic = self.topics.get(partition.topic())?;
+        let log = topic.partition(partition.partition())?.log()?.clone();
+        let appended = log.append_marker(marker, self.clock.now().wall_ms)?;
+        if appended.must_sync {
+            syncs.push((log, appended.last_offset + 1));
+        }
+        Ok(())
+    }
+
+    /// Makes durable what is stored of a transactional id.
+    fn flush_transaction(&self, id: &str) -> Result<()> {
+        let number = self.transactions.read_of(id, |t, _| Ok(t.partition_number(id)))?;
+        for log in self.logs_of(&[TopicPartition::new(TRANSACTIONS_TOPIC, number)]) {
+            log.make_durable(log.log_end_offset()?)?;
+        }
+        Ok(())
+    }
+
+    /// Before anything is appended to any log of this life: what others would be misled by is
+    /// stored, durably.
+    ///
+    /// # Errors
+    /// Those of [`BrokerCore::settle_groups`] and [`BrokerCore::settle_transactions`].
+    pub(in crate::broker) fn settle(&self) -> Result<()> {
+        self.settle_groups()?;
+        self.settle_transactions()
+    }
+
+    /// What a crash left is put in order before it can look like what a clean stop left.
+    ///
+    /// # Errors
+    /// As [`BrokerCore::settle`].
+    pub(in crate::broker) fn settle_before_close(&self) -> Result<()> {
+        self.settle_groups()?;
+        match &self.owner {
+            Some(owner) if owner.life.ended().is_unclean() => self.settle_transactions(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends that are decided are made known to their partitions. After an unclean stop, what is
+    /// open is aborted: its producer is gone for certain. What a clean stop left open has until
+    /// its timeout.
+    ///
+    /// Departure: D7. Kafka waits for the timeout also after a crash.
+    ///
+    /// # Errors
+    /// Those of loading the transactional ids and of storing their records. A partition that
+    /// takes no marker is no error: its transaction stays decided, and is tried again.
+    fn settle_transactions(&self) -> Result<()> {
+        self.transactions.settle(|settling| {
+            let owner = self.owner()?;
+            let now = settling.now();
+            let mut ends: Vec<EndOfTransaction> = Vec::new();
+            let mut aborts = Vec::new();
+            let ids: Vec<Arc<str>> = settling.shard().all().map(|(id, _)| id.clone()).collect();
+            for id in &ids {
+                ends.extend(settling.shard().take_end(id));
+                if owner.life.ended().is_unclean()
+                    && let Some((end, append)) = settling.shard().abort_open(id, now)
+                {
+                    ends.push(end);
+                    aborts.push(append);
+                }
+            }
+            settling.store(aborts)?;
+            let mut completes = Vec::new();
+            for end in &ends {
+                let mut marked = Vec::new();
+                if let Err(error) = self.write_markers(end, &mut marked) {
+                    self.health.warn(format!(
+                        "the transaction of transactional id {} is not ended everywhere: {error}",
+                        end.transactional_id
+                    ));
+                }
+                completes.extend(settling.shard().marked(end, &marked, now).appends);
+            }
+            settling.store(completes)
+        })
+    }
+}
+
+/// What a handler answers, and the end that it gave out with the answer.
+type Deciding<R> = (CoordinatorResult<Result<R>, TransactionAppend>, Option<EndOfTransaction>);
