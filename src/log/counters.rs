@@ -47,6 +47,16 @@ counters! {
     segments_deleted,
     /// Bytes in those segments.
     bytes_deleted,
+    /// Rounds of cleaning that came to their end.
+    cleanings,
+    /// Rounds that failed.
+    cleaner_failures,
+    /// Bytes of batches that rounds read to write them anew.
+    cleaner_bytes_read,
+    /// Bytes of what they wrote.
+    cleaner_bytes_written,
+    /// Records that they left out.
+    cleaner_records_removed,
     /// Batches whose stored bytes were found damaged by a read.
     corrupt_batches,
     /// Index files that did not fit their segment and were built anew.

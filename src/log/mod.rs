@@ -39,6 +39,9 @@ pub(crate) use crate::log::read::cursor::{Chunk, Cursor};
 pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
 pub(crate) use crate::log::segment::mapped::MappedLimit;
 pub(crate) use crate::log::segment::state::{LogState, Trust};
+pub(crate) use crate::log::upkeep::cleaner::{
+    CleanedLog, CleanerConfig, Cleaning, CleaningScope, LogToClean,
+};
 pub(crate) use counters::LogCounters;
 pub(crate) use env::{BackgroundWork, EpochGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};
@@ -347,7 +350,6 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::log_start_offset`].
-    #[cfg(test)]
     pub fn segment_count(&self) -> Result<usize> {
         self.opened()?;
         Ok(self.segments.len())

@@ -18,6 +18,7 @@ mod owned;
 mod pack;
 mod ratio;
 mod records;
+mod retained;
 pub mod varint;
 
 #[cfg(test)]
@@ -40,3 +41,4 @@ pub use fault::BatchFault;
 pub use owned::{OwnedHeader, OwnedRecord};
 pub(crate) use ratio::CompressionRatio;
 pub use records::{Header, Headers, HeadersIter, Record, Records};
+pub(crate) use retained::RetainedBatch;

@@ -37,6 +37,20 @@ pub enum Planted {
     LostWakeUp,
     /// Recovery deletes the segments behind an uncut seal.
     LaterSegmentsDeleted,
+    /// A cleaning drops tombstones the first time it meets them.
+    TombstoneDroppedEarly,
+    /// A cleaning drops the latest record of a key.
+    LastValueDropped,
+    /// A cleaned segment takes its place before it is synced.
+    SwapBeforeSync,
+    /// A cleaning keeps records that were aborted.
+    AbortedRecordKept,
+    /// A cleaning drops a marker while records of its transaction are left.
+    MarkerDroppedBeforeData,
+    /// A cleaning goes on where its map of keys is full.
+    OffsetMapOverflowIgnored,
+    /// The cleaner's progress is kept before the cleaned segment has its name.
+    CheckpointBeforeRename,
 }
 
 #[cfg(feature = "planted-bugs")]

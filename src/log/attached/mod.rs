@@ -6,9 +6,10 @@
 //! vanished means that retention went on: the folder is listed again. A folder of another topic
 //! means that this one was deleted, and its name given away.
 
-use std::path::PathBuf;
+mod cleaning;
 
 use bytes::Bytes;
+use std::path::PathBuf;
 
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};

@@ -39,9 +39,6 @@ impl Log {
         if let Some(known) = self.known_before.get() {
             return Ok(known.clone());
         }
-        // The segments before the lock of what was synced: a roll in between only adds one that
-        // is not listed.
-        let segments = self.segments.all();
         let synced = self.synced.lock();
         let now;
         let (end, last_batch, extents) = match &*synced {
@@ -53,6 +50,9 @@ impl Log {
             }
         };
         let writer = self.writer.lock();
+        // A roll meanwhile only added a segment that is not known; others are not exchanged as
+        // long as what was synced is locked.
+        let segments = self.segments.all();
         let start = self.borders.start.load();
         let mut state = LogState {
             log_start_offset: start,
@@ -118,6 +118,7 @@ impl Log {
             self.finish_repairs(upkeep)?;
             self.claim_names(upkeep)?;
         }
+        self.finish_swaps(upkeep)?;
         self.remove_doomed(upkeep)?;
         let last = self.segments.last();
         while let Some(segment) = self.unsealed_before(last.as_ref()) {

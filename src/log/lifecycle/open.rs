@@ -21,6 +21,7 @@ use crate::log::load::verify::PlannedRepair;
 use crate::log::producers::ProducerStates;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES};
 use crate::log::segment::state::{LogState, Trust};
+use crate::log::segment::swap::Swap;
 use crate::log::segment::{Segment, Stage};
 use crate::log::{Log, NO_OPEN_TRANSACTION};
 use crate::storage::planted::{Planted, planted};
@@ -46,6 +47,8 @@ pub(in crate::log) struct Upkeep {
     resumable: bool,
     /// Segments that are not part of the log any more, and whose files are still to be removed.
     pub doomed: VecDeque<Arc<Segment>>,
+    /// Cleaned segments that are in the list, and whose files have not their names yet.
+    pub swaps: VecDeque<Swap>,
     pub closed: bool,
 }
 
@@ -61,6 +64,7 @@ impl Upkeep {
             leader_epoch: None,
             resumable: false,
             doomed: VecDeque::new(),
+            swaps: VecDeque::new(),
             closed: false,
         }
     }

@@ -1,7 +1,7 @@
 //! What the log knows of one producer id, as Kafka's `ProducerStateEntry`: its epoch, its last
 //! batches, and which batch may come next.
 
-use super::sequence;
+use super::{LastRecord, sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{BatchHeader, Stamp};
 use std::collections::VecDeque;
@@ -178,6 +178,12 @@ impl ProducerEntry {
     /// The epoch of the coordinator that last ended a transaction; -1 before.
     pub fn coordinator_epoch(&self) -> i32 {
         self.coordinator_epoch
+    }
+
+    /// The last record of this producer.
+    pub fn last_record(&self) -> LastRecord {
+        let data_offset = self.batches.back().map(|batch| batch.last_offset);
+        LastRecord { data_offset, epoch: self.epoch }
     }
 
     /// The batch was stored.

@@ -30,6 +30,14 @@ pub(crate) struct ProducerStates {
     transactional: bool,
 }
 
+/// The last record of a producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    /// Of its last batch of records; `None` where a marker was all that came under its epoch.
+    pub data_offset: Option<i64>,
+    pub epoch: i16,
+}
+
 /// A decision of the coordinator about one transaction, to be stored as its marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker {
@@ -160,6 +168,12 @@ impl ProducerStates {
     /// The first offset of the earliest open transaction.
     pub fn first_unstable_offset(&self) -> Option<i64> {
         self.transactions.first_unstable_offset()
+    }
+
+    /// The last record of each producer, which compaction may not forget.
+    pub fn last_records(&self) -> BTreeMap<i64, LastRecord> {
+        let last = |(id, entry): (&i64, &ProducerEntry)| (*id, entry.last_record());
+        self.entries.iter().map(last).collect()
     }
 
     /// The open transactions, by producer id.

@@ -10,6 +10,7 @@ pub(crate) mod indexes;
 pub(in crate::log) mod mapped;
 pub(crate) mod state;
 pub(crate) mod summary;
+pub(in crate::log) mod swap;
 pub(crate) mod times;
 
 use std::path::{Path, PathBuf};
@@ -115,6 +116,8 @@ struct SegmentInner {
     synced: bool,
     /// It is not part of the log any more, and its file's name may be another segment's.
     left: bool,
+    /// Its file and its lookups stay, because others have its names, or will have.
+    pinned: bool,
 }
 
 impl Segment {
@@ -159,6 +162,7 @@ impl Segment {
                     aborted: Arc::default(),
                     synced: stage == Stage::Sealed,
                     left: false,
+                    pinned: false,
                 },
             ),
         }
@@ -375,10 +379,22 @@ impl Segment {
             .with_path(&self.path)
     }
 
+    /// Keeps the open file, and the lookups, whatever happens to the names.
+    pub fn pin(&self, file: Arc<dyn File>) {
+        let mut home = self.home.lock();
+        home.file.get_or_insert(file);
+        home.pinned = true;
+    }
+
+    /// Its names are its own again.
+    pub fn unpin(&self) {
+        self.home.lock().pinned = false;
+    }
+
     /// Lets the mapping go with the last reader, unless a writer or the sealing needs it.
     pub fn unmap(&self) {
         let mut home = self.home.lock();
-        if matches!(home.stage, Stage::Sealed | Stage::Closed) {
+        if !home.pinned && matches!(home.stage, Stage::Sealed | Stage::Closed) {
             home.file = None;
             home.appends = false;
             if home.stage == Stage::Sealed {

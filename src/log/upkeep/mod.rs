@@ -1,5 +1,6 @@
-//! Work behind the appender: flushes, seals, pages ahead, retention.
+//! Work behind the appender: flushes, seals, pages ahead, retention, cleaning.
 
+pub(in crate::log) mod cleaner;
 pub(in crate::log) mod flush;
 pub(in crate::log) mod prepare;
 pub(in crate::log) mod retention;

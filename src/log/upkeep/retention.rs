@@ -93,6 +93,7 @@ impl Log {
             return Ok(unchanged(self));
         }
         self.begin_epoch(&mut upkeep)?;
+        self.finish_swaps(&mut upkeep)?;
         if count > 0 {
             let doomed = self.take_expired(&config, now.wall_ms)?;
             upkeep.doomed.extend(doomed);
@@ -163,6 +164,29 @@ impl Log {
         let doomed = self.segments.drop_front(count);
         self.wake_watchers();
         Ok(doomed)
+    }
+
+    /// Has the records so far lie in closed segments, by a new empty one at the log end.
+    ///
+    /// # Errors
+    /// Why the log takes no changes; those of making the file.
+    pub fn close_active_segment(&self, now: Now) -> Result<()> {
+        let mut upkeep = self.upkeep.lock();
+        self.open_locked(&mut upkeep)?;
+        let config = {
+            let writer = self.writer.lock();
+            if let Some(refusal) = &writer.refusal {
+                return Err(refusal.clone());
+            }
+            writer.config.clone()
+        };
+        self.begin_epoch(&mut upkeep)?;
+        let extents = self.last_extent();
+        let last = self.segments.last();
+        if last.is_some_and(|last| extents.of(&last).size_bytes == 0) {
+            return Ok(());
+        }
+        self.open_empty_segment(&config, now.wall_ms)
     }
 
     /// Rolls to an empty segment at the log end, whether the last one has a writer or not.

@@ -1,0 +1,36 @@
+//! What there is to clean in a partition that somebody else owns.
+
+use super::{AttachedLog, AttachedSegment};
+use crate::config::{IsolationLevel, LogConfig};
+use crate::error::Result;
+use crate::log::upkeep::cleaner::{CleaningScope, LogBorders, LogToClean, SegmentToClean};
+
+impl AttachedLog {
+    /// What there is to clean as of now, and how many segments there are.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`].
+    pub fn log_to_clean(
+        &self,
+        checkpoint: Option<i64>,
+        config: &LogConfig,
+        how: (CleaningScope, i64),
+    ) -> Result<(LogToClean, usize)> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            let borders = LogBorders {
+                log_start_offset: seen.log_start_offset,
+                last_stable_offset: seen.end_for(IsolationLevel::ReadCommitted),
+                log_end_offset: seen.log_end(),
+            };
+            let segment = |segment: &AttachedSegment| SegmentToClean {
+                base_offset: segment.summary.base_offset,
+                size_bytes: segment.summary.size_bytes,
+                max_timestamp: segment.summary.max_timestamp,
+                first_timestamp: segment.summary.first_timestamp,
+            };
+            let segments: Vec<_> = seen.segments.iter().map(segment).collect();
+            Ok((LogToClean::of(&segments, borders, checkpoint, config, how), segments.len()))
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! How much of a log there is to clean, and whether it is time for it (`LogCleanerManager`).
+
+use crate::config::LogConfig;
+
+/// One segment as the choice looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log) struct SegmentToClean {
+    pub base_offset: i64,
+    pub size_bytes: u64,
+    /// The largest timestamp of its batches, -1 without one.
+    pub max_timestamp: i64,
+    /// The largest timestamp of its first batch, -1 without one.
+    pub first_timestamp: i64,
+}
+
+/// The borders of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log) struct LogBorders {
+    pub log_start_offset: i64,
+    pub last_stable_offset: i64,
+    pub log_end_offset: i64,
+}
+
+/// Which bounds a cleaning that an administrator asks for goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CleaningScope {
+    /// What the settings let it: `min.compaction.lag.ms`.
+    Settings,
+    /// Everything but the active segment and open transactions.
+    AllClosed,
+}
+
+/// How much of a log there is to clean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct LogToClean {
+    /// The first offset that no cleaning has looked at.
+    pub first_dirty_offset: i64,
+    /// The base offset of the first segment that may not be cleaned.
+    pub first_uncleanable_offset: i64,
+    /// Bytes of the segments that begin below the first dirty offset.
+    pub clean_bytes: u64,
+    /// Bytes from the segment of the first dirty offset on that may be cleaned.
+    pub cleanable_bytes: u64,
+    /// A dirty record is older than `max.compaction.lag.ms`.
+    pub is_overdue: bool,
+    /// What was kept of the first dirty offset does not fit the log.
+    pub was_reset: bool,
+}
+
+impl LogToClean {
+    /// What there is to clean in a log whose last cleaning ended at `checkpoint`. The last of
+    /// `segments` is the active one.
+    pub(in crate::log) fn of(
+        segments: &[SegmentToClean],
+        borders: LogBorders,
+        checkpoint: Option<i64>,
+        config: &LogConfig,
+        (scope, now_ms): (CleaningScope, i64),
+    ) -> LogToClean {
+        let start = borders.log_start_offset;
+        let kept = checkpoint.unwrap_or(start);
+        let was_reset = kept < start || kept > borders.log_end_offset;
+        let first_dirty_offset = if was_reset { start } else { kept };
+        let active = segments.last().map_or(borders.log_end_offset, |last| last.base_offset);
+        let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
+        let dirty = closed.get(floor(closed, first_dirty_offset)..).unwrap_or_default();
+        let dirty = if first_dirty_offset >= active { &[] } else { dirty };
+
+        let mut bound = borders.last_stable_offset.min(active);
+        if scope == CleaningScope::Settings && config.min_compaction_lag_ms > 0 {
+            // Departure: D89. Kafka takes the file's modification time for that of records which
+            // have none.
+            let young = now_ms.saturating_sub(config.min_compaction_lag_ms);
+            let first = dirty.iter().find(|segment| segment.max_timestamp > young);
+            bound = bound.min(first.map_or(i64::MAX, |segment| segment.base_offset));
+        }
+        let first_uncleanable_offset = match closed.get(floor(closed, bound)) {
+            Some(segment) if bound < active => segment.base_offset,
+            _ => active,
+        };
+        let below = |segment: &&SegmentToClean| segment.base_offset < first_uncleanable_offset;
+        let earliest = dirty.iter().map(|segment| segment.first_timestamp).filter(|at| *at > 0);
+        let overdue = now_ms.saturating_sub(config.max_compaction_lag_ms.max(0));
+        LogToClean {
+            first_dirty_offset,
+            first_uncleanable_offset,
+            clean_bytes: closed
+                .iter()
+                .filter(|segment| segment.base_offset < first_dirty_offset)
+                .map(|segment| segment.size_bytes)
+                .sum(),
+            cleanable_bytes: dirty.iter().filter(below).map(|segment| segment.size_bytes).sum(),
+            is_overdue: earliest.min().is_some_and(|earliest| earliest < overdue),
+            was_reset,
+        }
+    }
+
+    /// How much of what may be cleaned is dirty, from 0 to 1 (Kafka's cleanable ratio).
+    pub fn cleanable_ratio(&self) -> f64 {
+        let total = self.clean_bytes.saturating_add(self.cleanable_bytes);
+        #[allow(clippy::cast_precision_loss)]
+        match total {
+            0 => 0.0,
+            total => self.cleanable_bytes as f64 / total as f64,
+        }
+    }
+
+    /// Whether its settings say that it is cleaned.
+    pub fn is_due(&self, config: &LogConfig) -> bool {
+        let by_ratio = self.cleanable_ratio() > config.min_cleanable_dirty_ratio;
+        self.cleanable_bytes > 0 && (by_ratio || self.is_overdue)
+    }
+}
+
+/// The place of the segment that `offset` belongs to; the first one where all begin above it.
+fn floor(segments: &[SegmentToClean], offset: i64) -> usize {
+    segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+}
+
+/// One segment as grouping looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentToGroup {
+    pub base_offset: i64,
+    pub size_bytes: u64,
+    pub index_bytes: u64,
+    pub time_index_bytes: u64,
+}
+
+/// How many of the first segments of `segments` become one: as many as fit the sizes of a segment
+/// and of its indexes, and the offsets that an index can say. At least one, where there is one.
+pub(super) fn next_group(
+    segments: &[SegmentToGroup],
+    config: &LogConfig,
+    first_uncleanable_offset: i64,
+) -> usize {
+    let Some((first, rest)) = segments.split_first() else { return 0 };
+    let (mut size, mut index, mut times) =
+        (first.size_bytes, first.index_bytes, first.time_index_bytes);
+    let mut count = 1;
+    for (at, segment) in rest.iter().enumerate() {
+        size = size.saturating_add(segment.size_bytes);
+        index = index.saturating_add(segment.index_bytes);
+        times = times.saturating_add(segment.time_index_bytes);
+        let end = rest.get(at + 1).map_or(first_uncleanable_offset, |next| next.base_offset);
+        let reach = end.saturating_sub(1).saturating_sub(first.base_offset);
+        // A segment without a batch has no offset of its own.
+        let in_reach = segment.size_bytes == 0 || reach <= i64::from(i32::MAX);
+        let fits = size <= config.segment_bytes
+            && index <= config.segment_index_bytes
+            && times <= config.segment_index_bytes;
+        if !fits || !in_reach {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn segment(base_offset: i64, size_bytes: u64, max_timestamp: i64) -> SegmentToClean {
+        SegmentToClean { base_offset, size_bytes, max_timestamp, first_timestamp: max_timestamp }
+    }
+
+    /// Three closed segments of ten offsets each, and an active one at 30.
+    const LOG: [SegmentToClean; 4] = [
+        SegmentToClean { base_offset: 0, size_bytes: 100, max_timestamp: 10, first_timestamp: 1 },
+        SegmentToClean { base_offset: 10, size_bytes: 50, max_timestamp: 20, first_timestamp: 11 },
+        SegmentToClean { base_offset: 20, size_bytes: 50, max_timestamp: 30, first_timestamp: 21 },
+        SegmentToClean { base_offset: 30, size_bytes: 70, max_timestamp: 40, first_timestamp: 31 },
+    ];
+
+    fn config() -> LogConfig {
+        LogConfig { cleanup_compact: true, cleanup_delete: false, ..LogConfig::default() }
+    }
+
+    fn borders(log_start_offset: i64, last_stable_offset: i64) -> LogBorders {
+        LogBorders { log_start_offset, last_stable_offset, log_end_offset: 40 }
+    }
+
+    fn of(
+        checkpoint: Option<i64>,
+        borders: LogBorders,
+        config: &LogConfig,
+        now: i64,
+    ) -> LogToClean {
+        LogToClean::of(&LOG, borders, checkpoint, config, (CleaningScope::Settings, now))
+    }
+
+    fn offsets(of: LogToClean) -> (i64, i64, u64, u64) {
+        let (dirty, clean) = (of.cleanable_bytes, of.clean_bytes);
+        (of.first_dirty_offset, of.first_uncleanable_offset, clean, dirty)
+    }
+
+    #[test]
+    fn everything_before_the_active_segment_is_dirty_at_first() {
+        let all = of(None, borders(0, 40), &config(), 100);
+        assert_eq!(offsets(all), (0, 30, 0, 200));
+        assert_eq!(all.cleanable_ratio(), 1.0);
+        assert!(all.is_due(&config()) && !all.was_reset);
+    }
+
+    #[test]
+    fn the_ratio_is_strictly_above_the_setting() {
+        let half = of(Some(10), borders(0, 40), &config(), 100);
+        assert_eq!(offsets(half), (10, 30, 100, 100));
+        assert_eq!(half.cleanable_ratio(), 0.5);
+        assert!(!half.is_due(&config()), "one half is not more than one half");
+        let less = LogConfig { min_cleanable_dirty_ratio: 0.49, ..config() };
+        assert!(half.is_due(&less));
+        let none = of(Some(30), borders(0, 40), &less, 100);
+        assert_eq!(offsets(none), (30, 30, 200, 0));
+        let zero = LogConfig { min_cleanable_dirty_ratio: 0.0, ..config() };
+        assert!(!none.is_due(&zero), "there is nothing to clean");
+    }
+
+    #[test]
+    fn the_segment_of_an_open_transaction_and_all_behind_it_are_left() {
+        for (stable, first) in [(0, 0), (9, 0), (10, 10), (15, 10), (25, 20), (30, 30), (35, 30)] {
+            let to_clean = of(None, borders(0, stable), &config(), 100);
+            assert_eq!(to_clean.first_uncleanable_offset, first, "LSO {stable}");
+        }
+        assert_eq!(of(Some(20), borders(0, 15), &config(), 100).cleanable_bytes, 0);
+    }
+
+    #[test]
+    fn young_segments_wait_and_old_ones_wait_no_longer() {
+        let lag = LogConfig { min_compaction_lag_ms: 75, ..config() };
+        assert_eq!(of(None, borders(0, 40), &lag, 100).first_uncleanable_offset, 20);
+        let all = (CleaningScope::AllClosed, 100);
+        let to_clean = LogToClean::of(&LOG, borders(0, 40), None, &lag, all);
+        assert_eq!(to_clean.first_uncleanable_offset, 30);
+        let overdue =
+            LogConfig { max_compaction_lag_ms: 80, min_cleanable_dirty_ratio: 1.0, ..config() };
+        assert!(of(Some(10), borders(0, 40), &overdue, 92).is_due(&overdue), "11 < 12");
+        assert!(!of(Some(10), borders(0, 40), &overdue, 91).is_due(&overdue), "11 is not before");
+        assert!(!of(Some(30), borders(0, 40), &overdue, 500).is_due(&overdue), "nothing is dirty");
+    }
+
+    #[test]
+    fn a_checkpoint_outside_the_log_begins_at_its_start() {
+        for (checkpoint, start, first, reset) in
+            [(5, 10, 10, true), (41, 0, 0, true), (40, 0, 40, false), (10, 10, 10, false)]
+        {
+            let to_clean = of(Some(checkpoint), borders(start, 40), &config(), 100);
+            assert_eq!((to_clean.first_dirty_offset, to_clean.was_reset), (first, reset));
+        }
+        let beyond = of(Some(35), borders(0, 40), &config(), 100);
+        assert_eq!(beyond.cleanable_bytes, 0, "the active segment is not cleaned");
+        let empty = LogBorders { log_start_offset: 0, last_stable_offset: 0, log_end_offset: 0 };
+        let nothing = LogToClean::of(&[], empty, None, &config(), (CleaningScope::Settings, 100));
+        assert_eq!(offsets(nothing), (0, 0, 0, 0));
+        assert_eq!(
+            offsets(LogToClean::of(
+                &[segment(0, 10, 5)],
+                LogBorders { log_end_offset: 3, ..empty },
+                None,
+                &config(),
+                (CleaningScope::Settings, 100)
+            )),
+            (0, 0, 0, 0)
+        );
+    }
+
+    fn sized(rows: &[(i64, u64)]) -> Vec<SegmentToGroup> {
+        let row = |&(base_offset, size_bytes): &(i64, u64)| SegmentToGroup {
+            base_offset,
+            size_bytes,
+            index_bytes: 8,
+            time_index_bytes: 12,
+        };
+        rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn segments_are_grouped_within_the_sizes_of_one() {
+        let config = LogConfig { segment_bytes: 100, ..config() };
+        let count = |rows: &[(i64, u64)]| next_group(&sized(rows), &config, 1000);
+        assert_eq!(count(&[]), 0);
+        assert_eq!(count(&[(0, 500)]), 1, "one that is too large stands alone");
+        assert_eq!(count(&[(0, 50), (10, 50), (20, 1)]), 2);
+        assert_eq!(count(&[(0, 50), (10, 51)]), 1);
+        assert_eq!(count(&[(0, 0), (10, 0), (20, 100)]), 3);
+        let narrow = LogConfig { segment_index_bytes: 20, ..config.clone() };
+        assert_eq!(next_group(&sized(&[(0, 1), (1, 1), (2, 1)]), &narrow, 1000), 1);
+    }
+
+    #[test]
+    fn a_group_reaches_no_farther_than_an_index_can_say() {
+        let far = i64::from(i32::MAX);
+        let count = |rows: &[(i64, u64)], end| next_group(&sized(rows), &config(), end);
+        assert_eq!(count(&[(0, 1), (10, 1)], far + 1), 2);
+        assert_eq!(count(&[(0, 1), (10, 1)], far + 2), 1);
+        assert_eq!(count(&[(0, 1), (10, 1), (far + 2, 1)], far + 9), 1);
+        assert_eq!(count(&[(0, 1), (10, 0)], far + 9), 2, "it holds no offset");
+    }
+}

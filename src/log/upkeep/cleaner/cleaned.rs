@@ -1,0 +1,176 @@
+//! A segment as a cleaning writes it, under names that end in `.cleaned` until it is complete.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
+use crate::log::index::transaction_index;
+use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
+use crate::log::scan::FoundBatch;
+use crate::log::segment::state::{
+    FileProof, LastBatch, SegmentLayout, SegmentOrigin, SegmentState,
+};
+use crate::log::segment::summary::{SegmentIndexes, SegmentSummary};
+use crate::record::BatchHeader;
+use crate::storage::planted::{Planted, planted};
+use crate::storage::{File, Storage};
+use crate::sync::Arc;
+
+/// So many bytes are written at once.
+const WRITE_BYTES: usize = 512 << 10;
+
+/// A segment in the making.
+#[derive(Debug)]
+pub(super) struct CleanedSegment {
+    folder: PathBuf,
+    base_offset: i64,
+    origin: SegmentOrigin,
+    file: Arc<dyn File>,
+    /// What is not written yet, and where it begins.
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    summary: SegmentSummary,
+}
+
+/// A segment whose files are complete and durable, but for their names.
+#[derive(Debug)]
+pub(in crate::log) struct FinishedSegment {
+    pub state: SegmentState,
+    pub indexes: SegmentIndexes,
+    pub aborted: Vec<AbortedTransaction>,
+    pub last_batch: Option<LastBatch>,
+    /// Which files there are.
+    pub kinds: Vec<FileKind>,
+}
+
+/// The path of a segment's file in a stage of its life.
+pub(in crate::log) fn staged_path(
+    folder: &Path,
+    offset: i64,
+    kind: FileKind,
+    stage: FileStage,
+) -> PathBuf {
+    folder.join(SegmentFileName { offset, kind, stage }.to_string())
+}
+
+impl CleanedSegment {
+    /// Makes the file; one that an earlier cleaning has left is emptied.
+    ///
+    /// # Errors
+    /// `Io`, `StorageFull`.
+    pub fn create(
+        storage: &dyn Storage,
+        folder: &Path,
+        base_offset: i64,
+        origin: SegmentOrigin,
+        index_interval_bytes: u64,
+    ) -> Result<CleanedSegment> {
+        let path = staged_path(folder, base_offset, FileKind::Log, FileStage::Cleaned);
+        let file = storage.create_cold(&path);
+        let file = file.map_err(|e| Error::io(e, "cannot make the cleaned segment", &path))?;
+        Ok(CleanedSegment {
+            folder: folder.to_path_buf(),
+            base_offset,
+            origin,
+            file,
+            buffer: Vec::new(),
+            buffer_at: 0,
+            summary: SegmentSummary::new(base_offset, index_interval_bytes),
+        })
+    }
+
+    /// Adds a batch that stays.
+    ///
+    /// # Errors
+    /// `StorageFull`, `Io`.
+    pub fn append(&mut self, batch: &[u8]) -> Result<()> {
+        let position = self.buffer_at + self.buffer.len() as u64;
+        if let Ok(header) = BatchHeader::parse(batch) {
+            // Which transactions were aborted is known already.
+            let mut nobody = TransactionTracker::default();
+            self.summary.observe(&FoundBatch { header, position, marker: None }, &mut nobody);
+        }
+        self.buffer.extend_from_slice(batch);
+        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let written = self.file.write_at(self.buffer_at, &self.buffer);
+        written.map_err(|e| {
+            let path =
+                staged_path(&self.folder, self.base_offset, FileKind::Log, FileStage::Cleaned);
+            Error::io(e, "cannot write the cleaned segment", &path)
+        })?;
+        self.buffer_at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Ends it with its index files, and syncs all of them.
+    ///
+    /// # Errors
+    /// `StorageFull`, `Io`.
+    pub fn finish(
+        mut self,
+        storage: &dyn Storage,
+        aborted: Vec<AbortedTransaction>,
+    ) -> Result<FinishedSegment> {
+        self.write()?;
+        let path = staged_path(&self.folder, self.base_offset, FileKind::Log, FileStage::Cleaned);
+        if !planted(Planted::SwapBeforeSync) {
+            let synced = self.file.sync_data();
+            synced.map_err(|e| Error::io(e, "cannot sync the cleaned segment", &path))?;
+        }
+        self.summary.finish();
+        let summary = self.summary;
+        let mut kinds = vec![FileKind::Log];
+        let mut write = |kind: FileKind, bytes: &[u8]| -> Result<Option<FileProof>> {
+            let path = staged_path(&self.folder, self.base_offset, kind, FileStage::Cleaned);
+            let written = storage.create_cold(&path).and_then(|file| {
+                if !bytes.is_empty() {
+                    file.write_at(0, bytes)?;
+                }
+                file.sync_data()
+            });
+            written.map_err(|e| Error::io(e, "cannot write an index", &path))?;
+            kinds.push(kind);
+            Ok(Some(FileProof::of(bytes)))
+        };
+        let index = write(FileKind::OffsetIndex, &summary.indexes.offsets.to_bytes())?;
+        let time_index = write(FileKind::TimeIndex, &summary.indexes.times.to_bytes())?;
+        let transaction_index = match aborted.is_empty() {
+            true => Some(FileProof::of(&[])),
+            false => write(FileKind::TransactionIndex, &transaction_index::to_bytes(&aborted))?,
+        };
+        let state = SegmentState {
+            size_bytes: summary.size_bytes,
+            next_offset: summary.next_offset,
+            max_timestamp: summary.max_timestamp,
+            max_timestamp_offset: summary.max_timestamp_offset,
+            first_timestamp: summary.first_timestamp,
+            index,
+            time_index,
+            transaction_index,
+            sealed: true,
+            layout: SegmentLayout::Sparse,
+            origin: self.origin,
+            ..SegmentState::empty(self.base_offset)
+        };
+        let (indexes, last_batch) = (summary.indexes, summary.last_batch);
+        Ok(FinishedSegment { state, indexes, aborted, last_batch, kinds })
+    }
+}
+
+/// Removes what a cleaning has written of a segment that does not take its place.
+pub(super) fn discard(storage: &dyn Storage, folder: &Path, base_offset: i64) {
+    for kind in FileKind::ALL {
+        let path = staged_path(folder, base_offset, kind, FileStage::Cleaned);
+        match storage.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                // The next opening of the log knows what it is, and leaves it out.
+                tracing::warn!("cannot remove {}: {error}", path.display());
+            }
+            _ => {}
+        }
+    }
+}

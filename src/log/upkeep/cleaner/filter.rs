@@ -1,0 +1,260 @@
+//! Which records of a log survive a cleaning, batch by batch (`Cleaner.cleanInto`,
+//! `MemoryRecords.filterTo`).
+//!
+//! Of each key the latest record stays. A tombstone stays until the delete horizon that its batch
+//! is stamped with the first time a cleaning meets it. Aborted records go at once; a marker stays
+//! while a record of its transaction is left, and then until a delete horizon of its own. Batches
+//! keep their offsets; the last one of a producer stays without a record where its sequences would
+//! be lost, and so does the last one of the round, which says where the log goes on.
+
+use std::collections::BTreeMap;
+
+use super::offset_map::OffsetMap;
+use super::transactions::CleanedTransactions;
+use crate::error::Result;
+use crate::log::producers::LastRecord;
+use crate::record::{
+    BATCH_OVERHEAD, BatchHeader, Record, RecordBatch, RetainedBatch, encode_emptied,
+};
+use crate::storage::planted::{Planted, planted};
+
+/// What becomes of one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FilteredBatch<'b> {
+    /// It goes.
+    Gone,
+    /// It stays as it is.
+    Whole,
+    /// These bytes take its place.
+    Rewritten(&'b [u8]),
+}
+
+/// What a batch without a surviving record is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BatchRetention {
+    /// Its header stays.
+    RetainEmpty,
+    /// It goes.
+    DeleteEmpty,
+}
+
+/// What is decided of a batch before its records are looked at.
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    retention: BatchRetention,
+    /// All of its records go.
+    discards_records: bool,
+    /// The marker of a transaction of which nothing is left.
+    is_marker_of_nothing: bool,
+}
+
+/// What a cleaning has met and kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CleanerStats {
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub records_read: u64,
+    pub records_written: u64,
+    /// Records without a key, which go.
+    pub invalid_records: u64,
+}
+
+/// What one round goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoundTimes {
+    /// The time at its beginning, in ms.
+    pub now_ms: i64,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
+    /// The first offset that the round does not clean.
+    pub first_uncleanable_offset: i64,
+}
+
+/// See the module. One for all segments of a round, in their order.
+#[derive(Debug)]
+pub(super) struct RecordFilter {
+    pub map: OffsetMap,
+    pub transactions: CleanedTransactions,
+    /// The last record of each producer that the log knows.
+    pub producers: BTreeMap<i64, LastRecord>,
+    pub times: RoundTimes,
+    pub stats: CleanerStats,
+    uncompressed_max: usize,
+    scratch: Vec<u8>,
+    rewritten: RetainedBatch,
+    emptied: [u8; BATCH_OVERHEAD],
+}
+
+impl RecordFilter {
+    pub fn new(
+        map: OffsetMap,
+        transactions: CleanedTransactions,
+        times: RoundTimes,
+        uncompressed_max: usize,
+    ) -> RecordFilter {
+        RecordFilter {
+            map,
+            transactions,
+            producers: BTreeMap::new(),
+            times,
+            stats: CleanerStats::default(),
+            uncompressed_max,
+            scratch: Vec::new(),
+            rewritten: RetainedBatch::default(),
+            emptied: [0; BATCH_OVERHEAD],
+        }
+    }
+
+    /// Decides about the next batch of the log.
+    ///
+    /// # Errors
+    /// `CorruptRecord` for records that cannot be read, `UnsupportedCompressionType` and
+    /// `RecordTooLarge` for those that this build, or its limits, cannot unpack.
+    pub fn filter(&mut self, batch: &RecordBatch<'_>) -> Result<FilteredBatch<'_>> {
+        let header = *batch.header();
+        let size = batch.bytes().len() as u64;
+        self.stats.bytes_read += size;
+        let verdict = self.judge(batch)?;
+        let seen = self.look_at(batch, verdict)?;
+        self.stats.records_read += seen.records;
+        self.stats.records_written += seen.retained;
+        if seen.retained == 0 {
+            if verdict.retention == BatchRetention::DeleteEmpty {
+                return Ok(FilteredBatch::Gone);
+            }
+            self.emptied = encode_emptied(&header);
+            self.stats.bytes_written += BATCH_OVERHEAD as u64;
+            return Ok(FilteredBatch::Rewritten(&self.emptied));
+        }
+        let wants_horizon = seen.has_tombstone || verdict.is_marker_of_nothing;
+        let new_horizon = (wants_horizon && header.delete_horizon_ms().is_none())
+            .then(|| self.times.now_ms.saturating_add(self.times.delete_retention_ms));
+        if seen.retained == seen.records && new_horizon.is_none() {
+            self.stats.bytes_written += size;
+            return Ok(FilteredBatch::Whole);
+        }
+        self.rewritten.begin(&header, new_horizon.or(header.delete_horizon_ms()));
+        for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
+            let record = record?;
+            if retains(&self.map, self.times.now_ms, &header, verdict, &record) {
+                self.rewritten.push(&record)?;
+            }
+        }
+        let bytes = self.rewritten.finish()?;
+        self.stats.bytes_written += bytes.len() as u64;
+        Ok(FilteredBatch::Rewritten(bytes))
+    }
+
+    fn judge(&mut self, batch: &RecordBatch<'_>) -> Result<Verdict> {
+        let header = batch.header();
+        let (discards_records, is_marker_of_nothing) = if header.is_control() {
+            let kind = batch.control()?.map(|control| control.kind);
+            let nothing_left = self.transactions.meet_control(header, kind);
+            let past = header.delete_horizon_ms().is_some_and(|at| at <= self.times.now_ms);
+            let early = planted(Planted::MarkerDroppedBeforeData) && kind.is_some();
+            (nothing_left && past || early, nothing_left)
+        } else {
+            (self.transactions.meet_records(header), false)
+        };
+        let is_last_of_round = header.next_offset() == self.times.first_uncleanable_offset;
+        let retention = match self.is_last_of_producer(header) || is_last_of_round {
+            true => BatchRetention::RetainEmpty,
+            false => BatchRetention::DeleteEmpty,
+        };
+        Ok(Verdict { retention, discards_records, is_marker_of_nothing })
+    }
+
+    /// Whether the sequences of the batch's producer, or the epoch of its last marker, would be
+    /// lost with it.
+    fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
+        if !header.has_producer_id() {
+            return false;
+        }
+        let Some(last) = self.producers.get(&header.producer_id) else { return false };
+        match last.data_offset {
+            Some(offset) => header.last_offset() == offset,
+            None => header.is_control() && header.producer_epoch == last.epoch,
+        }
+    }
+
+    fn look_at(&mut self, batch: &RecordBatch<'_>, verdict: Verdict) -> Result<SeenRecords> {
+        let header = batch.header();
+        let mut seen = SeenRecords::default();
+        if verdict.discards_records {
+            // Nothing of what it holds matters any more.
+            seen.records = u64::try_from(header.records_count).unwrap_or(0);
+            return Ok(seen);
+        }
+        for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
+            let record: Record<'_> = record?;
+            seen.records += 1;
+            if retains(&self.map, self.times.now_ms, header, verdict, &record) {
+                seen.retained += 1;
+                seen.has_tombstone |= record.value().is_none();
+            } else if record.key().is_none() {
+                self.stats.invalid_records += 1;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Notes the keys of a batch below the end of the round. False where the map is full: then
+    /// the round ends behind the last record that was noted.
+    ///
+    /// # Errors
+    /// As [`RecordFilter::filter`].
+    pub fn note_keys(&mut self, batch: &RecordBatch<'_>, from: i64) -> Result<bool> {
+        let header = batch.header();
+        if header.is_control() {
+            let kind = batch.control()?.map(|control| control.kind);
+            self.transactions.meet_control(header, kind);
+        } else if !self.transactions.meet_records(header) {
+            for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
+                let record = record?;
+                let Some(key) = record.key().filter(|_| record.offset() >= from) else { continue };
+                if !self.map.put(key, record.offset()) {
+                    return Ok(false);
+                }
+            }
+        }
+        self.map.raise_latest_offset(header.last_offset());
+        Ok(true)
+    }
+}
+
+/// What a look at the records of a batch tells.
+#[derive(Debug, Clone, Copy, Default)]
+struct SeenRecords {
+    records: u64,
+    retained: u64,
+    /// A record without a value is among those that stay.
+    has_tombstone: bool,
+}
+
+/// Whether one record stays.
+fn retains(
+    map: &OffsetMap,
+    now_ms: i64,
+    header: &BatchHeader,
+    verdict: Verdict,
+    record: &Record<'_>,
+) -> bool {
+    if verdict.discards_records {
+        return false;
+    }
+    if header.is_control() || record.offset() > map.latest_offset() {
+        return true;
+    }
+    let Some(key) = record.key() else { return false };
+    let latest = map.get(key);
+    let is_latest = match planted(Planted::LastValueDropped) {
+        true => latest.is_none_or(|latest| record.offset() > latest),
+        false => latest.is_none_or(|latest| record.offset() >= latest),
+    };
+    let early = planted(Planted::TombstoneDroppedEarly);
+    let is_wanted = || match header.delete_horizon_ms() {
+        None => !early,
+        Some(horizon) => now_ms < horizon && !early,
+    };
+    is_latest && (record.value().is_some() || is_wanted())
+}

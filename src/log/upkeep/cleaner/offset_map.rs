@@ -1,0 +1,172 @@
+//! The latest offset of each key, in memory of a fixed size (Kafka's `SkimpyOffsetMap`).
+//!
+//! Keys are held as hashes of 128 bits, and equal hashes count as equal keys. The hash is SipHash
+//! under a key of this process's own, so that nobody can choose keys that collide, and by chance
+//! two of 10,000,000 keys do with a probability below 10^-24. Kafka takes MD5 for it.
+
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::storage::planted::{Planted, planted};
+
+/// Two words of hash, and the offset plus one: 0 is a free slot.
+type Slot = [u64; 3];
+
+/// What one slot takes.
+pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
+
+/// The least number of slots: a map that holds no key would never get anywhere.
+const SLOTS_MIN: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct OffsetMap {
+    slots: Vec<Slot>,
+    used: usize,
+    used_max: usize,
+    seed: u64,
+    latest_offset: i64,
+}
+
+impl OffsetMap {
+    /// A map within `bytes` of memory, filled up to `load_factor`, and no larger than it takes for
+    /// `keys_max` keys.
+    pub fn new(bytes: usize, load_factor: f64, keys_max: u64, seed: u64) -> OffsetMap {
+        let load_factor = load_factor.clamp(0.1, 0.95);
+        let slots_max = (bytes / SLOT_BYTES).max(SLOTS_MIN);
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        #[allow(clippy::cast_sign_loss)]
+        let wanted = (keys_max as f64 / load_factor).ceil() as usize;
+        let slots = wanted.saturating_add(1).clamp(SLOTS_MIN, slots_max);
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        #[allow(clippy::cast_sign_loss)]
+        let used_max = ((slots as f64 * load_factor) as usize).max(1);
+        OffsetMap { slots: vec![[0; 3]; slots], used: 0, used_max, seed, latest_offset: -1 }
+    }
+
+    /// Notes that `key` was written at `offset`, which is above all before. False where there is
+    /// no room for another key: then nothing is noted.
+    pub fn put(&mut self, key: &[u8], offset: i64) -> bool {
+        let hash = self.hash(key);
+        let at = self.slot_of(hash);
+        let full = self.used >= self.used_max;
+        let Some(slot) = self.slots.get_mut(at) else { return false };
+        let [_, _, held] = slot;
+        if *held == 0 {
+            if full {
+                return planted(Planted::OffsetMapOverflowIgnored);
+            }
+            self.used += 1;
+        }
+        *slot = [hash[0], hash[1], offset.cast_unsigned().wrapping_add(1)];
+        self.latest_offset = self.latest_offset.max(offset);
+        true
+    }
+
+    /// The latest offset of `key`, if it is known.
+    pub fn get(&self, key: &[u8]) -> Option<i64> {
+        let [_, _, held] = self.slots.get(self.slot_of(self.hash(key)))?;
+        held.checked_sub(1).map(u64::cast_signed)
+    }
+
+    /// Everything up to `offset` was looked at.
+    pub fn raise_latest_offset(&mut self, offset: i64) {
+        self.latest_offset = self.latest_offset.max(offset);
+    }
+
+    /// Everything up to here was looked at; -1 before anything was.
+    pub fn latest_offset(&self) -> i64 {
+        self.latest_offset
+    }
+
+    /// How many keys are held.
+    pub fn len(&self) -> usize {
+        self.used
+    }
+
+    /// What it takes, in bytes.
+    #[cfg(all(test, not(loom)))]
+    pub fn size_bytes(&self) -> usize {
+        self.slots.len() * SLOT_BYTES
+    }
+
+    fn hash(&self, key: &[u8]) -> [u64; 2] {
+        let mut hasher = SipHasher13::new_with_keys(self.seed, !self.seed);
+        hasher.write(key);
+        let hash = hasher.finish128();
+        [hash.h1, hash.h2]
+    }
+
+    /// Where the hash is, or the free slot that it would take. There always is a free one.
+    fn slot_of(&self, hash: [u64; 2]) -> usize {
+        let count = self.slots.len();
+        // The upper half of the product spreads over all slots without a division.
+        let at = (u128::from(hash[0]) * count as u128) >> 64;
+        let mut at = usize::try_from(at).unwrap_or(0);
+        while let Some([first, second, held]) = self.slots.get(at) {
+            if *held == 0 || [*first, *second] == hash {
+                break;
+            }
+            at = if at + 1 == count { 0 } else { at + 1 };
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn it_holds_what_a_plain_map_holds() {
+        let mut map = OffsetMap::new(1 << 20, 0.9, 10_000, 7);
+        let mut plain = HashMap::new();
+        for offset in 0..20_000i64 {
+            let key = (offset * 7919 % 5000).to_be_bytes();
+            assert!(map.put(&key, offset));
+            plain.insert(key, offset);
+        }
+        assert_eq!(map.len(), plain.len());
+        for (key, offset) in &plain {
+            assert_eq!(map.get(key), Some(*offset));
+        }
+        assert_eq!(map.get(b"never written"), None);
+        assert_eq!(map.latest_offset(), 19_999);
+        map.raise_latest_offset(10);
+        assert_eq!(map.latest_offset(), 19_999);
+    }
+
+    #[test]
+    fn a_full_map_takes_no_new_key_and_goes_on_with_those_it_has() {
+        let mut map = OffsetMap::new(24 * 20, 0.9, u64::MAX, 7);
+        let taken = (0..100i64).take_while(|n| map.put(&n.to_be_bytes(), *n)).count();
+        assert_eq!(taken, 18, "nine tenths of 20 slots");
+        assert_eq!(map.latest_offset(), 17);
+        assert!(map.put(&0i64.to_be_bytes(), 50), "a key that is there already");
+        assert!(!map.put(b"a new one", 51));
+        assert_eq!((map.latest_offset(), map.get(b"a new one")), (50, None));
+    }
+
+    #[test]
+    fn a_million_keys_fit_the_memory_that_is_configured() {
+        let mut map = OffsetMap::new(32 << 20, 0.9, 1_000_000, 7);
+        assert!(map.size_bytes() <= 32 << 20, "{}", map.size_bytes());
+        for n in 0..1_000_000i64 {
+            assert!(map.put(&n.to_be_bytes(), n));
+        }
+        assert_eq!(map.len(), 1_000_000, "no two were taken for one");
+        assert_eq!(map.get(&999_999i64.to_be_bytes()), Some(999_999));
+    }
+
+    #[test]
+    fn few_keys_take_little_and_an_empty_key_is_a_key() {
+        let mut map = OffsetMap::new(128 << 20, 0.9, 3, 7);
+        assert!(map.size_bytes() < 1024);
+        assert!(map.put(b"", 0));
+        assert_eq!(map.get(b""), Some(0));
+        assert!(OffsetMap::new(0, 0.0, 0, 7).put(b"a", 1), "there is room for one at least");
+    }
+}
