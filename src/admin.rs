@@ -3,11 +3,13 @@
 //! Errors are Kafka's. A change of a topic is durable when the call returns. What is read works in
 //! an attached directory too; what writes gives [`ReadOnly`](crate::ErrorKind::ReadOnly) there.
 
+mod compaction;
 mod groups;
 mod size;
 mod transactions;
 mod verify;
 
+pub use compaction::{CleaningStatus, Compaction};
 pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };

@@ -73,9 +73,9 @@ pub mod time;
 pub mod topic;
 mod transaction;
 pub use admin::{
-    AbortedRange, Admin, GroupDescription, GroupListing, GroupOffset, ListedOffset,
-    MemberDescription, OffsetSpec, PartitionResults, PartitionSize, TopicDescription, TopicListing,
-    TransactionDescription,
+    AbortedRange, Admin, CleaningStatus, Compaction, GroupDescription, GroupListing, GroupOffset,
+    ListedOffset, MemberDescription, OffsetSpec, PartitionResults, PartitionSize, TopicDescription,
+    TopicListing, TransactionDescription,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

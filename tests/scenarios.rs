@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Features of the log, the producers and the groups that are not there yet.
-const FEATURES_NOT_BUILT: &[&str] = &["A6", "B4", "B5", "C12", "C14"];
+const FEATURES_NOT_BUILT: &[&str] = &["B4", "B5", "C12", "C14"];
 /// Kinds of actors that are not there yet.
 const ACTORS_NOT_BUILT: &[&str] = &["share"];
 /// Steps that are not there yet.
@@ -46,7 +46,6 @@ const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
     ("group.protocol", "consumer"),
     ("offsets.retention.minutes", ""),
     // Refused, as nobody would do what they say.
-    ("cleanup.policy", "compact"),
     ("preallocate", "true"),
     ("unclean.leader.election.enable", "true"),
 ];

@@ -4,6 +4,7 @@
 //! when the last one goes, its threads are stopped and joined and the lock is freed.
 
 use crate::broker::attach::Attached;
+use crate::broker::background::cleaner::Cleaner;
 use crate::broker::background::threads::Threads;
 use crate::broker::background::{FlushTask, TimerTask, Timers, WorkQueue};
 use crate::broker::coordinator::{
@@ -44,6 +45,7 @@ pub(crate) struct BrokerCore {
     pub(super) timers: Arc<Timers>,
     pub(super) queue: Arc<WorkQueue>,
     pub(super) retention: crate::broker::background::steps::Schedule,
+    pub(super) cleaner: Cleaner,
     pub(super) recorded: crate::broker::background::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
     pub(super) owner: Option<Owner>,
@@ -122,6 +124,7 @@ impl BrokerCore {
         BrokerCore {
             transactions,
             retention: crate::broker::background::steps::Schedule::new(&clock, &config),
+            cleaner: Cleaner::new(&clock, &config),
             recorded: crate::broker::background::steps::Recorded::default(),
             timers,
             topics,
@@ -495,6 +498,7 @@ impl BrokerInner {
             return Ok(());
         }
         self.threads.stop(&self.shared);
+        self.shared.end_cleaning(None);
         // Whoever waits for a sync gets its answer.
         self.shared.queue.end_calls();
         if let Some(owner) = &self.shared.owner {

@@ -6,11 +6,12 @@ use super::by_name::{by_property_name, each_alone};
 use super::client::SECURITY;
 use super::property::{Kind, Properties, Property, Role, Schema, int_from, long_from};
 use super::settings::settings;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use std::time::Duration;
 
-const CLEANUP: &str = "log.cleanup.policy";
 const FLUSH_INTERVAL_MESSAGES: &str = "log.flush.interval.messages";
+
+const ANY_DECIMAL: Kind = Kind::Decimal { min: f64::MIN, max: f64::MAX };
 
 settings! {
     BrokerConfig { methods of BrokerConfig }
@@ -86,6 +87,25 @@ settings! {
         get retention_check_interval: Duration;
     }
     "log.initial.task.delay.ms": long(0), "30000" { get initial_task_delay: Duration; }
+
+    "log.cleaner.enable": bool, "true" { get cleaner_enabled: bool; }
+    /// how much memory the keys of one round of cleaning may take: 24 bytes each. Keys that do not
+    /// fit are cleaned in several rounds.
+    "log.cleaner.dedupe.buffer.size": long, "134217728" {
+        set log_cleaner_dedupe_buffer_size(bytes: u64);
+        get cleaner_dedupe_buffer_bytes: usize;
+    }
+    "log.cleaner.io.buffer.load.factor": of(ANY_DECIMAL), "0.9" { get cleaner_load_factor: f64; }
+    "log.cleaner.io.buffer.size": int(0), "524288" { get cleaner_io_buffer_bytes: usize; }
+    /// how many bytes the cleaner may read and write in a second. Without limit by default.
+    "log.cleaner.io.max.bytes.per.second": of(ANY_DECIMAL), "1.7976931348623157e308" {
+        get cleaner_bytes_per_second: f64;
+    }
+    /// how long the cleaner waits where there is nothing to clean.
+    "log.cleaner.backoff.ms": long(0), "15000" {
+        set log_cleaner_backoff_ms(ms: u64), log_cleaner_backoff;
+        get cleaner_backoff: Duration;
+    }
     "log.batch.uncompressed.max.bytes": int(1 << 16), "268435456" {
         /// What the records of one batch may decompress to, in bytes.
         get batch_uncompressed_max: usize;
@@ -120,7 +140,7 @@ pub struct BrokerConfig(Properties);
 by_property_name! {
     BrokerConfig, InvalidConfig, each_alone,
     /// What was set and has no effect here: it belongs to the network, to replicas, to security,
-    /// or to a task that this version does not run, such as the cleaner or the expiry of offsets.
+    /// or to a task that this version does not run, such as the expiry of offsets.
 }
 
 impl BrokerConfig {
@@ -129,12 +149,7 @@ impl BrokerConfig {
     /// # Errors
     /// [`ErrorKind::InvalidConfig`] that names the setting.
     pub(crate) fn check(&self) -> Result<()> {
-        self.0.check()?;
-        if self.0.list(CLEANUP).any(|policy| policy == "compact") {
-            let why = "log.cleanup.policy: there is no cleaner in this version; leave it at delete";
-            return Err(Error::new(ErrorKind::InvalidConfig, why));
-        }
-        Ok(())
+        self.0.check()
     }
 
     #[cfg(test)]
@@ -170,6 +185,7 @@ mod tests {
             ("group.initial.rebalance.delay.ms", "0"),
             ("group.share.min.record.lock.duration.ms", "1000"),
             ("log.cleaner.dedupe.buffer.size", "4194304"),
+            ("log.cleaner.threads", "1"),
             ("listener.name.internal.ssl.keystore.location", "x"),
         ];
         let config = BrokerConfig::from_properties(node).unwrap();

@@ -149,20 +149,6 @@ pub(super) const KEPT: &[Property] = &[
     int("log.flush.start.offset.checkpoint.interval.ms", 0),
     long("log.dir.failure.timeout.ms", 1),
     int("log.cleaner.threads", 0),
-    any_long("log.cleaner.dedupe.buffer.size"),
-    int("log.cleaner.io.buffer.size", 0),
-    Property::null(
-        "log.cleaner.io.buffer.load.factor",
-        Kind::Decimal { min: f64::MIN, max: f64::MAX },
-    )
-    .kept(),
-    Property::null(
-        "log.cleaner.io.max.bytes.per.second",
-        Kind::Decimal { min: f64::MIN, max: f64::MAX },
-    )
-    .kept(),
-    long("log.cleaner.backoff.ms", 0),
-    flag("log.cleaner.enable"),
     text("create.topic.policy.class.name"),
     text("alter.config.policy.class.name"),
     int("offsets.load.buffer.size", 1),

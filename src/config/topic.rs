@@ -13,8 +13,6 @@ const SEGMENT_BYTES_MIN: i32 = 1 << 20;
 
 const NO_PREALLOCATION: &str = "segments are always made ahead of the writer here; leave it false";
 const NO_ELECTION: &str = "there is one replica and no election; leave it false";
-const NO_CLEANER: &str = "there is no cleaner in this version, so nothing would be compacted; \
-                          leave cleanup.policy at delete";
 const TIERED: &str = "there is no tiered storage; leave it false";
 
 /// The word of a codec that is chosen for stored batches.
@@ -109,10 +107,8 @@ settings! {
         broker "log.retention.bytes";
     }
 
-    /// `delete`, or none.
-    ///
-    /// Departure: D52. A topic with `compact` is refused where it is made or altered, as this
-    /// version has no cleaner.
+    /// what becomes of old records: `delete` (by age and size), `compact` (of each key the latest
+    /// record stays), both, or none.
     CLEANUP_POLICY "cleanup.policy": of(POLICIES), "delete" {
         set cleanup_policy(policies: &[&str]) = policies.join(",");
         get cleanup_delete: bool = log::deletes;
@@ -189,20 +185,27 @@ settings! {
         broker "log.segment.delete.delay.ms";
     }
 
-    // The cleaner's, which this version does not have.
-    MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": long(0), "0", kept {
+    /// how long a record is not compacted at least, by the timestamps of its segment.
+    MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": long(0), "0" {
+        set min_compaction_lag_ms(ms: u64), min_compaction_lag;
         get min_compaction_lag_ms: i64;
         broker "log.cleaner.min.compaction.lag.ms";
     }
-    MAX_COMPACTION_LAG_MS "max.compaction.lag.ms": long(1), "9223372036854775807", kept {
+    /// how long a record may stay uncompacted, whatever the dirty ratio.
+    MAX_COMPACTION_LAG_MS "max.compaction.lag.ms": long(1), "9223372036854775807" {
+        set max_compaction_lag_ms(ms: u64), max_compaction_lag;
         get max_compaction_lag_ms: i64;
         broker "log.cleaner.max.compaction.lag.ms";
     }
-    "delete.retention.ms": long(0), "86400000", kept {
+    /// how long a tombstone stays, from the first cleaning that meets it. 1 day by default.
+    "delete.retention.ms": long(0), "86400000" {
+        set delete_retention_ms(ms: u64), delete_retention;
         get delete_retention_ms: i64;
         broker "log.cleaner.delete.retention.ms";
     }
-    "min.cleanable.dirty.ratio": ratio, "0.5", kept {
+    /// the share of bytes that were never cleaned above which a log is cleaned, 0 to 1.
+    "min.cleanable.dirty.ratio": ratio, "0.5" {
+        set min_cleanable_dirty_ratio(ratio: f64) = format!("{ratio:?}");
         get min_cleanable_dirty_ratio: f64;
         broker "log.cleaner.min.cleanable.ratio";
     }
@@ -253,8 +256,7 @@ pub struct TopicConfig(pub(super) Properties);
 
 by_property_name! {
     TopicConfig, InvalidTopicConfig, TopicConfig::check,
-    /// The overrides that have no effect here, such as `min.insync.replicas` and, as this version
-    /// has no cleaner, those of compaction.
+    /// The overrides that have no effect here, such as `min.insync.replicas`.
 }
 
 impl TopicConfig {
@@ -280,16 +282,13 @@ impl TopicConfig {
     /// Refuses what this version would keep without doing it. What `stored` has already, a topic
     /// that another version made, does not stand in the way of other changes.
     ///
+    /// Departure: D52. Kafka takes it.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidTopicConfig`].
     pub(crate) fn check_built(&self, stored: &TopicConfig) -> Result<()> {
-        let compacts = |config: &TopicConfig| {
-            config.0.is_set(CLEANUP_POLICY)
-                && config.0.list(CLEANUP_POLICY).any(|policy| policy == "compact")
-        };
         let sets = |key| self.0.flag(key) && !stored.0.flag(key);
         let why = match () {
-            () if compacts(self) && !compacts(stored) => NO_CLEANER.to_owned(),
             () if sets(PREALLOCATE) => format!("{PREALLOCATE}: {NO_PREALLOCATION}"),
             () if sets(UNCLEAN_ELECTION) => format!("{UNCLEAN_ELECTION}: {NO_ELECTION}"),
             () => return Ok(()),

@@ -12,6 +12,10 @@ pub enum Rank {
     Groups,
     /// Changes of topics, one at a time.
     TopicChanges,
+    /// What is cleaned.
+    Cleaner,
+    /// How far logs were cleaned.
+    CleanerProgress,
     /// The topics that one producer knows.
     ProducerTopics,
     /// The lanes of one producer.

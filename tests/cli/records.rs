@@ -136,11 +136,40 @@ fn trim_moves_the_beginning_of_a_partition() {
         [json!({"topic": "t", "partition": 1, "log_start_offset": 4})]
     );
     assert_eq!(shell.ok(&["consume", "t"]), "");
-    // A topic that is never emptied keeps its records; one that is compacted there is not.
-    let compact = shell.run(&["topics", "alter", "t", "-X", "cleanup.policy=compact"], b"");
-    assert_eq!(compact.code, 1, "{compact:?}");
-    assert!(compact.stderr.contains("no cleaner"), "{compact:?}");
-    shell.ok(&["topics", "alter", "t", "-X", "cleanup.policy="]);
+    // A topic that is never emptied keeps its records, and so does one that is compacted.
+    shell.ok(&["topics", "alter", "t", "-X", "cleanup.policy=compact"]);
+    let refused = shell.run(&[&trim[..], &["end"]].concat(), b"");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("cleanup.policy"), "{refused:?}");
+}
+
+#[test]
+fn a_compacted_topic_is_cleaned_on_request() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "-X", "cleanup.policy=compact"]);
+    let lines = b"a:1\nb:1\na:2\nc:1\na:3\n";
+    shell.feed(&["produce", "t", "--key-separator", ":"], lines);
+    let done = shell.json(&["compact", "t"]);
+    assert_eq!(done[0]["records_removed"], json!(0), "the active segment is left");
+    let before = shell.json(&["topics", "describe", "t"]);
+    assert_eq!(before[0]["partition_details"][0]["first_dirty_offset"], json!(0));
+    let done = shell.json(&["compact", "t", "--now"]);
+    assert_eq!(
+        (&done[0]["records_removed"], &done[0]["end_offset"], &done[0]["partition"]),
+        (&json!(2), &json!(5), &json!(0))
+    );
+    assert!(done[0]["bytes_after"].as_u64() < done[0]["bytes_before"].as_u64());
+    assert_eq!(shell.ok(&["consume", "t"]), "1\n1\n3\n");
+    let after = shell.json(&["topics", "describe", "t"]);
+    let details = &after[0]["partition_details"][0];
+    assert_eq!(details["first_dirty_offset"], json!(5));
+    assert_eq!(details["dirty_ratio"], json!(0.0));
+    shell.ok(&["verify"]);
+    let plain = shell.run(&["compact", "missing"], b"");
+    assert_eq!(plain.code, 1, "{plain:?}");
+    shell.ok(&["topics", "create", "u"]);
+    let refused = shell.run(&["compact", "u"], b"");
+    assert!(refused.stderr.contains("cleanup.policy"), "{refused:?}");
 }
 
 #[test]

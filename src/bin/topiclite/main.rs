@@ -9,6 +9,7 @@
 
 mod args;
 mod bench;
+mod compact;
 mod consume;
 mod demo;
 mod directory;
@@ -62,6 +63,7 @@ fn run(options: &Options, output: &Output) -> Outcome {
         Command::Groups(groups) => groups::run(options, groups, output),
         Command::Offsets(offsets) => offsets::run(options, offsets, output),
         Command::Trim(trim) => offsets::trim(options, trim, output),
+        Command::Compact(compact) => compact::run(options, compact, output),
         Command::Dump(dump) => dump::run(dump, output),
         Command::Verify => verify::run(options, output),
         Command::Repair(repair) => repair::run(options, repair, output),

@@ -2,6 +2,7 @@
 //! within their interval, retention, timers. Each is a queue with a `step`; the threads that call
 //! them are in `threads.rs`, and under a virtual clock the steps run as time passes.
 
+pub(in crate::broker) mod cleaner;
 pub(in crate::broker) mod disk_watch;
 pub(in crate::broker) mod steps;
 pub(in crate::broker) mod threads;

@@ -168,6 +168,7 @@ impl BrokerCore {
         self.timers.step(now);
         self.flush_step(now);
         self.retention_step(now);
+        self.cleaner_step(now);
     }
 }
 
@@ -181,7 +182,8 @@ impl TimerDriver for BrokerCore {
         let retention = self.retention.next().filter(|_| retaining);
         let now = self.clock.monotonic();
         let look = self.attached.as_ref().and_then(|attached| attached.watches.next_look(now));
-        earliest(earliest(work, self.timers.next_deadline()), earliest(retention, look))
+        let upkeep = earliest(retention, self.next_cleaning());
+        earliest(earliest(work, self.timers.next_deadline()), earliest(upkeep, look))
     }
 
     fn run_due(&self, now: Now) {

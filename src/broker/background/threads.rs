@@ -14,7 +14,7 @@ use std::time::Duration;
 const PREPARER: &str = "log-preparer";
 /// Syncs what is due and records recovery points.
 const FLUSHER: &str = "log-flusher";
-/// Deletes what the retention settings no longer keep.
+/// Deletes and compacts what the settings do not keep.
 const RETENTION: &str = "log-retention";
 /// Looks for what the owner of an attached directory appends.
 const WATCHER: &str = "log-watcher";
@@ -119,8 +119,10 @@ fn flusher(shared: &BrokerCore) -> Option<Duration> {
 }
 
 fn retention(shared: &BrokerCore) -> Option<Duration> {
-    shared.retention_step(shared.clock.now());
-    shared.retention.next()
+    let now = shared.clock.now();
+    shared.retention_step(now);
+    shared.cleaner_step(now);
+    earliest(shared.retention.next(), shared.next_cleaning())
 }
 
 fn watcher(shared: &BrokerCore) -> Option<Duration> {

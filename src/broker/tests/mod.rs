@@ -97,18 +97,6 @@ fn what_this_version_would_not_do_is_refused() {
     let broker = Broker::in_memory().unwrap();
     let admin = broker.admin();
     let config = |key, value| TopicConfig::default().with(key, value);
-    for policy in ["compact", "compact,delete"] {
-        let refused = admin.create_topic("t", 1, config("cleanup.policy", policy).unwrap());
-        let error = refused.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig);
-        assert!(error.message().contains("no cleaner"), "{error}");
-    }
-    admin.create_topic("t", 1, config("cleanup.policy", "delete").unwrap()).unwrap();
-    let change = ConfigChange::Append("cleanup.policy".to_owned(), "compact".to_owned());
-    assert_eq!(
-        admin.alter_topic("t", &[change]).unwrap_err().kind(),
-        ErrorKind::InvalidTopicConfig
-    );
     for key in ["preallocate", "unclean.leader.election.enable"] {
         let made = |value| admin.create_topic(value, 1, config(key, value).unwrap());
         let error = made("true").unwrap_err();
@@ -116,11 +104,7 @@ fn what_this_version_would_not_do_is_refused() {
         made("false").unwrap();
         admin.delete_topic("false").unwrap();
     }
-    for property in [
-        ("log.preallocate", "true"),
-        ("unclean.leader.election.enable", "true"),
-        ("log.cleanup.policy", "compact"),
-    ] {
+    for property in [("log.preallocate", "true"), ("unclean.leader.election.enable", "true")] {
         let opened = BrokerOptions::from_properties([property]).and_then(BrokerOptions::in_memory);
         assert_eq!(opened.err().map(|error| error.kind()), Some(ErrorKind::InvalidConfig));
     }
@@ -136,17 +120,12 @@ fn a_topic_that_was_stored_with_what_is_refused_can_be_altered() {
     for topic in ["t", "u"] {
         broker.admin().create_topic(topic, 1, TopicConfig::default()).unwrap();
     }
-    let unbuilt = [
-        set("cleanup.policy", "compact"),
-        set("preallocate", "true"),
-        set("unclean.leader.election.enable", "true"),
-    ];
+    let unbuilt = [set("preallocate", "true"), set("unclean.leader.election.enable", "true")];
     broker.inner().store_unbuilt("t", &unbuilt).unwrap();
     broker.close().unwrap();
     let broker = open();
     let admin = broker.admin();
     admin.alter_topic("t", &[set("retention.ms", "5")]).unwrap();
-    admin.alter_topic("t", &[set("cleanup.policy", "compact,delete")]).unwrap();
     let told = admin.describe_topic("t").unwrap();
     assert_eq!(told.config_value("retention.ms"), Some("5"));
     assert_eq!(told.config_value("preallocate"), Some("true"));
@@ -154,12 +133,9 @@ fn a_topic_that_was_stored_with_what_is_refused_can_be_altered() {
         let error = admin.alter_topic("u", &[change]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig);
     }
-    let back = [ConfigChange::Delete("cleanup.policy".to_owned()), set("preallocate", "false")];
-    admin.alter_topic("t", &back).unwrap();
-    for change in [set("cleanup.policy", "compact"), set("preallocate", "true")] {
-        let error = admin.alter_topic("t", &[change]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig, "what it has no more is refused");
-    }
+    admin.alter_topic("t", &[set("preallocate", "false")]).unwrap();
+    let error = admin.alter_topic("t", &[set("preallocate", "true")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig, "what it has no more is refused");
 }
 
 #[test]

@@ -41,6 +41,7 @@ impl BrokerCore {
         changes.push(RegistryEntry::Topic(entry.clone()));
         owner.registry.write(&changes)?;
         let topic = Arc::new(Topic::new(&entry, new.config.clone(), self.opener.clone()));
+        self.forget_cleanings(topic.name());
         self.topics.insert(topic.clone());
         drop(deletions);
         self.topics.changed();
@@ -181,6 +182,9 @@ impl BrokerCore {
                 self.health.warn(format!("a log of the deleted topic {name}: {error}"));
             }
         }
+        // What it writes would be in the way of the removal.
+        self.end_cleaning(Some(name));
+        self.forget_cleanings(name);
         if let Err(error) = deletions.remove(&gone) {
             self.health.warn(format!("folders of the deleted topic {name} stay: {error}"));
         }

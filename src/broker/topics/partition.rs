@@ -3,10 +3,12 @@
 
 use crate::broker::attach::AttachedPartition;
 use crate::broker::core::read_only;
-use crate::config::IsolationLevel;
+use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
-use crate::log::{AbortedTransaction, Chunk, Cursor, FetchLimits, Log, Watcher};
+use crate::log::{
+    AbortedTransaction, Chunk, CleaningScope, Cursor, FetchLimits, Log, LogToClean, Watcher,
+};
 use crate::sync::Arc;
 use crate::time::Signal;
 
@@ -43,6 +45,23 @@ impl Partition {
             Partition::Live(log) => Ok(log),
             Partition::Attached(_) => Err(read_only()),
             Partition::Missing(error) => Err(error.clone()),
+        }
+    }
+
+    /// What there is to clean, and how many segments there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn log_to_clean(
+        &self,
+        checkpoint: Option<i64>,
+        config: &LogConfig,
+        how: (CleaningScope, i64),
+    ) -> Result<(LogToClean, usize)> {
+        match self {
+            Partition::Live(log) => Ok((log.log_to_clean(checkpoint, how)?, log.segment_count()?)),
+            Partition::Attached(found) => found.log.log_to_clean(checkpoint, config, how),
+            Partition::Missing(error) => Err(lost(error)),
         }
     }
 

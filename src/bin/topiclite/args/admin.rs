@@ -219,3 +219,15 @@ pub struct Trim {
     )]
     pub before: i64,
 }
+
+/// Which topic is cleaned.
+#[derive(Debug, Args)]
+pub struct Compact {
+    /// The topic.
+    #[arg(value_parser = values::topic)]
+    pub topic: String,
+    /// Close the segments that are written to before, so that their records are cleaned, too, and
+    /// do not wait for min.compaction.lag.ms.
+    #[arg(long)]
+    pub now: bool,
+}

@@ -8,7 +8,7 @@ mod records;
 pub mod values;
 mod work;
 
-pub use admin::{Groups, GroupsAction, Offsets, Reset, Topics, TopicsAction, Trim};
+pub use admin::{Compact, Groups, GroupsAction, Offsets, Reset, Topics, TopicsAction, Trim};
 pub use records::{Consume, Filters, InputFormat, Isolation, Produce};
 pub use work::{Bench, BenchAction, BenchWork, Demo, Dump, Man, Repair, Shell};
 
@@ -22,8 +22,8 @@ use std::path::PathBuf;
     version,
     after_help = "Exit code: 0 done, 1 the operation failed, 2 bad usage, 130 interrupted.\n\n\
                   Commands that only read work beside a running owner of the directory; produce, \
-                  consume --group, trim, repair --execute, groups delete, groups reset --execute \
-                  and changes of topics take its lock."
+                  consume --group, trim, compact, repair --execute, groups delete, groups reset \
+                  --execute and changes of topics take its lock."
 )]
 pub struct Options {
     /// The data directory. `topics create`, `bench` and `demo` make it if there is none.
@@ -54,6 +54,8 @@ pub enum Command {
     Offsets(Offsets),
     /// Delete the records of a partition before an offset.
     Trim(Trim),
+    /// Clean a compacted topic: of each key the latest record stays.
+    Compact(Compact),
     /// Print what is in files: segments, indexes, snapshots, as kafka-dump-log does.
     Dump(Dump),
     /// Read everything and report damage; exit code 1 with findings.

@@ -3,7 +3,9 @@
 use crate::offsets::borders;
 use crate::output::{Output, or_dash, size};
 use serde_json::{Map, Value, json};
-use topiclite::{Admin, ConfigSource, PartitionSize, Result, TopicConfig, TopicDescription};
+use topiclite::{
+    Admin, CleaningStatus, ConfigSource, PartitionSize, Result, TopicConfig, TopicDescription,
+};
 
 /// Shows one topic in full, or a line for each.
 pub fn run(admin: &Admin, name: Option<&str>, output: &Output) -> Result<()> {
@@ -57,9 +59,22 @@ fn in_full(admin: &Admin, topic: &TopicDescription, output: &Output) -> Result<(
             or_dash(found.end),
             or_dash(found.size.map(|found| size(found.batch_bytes()))),
             or_dash(found.size.map(|found| size(found.disk_bytes()))),
+            or_dash(found.segments),
+            or_dash(found.cleaning.map(|status| status.first_dirty_offset())),
+            or_dash(found.cleaning.map(|status| format!("{:.2}", status.dirty_ratio()))),
         ]
     });
-    output.table(&["PARTITION", "LOG-START", "LOG-END", "BATCHES", "SIZE"], rows.collect())?;
+    let heading = [
+        "PARTITION",
+        "LOG-START",
+        "LOG-END",
+        "BATCHES",
+        "SIZE",
+        "SEGMENTS",
+        "FIRST-DIRTY",
+        "DIRTY-RATIO",
+    ];
+    output.table(&heading, rows.collect())?;
     output.line("")?;
     let ignored = ignored(topic);
     let rows = topic.config().iter().map(|entry| {
@@ -131,6 +146,9 @@ struct Partition {
     end: Option<i64>,
     /// None where that cannot be told.
     size: Option<PartitionSize>,
+    /// How far it was cleaned, of a topic that is compacted.
+    cleaning: Option<CleaningStatus>,
+    segments: Option<usize>,
 }
 
 impl Partition {
@@ -141,20 +159,29 @@ impl Partition {
             "log_end_offset": self.end,
             "size_bytes": self.size.map(|size| size.disk_bytes()),
             "batch_bytes": self.size.map(|size| size.batch_bytes()),
+            "segments": self.segments,
+            "first_dirty_offset": self.cleaning.map(|status| status.first_dirty_offset()),
+            "dirty_ratio": self.cleaning.map(|status| status.dirty_ratio()),
+            "last_cleaned_ms": self.cleaning.and_then(|status| status.last_cleaned_ms()),
         })
     }
 }
 
 fn partitions(admin: &Admin, topic: &TopicDescription) -> Vec<Partition> {
     let name = topic.name();
+    let policy = topic.config_value("cleanup.policy").unwrap_or_default();
+    let compacts = policy.split(',').any(|word| word == "compact");
     let one = |number| {
         // A damaged partition has a beginning, and its size, all the same.
         let found = borders(admin, name, number).ok();
+        let status = admin.cleaning_status(name, number).ok();
         Partition {
             number,
             start: found.as_ref().map(|found| found.start),
             end: found.and_then(|found| found.ends).map(|(_, end)| end),
             size: admin.partition_size(name, number).ok(),
+            segments: status.map(|status| status.segments()),
+            cleaning: status.filter(|_| compacts),
         }
     };
     (0..topic.partition_count()).map(one).collect()

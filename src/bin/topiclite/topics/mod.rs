@@ -104,10 +104,6 @@ fn tell_ignored(config: &TopicConfig, output: &Output) {
     for key in config.ignored() {
         output.note(&format!("{key} is kept without effect"));
     }
-    let policy = config.get("cleanup.policy").unwrap_or_default();
-    if policy.split(',').any(|word| word.trim() == "compact") {
-        output.note("cleanup.policy=compact: this version has no cleaner; every record is kept");
-    }
 }
 
 fn tell(admin: &Admin, name: &str, what: &str, output: &Output) -> Result<()> {

@@ -1,0 +1,435 @@
+//! When logs are cleaned, and how fast (Kafka's `LogCleaner`).
+//!
+//! One log at a time: of those whose settings want it, the one that is the dirtiest. A round is
+//! done in bounded pieces, so that retention gets its turn in between, a close need not wait, and
+//! a limit of bytes per second is a matter of when the next piece is due. Where there is nothing
+//! to clean, the next look is `log.cleaner.backoff.ms` later.
+
+use crate::broker::core::BrokerCore;
+use crate::broker::topics::Topic;
+use crate::config::BrokerConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::files::checkpoint::{CLEANER_CHECKPOINT, read_offsets, write_offsets};
+use crate::log::{CleanedLog, CleanerConfig, Cleaning, CleaningScope, Log, LogToClean, Trust};
+use crate::storage::NotBegun;
+use crate::storage::planted::{Planted, planted};
+use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
+use crate::time::{Clock, Now};
+use crate::topic::TopicPartition;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How much is read and written before others get their turn.
+const PIECE_BYTES: u64 = 4 << 20;
+
+/// The cleaner of one broker.
+#[derive(Debug)]
+pub(in crate::broker) struct Cleaner {
+    enabled: bool,
+    config: CleanerConfig,
+    backoff: Duration,
+    bytes_per_second: f64,
+    /// When there is something to do next.
+    next: Mutex<Duration>,
+    /// The round that is under way: whoever cleans holds it.
+    turn: Mutex<Option<(TopicPartition, Cleaning)>>,
+    progress: Mutex<Progress>,
+}
+
+/// How far partitions were cleaned.
+#[derive(Debug, Default)]
+struct Progress {
+    /// First dirty offsets, once they were read.
+    checkpoints: Option<BTreeMap<TopicPartition, i64>>,
+    /// Topics that were made or deleted before that: what was kept under their names is of others.
+    others: BTreeSet<Arc<str>>,
+    /// Partitions that are not cleaned any more in this life, and why.
+    uncleanable: BTreeMap<TopicPartition, Error>,
+    /// When each partition was cleaned last in this life, in ms since 1970.
+    last_cleaned: BTreeMap<TopicPartition, i64>,
+}
+
+/// What is known of the cleaning of one partition.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CleaningStatus {
+    pub to_clean: LogToClean,
+    pub segments: usize,
+    /// In ms since 1970; `None` where it was not cleaned in this life.
+    pub last_cleaned_ms: Option<i64>,
+}
+
+impl Cleaner {
+    /// Departure: D90. Its first look comes with the other tasks' of the log, not at once: whoever
+    /// opens a directory for a moment does not begin to clean it.
+    pub fn new(clock: &Clock, config: &BrokerConfig) -> Cleaner {
+        let first = clock.monotonic().saturating_add(config.initial_task_delay());
+        Cleaner {
+            enabled: config.cleaner_enabled(),
+            config: CleanerConfig {
+                dedupe_buffer_bytes: config.cleaner_dedupe_buffer_bytes(),
+                load_factor: config.cleaner_load_factor(),
+                io_buffer_bytes: config.cleaner_io_buffer_bytes(),
+            },
+            backoff: config.cleaner_backoff().max(Duration::from_millis(1)),
+            bytes_per_second: config.cleaner_bytes_per_second(),
+            next: Mutex::new(first),
+            turn: ranked_mutex(Rank::Cleaner, None),
+            progress: ranked_mutex(Rank::CleanerProgress, Progress::default()),
+        }
+    }
+
+    /// How long a piece of so many bytes takes at the rate that is allowed.
+    fn time_for(&self, bytes: u64) -> Duration {
+        if self.bytes_per_second <= 0.0 {
+            return Duration::from_secs(1);
+        }
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = bytes as f64 / self.bytes_per_second;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+    }
+}
+
+impl BrokerCore {
+    /// Cleans what is due at `now`: a piece, or, where time is virtual, all that fits the limit of
+    /// bytes per second.
+    pub fn cleaner_step(&self, now: Now) {
+        if self.owner.is_none() || !self.cleaner.enabled {
+            return;
+        }
+        let mut turn = self.cleaner.turn.lock();
+        let next = |at: Duration| *self.cleaner.next.lock() = at;
+        while *self.cleaner.next.lock() <= now.mono {
+            if turn.is_none() {
+                *turn = self.begin_round(now);
+            }
+            let Some(round) = turn.take() else {
+                return next(now.mono.saturating_add(self.cleaner.backoff));
+            };
+            let (spent, goes_on, failed) = self.clean_piece(round, now);
+            *turn = goes_on;
+            let rest = if failed { self.cleaner.backoff } else { self.cleaner.time_for(spent) };
+            next(now.mono.saturating_add(rest));
+            if !self.clock.is_virtual() {
+                return;
+            }
+        }
+    }
+
+    /// When there is something to clean next; `None` as long as no topic is compacted.
+    pub(in crate::broker) fn next_cleaning(&self) -> Option<Duration> {
+        if self.owner.is_none() || !self.cleaner.enabled {
+            return None;
+        }
+        let compacts = |topic: &Arc<Topic>| topic.config().log_config(&self.config).cleanup_compact;
+        let next = *self.cleaner.next.lock();
+        self.topics.all().iter().any(compacts).then_some(next)
+    }
+
+    /// Begins with the dirtiest log that is due, if there is one.
+    fn begin_round(&self, now: Now) -> Option<(TopicPartition, Cleaning)> {
+        let how = (CleaningScope::Settings, now.wall_ms);
+        let mut dirtiest: Option<(TopicPartition, Arc<Log>, LogToClean)> = None;
+        for topic in self.topics.all() {
+            let config = topic.config().log_config(&self.config);
+            let partitions = if config.cleanup_compact { topic.partition_count() } else { 0 };
+            for number in 0..partitions {
+                let place = TopicPartition::new(topic.name().clone(), number);
+                let Some((log, to_clean)) = self.look_at(&topic, &place, how) else { continue };
+                let dirtier = dirtiest.as_ref().is_none_or(|(_, _, other)| {
+                    to_clean.cleanable_ratio() > other.cleanable_ratio()
+                });
+                if to_clean.is_due(&config) && dirtier {
+                    dirtiest = Some((place, log, to_clean));
+                }
+            }
+        }
+        let (place, log, _) = dirtiest?;
+        match log.begin_cleaning(self.checkpoint_of(&place), how, self.cleaner.config) {
+            Ok(round) => {
+                if planted(Planted::CheckpointBeforeRename) {
+                    self.keep_checkpoint(&place, log.log_end_offset().unwrap_or(0));
+                }
+                round.map(|round| (place, round))
+            }
+            Err(error) => {
+                self.cleaning_failed(place, &log, error);
+                None
+            }
+        }
+    }
+
+    /// What there is to clean in a partition, unless it is not to be cleaned, or cannot be looked
+    /// at.
+    fn look_at(
+        &self,
+        topic: &Topic,
+        place: &TopicPartition,
+        how: (CleaningScope, i64),
+    ) -> Option<(Arc<Log>, LogToClean)> {
+        if self.cleaner.progress.lock().uncleanable.contains_key(place) {
+            return None;
+        }
+        let (number, checkpoint) = (place.partition(), self.checkpoint_of(place));
+        if !topic.is_opened(number) && !self.recorded_to_clean(topic, number, checkpoint, how) {
+            return None;
+        }
+        let log = topic.partition(number).and_then(|p| p.log().cloned()).ok()?;
+        match log.log_to_clean(checkpoint, how) {
+            Ok(to_clean) => Some((log, to_clean)),
+            Err(error) => {
+                self.cleaning_failed(place.clone(), &log, error);
+                None
+            }
+        }
+    }
+
+    /// Whether what is recorded of an unused partition has something to clean. One that a crash
+    /// left is looked at itself.
+    fn recorded_to_clean(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        checkpoint: Option<i64>,
+        how: (CleaningScope, i64),
+    ) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        let (recorded, trust) = owner.life.state_of((topic.id(), partition));
+        let config = topic.config().log_config(&self.config);
+        match trust {
+            Trust::New => false,
+            Trust::Clean => {
+                LogToClean::of_state(&recorded, checkpoint, &config, how).is_due(&config)
+            }
+            Trust::SameBoot | Trust::OtherBoot | Trust::Foreign => true,
+        }
+    }
+
+    /// Goes on with a round. Returns how many bytes it moved, the round, if it goes on, and
+    /// whether it failed.
+    fn clean_piece(
+        &self,
+        (place, mut round): (TopicPartition, Cleaning),
+        now: Now,
+    ) -> (u64, Option<(TopicPartition, Cleaning)>, bool) {
+        let (spent, outcome) = round.advance(PIECE_BYTES);
+        match outcome {
+            Ok(None) if round.is_over() => (spent, None, false),
+            Ok(None) => (spent, Some((place, round)), false),
+            Ok(Some(cleaned)) => {
+                self.round_over(&place, &cleaned, now);
+                (spent, None, false)
+            }
+            Err(error) => {
+                let log = round.log().clone();
+                self.cleaning_failed(place, &log, error);
+                (spent, None, true)
+            }
+        }
+    }
+
+    fn round_over(&self, place: &TopicPartition, cleaned: &CleanedLog, now: Now) {
+        self.keep_checkpoint(place, cleaned.end_offset);
+        self.cleaner.progress.lock().last_cleaned.insert(place.clone(), now.wall_ms);
+        if let Some(owner) = &self.owner {
+            let counters = &owner.env.counters;
+            counters.cleanings.one();
+            counters.cleaner_bytes_read.add(cleaned.stats.bytes_read);
+            counters.cleaner_bytes_written.add(cleaned.stats.bytes_written);
+            let gone = cleaned.stats.records_read.saturating_sub(cleaned.stats.records_written);
+            counters.cleaner_records_removed.add(gone);
+        }
+        tracing::info!(
+            %place,
+            end_offset = cleaned.end_offset,
+            bytes_before = cleaned.bytes_before,
+            bytes_after = cleaned.bytes_after,
+            keys = cleaned.keys,
+            "cleaned"
+        );
+    }
+
+    /// Damage, and what cannot be unpacked, keeps a partition from being cleaned for as long as
+    /// the broker is open; everything else is tried again.
+    ///
+    /// Departure: D88. Kafka tries none again, or gives the whole directory up.
+    fn cleaning_failed(&self, place: TopicPartition, log: &Log, error: Error) {
+        if log.refusal().is_some_and(|refusal| refusal.kind() == ErrorKind::UnknownTopicOrPartition)
+        {
+            return;
+        }
+        let gone = matches!(
+            error.kind(),
+            ErrorKind::UnknownTopicOrPartition | ErrorKind::Closed | ErrorKind::StorageFull
+        );
+        if gone || NotBegun::caused(&error) {
+            if error.kind() == ErrorKind::StorageFull {
+                self.health.warn_once(format!("{place} is not cleaned for want of room: {error}"));
+            }
+            return;
+        }
+        if let Some(owner) = &self.owner {
+            owner.env.counters.cleaner_failures.one();
+        }
+        if error.kind() != ErrorKind::Io {
+            let mut progress = self.cleaner.progress.lock();
+            progress.uncleanable.insert(place.clone(), error.clone());
+        }
+        if log.known_damage().is_some() {
+            // Its damage is told as that.
+            return self
+                .health
+                .warn_once(format!("{place} is damaged and is not cleaned: {error}"));
+        }
+        match error.kind() {
+            ErrorKind::CorruptRecord | ErrorKind::StorageFailed => {
+                self.health.background(Some(place), error);
+            }
+            _ => self.health.warn_once(format!("{place} is not cleaned: {error}")),
+        }
+    }
+
+    /// First dirty offsets, as they were kept. What belongs to no topic is left out: it is of one
+    /// that was deleted.
+    fn checkpoints<'p>(&self, progress: &'p mut Progress) -> &'p mut BTreeMap<TopicPartition, i64> {
+        let Progress { checkpoints, others, .. } = progress;
+        checkpoints.get_or_insert_with(|| {
+            let path = self.dir.join(CLEANER_CHECKPOINT);
+            let mut rows = read_offsets(&*self.storage, &path).unwrap_or_else(|error| {
+                // Everything is looked at again.
+                self.health.warn_once(format!("the cleaner's progress is lost: {error}"));
+                BTreeMap::new()
+            });
+            let others = std::mem::take(others);
+            rows.retain(|place, _| {
+                self.topics.get(place.topic()).is_ok() && !others.contains(place.topic())
+            });
+            rows
+        })
+    }
+
+    fn checkpoint_of(&self, place: &TopicPartition) -> Option<i64> {
+        self.checkpoints(&mut self.cleaner.progress.lock()).get(place).copied()
+    }
+
+    fn keep_checkpoint(&self, place: &TopicPartition, offset: i64) {
+        let mut progress = self.cleaner.progress.lock();
+        self.checkpoints(&mut progress).insert(place.clone(), offset);
+        self.write_checkpoints(&mut progress);
+    }
+
+    fn write_checkpoints(&self, progress: &mut Progress) {
+        let path = self.dir.join(CLEANER_CHECKPOINT);
+        let written = write_offsets(&*self.storage, &path, self.checkpoints(progress));
+        if let Err(error) = written {
+            // A part is cleaned twice, which changes nothing.
+            self.health.warn_once(format!("the cleaner's progress is not kept: {error}"));
+        }
+    }
+
+    /// What was kept under this name is of another topic.
+    pub(in crate::broker) fn forget_cleanings(&self, topic: &str) {
+        let mut progress = self.cleaner.progress.lock();
+        progress.uncleanable.retain(|place, _| place.topic() != topic);
+        progress.last_cleaned.retain(|place, _| place.topic() != topic);
+        let Some(rows) = &mut progress.checkpoints else {
+            progress.others.insert(topic.into());
+            return;
+        };
+        let before = rows.len();
+        rows.retain(|place, _| place.topic() != topic);
+        if rows.len() < before {
+            self.write_checkpoints(&mut progress);
+        }
+    }
+
+    /// Ends the round that is under way, if it is one over this topic, or over any.
+    pub(in crate::broker) fn end_cleaning(&self, topic: Option<&str>) {
+        let mut turn = self.cleaner.turn.lock();
+        if turn.as_ref().is_some_and(|(place, _)| topic.is_none_or(|name| name == place.topic())) {
+            *turn = None;
+        }
+    }
+
+    /// Cleans a topic on this thread, whatever its dirty ratio: one outcome a partition, `None`
+    /// where there was nothing to clean. `scope` says whether the active segments are closed, and
+    /// young records are cleaned, too.
+    ///
+    /// # Errors
+    /// Those of the topic's name; `PolicyViolation` for one that is not compacted; what kept the
+    /// first partition that failed from being cleaned.
+    pub(crate) fn compact(
+        &self,
+        name: &str,
+        scope: CleaningScope,
+    ) -> Result<Vec<(i32, Option<CleanedLog>)>> {
+        self.owner()?;
+        let topic = self.topic(name)?;
+        if !topic.config().log_config(&self.config).cleanup_compact {
+            let message = "the topic's cleanup.policy does not compact";
+            return Err(Error::new(ErrorKind::PolicyViolation, message).with_topic(name));
+        }
+        let mut turn = self.cleaner.turn.lock();
+        // A round over one of its partitions would be in the way.
+        *turn = None;
+        let mut outcomes = Vec::new();
+        for number in 0..topic.partition_count() {
+            outcomes.push((number, self.compact_partition(&topic, number, scope)?));
+        }
+        Ok(outcomes)
+    }
+
+    fn compact_partition(
+        &self,
+        topic: &Topic,
+        number: i32,
+        scope: CleaningScope,
+    ) -> Result<Option<CleanedLog>> {
+        let log = topic.partition(number)?.log()?.clone();
+        let place = TopicPartition::new(topic.name().clone(), number);
+        let now = self.clock.now();
+        if scope == CleaningScope::AllClosed && log.log_end_offset()? > log.log_start_offset()? {
+            log.close_active_segment(now)?;
+        }
+        let mut sum: Option<CleanedLog> = None;
+        loop {
+            let how = (scope, now.wall_ms);
+            let begun = log.begin_cleaning(self.checkpoint_of(&place), how, self.cleaner.config);
+            let Some(mut round) = begun? else { return Ok(sum) };
+            while !round.is_over() {
+                // A deletion of the topic, or a close, waits for no more than a piece.
+                self.check_open()?;
+                topic.partition(number)?;
+                let (_, outcome) = round.advance(PIECE_BYTES);
+                let Some(cleaned) = outcome? else { continue };
+                self.round_over(&place, &cleaned, now);
+                sum = Some(sum.map_or(cleaned, |before| before.and(cleaned)));
+            }
+            self.cleaner.progress.lock().uncleanable.remove(&place);
+            if sum.is_none_or(|sum| !sum.is_partial) {
+                return Ok(sum);
+            }
+        }
+    }
+
+    /// What is known of the cleaning of a partition of a compacted topic.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub(crate) fn cleaning_status(&self, topic: &Topic, number: i32) -> Result<CleaningStatus> {
+        let place = TopicPartition::new(topic.name().clone(), number);
+        let how = (CleaningScope::Settings, self.clock.now().wall_ms);
+        let checkpoint = match self.is_attached() {
+            false => self.checkpoint_of(&place),
+            // Its owner goes on.
+            true => {
+                let path = self.dir.join(CLEANER_CHECKPOINT);
+                read_offsets(&*self.storage, &path).unwrap_or_default().remove(&place)
+            }
+        };
+        let config = topic.config().log_config(&self.config);
+        let partition = topic.partition(number)?;
+        let (to_clean, segments) = partition.log_to_clean(checkpoint, &config, how)?;
+        let last_cleaned_ms = self.cleaner.progress.lock().last_cleaned.get(&place).copied();
+        Ok(CleaningStatus { to_clean, segments, last_cleaned_ms })
+    }
+}
