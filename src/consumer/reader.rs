@@ -56,6 +56,8 @@ pub struct Reader {
     records_max: usize,
     position: i64,
     reader: LogReader,
+    /// What one read may decompress beyond its first batch.
+    unpacked_max: usize,
     wakeup: Arc<Wakeup>,
     watched: bool,
     /// What `next` lends.
@@ -80,6 +82,7 @@ impl Reader {
             records_max: RECORDS_MAX,
             position: 0,
             reader: LogReader::new(0),
+            unpacked_max: UNPACKED_MAX,
             wakeup: Wakeup::new(),
             watched: false,
             current: ConsumerRecords::default(),
@@ -97,6 +100,13 @@ impl Reader {
     /// The most records that one [`Reader::read`] returns, at least 1. 500 unless it is set.
     pub fn max_records(mut self, count: usize) -> Reader {
         self.records_max = count.max(1);
+        self
+    }
+
+    /// What one read may decompress beyond its first batch.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn unpacked_max(mut self, bytes: usize) -> Reader {
+        self.unpacked_max = bytes;
         self
     }
 
@@ -222,7 +232,7 @@ impl Reader {
         let mut records = ConsumerRecords::default();
         self.pass_over_deleted()?;
         let mut bytes_left = READ_BYTES_MAX;
-        let mut unpack = Unpack::up_to(UNPACKED_MAX);
+        let mut unpack = Unpack::up_to(self.unpacked_max);
         while records.count() < records_max && bytes_left > 0 {
             match self.go_on(records_max, bytes_left, &mut unpack, &mut records) {
                 Ok(0) => break,
@@ -241,7 +251,8 @@ impl Reader {
         Ok(records)
     }
 
-    /// Reads once. Returns how many bytes were passed, at least 1 where the position moved.
+    /// Reads once. Returns how many bytes were passed, at least 1 where the position moved; 0 where
+    /// there is nothing, or nothing more that may be held.
     fn go_on(
         &mut self,
         records_max: usize,
@@ -259,11 +270,9 @@ impl Reader {
             may_open_segment: true,
             unpack: *unpack,
         };
-        let position = self.position;
-        let walked = reading.go_on(position, &mut self.reader, records)?;
+        let walked = reading.go_on(self.position, &mut self.reader, records)?;
         let Some(walked) = walked else { return Ok(0) };
         unpack.spend(&walked);
-        let over = walked.full && walked.bytes == 0 && walked.position == position;
         self.position = walked.position;
         if walked.records > 0 {
             records.set_next(&self.name, walked.position);
@@ -275,7 +284,8 @@ impl Reader {
                     .with_partition(self.name.topic(), self.name.partition())
                     .with_offset(walked.position))
             }
-            None if over => Ok(0),
+            // What did not fit would not fit a second time either.
+            None if walked.full => Ok(0),
             None => Ok(walked.bytes.max(1)),
         }
     }

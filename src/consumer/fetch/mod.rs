@@ -28,6 +28,8 @@ use crate::topic::TopicPartition;
 pub(in crate::consumer) use log_reader::{LogReader, Reading};
 use std::collections::VecDeque;
 use std::time::Duration;
+#[cfg(all(test, not(loom)))]
+pub(in crate::consumer) use walk::GIVEN_UP;
 pub(in crate::consumer) use walk::Unpack;
 use walk::WalkResult;
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{IsolationLevel, ProducerConfig, TopicConfig};
 use crate::consumer::ReadFrom;
+use crate::consumer::fetch::GIVEN_UP;
 use crate::error::{Error, ErrorKind};
 use crate::producer::ProducerRecord;
 use crate::record::{BatchBuilder, Codec, crc32c};
@@ -254,4 +255,38 @@ fn a_long_log_of_small_records_is_read_whole_whatever_a_poll_takes() {
     owner.close().unwrap();
     let broker = world.open();
     [500, 777, 500].into_iter().for_each(|most| read(&broker, most));
+}
+
+/// A batch that does not fit any more costs a part of its decompression, once.
+#[test]
+#[cfg_attr(not(feature = "gzip"), ignore = "needs the feature gzip")]
+fn a_poll_begins_to_decompress_one_batch_for_nothing_at_most() {
+    const LIMIT: usize = 64 << 10;
+    let large = |offset: i64| {
+        let mut builder = BatchBuilder::new(Codec::Gzip, None).unwrap();
+        let value = [0; 40 << 10];
+        builder.append(&RecordInput { value: Some(&value), ..RecordInput::default() }).unwrap();
+        builder.finish(&Stamp::plain(offset, 0)).unwrap().to_vec()
+    };
+    let world = World::new();
+    for folder in ["t-0", "t-1"] {
+        world.put(folder, 0, &(0..6).map(large).collect::<Vec<_>>());
+    }
+    let given_up = |work: &mut dyn FnMut() -> usize| {
+        GIVEN_UP.set(0);
+        (work(), GIVEN_UP.get())
+    };
+    for broker in [world.attach(), world.open()] {
+        let mut consumer = assigned(&broker, &[("fetch.max.bytes", "65536")]);
+        consumer.assign(&[t0(), TopicPartition::new("t", 1)]).unwrap();
+        let mut polls = Vec::new();
+        while polls.iter().map(|(count, _)| count).sum::<usize>() < 12 {
+            polls.push(given_up(&mut || consumer.poll(Duration::ZERO).unwrap().count()));
+        }
+        let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap().unpacked_max(LIMIT);
+        for _ in 0..6 {
+            polls.push(given_up(&mut || reader.read(Duration::ZERO).unwrap().count()));
+        }
+        assert!(polls.iter().all(|(count, given_up)| *count == 1 && *given_up <= 1), "{polls:?}");
+    }
 }
