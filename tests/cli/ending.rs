@@ -33,6 +33,35 @@ fn a_member_that_is_interrupted_leaves_its_group_and_says_what_it_read() {
     assert_eq!(note["read"], 1);
 }
 
+/// A reader of its output that takes his time, and a file that is cut meanwhile: what was polled is
+/// printed, and the next poll tells what is wrong.
+#[test]
+fn a_file_that_is_cut_while_its_records_are_printed_ends_nothing_by_a_signal() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1"]);
+    let line = |number: usize| format!("{number:01000}");
+    let lines: String = (0..1000).map(|number| line(number) + "\n").collect();
+    shell.feed(&["produce", "t"], lines.as_bytes());
+    for words in
+        [&["consume", "t", "--group", "g"][..], &["--json", "consume", "t", "--group", "j"]]
+    {
+        let log = shell.dir().join(format!("t-0/{:020}.log", 0));
+        let whole = std::fs::read(&log).unwrap();
+        let mut reader = shell.start(words);
+        // More is polled at once than the pipe holds.
+        assert!(reader.line().contains(&line(0)));
+        let file = std::fs::File::options().write(true).open(&log).unwrap();
+        file.set_len(0).unwrap();
+        let ended = reader.ended();
+        assert_eq!(ended.code, 1, "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("the segment cannot be read from here on"), "{ended:?}");
+        let printed: Vec<&str> = ended.stdout.lines().collect();
+        assert_eq!(printed.len(), 499, "{words:?}");
+        assert!(printed.iter().zip(1..).all(|(text, number)| text.contains(&line(number))));
+        std::fs::write(&log, whole).unwrap();
+    }
+}
+
 #[test]
 fn an_interrupted_producer_says_how_many_records_it_wrote() {
     for (signal, words) in [("INT", &["produce", "t"][..]), ("TERM", &["--json", "produce", "t"])] {

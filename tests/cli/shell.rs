@@ -121,10 +121,15 @@ impl Running {
     }
 
     /// Sends it a signal, and waits for what it does about that.
-    pub fn signal(mut self, name: &str) -> Ended {
+    pub fn signal(self, name: &str) -> Ended {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(sent.success());
+        self.ended()
+    }
+
+    /// Reads all that it prints, until it ends by itself.
+    pub fn ended(mut self) -> Ended {
         let (mut stdout, mut stderr) = (String::new(), String::new());
         self.stdout.read_to_string(&mut stdout).unwrap();
         self.stderr.read_to_string(&mut stderr).unwrap();

@@ -1,7 +1,7 @@
 //! The text of a record by a format as kcat's `-f` has it.
 
 use crate::escape;
-use topiclite::ConsumerRecord;
+use topiclite::OwnedConsumerRecord;
 
 /// A part of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Format {
     }
 
     /// The text of a record. A key or value that is null is empty, its size -1.
-    pub fn show(&self, record: &ConsumerRecord<'_>, out: &mut Vec<u8>) {
+    pub fn show(&self, record: &OwnedConsumerRecord, out: &mut Vec<u8>) {
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
@@ -101,7 +101,7 @@ fn size(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// `name=value,name=value`; a value that is null is `NULL`, as kcat prints it.
-fn headers(out: &mut Vec<u8>, record: &ConsumerRecord<'_>) {
+fn headers(out: &mut Vec<u8>, record: &OwnedConsumerRecord) {
     for (index, header) in record.headers().iter().enumerate() {
         if index > 0 {
             out.push(b',');

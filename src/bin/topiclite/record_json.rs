@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::fmt;
-use topiclite::{ConsumerRecord, Error, ErrorKind, Result, TimestampType};
+use topiclite::{Error, ErrorKind, OwnedConsumerRecord, Result, TimestampType};
 
 /// A record as `produce --input-format json` reads it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Given {
 }
 
 /// The object of a record.
-pub fn show(record: &ConsumerRecord<'_>) -> Value {
+pub fn show(record: &OwnedConsumerRecord) -> Value {
     let mut out = Map::new();
     out.insert("topic".into(), json!(record.topic()));
     out.insert("partition".into(), json!(record.partition()));

@@ -178,7 +178,7 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let unread = self.print(&records, &ends)?;
+            let unread = self.print(records, &ends)?;
             self.output.flush()?;
             // What was polled and not printed is not consumed.
             for (partition, next) in unread {
@@ -213,9 +213,12 @@ impl<'a> Reading<'a> {
     }
 
     /// Prints what is asked for. Where each partition goes on that has records beyond that.
+    ///
+    /// The records are copied first: whoever reads the output may take his time, and what another
+    /// program cuts off a file meanwhile would end this one.
     fn print(
         &mut self,
-        records: &ConsumerRecords,
+        records: ConsumerRecords,
         ends: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
         let mut unread = BTreeMap::new();

@@ -3,11 +3,11 @@
 use crate::args::{Consume, Filters};
 use crate::output::Output;
 use crate::record_json;
-use topiclite::{ConsumerRecord, Result};
+use topiclite::{OwnedConsumerRecord, Result};
 
 /// Shows a record: an object, by the format that was asked for, or its value on a line.
 pub fn show(
-    record: &ConsumerRecord<'_>,
+    record: &OwnedConsumerRecord,
     consume: &Consume,
     output: &Output,
     scratch: &mut Vec<u8>,
@@ -28,7 +28,7 @@ pub fn show(
 
 impl Filters {
     /// Whether a record is to be shown.
-    pub fn accept(&self, record: &ConsumerRecord<'_>) -> bool {
+    pub fn accept(&self, record: &OwnedConsumerRecord) -> bool {
         let key = self.key.as_ref().is_none_or(|key| record.key() == Some(key.as_bytes()));
         let value = self
             .grep
