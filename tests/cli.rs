@@ -2,6 +2,8 @@
 //! running owner, and the demo with its kill.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "cli/bombs.rs"]
+mod bombs;
 #[path = "cli/ending.rs"]
 mod ending;
 #[path = "cli/files.rs"]

@@ -1,7 +1,10 @@
 //! Records in and out: keys, headers, formats, filters, compression, and what is refused.
 
+use crate::bombs::{batch, put, record};
 use crate::shell::Shell;
 use serde_json::{Value, json};
+use std::time::Duration;
+use topiclite::{Broker, ConsumerConfig, OffsetReset, ReadFrom, TopicPartition};
 
 #[test]
 fn a_format_shows_what_kcat_shows() {
@@ -290,4 +293,31 @@ fn control_characters_are_shown_where_people_read() {
         assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
     }
     assert!(shell.ok(&["groups", "list"]).contains(r"g\u{1b}[2J\u{9b}\n"));
+}
+
+/// Old clients stored records without a timestamp. Everybody shows -1, and who sends such a record on
+/// leaves the timestamp out: no producer of Kafka's sends one that is negative.
+#[test]
+fn a_record_without_a_timestamp_is_shown_with_minus_1_and_sent_on_without_one() {
+    let shell = Shell::new();
+    put(&shell, &batch(0, 0, -1, &record(b'a')));
+    let broker = Broker::attach(shell.dir()).unwrap();
+    let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+    assert_eq!(reader.next(Duration::ZERO).unwrap().unwrap().timestamp(), -1);
+    let config = ConsumerConfig::without_group().auto_offset_reset(OffsetReset::Earliest);
+    let mut consumer = broker.consumer(config).unwrap();
+    let t0 = TopicPartition::new("t", 0);
+    consumer.assign(std::slice::from_ref(&t0)).unwrap();
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(records.iter().map(|record| record.timestamp()).collect::<Vec<_>>(), [-1]);
+    let found = consumer.offsets_for_times(&[(t0.clone(), 0)].into()).unwrap();
+    assert_eq!(found[&t0], None, "no time finds it");
+    assert_eq!(shell.ok(&["consume", "t", "-f", r"%T %s\n"]), "-1 a\n");
+    let printed = shell.ok(&["--json", "consume", "t"]);
+    assert!(printed.contains(r#""timestamp":-1"#), "{printed}");
+    shell.ok(&["topics", "create", "copy", "--partitions", "1"]);
+    shell.feed(&["produce", "copy", "--input-format", "json"], printed.as_bytes());
+    let copied = &shell.json(&["consume", "copy"])[0];
+    assert!(copied["timestamp"].as_i64().unwrap() > 1_600_000_000_000, "{copied}");
+    assert_eq!(copied["value"], "a");
 }
