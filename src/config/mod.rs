@@ -7,6 +7,8 @@
 //! kept and listed by `ignored()`. Defaults are those of Kafka 4; where one differs, the setter
 //! says `Departure:` and why. Nothing here reads a clock or a file.
 //!
+//! Departure: D87. Kafka's clients and brokers warn of an unknown key, and go on.
+//!
 //! In code, prefer the typed setters, and for times those that take a
 //! [`Duration`](std::time::Duration): `linger(Duration::from_millis(5))`. `linger_ms(5)`, by the
 //! name that Kafka gives it, with its unit, and `with` or `set`, by that name as text, set the same

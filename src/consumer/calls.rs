@@ -241,6 +241,9 @@ impl Consumer {
 
     /// Commits the positions of all assigned partitions; a failure is only logged.
     ///
+    /// Departure: D85. It is made at once. Kafka's client makes one that comes before it has found
+    /// its coordinator when a later call finds that.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidGroupId`] without a group, [`ErrorKind::Closed`].
     pub fn commit_async(&mut self) -> Result<()> {

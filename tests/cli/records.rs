@@ -295,8 +295,8 @@ fn control_characters_are_shown_where_people_read() {
     assert!(shell.ok(&["groups", "list"]).contains(r"g\u{1b}[2J\u{9b}\n"));
 }
 
-/// Old clients stored records without a timestamp. Everybody shows -1, and who sends such a record on
-/// leaves the timestamp out: no producer of Kafka's sends one that is negative.
+/// Old clients stored records without a timestamp. Everybody shows -1, and who sends such a record
+/// on leaves the timestamp out: no producer of Kafka's sends one that is negative.
 #[test]
 fn a_record_without_a_timestamp_is_shown_with_minus_1_and_sent_on_without_one() {
     let shell = Shell::new();

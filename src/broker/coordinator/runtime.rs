@@ -373,6 +373,9 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     ///
     /// Departure: D55. Kafka does not load such a partition, and its groups wait.
     ///
+    /// Departure: D86. Nor does it load one with a record that cannot be decoded, which is passed
+    /// over here.
+    ///
     /// # Errors
     /// What a later reading may not meet again.
     fn judge(

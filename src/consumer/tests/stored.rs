@@ -100,3 +100,16 @@ fn names_that_no_record_can_hold_are_refused_where_they_come_in() {
     other.subscribe(&["t"]).unwrap();
     assert_eq!(other.poll(LONG).unwrap_err().kind(), ErrorKind::InvalidGroupId);
 }
+
+/// Kafka's client makes such a commit when a later call finds its coordinator.
+#[test]
+fn an_asynchronous_commit_before_all_else_is_made_at_once() {
+    let broker = Broker::in_memory().unwrap();
+    broker.admin().create_topic("t", 1, crate::TopicConfig::default()).unwrap();
+    let mut consumer = broker.consumer(ConsumerConfig::new("g")).unwrap();
+    consumer.assign(&[t0()]).unwrap();
+    consumer.seek(&t0(), 5).unwrap();
+    consumer.commit_async().unwrap();
+    let stored = broker.admin().list_group_offsets("g").unwrap();
+    assert_eq!(stored[&t0()].offset(), 5);
+}
