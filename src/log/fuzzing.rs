@@ -91,24 +91,27 @@ pub fn segment_recover(bytes: &[u8]) {
     let folder = Path::new("/t-0");
     assert!(storage.create_dir(folder).is_ok());
     build(&storage, folder, script);
-    let open = |trust| {
-        let partition = TopicPartition::new("t", 0);
-        let (state, options) = (LogState::default(), OpenOptions::default());
-        open_partition(&storage, folder, &partition, &state, trust, options)
+    let open = |state: &LogState, trust| {
+        let (partition, options) = (TopicPartition::new("t", 0), OpenOptions::default());
+        open_partition(&storage, folder, &partition, state, trust, options)
     };
-    let Ok(mut opened) = open(trust) else { panic!("memory does not fail") };
+    let mut state = LogState::default();
+    let Ok(mut opened) = open(&state, trust) else { panic!("memory does not fail") };
     let trust = if opened.report.foreign { Trust::Foreign } else { trust };
-    let before = read_all(&storage, folder, trust);
+    let before = read_all(&storage, folder, &state, trust);
     assert_eq!(before.as_ref().map(|b| b.0), Some(opened.log_end_offset));
     check(&opened);
+    if opened.swaps {
+        state = opened.state();
+    }
     if opened.finish(&storage).is_err() {
         assert!(opened.read_only.is_some());
         return;
     }
-    let Ok(again) = open(trust) else { panic!("memory does not fail") };
+    let Ok(again) = open(&state, trust) else { panic!("memory does not fail") };
     assert!(again.read_only.is_none(), "{:?}", again.read_only);
     assert_eq!(again.log_end_offset, opened.log_end_offset);
-    assert_eq!(read_all(&storage, folder, trust), before);
+    assert_eq!(read_all(&storage, folder, &state, trust), before);
 }
 
 /// What holds of every opening.
@@ -126,10 +129,15 @@ fn check(opened: &OpenedPartition) {
 }
 
 /// The log end, and offset and checksum of every batch, by an attached reader.
-fn read_all(storage: &Heap, folder: &Path, trust: Trust) -> Option<(i64, Vec<(i64, u32)>)> {
+fn read_all(
+    storage: &Heap,
+    folder: &Path,
+    state: &LogState,
+    trust: Trust,
+) -> Option<(i64, Vec<(i64, u32)>)> {
     let partition = TopicPartition::new("t", 0);
     let storage = Arc::new(storage.clone());
-    let state = LogState::default();
+    let state = state.clone();
     let log = AttachedLog::new(storage, folder.to_owned(), partition, state, trust, (None, None));
     let mut cursor = Cursor::new(log.log_start_offset().ok()?);
     let mut found = Vec::new();

@@ -114,18 +114,21 @@ impl Segments {
     /// list's no more, or the new ones do not fit into their place.
     ///
     /// Once this returned, no file is opened for an old one: its name may be a new one's. The new
-    /// ones know of every aborted transaction that the old ones knew of, for who still reads those.
+    /// ones know of every aborted transaction that the old ones knew of, for who still reads those,
+    /// and stand for all offsets that the old ones had: each reaches to the next.
     #[allow(dead_code, reason = "the seam of the cleaner")]
     #[must_use]
     pub fn replace(&self, old: &[Arc<Segment>], new: &[Arc<Segment>]) -> bool {
         let mut list = self.list.write();
         let Some(range) = place_of(&list, old, new) else { return false };
         let rows: Vec<_> = old.iter().flat_map(|old| old.aborted().to_vec()).collect();
+        let end = old.iter().map(|old| old.extent().next_offset).max().unwrap_or(0);
         for (at, segment) in new.iter().enumerate() {
             let from = if at == 0 { i64::MIN } else { segment.base_offset };
-            let upto = new.get(at + 1).map_or(i64::MAX, |next| next.base_offset);
+            let upto = new.get(at + 1).map_or(end, |next| next.base_offset);
             let inside = |row: &&AbortedTransaction| (from..upto).contains(&row.last_offset);
             segment.remember_aborted(rows.iter().filter(inside).copied());
+            segment.reach(upto);
         }
         let younger = list.split_off(range.end);
         list.truncate(range.start);
@@ -163,6 +166,7 @@ mod tests {
 
     fn segment(base_offset: i64) -> Arc<Segment> {
         let state = SegmentState::empty(base_offset);
+        let state = SegmentState { next_offset: base_offset + 10, ..state };
         Arc::new(Segment::found(PathBuf::from("t-0/x.log"), &state, Stage::Sealed))
     }
 
@@ -204,6 +208,8 @@ mod tests {
         let (first, second) = (segment(0), segment(12));
         assert!(segments.replace(&all[..3], &[first.clone(), second.clone()]));
         assert_eq!(bases(&segments), [0, 12, 30]);
+        let ends: Vec<_> = segments.all().iter().map(|s| s.extent().next_offset).collect();
+        assert_eq!(ends, [12, 30, 40], "no offset is nobody's");
         assert!(segments.holds(&first) && segments.holds(&second) && segments.holds(&all[3]));
         let left: Vec<_> = all.iter().map(|segment| segment.has_left()).collect();
         assert_eq!(left, [true, true, true, false]);

@@ -301,7 +301,8 @@ impl Log {
         let Some(mut opened) = upkeep.opened.take() else { return Ok(()) };
         self.unrepaired.store(false, Ordering::Release);
         if opened.needs_finish() {
-            if let Err(error) = opened.finish(&*self.env.storage) {
+            let recorded = if opened.swaps { self.env.gate.record(self) } else { Ok(()) };
+            if let Err(error) = recorded.and_then(|()| opened.finish(&*self.env.storage)) {
                 self.unrepaired.store(opened.report.foreign, Ordering::Release);
                 upkeep.opened = Some(opened);
                 let failed = error.kind() == ErrorKind::StorageFailed;

@@ -35,6 +35,12 @@ pub(crate) struct FolderFile {
 }
 
 impl FolderFile {
+    /// The stage at which it was found; `name` has the one that stands for.
+    pub fn found_as(&self) -> FileStage {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.and_then(SegmentFileName::parse).map_or(self.name.stage, |name| name.stage)
+    }
+
     /// Where it will be once half-done swaps are finished: steps that come later find it there.
     pub fn settled_path(&self) -> PathBuf {
         self.path.with_file_name(self.name.to_string())
@@ -125,6 +131,11 @@ impl Folder {
         self.files
             .iter()
             .any(|file| matches!(file.name.stage, FileStage::Cleaned | FileStage::Swap))
+    }
+
+    /// Whether there is any file of an operation that did not finish.
+    pub fn is_half_done(&self) -> bool {
+        self.files.iter().any(|file| file.name.stage != FileStage::Live)
     }
 
     /// Files of kind `kind` that belong to the segment (or the snapshot) at `offset`.
@@ -224,11 +235,8 @@ impl Folder {
             }
         }
         // A rename replaces what has the name already.
-        self.files.retain(|file| {
-            let replaced = swapped.contains(&file.name)
-                && file.path.extension().is_none_or(|extension| extension != "swap");
-            !replaced
-        });
+        self.files
+            .retain(|file| file.found_as() == FileStage::Swap || !swapped.contains(&file.name));
     }
 }
 

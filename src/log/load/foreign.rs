@@ -41,6 +41,16 @@ impl Vouched<'_> {
         })
     }
 
+    /// A segment of these many bytes stands for offsets up to where it is known to, although
+    /// compaction may have taken the last ones.
+    fn reach(&self, pass: &mut Pass<'_>, base: i64, size_bytes: u64) {
+        let sparse = |known: &&SegmentState| !known.layout.is_dense() && known.base_offset == base;
+        let known = self.segments.iter().find(sparse);
+        if let Some(known) = known.filter(|known| known.size_bytes == size_bytes) {
+            pass.reach(known.next_offset);
+        }
+    }
+
     fn is_dense(&self, base: i64) -> bool {
         self.segments.iter().any(|segment| segment.layout.is_dense() && segment.base_offset == base)
     }
@@ -123,7 +133,7 @@ fn read_all(
         let end = pass.read_segment(file, Begin::Contradicted { dense })?;
         let why = end.stop.to_string();
         match &end.stop {
-            Stop::End => {}
+            Stop::End => vouched.reach(pass, base, end.position),
             Stop::Invalid(Invalid::OldFormat(_)) => {
                 let (kind, finding) = (ErrorKind::UnsupportedFormat, FindingKind::OldFormat);
                 pass.refuse(kind, finding, file, end.position, &why);

@@ -10,4 +10,5 @@ pub(crate) mod opening;
 pub(in crate::log) mod reader;
 pub(in crate::log) mod recovery;
 pub(in crate::log) mod repair;
+pub(in crate::log) mod swaps;
 pub(crate) mod verify;

@@ -110,6 +110,9 @@ pub(crate) struct OpenedPartition {
     /// The folder, or a file of batches in it, is this symbolic link: nothing may be changed, and
     /// all of it is read.
     pub link: Option<PathBuf>,
+    /// A compaction of ours is to be finished: the state file has to know its results before they
+    /// get their names.
+    pub swaps: bool,
     /// The damage that the log ends before, where the caller gave up what is behind it.
     pub given_up: Option<Error>,
     /// Files with batches, by base offset and length, that are not part of the log.
@@ -135,6 +138,7 @@ impl OpenedPartition {
             resumable: false,
             read_only: None,
             link: None,
+            swaps: false,
             given_up: None,
             left_out: Vec::new(),
             findings: Vec::new(),
@@ -282,5 +286,7 @@ mod crash;
 mod cut;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod swaps;
 #[cfg(test)]
 mod tests;

@@ -124,9 +124,9 @@ impl<'a> Pass<'a> {
             false => RememberedAborts::of(self.storage, self.folder, file, &self.transactions)?,
         };
         self.rules.segment = base_offset;
-        self.rules.exact = layout.is_dense();
-        self.rules.epochs_fall = origin == SegmentOrigin::Foreign;
-        self.rules.exact |= dense;
+        self.rules.exact = layout.is_dense() || dense;
+        // What a compaction left may have been another program's.
+        self.rules.epochs_fall = !layout.is_dense();
         self.rules.next_offset = self.log_end().max(summary.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
         let mut cursor = BatchCursor::new(&*open, file.len, window);
@@ -294,6 +294,15 @@ impl<'a> Pass<'a> {
             indexes: whole.then(|| Arc::new(summary.indexes)),
             aborted: summary.aborted,
         });
+    }
+
+    /// The segment that was read last stands for offsets up to `upto`, whatever compaction left of
+    /// them.
+    pub fn reach(&mut self, upto: i64) {
+        self.rules.next_offset = self.rules.next_offset.max(upto);
+        if let Some(last) = self.segments.last_mut() {
+            last.state.next_offset = last.state.next_offset.max(upto);
+        }
     }
 
     fn tell(&mut self, bytes: u64) {
@@ -491,6 +500,7 @@ impl<'a> Pass<'a> {
             resumable: false,
             read_only: self.read_only,
             link: None,
+            swaps: false,
             given_up: None,
             left_out: Vec::new(),
             findings: self.findings,

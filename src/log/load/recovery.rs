@@ -19,6 +19,8 @@ use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::opening::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
+use crate::log::load::repair::Repairs;
+use crate::log::load::swaps;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
@@ -61,13 +63,47 @@ pub(in crate::log) fn open(
     trust: Trust,
     options: &OpenOptions<'_>,
 ) -> Result<Result<OpenedPartition, Finding>> {
-    if folder.has_half_done_swap() {
+    if trust == Trust::Clean && folder.has_half_done_swap() {
         let message = "there are files of a compaction that did not finish".to_owned();
         return Ok(Err(contradiction(&folder.path, message)));
     }
+    if trust == Trust::Clean || !folder.is_half_done() {
+        return open_listed(storage, folder, state, trust, options, Swaps::default());
+    }
+    match swaps::finish(storage, folder, state, options.index_interval_bytes)? {
+        Ok(swaps::Finished { folder, state, unrecorded, aborted, repairs, findings }) => {
+            let swaps = Swaps { unrecorded: &unrecorded, aborted: &aborted, repairs, findings };
+            let opened = open_listed(storage, &folder, &state, trust, options, swaps)?;
+            Ok(opened.map(|opened| OpenedPartition { swaps: true, ..opened }))
+        }
+        Err(file) => {
+            let message = "it is not what a compaction of ours leaves".to_owned();
+            Ok(Err(contradiction(&file.path, message)))
+        }
+    }
+}
+
+/// What a compaction that was interrupted adds to what is listed and recorded.
+#[derive(Default)]
+struct Swaps<'a> {
+    unrecorded: &'a [SegmentState],
+    aborted: &'a [AbortedTransaction],
+    repairs: Repairs,
+    findings: Vec<Finding>,
+}
+
+/// Opens the partition with these files, of which none is half done any more.
+fn open_listed(
+    storage: &dyn Storage,
+    folder: &Folder,
+    state: &LogState,
+    trust: Trust,
+    options: &OpenOptions<'_>,
+    swaps: Swaps<'_>,
+) -> Result<Result<OpenedPartition, Finding>> {
     // What was appended behind the recovery point may be lost, and the recorded border with it.
     let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
-    let mut plan = match plan(folder, state, trust, border_holds) {
+    let mut plan = match plan(folder, state, trust, border_holds, swaps.unrecorded) {
         Ok(plan) => plan,
         Err(finding) => return Ok(Err(finding)),
     };
@@ -84,6 +120,8 @@ pub(in crate::log) fn open(
         return Ok(Err(finding));
     }
     let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
+    pass.repairs = swaps.repairs;
+    pass.findings = swaps.findings;
     pass.epochs = EpochChain::from_starts(&state.epochs);
     pass.recorded_epochs = recorded_epochs(&mut pass, trust)?;
     pass.recovery_point = state.recovery_point;
@@ -91,7 +129,8 @@ pub(in crate::log) fn open(
         pass.transactions = TransactionTracker::resume(&state.open_transactions);
         pass.last_batch = state.last_batch;
     }
-    let mut aborted = Aborted { listed: &state.aborted, rebuilt: None };
+    let listed = [&state.aborted[..], swaps.aborted].concat();
+    let mut aborted = Aborted { listed: &listed, rebuilt: None };
     for (file, segment) in &plan.settled {
         let rows = aborted.of(&mut pass, segment, file)?;
         pass.segments.push(settled(file, segment, rows));
@@ -157,6 +196,7 @@ fn plan<'a>(
     state: &'a LogState,
     trust: Trust,
     border_holds: bool,
+    unrecorded: &'a [SegmentState],
 ) -> Result<Plan<'a>, Finding> {
     let mut files = folder.logs().peekable();
     let mut segments = state.segments.iter().peekable();
@@ -200,7 +240,8 @@ fn plan<'a>(
         }
     }
     plan.rest = files.collect();
-    plan.sparse = segments.filter(|segment| !segment.layout.is_dense()).collect();
+    let sparse = segments.filter(|segment| !segment.layout.is_dense());
+    plan.sparse = sparse.chain(unrecorded).collect();
     if let Some(lost) = plan.sparse.iter().find(|segment| !plan.reads(segment)) {
         let message = format!("segment {} is recorded and missing", lost.base_offset);
         return Err(contradiction(&folder.path, message));
@@ -329,7 +370,8 @@ fn read_sparse(
     let end = pass.read_segment(file, Begin::FirstByte(segment.layout, segment.origin))?;
     let recorded = (segment.size_bytes, segment.next_offset);
     let whole = matches!(end.stop, Stop::End | Stop::Zeros);
-    if !whole || (end.position, pass.log_end()) != recorded {
+    let held = (end.position, pass.log_end());
+    if !whole || held.0 != recorded.0 || held.1 > recorded.1 {
         let message = format!(
             "{} bytes up to offset {} were recorded, {} bytes up to {} are there",
             segment.size_bytes,
@@ -340,6 +382,7 @@ fn read_sparse(
         return Ok(Err(contradiction(&file.path, message)));
     }
     pass.end_own_tail(file, &end)?;
+    pass.reach(segment.next_offset);
     Ok(Ok(()))
 }
 

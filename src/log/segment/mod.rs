@@ -264,6 +264,12 @@ impl Segment {
         known.dedup_by_key(|row| row.last_offset);
     }
 
+    /// It stands for offsets up to `upto`, whatever compaction left of them.
+    pub fn reach(&self, upto: i64) {
+        let mut home = self.home.lock();
+        home.extent.next_offset = home.extent.next_offset.max(upto);
+    }
+
     /// It is not part of the log any more: no file is opened for it from now on.
     pub fn leave(&self) {
         self.home.lock().left = true;

@@ -68,7 +68,8 @@ pub(crate) struct SegmentState {
     pub base_offset: i64,
     /// The length of its batches. The file may be longer (zeros) while it is active.
     pub size_bytes: u64,
-    /// The offset behind its last batch; its base offset while it is empty.
+    /// The offset behind its last batch; its base offset while it is empty. A sparse one stands for
+    /// offsets up to here, also where compaction took the last ones.
     pub next_offset: i64,
     /// The largest timestamp of its batches, -1 while it has none.
     pub max_timestamp: i64,

@@ -4,6 +4,8 @@ use super::*;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::segment::state::{SegmentLayout, SegmentState};
 use crate::log::segment::{Segment, Stage};
+use crate::storage::Fault;
+use crate::storage::faults::{Call, Failure, Rule};
 
 const RECORDS: i64 = 40;
 
@@ -131,4 +133,44 @@ fn a_search_by_time_finds_what_a_compaction_left() {
             assert_eq!(found.0, offset + offset % 2, "{offset}");
         }
     });
+}
+
+#[test]
+fn what_a_crash_left_of_a_compaction_is_recorded_before_its_results_get_their_names() {
+    let fault = Fault::new(Arc::new(Heap::new()));
+    fault.create_dir(Path::new("/logs")).unwrap();
+    let mut bench = Bench::on(Arc::new(fault.clone()), PathBuf::from("/logs"), None);
+    let log = log_of_segments(&mut bench);
+    log.flush().unwrap();
+    let (state, old) = (log.state().unwrap(), log.segments.all()[..2].to_vec());
+    let third = log.segments.all()[2].base_offset;
+    let bytes = compacted(&bench, &old);
+    drop(log);
+    let swap = bench.identity().dir.join("00000000000000000000.log.swap");
+    bench.storage.create_cold(&swap).unwrap().write_at(0, &bytes).unwrap();
+
+    let log = bench.open(state, Trust::SameBoot);
+    let expected: Vec<_> = (0..RECORDS).filter(|o| *o >= third || o % 2 == 0).collect();
+    assert_eq!(offsets(&log, &mut Cursor::new(0)), expected);
+    let mut held = Cursor::new(0);
+    log.read(&mut held, 100, IsolationLevel::ReadUncommitted).unwrap();
+    fault.fail(Rule::nth(0, Failure::Io).of(&[Call::Rename]));
+    let record = RecordInput { timestamp: START_MS, key: None, value: Some(b"v"), headers: &[] };
+    log.append(&record, bench.options()).unwrap_err();
+    let (_, recorded) = bench.gate.recorded.lock().pop().unwrap();
+    assert_eq!(recorded.segments[0].layout, SegmentLayout::Sparse);
+    assert_eq!(recorded.segments[1].base_offset, third);
+    assert!(bench.storage.exists(&swap).unwrap());
+    assert_eq!(offsets(&log, &mut held.clone()), expected[1..], "{held:?}");
+
+    fault.heal();
+    bench.append(&log, b"v");
+    assert!(!bench.storage.exists(&swap).unwrap());
+    let expected = [expected, vec![RECORDS]].concat();
+    assert_eq!(offsets(&log, &mut Cursor::new(0)), expected);
+    bench.run_work();
+    let state = log.close().unwrap();
+    assert!(state.segments[0].sealed && state.segments[0].index.is_some());
+    let log = bench.open(state, Trust::Clean);
+    assert_eq!(offsets(&log, &mut Cursor::new(0)), expected);
 }

@@ -73,6 +73,11 @@ impl<S: Storage> Shelf<S> {
         self.storage.sync_dir(&self.folder).unwrap();
     }
 
+    pub fn rename(&self, from: &str, to: &str) {
+        self.storage.rename(&self.path(from), &self.path(to)).unwrap();
+        self.storage.sync_dir(&self.folder).unwrap();
+    }
+
     pub fn put_log(&self, base: i64, bytes: &[u8]) {
         self.put(&file_name(base, FileKind::Log), bytes);
     }

@@ -74,6 +74,21 @@ fn a_half_done_compaction_and_a_torn_tail_survive_crashes_of_their_repair() {
 }
 
 #[test]
+fn a_compaction_of_our_own_survives_crashes_of_its_repair() {
+    let (_, recorded) = swaps::states();
+    for trust in [Trust::SameBoot, Trust::OtherBoot] {
+        crash_everywhere(
+            |shelf| {
+                swaps::before(shelf);
+                swaps::put_results(shelf, ".swap");
+            },
+            &recorded,
+            trust,
+        );
+    }
+}
+
+#[test]
 fn the_end_after_a_power_cut_survives_further_ones() {
     crash_everywhere(
         |shelf| {

@@ -1,0 +1,131 @@
+//! A compaction of our own that a crash interrupted, as recovery finishes it.
+//!
+//! How far it came is told by the names of its files, and [`Folder::resolve`] says what they stand
+//! for, whoever compacted. What is recorded may be of before or of after, because the state file
+//! is told once the results are named `.swap`, and before the old files go. So what takes the
+//! place of recorded segments is read here, whole, and recovery goes on as if that were recorded.
+
+use crate::error::Result;
+use crate::log::files::names::FileStage;
+use crate::log::finding::Finding;
+use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::reader::{Begin, Pass};
+use crate::log::load::repair::Repairs;
+use crate::log::producers::transactions::AbortedTransaction;
+use crate::log::scan::Stop;
+use crate::log::segment::indexes::walk_markers;
+use crate::log::segment::state::{LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState};
+use crate::storage::Storage;
+
+/// The folder and what is recorded of it, with what was half done finished.
+pub(in crate::log) struct Finished {
+    pub folder: Folder,
+    pub state: LogState,
+    /// Results of the compaction behind all segments that are recorded, ascending.
+    pub unrecorded: Vec<SegmentState>,
+    /// The aborted transactions of its results.
+    pub aborted: Vec<AbortedTransaction>,
+    pub repairs: Repairs,
+    pub findings: Vec<Finding>,
+}
+
+/// A result of the compaction.
+struct Swapped {
+    state: SegmentState,
+    aborted: Vec<AbortedTransaction>,
+    last_batch: Option<LastBatch>,
+}
+
+/// Decides what half-done files of a log of ours stand for; `Err` inside names a file that is not
+/// as a compaction leaves it.
+pub(in crate::log) fn finish(
+    storage: &dyn Storage,
+    folder: &Folder,
+    state: &LogState,
+    interval_bytes: u64,
+) -> Result<Result<Finished, FolderFile>> {
+    let (mut repairs, mut findings) = (Repairs::default(), Vec::new());
+    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings)?;
+    let mut results = Vec::new();
+    for file in folder.logs().filter(|file| file.found_as() == FileStage::Swap) {
+        match read(storage, &folder, file, state.transactional, interval_bytes)? {
+            Some(swapped) => results.push(swapped),
+            None => return Ok(Err(file.clone())),
+        }
+    }
+    let aborted = results.iter().flat_map(|swapped| swapped.aborted.iter().copied()).collect();
+    let (state, unrecorded) = put_in_place(state, results, &folder);
+    Ok(Ok(Finished { folder, state, unrecorded, aborted, repairs, findings }))
+}
+
+/// Reads a result whole; `None` where it has anything but valid batches.
+fn read(
+    storage: &dyn Storage,
+    folder: &Folder,
+    file: &FolderFile,
+    transactional: bool,
+    interval_bytes: u64,
+) -> Result<Option<Swapped>> {
+    let mut pass = Pass::new(storage, folder, interval_bytes);
+    if transactional {
+        // A transaction that was aborted here may have begun in any segment before.
+        let base = file.name.offset;
+        for earlier in folder.logs().take_while(|earlier| earlier.name.offset < base) {
+            let transactions = &mut pass.transactions;
+            walk_markers(storage, &earlier.path, earlier.len, |batch| {
+                transactions.observe(&batch.header, batch.marker);
+            })?;
+        }
+    }
+    pass.rules.next_offset = file.name.offset;
+    let begin = Begin::FirstByte(SegmentLayout::Sparse, SegmentOrigin::Ours);
+    let end = pass.read_segment(file, begin)?;
+    let last_batch = pass.last_batch;
+    Ok(pass.segments.pop().filter(|_| end.stop == Stop::End).map(|read| Swapped {
+        state: read.state,
+        aborted: read.aborted,
+        last_batch,
+    }))
+}
+
+/// What is recorded, with the results in the place of what they were made of, and those of them
+/// that stand behind it all.
+fn put_in_place(
+    state: &LogState,
+    results: Vec<Swapped>,
+    folder: &Folder,
+) -> (LogState, Vec<SegmentState>) {
+    let mut state = state.clone();
+    let (Some(first), Some(last)) = (results.first(), results.last()) else {
+        return (state, Vec::new());
+    };
+    let begin = first.state.base_offset;
+    let end = results.iter().map(|swapped| swapped.state.next_offset).max().unwrap_or(begin);
+    let inside = |base: i64| (begin..end.max(begin + 1)).contains(&base);
+    let last_recorded = state.segments.last().map(|segment| segment.base_offset);
+    let replaced = state.segments.iter().rfind(|segment| inside(segment.base_offset));
+    let upto = match replaced.copied() {
+        Some(replaced) if Some(replaced.base_offset) != last_recorded => replaced.next_offset,
+        // It may have been appended to since: where the next file begins tells how far it went.
+        replaced => {
+            let behind = folder.logs().map(|file| file.name.offset).find(|base| *base >= end);
+            let recorded = replaced.map_or(end, |replaced| replaced.next_offset);
+            behind.unwrap_or(recorded)
+        }
+    };
+    if state.last_batch.is_some_and(|last| inside(last.segment)) {
+        let known = last.state.next_offset <= state.log_end_offset;
+        state.last_batch = last.last_batch.filter(|_| known);
+    }
+    state.segments.retain(|segment| !inside(segment.base_offset));
+    state.aborted.retain(|row| !(begin..upto).contains(&row.last_offset));
+    let mut results: Vec<SegmentState> = results.into_iter().map(|result| result.state).collect();
+    if let Some(last) = results.last_mut() {
+        last.next_offset = last.next_offset.max(upto);
+    }
+    let recorded = |result: &SegmentState| last_recorded >= Some(result.base_offset);
+    let unrecorded = results.iter().copied().filter(|result| !recorded(result)).collect();
+    state.segments.extend(results.iter().filter(|result| recorded(result)));
+    state.segments.sort_by_key(|segment| segment.base_offset);
+    (state, unrecorded)
+}
