@@ -9,7 +9,7 @@
 
 mod judge;
 
-use judge::manifest::{Case, Committed, Contents, Partition, Row};
+use judge::manifest::{Case, Committed, Contents, Partition, Row, Transaction};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -245,6 +245,38 @@ fn judge_groups(case: &Case, broker: &Broker) -> Vec<String> {
     faults
 }
 
+/// Every transactional id, as the coordinator stood at the end.
+fn judge_transactions(case: &Case, broker: &Broker) -> Vec<String> {
+    let tellings = [Some(&case.before), case.reopened.as_ref()];
+    let mut tellings: Vec<_> = tellings.into_iter().flatten().map(|c| &c.transactions).collect();
+    let listed = match broker.admin().list_transactions() {
+        Ok(listed) => listed,
+        Err(error) => return vec![format!("transactions: {error}")],
+    };
+    let seen: BTreeMap<String, Transaction> = listed
+        .iter()
+        .map(|listed| {
+            let mut partitions: Vec<String> =
+                listed.partitions().iter().map(ToString::to_string).collect();
+            partitions.sort();
+            let transaction = Transaction {
+                state: listed.state().name().to_owned(),
+                producer_id: listed.producer_id(),
+                producer_epoch: i64::from(listed.producer_epoch()),
+                timeout_ms: i64::try_from(listed.timeout().as_millis()).unwrap(),
+                start_time_ms: listed.start_timestamp(),
+                partitions,
+            };
+            (listed.transactional_id().to_owned(), transaction)
+        })
+        .collect();
+    tellings.retain(|told| **told == seen);
+    match tellings.is_empty() {
+        true => vec![format!("transactions {:?}, seen {seen:?}", case.before.transactions)],
+        false => Vec::new(),
+    }
+}
+
 fn judge_case(case: &Case, broker: &Broker, way: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -254,7 +286,8 @@ fn judge_case(case: &Case, broker: &Broker, way: &str) -> Vec<String> {
             Err(difference) => faults.push(format!("{} ({way}): {name}: {difference}", case.name)),
         }
     }
-    let groups = judge_groups(case, broker);
+    let mut groups = judge_groups(case, broker);
+    groups.extend(judge_transactions(case, broker));
     faults.extend(groups.into_iter().map(|fault| format!("{} ({way}): {fault}", case.name)));
     let ending = if case.clean { "clean" } else { "killed" };
     println!("{:30} {way:9} {ending:7} {outcomes:?} faults {}", case.name, faults.len());

@@ -57,6 +57,23 @@ impl Admin {
         Ok(transactional_ids.iter().map(fence).collect())
     }
 
+    /// Aborts a hanging transaction: what a producer id has open in one partition, and there alone.
+    /// The rest of the transaction, and the producer, if there is one still, are not told: this is
+    /// for what no coordinator knows any more. [`Admin::fence_producers`] ends the transaction of a
+    /// transactional id.
+    ///
+    /// # Durability
+    /// As a send.
+    ///
+    /// # Errors
+    /// [`InvalidTxnState`](crate::ErrorKind::InvalidTxnState) where the producer id has nothing
+    /// open there,
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached directory.
+    pub fn abort_transaction(&self, topic: &str, partition: i32, producer_id: i64) -> Result<()> {
+        self.0.transactions()?.abort_in(&TopicPartition::new(topic, partition), producer_id)
+    }
+
     /// The aborted transactions of a partition, in the order of their markers.
     ///
     /// # Errors

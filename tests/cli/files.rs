@@ -4,7 +4,7 @@ use crate::shell::Shell;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-fn golden(case: &str) -> PathBuf {
+pub fn golden(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dirs").join(case)
 }
 
@@ -13,7 +13,7 @@ fn manifest(case: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -183,6 +183,38 @@ fn dump_decodes_the_groups_of_the_newer_protocol_as_kafka_does() {
             (8, "consumer-group-current-member-assignment"),
         ]
     );
+}
+
+#[test]
+fn dump_decodes_transactional_ids_as_kafka_does() {
+    let shell = Shell::new();
+    let mut states = std::collections::BTreeSet::new();
+    for case in ["transaction-ends", "transactions", "transactions-v0"] {
+        for entry in std::fs::read_dir(golden(case).join("data")).unwrap() {
+            let folder = entry.unwrap().path();
+            let folder_name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+            if !folder_name.starts_with("__transaction_state-") {
+                continue;
+            }
+            for log in logs(&folder) {
+                let file = Path::new(&log).file_name().unwrap().display().to_string();
+                let rows = shell.json(&["dump", "--transactions", &log]);
+                // The middle of a long dump is not kept.
+                for line in kafka_dump(case, &format!("{folder_name}/{file}")) {
+                    let Some((kind, expected)) = kafka_record(&line) else { continue };
+                    let offset: i64 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
+                    let is_it = |row: &&Value| row["kind"] == "record" && row["offset"] == offset;
+                    let ours = rows.iter().find(is_it).unwrap();
+                    assert_eq!((kind, &ours["key"]["type"]), (0, &json!("transaction")));
+                    let same = |(field, value)| &ours["payload"][field] == value;
+                    let fields = expected.as_object().unwrap();
+                    assert!(fields.iter().all(same), "{line}: {}", ours["payload"]);
+                    states.insert(ours["payload"]["transactionState"].to_string());
+                }
+            }
+        }
+    }
+    assert_eq!(states.len(), 6, "{states:?}");
 }
 
 #[test]

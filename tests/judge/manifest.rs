@@ -26,7 +26,39 @@ pub struct Contents {
     pub partitions: BTreeMap<String, Partition>,
     /// Group -> partition -> (offset, metadata).
     pub group_offsets: BTreeMap<String, BTreeMap<String, (i64, String)>>,
+    /// By transactional id.
+    pub transactions: BTreeMap<String, Transaction>,
     pub failed: bool,
+}
+
+/// What the coordinator said of a transactional id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    pub state: String,
+    pub producer_id: i64,
+    pub producer_epoch: i64,
+    pub timeout_ms: i64,
+    pub start_time_ms: Option<i64>,
+    /// Sorted.
+    pub partitions: Vec<String>,
+}
+
+impl Transaction {
+    fn parse(value: &Value) -> Transaction {
+        let number = |key: &str| value[key].as_i64().unwrap();
+        let names = value["partitions"].as_array().unwrap().iter();
+        let mut partitions: Vec<String> =
+            names.map(|name| name.as_str().unwrap().to_owned()).collect();
+        partitions.sort();
+        Transaction {
+            state: value["state"].as_str().unwrap().to_owned(),
+            producer_id: number("producer_id"),
+            producer_epoch: number("producer_epoch"),
+            timeout_ms: number("timeout_ms"),
+            start_time_ms: value["start_time_ms"].as_i64(),
+            partitions,
+        }
+    }
 }
 
 /// One partition of a manifest.
@@ -105,7 +137,13 @@ impl Contents {
     pub fn parse(root: &Value) -> Contents {
         let partitions = root.get("partitions").and_then(Value::as_object);
         let groups = root.get("groups").and_then(Value::as_object);
+        let transactions = root.get("transactions").and_then(Value::as_object);
         Contents {
+            transactions: transactions
+                .into_iter()
+                .flatten()
+                .map(|(id, value)| (id.clone(), Transaction::parse(value)))
+                .collect(),
             failed: root.get("failed").is_some_and(|f| !f.is_null()),
             partitions: partitions
                 .into_iter()

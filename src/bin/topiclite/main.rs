@@ -28,6 +28,7 @@ mod produce;
 mod record_json;
 mod repair;
 mod topics;
+mod transactions;
 mod verify;
 
 use args::{Command, Options};
@@ -61,6 +62,7 @@ fn run(options: &Options, output: &Output) -> Outcome {
         Command::Produce(produce) => produce::run(options, produce, output),
         Command::Consume(consume) => consume::run(options, consume, output),
         Command::Groups(groups) => groups::run(options, groups, output),
+        Command::Transactions(work) => transactions::run(options, work, output),
         Command::Offsets(offsets) => offsets::run(options, offsets, output),
         Command::Trim(trim) => offsets::trim(options, trim, output),
         Command::Compact(compact) => compact::run(options, compact, output),

@@ -160,6 +160,30 @@ impl Transactions {
         }
     }
 
+    /// Aborts what a producer has open in one partition, and there alone: its coordinator is not
+    /// told, as in Kafka.
+    ///
+    /// # Errors
+    /// `InvalidTxnState` where it has nothing open there, `UnknownTopicOrPartition`, and those of
+    /// the append.
+    pub fn abort_in(&self, partition: &TopicPartition, producer_id: i64) -> Result<()> {
+        let core = &self.0;
+        core.owner()?;
+        core.settle()?;
+        let topic = core.topics.get(partition.topic())?;
+        let log = topic.partition(partition.partition())?.log()?.clone();
+        let Some(producer_epoch) = log.open_transaction(producer_id)? else {
+            let why = format!("producer id {producer_id} has no transaction open there");
+            return Err(Error::new(ErrorKind::InvalidTxnState, why)
+                .with_partition(partition.topic(), partition.partition()));
+        };
+        let kind = ControlType::Abort;
+        let marker = Marker { producer_id, producer_epoch, kind, coordinator_epoch: 0 };
+        let mut syncs = Vec::new();
+        core.write_marker(partition, marker, &mut syncs)?;
+        syncs.into_iter().try_for_each(|(log, upto)| log.make_durable(upto))
+    }
+
     /// What is stored of a transactional id.
     ///
     /// # Errors

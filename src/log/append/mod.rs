@@ -413,6 +413,15 @@ impl Log {
         }
     }
 
+    /// The epoch of a producer that has a transaction open here; `None` where it has none.
+    ///
+    /// # Errors
+    /// Those of opening the log.
+    pub fn open_transaction(&self, producer_id: i64) -> Result<Option<i16>> {
+        self.log_end_offset()?;
+        Ok(self.writer.lock().producers.open_epoch(producer_id))
+    }
+
     /// Stores the marker of a transaction. Readers of committed records see the transaction, or
     /// pass over it, from then on.
     ///

@@ -175,6 +175,11 @@ impl ProducerEntry {
         Err(Error::new(ErrorKind::TransactionCoordinatorFenced, why))
     }
 
+    /// Its epoch.
+    pub fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
     /// The epoch of the coordinator that last ended a transaction; -1 before.
     pub fn coordinator_epoch(&self) -> i32 {
         self.coordinator_epoch

@@ -108,6 +108,13 @@ impl ProducerStates {
         entry.map_or(Ok(()), |entry| entry.check_epoch(stamp.producer_id, stamp.producer_epoch))
     }
 
+    /// The epoch of a producer that has a transaction open; `None` where it has none. Of one that
+    /// nothing more is known of, the lowest.
+    pub fn open_epoch(&self, producer_id: i64) -> Option<i16> {
+        let known = self.entries.get(&producer_id).map(ProducerEntry::epoch);
+        self.transactions.is_open(producer_id).then(|| known.unwrap_or(0))
+    }
+
     /// The epoch of the coordinator that last ended a transaction of the producer; -1 before.
     pub fn coordinator_epoch(&self, producer_id: i64) -> i32 {
         self.entries.get(&producer_id).map_or(-1, ProducerEntry::coordinator_epoch)

@@ -119,6 +119,58 @@ pub enum GroupsAction {
     Reset(Box<Reset>),
 }
 
+/// What to do with transactions.
+#[derive(Debug, Args)]
+pub struct Transactions {
+    /// What to do with transactions.
+    #[command(subcommand)]
+    pub action: TransactionsAction,
+}
+
+/// What to do with transactions.
+#[derive(Debug, Subcommand)]
+pub enum TransactionsAction {
+    /// List the transactional ids.
+    List,
+    /// Show where a transactional id stands, and what takes part in its transaction.
+    Describe {
+        /// The transactional id.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Abort the transaction of a transactional id, and fence its producer; or what a producer id
+    /// left open in one partition.
+    #[command(group = ArgGroup::new("what").required(true))]
+    Abort {
+        /// The transactional id.
+        #[arg(value_name = "ID", group = "what")]
+        id: Option<String>,
+        /// The producer id of a transaction that no transactional id has any more.
+        #[arg(
+            long,
+            value_name = "N",
+            group = "what",
+            requires = "topic",
+            requires = "partition",
+            value_parser = values::at_least_0
+        )]
+        producer_id: Option<i64>,
+        /// Its topic.
+        #[arg(long, requires = "producer_id", value_parser = values::topic)]
+        topic: Option<String>,
+        /// Its partition.
+        #[arg(
+            long,
+            short = 'p',
+            value_name = "P",
+            requires = "producer_id",
+            allow_negative_numbers = true,
+            value_parser = values::partition
+        )]
+        partition: Option<i32>,
+    },
+}
+
 /// Where a group's offsets go.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("scope").required(true).multiple(true))]

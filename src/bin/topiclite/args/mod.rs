@@ -8,7 +8,10 @@ mod records;
 pub mod values;
 mod work;
 
-pub use admin::{Compact, Groups, GroupsAction, Offsets, Reset, Topics, TopicsAction, Trim};
+pub use admin::{
+    Compact, Groups, GroupsAction, Offsets, Reset, Topics, TopicsAction, Transactions,
+    TransactionsAction, Trim,
+};
 pub use records::{Consume, Filters, InputFormat, Isolation, Produce};
 pub use work::{Bench, BenchAction, BenchWork, Demo, Dump, Man, Repair, Shell};
 
@@ -23,7 +26,7 @@ use std::path::PathBuf;
     after_help = "Exit code: 0 done, 1 the operation failed, 2 bad usage, 130 interrupted.\n\n\
                   Commands that only read work beside a running owner of the directory; produce, \
                   consume --group, trim, compact, repair --execute, groups delete, groups reset \
-                  --execute and changes of topics take its lock."
+                  --execute, transactions abort and changes of topics take its lock."
 )]
 pub struct Options {
     /// The data directory. `topics create`, `bench` and `demo` make it if there is none.
@@ -50,6 +53,8 @@ pub enum Command {
     Consume(Consume),
     /// List, describe, reset and delete consumer groups.
     Groups(Groups),
+    /// List, describe and abort transactions.
+    Transactions(Transactions),
     /// Print the first and last offsets of a topic's partitions.
     Offsets(Offsets),
     /// Delete the records of a partition before an offset.

@@ -25,6 +25,9 @@ pub struct Dump {
     /// Decode the records of `__consumer_offsets`.
     #[arg(long)]
     pub offsets: bool,
+    /// Decode the records of `__transaction_state`.
+    #[arg(long, conflicts_with = "offsets")]
+    pub transactions: bool,
     /// Leave the records out: one line per batch.
     #[arg(long)]
     pub batches: bool,

@@ -1,9 +1,11 @@
-//! Records of `__consumer_offsets` in words, for `dump --offsets`.
+//! Records of `__consumer_offsets` and `__transaction_state` in words, for `dump --offsets` and
+//! `dump --transactions`.
 
 use crate::record_json::bytes_value;
 use serde_json::{Map, Value, json};
 use topiclite::{GroupRecord, GroupValue, MemberValue, OffsetValue};
 use topiclite::{ModernKey, ModernMemberValue, ModernValue, TopicShare};
+use topiclite::{TransactionRecord, TransactionState, TransactionValue};
 
 /// Key and value as objects; what is not understood is shown as it is.
 pub fn offsets_record(key: Option<&[u8]>, value: Option<&[u8]>) -> (Value, Value) {
@@ -29,6 +31,45 @@ pub fn offsets_record(key: Option<&[u8]>, value: Option<&[u8]>) -> (Value, Value
         }
         None => (raw(key), raw(value)),
     }
+}
+
+/// As [`offsets_record`], of a transactional id.
+pub fn transaction_record(key: Option<&[u8]>, value: Option<&[u8]>) -> (Value, Value) {
+    match key.and_then(|key| TransactionRecord::read(key, value)) {
+        Some(TransactionRecord::State { transactional_id, value }) => {
+            let key = json!({"transactionalId": &*transactional_id});
+            let value = value.map_or(Value::Null, |value| transaction(&value));
+            (json!({"type": "transaction", "data": key}), value)
+        }
+        Some(TransactionRecord::Unknown(kind)) => (json!({"type": kind}), raw(value)),
+        None => (raw(key), raw(value)),
+    }
+}
+
+/// The names are those of Kafka's schema; the state has its name beside its number.
+fn transaction(value: &TransactionValue) -> Value {
+    let topic = |(topic, partitions): &(std::sync::Arc<str>, Vec<i32>)| {
+        let name: &str = topic;
+        json!({ "topic": name, "partitionIds": partitions })
+    };
+    let partitions = match value.state {
+        TransactionState::Empty => Value::Null,
+        _ => value.partitions.iter().map(topic).collect(),
+    };
+    json!({
+        "producerId": value.producer_id,
+        "previousProducerId": value.previous_producer_id,
+        "nextProducerId": value.next_producer_id,
+        "producerEpoch": value.producer_epoch,
+        "nextProducerEpoch": value.next_producer_epoch,
+        "transactionTimeoutMs": value.timeout_ms,
+        "transactionStatus": value.state.id(),
+        "transactionState": value.state.name(),
+        "transactionPartitions": partitions,
+        "transactionLastUpdateTimestampMs": value.last_update_ms,
+        "transactionStartTimestampMs": value.start_ms,
+        "clientTransactionVersion": value.client_version,
+    })
 }
 
 fn offset(value: &OffsetValue) -> Value {

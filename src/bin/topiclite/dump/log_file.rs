@@ -116,8 +116,11 @@ fn show_record(
         let epoch = control.ok().and_then(|control| control.coordinator_epoch);
         fields.push(("endTxnMarker", kind.into()));
         fields.push(("coordinatorEpoch", epoch.map_or(Value::Null, Value::from)));
-    } else if file.dump.offsets {
-        let (key, value) = decoder::offsets_record(record.key(), record.value());
+    } else if file.dump.offsets || file.dump.transactions {
+        let (key, value) = match file.dump.offsets {
+            true => decoder::offsets_record(record.key(), record.value()),
+            false => decoder::transaction_record(record.key(), record.value()),
+        };
         fields.extend([("key", key), ("payload", value)]);
     } else {
         let (key_name, key) = bytes_value("key", "key_base64", record.key());

@@ -1,0 +1,84 @@
+//! `transactions`: what a Kafka left open is listed, described and ended.
+
+use crate::files::{copy, golden};
+use crate::shell::Shell;
+use serde_json::json;
+
+fn opened_by_kafka() -> Shell {
+    let shell = Shell::new();
+    copy(&golden("transactions-open").join("data"), shell.dir());
+    shell
+}
+
+fn committed(shell: &Shell) -> usize {
+    let words = ["consume", "t", "--isolation", "read_committed"];
+    shell.ok(&words).lines().count()
+}
+
+#[test]
+fn transactions_are_listed_and_described_without_the_lock() {
+    let shell = opened_by_kafka();
+    let rows = shell.json(&["transactions", "list"]);
+    let told: Vec<_> = rows.iter().map(|row| (&row["transactional_id"], &row["state"])).collect();
+    let expected =
+        [("tx-a", "Ongoing"), ("tx-b", "CompleteAbort")].map(|(a, b)| (json!(a), json!(b)));
+    assert_eq!(told, expected.iter().map(|(a, b)| (a, b)).collect::<Vec<_>>());
+    assert!(shell.ok(&["transactions", "list"]).contains("tx-a"));
+    let described = shell.json(&["transactions", "describe", "tx-a"]).remove(0);
+    assert_eq!((&described["producer_id"], &described["producer_epoch"]), (&json!(0), &json!(3)));
+    assert_eq!(described["timeout_ms"], 900_000);
+    let partitions: Vec<String> = described["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tp| format!("{}-{}", tp["topic"].as_str().unwrap(), tp["partition"]))
+        .collect();
+    assert_eq!(partitions, ["__consumer_offsets-25", "t-0", "t-1"]);
+    assert!(shell.ok(&["transactions", "describe", "tx-a"]).contains("t-0 t-1"));
+    let missing = shell.run(&["--json", "transactions", "describe", "nobody"], b"");
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("TRANSACTIONAL_ID_NOT_FOUND"), "{missing:?}");
+}
+
+#[test]
+fn an_open_transaction_is_aborted_by_its_id() {
+    let shell = opened_by_kafka();
+    let before = committed(&shell);
+    let all = shell.ok(&["consume", "t"]).lines().count();
+    let told = shell.json(&["transactions", "abort", "tx-a"]);
+    assert_eq!(told, [json!({"transactional_id": "tx-a"})]);
+    let described = shell.json(&["transactions", "describe", "tx-a"]).remove(0);
+    assert_eq!((&described["state"], &described["producer_epoch"]), (&json!("Empty"), &json!(5)));
+    // The producer without transactions wrote behind it, which can be read now.
+    let after = committed(&shell);
+    assert!(before < after && after < all, "{before} {after} {all}");
+    let offsets = shell.json(&["offsets", "t"]);
+    for row in offsets {
+        assert_eq!(row["last_stable_offset"], row["log_end_offset"], "{row}");
+    }
+}
+
+#[test]
+fn a_hanging_transaction_is_aborted_in_its_partition() {
+    let shell = opened_by_kafka();
+    let words = ["transactions", "abort", "--topic", "t", "-p", "0", "--producer-id", "0"];
+    assert!(shell.ok(&words).contains("t-0"));
+    let offsets = shell.json(&["offsets", "t"]);
+    assert_eq!(offsets[0]["last_stable_offset"], offsets[0]["log_end_offset"]);
+    let again = shell.run(&[&["--json"], &words[..]].concat(), b"");
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("INVALID_TXN_STATE"), "{again:?}");
+}
+
+#[test]
+fn half_a_description_of_what_to_abort_is_bad_usage() {
+    let shell = Shell::new();
+    for words in [
+        &["transactions", "abort"][..],
+        &["transactions", "abort", "x", "--producer-id", "1", "--topic", "t", "-p", "0"],
+        &["transactions", "abort", "--producer-id", "1"],
+        &["transactions", "abort", "--topic", "t", "-p", "0"],
+    ] {
+        assert_eq!(shell.run(words, b"").code, 2, "{words:?}");
+    }
+}
