@@ -113,38 +113,42 @@ impl WatchList {
     /// Takes everybody who waits, and puts the log on their lists. A watch is spent by that.
     #[inline]
     pub fn take(&mut self) -> Woken {
-        match self.first.take() {
-            None => Woken { first: None, more: Vec::new() },
-            Some(first) => {
-                Woken { first: Some(first), more: std::mem::take(&mut self.more) }.listed()
+        match self.first.is_none() {
+            true => Woken(None),
+            false => self.take_all(),
+        }
+    }
+
+    #[inline(never)]
+    fn take_all(&mut self) -> Woken {
+        let (first, more) = (self.first.take(), std::mem::take(&mut self.more));
+        for watcher in first.iter().chain(&more) {
+            if let Watcher::Listed(list, key) = watcher {
+                list.push(*key);
             }
         }
+        Woken(first.map(|first| (first, more)))
     }
 }
 
 /// Readers whose bells are to be rung once the lock is released.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Woken {
-    first: Option<Watcher>,
-    more: Vec<Watcher>,
-}
+pub(crate) struct Woken(Option<(Watcher, Vec<Watcher>)>);
 
 impl Woken {
-    fn listed(self) -> Woken {
-        for watcher in self.first.iter().chain(&self.more) {
-            if let Watcher::Listed(list, key) = watcher {
-                list.push(*key);
-            }
-        }
-        self
-    }
-
     /// Rings them all.
     #[inline]
     pub fn ring(self) {
-        for watcher in self.first.iter().chain(&self.more) {
-            watcher.bell().ring();
+        if let Some((first, more)) = self.0 {
+            ring_all(&first, &more);
         }
+    }
+}
+
+#[inline(never)]
+fn ring_all(first: &Watcher, more: &[Watcher]) {
+    for watcher in std::iter::once(first).chain(more) {
+        watcher.bell().ring();
     }
 }

@@ -127,7 +127,9 @@ impl Producer {
     /// [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
     #[inline]
     pub fn send(&self, record: ProducerRecord<'_>) -> Result<SendFuture> {
-        self.0.send(&record)
+        let sent = self.0.send(&record);
+        record.discard();
+        sent
     }
 
     /// Sends a record and waits for the outcome: [`Producer::send`] and [`SendFuture::wait`].
@@ -139,7 +141,7 @@ impl Producer {
     /// Those of both, with the record ([`Error::record`]).
     #[inline]
     pub fn send_sync(&self, record: ProducerRecord<'_>) -> Result<RecordMetadata> {
-        self.0.send(&record)?.wait()
+        self.send(record)?.wait()
     }
 
     /// Sends a record, and has `callback` told what became of it, once, with no lock held.

@@ -16,7 +16,15 @@ enum Repr<'a> {
     Null,
     Borrowed(&'a [u8]),
     Owned(Vec<u8>),
-    Short { size: u8, bytes: [u8; SHORT_MAX] },
+    Short {
+        size: u8,
+        bytes: [u8; SHORT_MAX - 1],
+    },
+    // The usual sizes in whole words: a record is moved by each of its builder's methods, and bytes
+    // that are not aligned are moved one by one.
+    Eight([u8; 8]),
+    /// All that the variant of a vector leaves room for beside the tag.
+    Sixteen([u8; SHORT_MAX]),
 }
 
 impl<'a> Payload<'a> {
@@ -30,7 +38,26 @@ impl<'a> Payload<'a> {
             Repr::Borrowed(bytes) => Some(bytes),
             Repr::Owned(bytes) => Some(bytes),
             Repr::Short { size, bytes } => bytes.get(..usize::from(*size)),
+            Repr::Eight(bytes) => Some(bytes),
+            Repr::Sixteen(bytes) => Some(bytes),
         }
+    }
+
+    /// Drops it. The compiler's own way hands its address out, which keeps the record around it
+    /// in memory where it could be in registers.
+    #[inline]
+    pub(super) fn discard(self) {
+        match self.0 {
+            Repr::Owned(bytes) => drop_bytes(bytes),
+            Repr::Null | Repr::Borrowed(_) => {}
+            Repr::Short { .. } | Repr::Eight(_) | Repr::Sixteen(_) => {}
+        }
+    }
+
+    /// Whether memory has to be given back.
+    #[inline]
+    pub(super) fn is_allocated(&self) -> bool {
+        matches!(self.0, Repr::Owned(_))
     }
 
     /// The bytes for as long as they are borrowed, where they are; `Ok(None)` for null.
@@ -52,6 +79,8 @@ impl<'a> Payload<'a> {
             Repr::Borrowed(bytes) => Repr::Owned(bytes.to_vec()),
             Repr::Owned(bytes) => Repr::Owned(bytes),
             Repr::Short { size, bytes } => Repr::Short { size, bytes },
+            Repr::Eight(bytes) => Repr::Eight(bytes),
+            Repr::Sixteen(bytes) => Repr::Sixteen(bytes),
         })
     }
 
@@ -61,6 +90,11 @@ impl<'a> Payload<'a> {
             other => Payload(other).as_bytes().map(<[u8]>::to_vec),
         }
     }
+}
+
+#[inline(never)]
+fn drop_bytes(bytes: Vec<u8>) {
+    drop(bytes);
 }
 
 /// Shows the size: payloads may be large, or secret.
@@ -116,7 +150,13 @@ impl<'a, T: IntoPayload<'a>> IntoPayload<'a> for Option<T> {
 impl<'a, const N: usize> IntoPayload<'a> for [u8; N] {
     #[inline]
     fn into_payload(self) -> Payload<'a> {
-        let mut bytes = [0; SHORT_MAX];
+        if let Ok(bytes) = <[u8; 8]>::try_from(self.as_slice()) {
+            return Payload(Repr::Eight(bytes));
+        }
+        if let Ok(bytes) = <[u8; SHORT_MAX]>::try_from(self.as_slice()) {
+            return Payload(Repr::Sixteen(bytes));
+        }
+        let mut bytes = [0; SHORT_MAX - 1];
         match (bytes.get_mut(..N), u8::try_from(N)) {
             (Some(place), Ok(size)) => {
                 place.copy_from_slice(&self);
@@ -197,8 +237,19 @@ mod tests {
             (some.clone(), some)
         );
         assert_eq!((bytes(None::<&str>), bytes(Some(""))), (None, Some(Vec::new())));
+        assert_eq!(bytes([7; 0]), Some(Vec::new()));
+        assert_eq!(bytes([7; 8]), Some(vec![7; 8]));
+        assert_eq!(bytes([7; 15]), Some(vec![7; 15]));
         assert_eq!(bytes([7; 16]), Some(vec![7; 16]));
         assert_eq!(bytes([7; 17]), Some(vec![7; 17]));
+    }
+
+    #[test]
+    fn only_vectors_allocate() {
+        let owned = |payload: Payload<'_>| payload.is_allocated();
+        assert!(!owned("ab".into_payload()) && !owned([7; 8].into_payload()));
+        assert!(!owned([7; 16].into_payload()) && !owned(Payload::NULL));
+        assert!(owned(vec![7].into_payload()) && owned([7; 17].into_payload()));
     }
 
     #[test]

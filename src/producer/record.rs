@@ -108,16 +108,20 @@ impl<'a> ProducerRecord<'a> {
 
     /// Sets the key. An empty key is a key; `None` is none.
     #[inline]
-    pub fn key(mut self, key: impl IntoPayload<'a>) -> ProducerRecord<'a> {
-        self.key = key.into_payload();
-        self
+    pub fn key(self, key: impl IntoPayload<'a>) -> ProducerRecord<'a> {
+        let ProducerRecord { topic, partition, timestamp, key: before, value, headers } = self;
+        before.discard();
+        let key = key.into_payload();
+        ProducerRecord { topic, partition, timestamp, key, value, headers }
     }
 
     /// Sets the value. A record without one (`None`) is a tombstone on a compacted topic.
     #[inline]
-    pub fn value(mut self, value: impl IntoPayload<'a>) -> ProducerRecord<'a> {
-        self.value = value.into_payload();
-        self
+    pub fn value(self, value: impl IntoPayload<'a>) -> ProducerRecord<'a> {
+        let ProducerRecord { topic, partition, timestamp, key, value: before, headers } = self;
+        before.discard();
+        let value = value.into_payload();
+        ProducerRecord { topic, partition, timestamp, key, value, headers }
     }
 
     /// Adds a header behind the others; names may repeat, and the value may be `None`.
@@ -217,6 +221,22 @@ impl<'a> ProducerRecord<'a> {
         match &self.headers {
             RecordHeaders::Borrowed(headers) => headers,
             RecordHeaders::Owned(_) => &[],
+        }
+    }
+
+    /// Drops the record. Most own nothing, which is a look at four tags; the compiler's own way is
+    /// a call for each field.
+    #[inline]
+    pub(super) fn discard(self) {
+        let has_headers = match &self.headers {
+            RecordHeaders::Borrowed(headers) => headers.capacity() > 0,
+            RecordHeaders::Owned(headers) => headers.capacity() > 0,
+        };
+        let has_topic = matches!(self.topic, Cow::Owned(_));
+        match has_topic || has_headers || self.key.is_allocated() || self.value.is_allocated() {
+            true => drop(self),
+            // There is nothing to give back.
+            false => std::mem::forget(self),
         }
     }
 
@@ -565,6 +585,12 @@ mod tests {
         let refused = Error::new(ErrorKind::Closed, "closed").refusing(&ProducerRecord::new("t"));
         assert_eq!((refused.topic(), refused.record().unwrap().topic()), (None, "t"));
         assert!(Error::new(ErrorKind::Closed, "").into_record().is_none());
+    }
+
+    #[test]
+    fn a_record_is_moved_without_a_call() {
+        // The compiler copies up to 128 bytes by itself.
+        assert!(size_of::<ProducerRecord<'_>>() <= 128, "{}", size_of::<ProducerRecord<'_>>());
     }
 
     #[test]

@@ -48,6 +48,7 @@ enum Places {
 
 impl Routes {
     /// `size_max`: what the record takes inside a batch, at most.
+    #[inline]
     fn add(&mut self, queue: &Arc<PartitionQueue>, place: usize, size_max: usize) {
         if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.queue, queue)) {
             self.last = self.group_of(queue, place);
@@ -64,6 +65,7 @@ impl Routes {
     }
 
     /// The group of a lane, a new one where there is none. Most calls are about one lane.
+    #[inline(never)]
     fn group_of(&mut self, queue: &Arc<PartitionQueue>, place: usize) -> usize {
         let address = |queue: &Arc<PartitionQueue>| Arc::as_ptr(queue).addr();
         if let [only] = self.groups.as_slice() {
@@ -102,9 +104,29 @@ impl Routes {
 impl ProducerCore {
     #[inline]
     pub(super) fn send(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
+        // Before all else: up to the first call the compiler knows what the record is made of.
+        let input = record.input(0, record.lent_headers());
+        match record.owns_headers() {
+            true => self.send_with_own_headers(record),
+            false => self.send_input(record, input),
+        }
+    }
+
+    /// Only a record that owns its headers needs a list made for it.
+    #[inline(never)]
+    fn send_with_own_headers(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
+        self.send_input(record, record.input(0, &record.header_inputs()))
+    }
+
+    /// `input` is given its time.
+    #[inline]
+    fn send_input(
+        self: &Arc<Self>,
+        record: &ProducerRecord<'_>,
+        mut input: RecordInput<'_>,
+    ) -> Result<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
-        let headers = record.header_inputs();
-        let input = record.input(now_ms, &headers);
+        input.timestamp = record.chosen_timestamp().unwrap_or(now_ms);
         // The metadata comes out in parts and is put together at its last place: moving a finished
         // future twice costs as much as finding the topic.
         match self.deliver(record, &input, now_ms) {
@@ -164,11 +186,12 @@ impl ProducerCore {
         let options = self.append_options(now_ms)?;
         let appended = match self.settings.codec {
             Codec::None => queue.log.append(input, options),
-            codec => queue.log.append_records(&[*input], codec, self.settings.level, options),
+            codec => {
+                let level = self.settings.level;
+                let appended = queue.log.append_records(&[*input], codec, level, options);
+                appended.inspect(|appended| self.note_ratio(queue, appended))
+            }
         };
-        if let Ok(appended) = &appended {
-            self.note_ratio(queue, appended);
-        }
         match appended {
             Ok(_) if self.settings.acks == Acks::None => Ok(None),
             Ok(appended) => Ok(Some(appended)),
@@ -183,7 +206,6 @@ impl ProducerCore {
     }
 
     /// Learns from a batch how well the topic's batches compress.
-    #[inline]
     pub(super) fn note_ratio(&self, queue: &PartitionQueue, appended: &Appended) {
         if let Some(ratio) = appended.ratio {
             queue.ratios.observe(self.settings.codec, ratio);
@@ -358,6 +380,7 @@ impl ProducerCore {
 
     /// Finds the lane of a record, and puts the record into its group. `last` is the topic of the
     /// record before: most calls are about one.
+    #[inline]
     fn route<'p, 'r>(
         &'p self,
         record: &'r ProducerRecord<'_>,

@@ -36,7 +36,16 @@ fn prefers_instruction() -> bool {
 /// The checksum of `bytes`; of `123456789` it is `0xe3069283`.
 #[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    match bytes.len() > SHORT_BYTES_MAX && prefers_instruction() {
+    match bytes.len() > SHORT_BYTES_MAX {
+        true => crc32c_of_many(bytes),
+        false => crc_fast::crc32_iscsi(bytes),
+    }
+}
+
+/// A call of its own, so that what a short checksum takes stays small enough to be inlined.
+#[inline(never)]
+fn crc32c_of_many(bytes: &[u8]) -> u32 {
+    match prefers_instruction() {
         true => crc32c::crc32c(bytes),
         false => crc_fast::crc32_iscsi(bytes),
     }

@@ -84,17 +84,18 @@ struct Placement {
 }
 
 /// A batch whose bytes are stored, and that no reader sees.
-struct Written {
+struct Written<'a> {
     incoming: Incoming,
     base_offset: i64,
     content: Content,
-    told: Option<Told>,
+    told: Option<Told<'a>>,
 }
 
 /// What a batch tells of its producer.
-enum Told {
-    Batch(ProducerStamp),
-    Marker(Marker),
+#[derive(Clone, Copy)]
+enum Told<'a> {
+    Batch(&'a ProducerStamp),
+    Marker(&'a Marker),
 }
 
 /// What an encoder in place stored: records, of a transaction or not.
@@ -384,7 +385,7 @@ impl Log {
             }
             content = write(active, &stamp);
         }
-        let told = options.producer.map(Told::Batch);
+        let told = options.producer.as_ref().map(Told::Batch);
         self.publish(writer, Written { incoming, base_offset, content, told }, after)
     }
 
@@ -456,7 +457,7 @@ impl Log {
         if let Some(active) = &mut writer.active {
             active.write(&batch, base_offset, stamp.leader_epoch);
         }
-        let told = Some(Told::Marker(marker));
+        let told = Some(Told::Marker(&marker));
         let content = Content::Anything;
         self.publish(writer, Written { incoming, base_offset, content, told }, after)
     }
@@ -483,11 +484,12 @@ impl Log {
     /// # Errors
     /// `StorageFull` and `StorageFailed` where the stores did not get to the file: nothing is
     /// published.
-    #[inline]
+    // As a call it would take what it is given, and return, through memory: a tenth of an append.
+    #[inline(always)]
     fn publish(
         &self,
         mut writer: MutexGuard<'_, Writer>,
-        written: Written,
+        written: Written<'_>,
         mut after: After,
     ) -> Result<Appended> {
         let Written { incoming, base_offset, content, told } = written;
@@ -533,7 +535,7 @@ impl Log {
     fn publish_of_producer(
         &self,
         w: &mut Writer,
-        told: Told,
+        told: Told<'_>,
         base_offset: i64,
         incoming: Incoming,
     ) {
@@ -542,13 +544,13 @@ impl Log {
         match told {
             Told::Batch(producer) => {
                 let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
-                w.producers.observe(&producer, base_offset, delta, timestamp);
+                w.producers.observe(producer, base_offset, delta, timestamp);
                 let first = w.producers.first_unstable_offset();
                 unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
                 self.borders.end.publish(end);
             }
             Told::Marker(marker) => {
-                let aborted = w.producers.observe_marker(&marker, base_offset, timestamp);
+                let aborted = w.producers.observe_marker(marker, base_offset, timestamp);
                 if let (Some(row), Some(active)) = (aborted, &w.active) {
                     active.segment.add_aborted(row);
                 }
