@@ -307,6 +307,10 @@ impl Storage for Fault {
         self.inner.sync_dir(dir)
     }
 
+    fn write_back(&self, dir: &Path) {
+        self.inner.write_back(dir);
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         self.plan.check(Call::Lock, path)?;
         self.inner.lock(path)

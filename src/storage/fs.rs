@@ -290,6 +290,16 @@ impl Storage for Fs {
         open::directory(dir)?.sync_all()
     }
 
+    fn write_back(&self, dir: &Path) {
+        #[cfg(target_os = "linux")]
+        if let Ok(dir) = open::directory(dir) {
+            // What fails is told by the syncs of the files: this marks no error of theirs as seen.
+            rustix::fs::syncfs(dir).ok();
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = dir;
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         lock::take(path)
     }

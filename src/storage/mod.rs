@@ -152,6 +152,13 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// Those of the operating system.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Has all that was written around `dir` on its way to the disk at once, before many files are
+    /// synced one by one. Only a matter of speed: nothing counts as durable by it, and each sync
+    /// tells its own errors afterwards.
+    fn write_back(&self, dir: &Path) {
+        let _ = dir;
+    }
+
     /// Takes the lock file at `path`, for as long as the returned value lives.
     ///
     /// # Errors

@@ -113,6 +113,10 @@ impl Storage for Owned {
         self.inner.sync_dir(dir)
     }
 
+    fn write_back(&self, dir: &Path) {
+        self.inner.write_back(dir);
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         self.inner.lock(path)
     }

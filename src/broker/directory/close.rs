@@ -25,6 +25,11 @@ use std::path::Path;
 const CLOSERS_MAX: usize = 32;
 /// Fewer logs than this are not worth a thread.
 const CLOSE_SHARE_MIN: usize = 8;
+/// From so many logs on one call writes everything back before the first sync. Each sync of a file
+/// that is not on the disk waits for a commit of the file system's journal, and after that call it
+/// finds nothing to write. The call waits for what other programs wrote to the file system, too, so
+/// it is no gain for a few.
+const WRITE_BACK_LOGS_MIN: usize = 64;
 
 /// What closing the logs gave.
 struct Closed {
@@ -158,27 +163,50 @@ impl BrokerCore {
 
     /// Closes logs, several at a time where time is real: most of it is waiting for syncs, which
     /// file systems serve together.
-    fn close_all(&self, mut logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
-        Log::sync_parents(&logs);
-        let share = logs.len().div_ceil(CLOSERS_MAX);
-        let mut closers = Vec::new();
-        while !self.clock.is_virtual() && logs.len() > share.max(CLOSE_SHARE_MIN) {
-            let part: Vec<Arc<Log>> = logs.drain(..share.max(CLOSE_SHARE_MIN)).collect();
-            let shared = part.clone();
-            match spawn_named("log-closer", move || close_each(shared)) {
-                Ok(closer) => closers.push((part, closer)),
-                // Without another thread this one does it.
-                Err(_) => {
-                    logs.splice(0..0, part);
-                    break;
-                }
-            }
+    fn close_all(&self, logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
+        let is_damaged =
+            |log: &Log| log.refusal().is_some_and(|error| error.kind() == ErrorKind::ReadOnly);
+        let damaged: Vec<bool> = logs.iter().map(|log| is_damaged(log)).collect();
+        self.on_closers(&logs, Log::begin_close);
+        if logs.len() >= WRITE_BACK_LOGS_MIN {
+            self.storage.write_back(&self.dir);
         }
-        let mut out = close_each(logs);
-        for (part, closer) in closers {
-            match closer.join() {
-                Ok(closed) => out.extend(closed),
-                Err(_) => out.extend(part.into_iter().map(|log| (log, Err(panicked())))),
+        Log::sync_parents(&logs);
+        let closed = self.on_closers(&logs, Log::close);
+        let outcomes = closed.into_iter().zip(damaged).map(|(closed, damaged)| {
+            closed.unwrap_or_else(|| Err(panicked())).map(|state| (state, damaged))
+        });
+        logs.into_iter().zip(outcomes).collect()
+    }
+
+    /// Runs `work` on each log, on several threads where time is real. `None` where it panicked.
+    fn on_closers<T: Send + 'static>(
+        &self,
+        logs: &[Arc<Log>],
+        work: fn(&Log) -> T,
+    ) -> Vec<Option<T>> {
+        let share = match self.clock.is_virtual() {
+            true => logs.len(),
+            false => logs.len().div_ceil(CLOSERS_MAX).max(CLOSE_SHARE_MIN),
+        };
+        let on_each = move |logs: &[Arc<Log>]| -> Vec<Option<T>> {
+            logs.iter().map(|log| Some(work(log))).collect()
+        };
+        let mut shares = logs.chunks(share.max(1));
+        let own = shares.next().unwrap_or_default();
+        let closers: Vec<_> = shares
+            .map(|share| {
+                let shared = share.to_vec();
+                (share, spawn_named("log-closer", move || on_each(&shared)))
+            })
+            .collect();
+        let mut out = on_each(own);
+        for (share, closer) in closers {
+            match closer.map(|closer| closer.join()) {
+                Ok(Ok(done)) => out.extend(done),
+                Ok(Err(_)) => out.extend(share.iter().map(|_| None)),
+                // Without another thread this one does it.
+                Err(_) => out.extend(on_each(share)),
             }
         }
         out
@@ -255,14 +283,6 @@ impl BrokerCore {
 
 /// The state of a closed log, and whether it was damaged.
 type Outcome = Result<(LogState, bool)>;
-
-fn close_each(logs: Vec<Arc<Log>>) -> Vec<(Arc<Log>, Outcome)> {
-    let close = |log: &Log| {
-        let damaged = log.refusal().is_some_and(|error| error.kind() == ErrorKind::ReadOnly);
-        log.close().map(|state| (state, damaged))
-    };
-    logs.into_iter().map(|log| (log.clone(), close(&log))).collect()
-}
 
 fn panicked() -> Error {
     Error::new(ErrorKind::IllegalState, "a thread that closed logs panicked")

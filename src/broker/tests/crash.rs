@@ -193,6 +193,51 @@ fn a_power_cut_between_any_two_steps_of_a_change_of_topics_leaves_it_done_or_und
     }
 }
 
+/// Fault: a power cut, or a kill, between any two steps of a close. Path: all logs are written
+/// before the first one is synced, and only then the clean stop is claimed. What must hold: what
+/// was flushed is there at each step, and everything once the close returned.
+#[test]
+fn a_crash_between_any_two_steps_of_a_close_loses_nothing_that_was_flushed() {
+    let sim = Sim::new();
+    sim.record();
+    let broker = open(Arc::new(sim.clone()));
+    let mut held: BTreeMap<String, (Vec<String>, usize)> = BTreeMap::new();
+    for name in ["a", "b"] {
+        broker.admin().create_topic(name, 2, TopicConfig::default()).unwrap();
+        let values: Vec<_> = (0..6).map(|n| format!("{name} {n}")).collect();
+        for (n, value) in values.iter().enumerate() {
+            append(&broker, name, 0, value);
+            append(&broker, name, 1, value);
+            if n == 2 && name == "a" {
+                broker.flush().unwrap();
+            }
+        }
+        held.insert(name.to_owned(), (values, if name == "a" { 3 } else { 0 }));
+    }
+    let topics = topics(&broker);
+    let before = Acked { at: sim.steps(), topics: topics.clone(), records: held.clone() };
+    broker.close().unwrap();
+    held.values_mut().for_each(|(values, flushed)| *flushed = values.len());
+    let acked = [before, Acked { at: sim.steps(), topics, records: held }];
+    let mut replay = sim.replay();
+    let mut closing = 0;
+    loop {
+        let step = replay.step();
+        if step >= acked[0].at {
+            closing += 1;
+            check(replay.kill(), &acked, step, false, &format!("kill at step {step}"));
+            for seed in 0..12 {
+                let cut = PowerCut::drawn(step * 1000 + seed);
+                check(replay.power_cut(&cut), &acked, step, true, &format!("{cut:?} at {step}"));
+            }
+        }
+        if !replay.advance() {
+            break;
+        }
+    }
+    assert!(closing > 20, "{closing} steps of a close");
+}
+
 /// Makes one of Kafka's partitions in `/data`, durable: two segments with gaps, as compaction
 /// leaves them. Returns what is in it.
 fn put_compacted(sim: &Sim) -> Vec<String> {

@@ -6,7 +6,8 @@ use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::state::{LogState, Trust};
-use crate::log::segment::{Segment, Stage};
+use crate::log::segment::{Proofs, Segment, Stage};
+use crate::storage::File;
 use crate::sync::{Arc, Ordering};
 
 /// What a successful sync covered: the state file is told this, not what was appended since.
@@ -14,6 +15,26 @@ use crate::sync::{Arc, Ordering};
 pub(in crate::log) struct Synced {
     pub last_batch: Option<crate::log::segment::state::LastBatch>,
     pub extents: LastExtent,
+}
+
+/// What the first half of a close leaves to the second one.
+#[derive(Debug)]
+pub(in crate::log) enum Closing {
+    /// The log is as it was, and nothing is to be done.
+    Settled(Box<LogState>),
+    /// What is to be synced, oldest first.
+    Finished(Vec<FinishedSegment>),
+}
+
+/// A segment whose files are final, and not durable.
+#[derive(Debug)]
+pub(in crate::log) struct FinishedSegment {
+    pub segment: Arc<Segment>,
+    /// The segment's own, where a sync is due.
+    pub file: Option<Arc<dyn File>>,
+    /// Those of the index files that have anything to be synced.
+    pub indexes: Vec<Arc<dyn File>>,
+    pub proofs: Proofs,
 }
 
 impl Log {
@@ -76,6 +97,18 @@ impl Log {
         Ok(state)
     }
 
+    /// The first half of [`Log::close`]: nothing can be appended or waited for any more, and
+    /// everything is written. Nothing is synced: whoever closes many logs has them all written
+    /// before the first sync. What went wrong is told by the second half.
+    pub fn begin_close(&self) {
+        let mut upkeep = self.upkeep.lock();
+        if !upkeep.closed {
+            let closing = self.write_all(&mut upkeep);
+            upkeep.closing = Some(closing);
+            upkeep.closed = true;
+        }
+    }
+
     /// Ends the log: nothing can be appended or waited for any more, its zeros are cut off, its
     /// index files are written, and all of it is synced. Readers keep what they have. A log that
     /// nobody touched in this life is left alone where a clean stop had closed it.
@@ -88,22 +121,33 @@ impl Log {
     /// must not claim a clean stop.
     pub fn close(&self) -> Result<LogState> {
         let mut upkeep = self.upkeep.lock();
-        if upkeep.closed {
-            return Err(self.closed());
-        }
-        let opened = self.is_opened();
-        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean);
-        let outcome = if !opened && settled {
-            Ok(upkeep.state.clone())
-        } else {
-            self.open_locked(&mut upkeep).and_then(|()| self.close_opened(&mut upkeep))
+        let begun = match upkeep.closing.take() {
+            Some(begun) => begun,
+            None if upkeep.closed => return Err(self.closed()),
+            None => self.write_all(&mut upkeep),
+        };
+        let outcome = match begun {
+            Ok(Closing::Settled(state)) => Ok(*state),
+            Ok(Closing::Finished(segments)) => self.sync_finished(&mut upkeep, segments),
+            Err(error) => Err(error),
         };
         upkeep.closed = true;
         self.refuse(self.closed());
         outcome
     }
 
-    fn close_opened(&self, upkeep: &mut Upkeep) -> Result<LogState> {
+    /// Writes what a close writes.
+    fn write_all(&self, upkeep: &mut Upkeep) -> Result<Closing> {
+        let opened = self.is_opened();
+        let settled = matches!(upkeep.trust, Trust::New | Trust::Clean);
+        if !opened && settled {
+            return Ok(Closing::Settled(Box::new(upkeep.state.clone())));
+        }
+        self.open_locked(upkeep)?;
+        self.write_opened(upkeep)
+    }
+
+    fn write_opened(&self, upkeep: &mut Upkeep) -> Result<Closing> {
         let damaged = self.refuse(self.closed());
         if let Some(failure) = self.commit.failure() {
             return Err(failure);
@@ -112,7 +156,7 @@ impl Log {
         let settled = matches!(upkeep.trust, Trust::New | Trust::Clean | Trust::Foreign);
         if !touched && (settled || damaged.is_some()) {
             // As it was found: a directory that another program wrote stays as that left it.
-            return self.state();
+            return Ok(Closing::Settled(Box::new(self.state()?)));
         }
         if !touched {
             self.finish_repairs(upkeep)?;
@@ -120,26 +164,40 @@ impl Log {
         }
         self.finish_swaps(upkeep)?;
         self.remove_doomed(upkeep)?;
-        let last = self.segments.last();
-        while let Some(segment) = self.unsealed_before(last.as_ref()) {
-            let proofs = self.seal_files(upkeep, &segment)?;
-            segment.seal(proofs);
+        let mut finished = Vec::new();
+        for segment in self.segments.all() {
+            if segment.stage() != Stage::Sealed {
+                finished.push(self.finish_files(upkeep, &segment)?);
+            }
         }
-        if let Some(last) = last.filter(|last| last.stage() != Stage::Sealed) {
-            let proofs = self.seal_files(upkeep, &last)?;
-            last.close(proofs);
-            // The sync of the folder that the seal ends with covered every name that is in it.
-            self.writer.lock().names.folder = false;
+        Ok(Closing::Finished(finished))
+    }
+
+    /// Makes durable what [`Log::write_all`] wrote.
+    fn sync_finished(
+        &self,
+        upkeep: &mut Upkeep,
+        finished: Vec<FinishedSegment>,
+    ) -> Result<LogState> {
+        if let Some(failure) = self.commit.failure() {
+            return Err(failure);
+        }
+        let last = self.segments.last();
+        for finished in finished {
+            let segment = finished.segment.clone();
+            let proofs = self.sync_files(upkeep, finished)?;
+            match last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &segment)) {
+                // The sync of the folder that came last covered every name that is in it.
+                true => {
+                    segment.close(proofs);
+                    self.writer.lock().names.folder = false;
+                }
+                false => segment.seal(proofs),
+            }
         }
         self.sync_alone()?;
         *self.synced.lock() = None;
         self.state()
-    }
-
-    fn unsealed_before(&self, last: Option<&Arc<Segment>>) -> Option<Arc<Segment>> {
-        self.segments.find(|segment| {
-            segment.stage() != Stage::Sealed && !last.is_some_and(|last| Arc::ptr_eq(last, segment))
-        })
     }
 
     /// Makes `error` the answer to appends, lets the writer go, and wakes who waits. Returns the

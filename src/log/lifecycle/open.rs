@@ -14,6 +14,7 @@ use crate::log::files::partition_metadata::{
     write_partition_metadata,
 };
 use crate::log::finding::Finding;
+use crate::log::lifecycle::close::Closing;
 use crate::log::load::opening::{
     OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition,
 };
@@ -50,6 +51,8 @@ pub(in crate::log) struct Upkeep {
     /// Cleaned segments that are in the list, and whose files have not their names yet.
     pub swaps: VecDeque<Swap>,
     pub closed: bool,
+    /// What the first half of a close came to, for the second one.
+    pub closing: Option<Result<Closing>>,
 }
 
 impl Upkeep {
@@ -66,6 +69,7 @@ impl Upkeep {
             doomed: VecDeque::new(),
             swaps: VecDeque::new(),
             closed: false,
+            closing: None,
         }
     }
 }

@@ -1,13 +1,17 @@
-//! Sealing retired segments: the cut, the sync, the index files, the folder's entries.
+//! Sealing retired segments: the cut and the index files, then the syncs of segment, index files
+//! and folder.
 //!
-//! In this order, so that a crash in between leaves what recovery knows: a file that is longer
-//! than its batches while the next one begins where they end (an uncut seal), or index files that
-//! nothing vouches for. Never on an appender's thread.
+//! A crash in between leaves what recovery knows: a file that is longer than its batches while
+//! the next one begins where they end (an uncut seal), or index files that nothing vouches for.
+//! All is written before the first sync: a file system with a journal then makes the names, the
+//! lengths and the sizes durable by one commit of it, and by one for each otherwise. Never on an
+//! appender's thread.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
 use crate::log::files::names::FileKind;
 use crate::log::index::transaction_index;
+use crate::log::lifecycle::close::FinishedSegment;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::segment::state::FileProof;
 use crate::log::segment::{Proofs, Segment};
@@ -34,11 +38,20 @@ impl Log {
     }
 
     /// Makes the files of a segment without a writer final, and durable.
-    pub(in crate::log) fn seal_files(
+    fn seal_files(&self, upkeep: &mut Upkeep, segment: &Arc<Segment>) -> Result<Proofs> {
+        let finished = self.finish_files(upkeep, segment)?;
+        self.sync_files(upkeep, finished)
+    }
+
+    /// Makes the files of a segment without a writer final. No sync is made.
+    ///
+    /// # Errors
+    /// As [`Log::seal_step`].
+    pub(in crate::log) fn finish_files(
         &self,
         _: &mut Upkeep,
         segment: &Arc<Segment>,
-    ) -> Result<Proofs> {
+    ) -> Result<FinishedSegment> {
         // The page preparer has let go: it takes the active segment anew under this lock.
         drop(self.growing.lock());
         let extent = segment.extent();
@@ -58,12 +71,33 @@ impl Log {
             file.set_len(extent.size_bytes)
                 .map_err(|e| at_home(failed(e, "cannot cut the segment")))?;
         }
-        if !segment.is_synced() || len > extent.size_bytes {
+        let is_due = !segment.is_synced() || len > extent.size_bytes;
+        let mut indexes = Vec::new();
+        let proofs = self.write_indexes(segment, &mut indexes)?;
+        let (segment, file) = (segment.clone(), is_due.then_some(file));
+        Ok(FinishedSegment { segment, file, indexes, proofs })
+    }
+
+    /// Makes the files of a finished segment durable, and their names.
+    ///
+    /// # Errors
+    /// As [`Log::seal_step`].
+    pub(in crate::log) fn sync_files(
+        &self,
+        _: &mut Upkeep,
+        finished: FinishedSegment,
+    ) -> Result<Proofs> {
+        let FinishedSegment { segment, file, indexes, proofs } = finished;
+        let failed = |error, doing| Error::io(error, doing, segment.path());
+        if let Some(file) = file {
             self.env.counters.syncs.one();
             file.sync_data().map_err(|e| self.sync_failed(failed(e, "cannot sync")))?;
             segment.set_synced();
         }
-        let proofs = self.write_indexes(segment)?;
+        for index in indexes {
+            let synced = index.sync_data();
+            synced.map_err(|e| self.at_home(failed(e, "cannot sync an index of")))?;
+        }
         let dir = &self.id.dir;
         let synced = self.env.storage.sync_dir(dir);
         synced.map_err(|e| self.sync_failed(Error::io(e, "cannot sync", dir)))?;
@@ -75,12 +109,18 @@ impl Log {
         opened.map_err(|e| self.at_home(Error::io(e, "cannot open the segment", segment.path())))
     }
 
-    /// Writes the derived files of a segment without a writer.
-    fn write_indexes(&self, segment: &Arc<Segment>) -> Result<Proofs> {
+    /// Writes the derived files of a segment without a writer; `unsynced` gets those that have
+    /// something to be synced.
+    fn write_indexes(
+        &self,
+        segment: &Arc<Segment>,
+        unsynced: &mut Vec<Arc<dyn File>>,
+    ) -> Result<Proofs> {
         let indexes = self.indexes_of(segment)?;
         let aborted = transaction_index::to_bytes(&segment.aborted());
-        let index = self.write_derived(segment, FileKind::OffsetIndex, &indexes.offsets.to_bytes());
-        let times = self.write_derived(segment, FileKind::TimeIndex, &indexes.times.to_bytes());
+        let mut write = |kind, bytes: &[u8]| self.write_derived(segment, kind, bytes, unsynced);
+        let index = write(FileKind::OffsetIndex, &indexes.offsets.to_bytes());
+        let times = write(FileKind::TimeIndex, &indexes.times.to_bytes());
         let transactions = if aborted.is_empty() {
             // Kafka makes this file at the first abort only. One that stands there is stale.
             let path = segment.path_of(FileKind::TransactionIndex);
@@ -91,7 +131,7 @@ impl Log {
                 _ => Ok(FileProof::of(&[])),
             }
         } else {
-            self.write_derived(segment, FileKind::TransactionIndex, &aborted)
+            write(FileKind::TransactionIndex, &aborted)
         };
         Ok(Proofs {
             index: Some(index?),
@@ -100,15 +140,25 @@ impl Log {
         })
     }
 
-    fn write_derived(&self, segment: &Segment, kind: FileKind, bytes: &[u8]) -> Result<FileProof> {
-        let path = segment.path_of(kind);
-        let written = self.env.storage.create_cold(&path).and_then(|file| {
+    fn write_derived(
+        &self,
+        segment: &Segment,
+        kind: FileKind,
+        bytes: &[u8],
+        unsynced: &mut Vec<Arc<dyn File>>,
+    ) -> Result<FileProof> {
+        let (path, storage) = (segment.path_of(kind), &self.env.storage);
+        // An empty file where there was none, or an empty one, is its name: the folder's sync.
+        let is_due = !bytes.is_empty() || storage.metadata(&path).is_ok_and(|found| found.len > 0);
+        let written = storage.create_cold(&path).and_then(|file| {
             if !bytes.is_empty() {
                 file.write_at(0, bytes)?;
             }
-            file.sync_data()
+            Ok(file)
         });
-        written.map_err(|e| self.at_home(Error::io(e, "cannot write an index", &path)))?;
+        let file =
+            written.map_err(|e| self.at_home(Error::io(e, "cannot write an index", &path)))?;
+        unsynced.extend(is_due.then_some(file));
         Ok(FileProof::of(bytes))
     }
 }

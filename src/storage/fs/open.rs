@@ -52,7 +52,10 @@ pub(super) fn to_empty(path: &Path) -> io::Result<File> {
         _ => {}
     }
     let file = to_lock(path)?;
-    file.set_len(0)?;
+    // Cutting an empty file is a change to it all the same, which a sync writes.
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
     Ok(file)
 }
 
