@@ -19,6 +19,10 @@ const PARTITIONS: i32 = 10_000;
 /// Another topic, of one partition.
 const ALONE: &str = "alone";
 const RECORDS: usize = 1_000_000;
+/// What a record takes in a batch of 100.
+const RECORD_BYTES: usize = 117;
+/// What is mapped for a log.
+const SEGMENT_BYTES: usize = 1 << 30;
 /// Threads of a close.
 const CLOSERS: i32 = 32;
 
@@ -75,6 +79,17 @@ fn polls(broker: &Broker) {
             },
         );
     }
+    // The records of 10,000 logs lie in as many places, which is not the consumer's doing.
+    let mut scattered = limits::Scattered::new(PARTITIONS as usize, SEGMENT_BYTES);
+    held_against(
+        "consume 10,000 partitions of which all have records / one pass over as many mappings",
+        1.5,
+        || {
+            send(&producer, TOPIC, PARTITIONS as usize, RECORDS);
+            cpu_per_unit(RECORDS, || read(&mut all, RECORDS))
+        },
+        || scattered.one_pass(RECORD_BYTES, RECORDS / PARTITIONS as usize),
+    );
     let empty = |consumer: &mut Consumer| {
         cpu_per_unit(100_000, || {
             for _ in 0..100_000 {
@@ -100,8 +115,8 @@ fn bare_folders(dir: &Path, count: i32) {
     }
 }
 
-/// What closing such a partition for good takes: a cut, two more files, and one sync of each of the
-/// five and of the folder. By as many threads as closing has.
+/// What closing such a partition for good takes where each is closed by itself: a cut, two more
+/// files, and one sync of each of the five and of the folder. By as many threads as closing has.
 fn bare_close(dir: &Path, count: i32) {
     let close = |number: i32| {
         let folder = dir.join(format!("bare-{number}"));
@@ -138,7 +153,7 @@ fn growth() {
     let broker = workload::open(&dir);
     workload::create(&broker, 100);
     send(&workload::producer(&broker), TOPIC, 100, 1_300_000);
-    let stored = 1_300_000 * 117;
+    let stored = 1_300_000 * RECORD_BYTES as u64;
     let held = held_on_disk(dir.path());
     let allowed = stored + stored / 4 + (100 << 20);
     println!("figure | disk held by 100 partitions of {stored} bytes | {held} | at most {allowed}");

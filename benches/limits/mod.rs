@@ -218,6 +218,39 @@ pub fn one_pass(path: &Path, bytes: usize, records: usize) -> f64 {
     cpu_per_unit(records, pass)
 }
 
+/// As many mappings as there are logs, each with room for a segment, for what memory costs that
+/// lies in many places.
+pub struct Scattered {
+    maps: Vec<MmapMut>,
+    at: usize,
+}
+
+impl Scattered {
+    pub fn new(count: usize, capacity: usize) -> Scattered {
+        let map = |_| MmapOptions::new().len(capacity).no_reserve_swap().map_anon().unwrap();
+        Scattered { maps: (0..count).map(map).collect(), at: 0 }
+    }
+
+    /// Writes `records` of `bytes` each behind those before, in every mapping, and then reads
+    /// each of their bytes once, mapping by mapping; nanoseconds per record.
+    pub fn one_pass(&mut self, bytes: usize, records: usize) -> f64 {
+        let range = self.at..self.at + bytes * records;
+        self.at = range.end;
+        for map in &mut self.maps {
+            map[range.clone()].fill(7);
+        }
+        cpu_per_unit(records * self.maps.len(), || {
+            let mut sum = 0u64;
+            for map in &self.maps {
+                let (words, rest) = map[range.clone()].as_chunks::<8>();
+                let add = |sum: u64, word: &[u8; 8]| sum.wrapping_add(u64::from_le_bytes(*word));
+                sum = words.iter().fold(sum + rest.len() as u64, add);
+            }
+            black_box(sum);
+        })
+    }
+}
+
 /// One pass of CRC-32C over the bytes of a file through a mapping of its own; nanoseconds.
 pub fn crc_pass(path: &Path, bytes: usize) -> f64 {
     per_unit(1, || {
