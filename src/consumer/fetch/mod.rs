@@ -6,8 +6,10 @@
 //! but nothing is fetched ahead: each poll reads from the log what it returns.
 
 mod aborted;
+mod account;
 mod log_reader;
 mod records;
+mod runs;
 mod walk;
 
 pub use records::{
@@ -25,13 +27,13 @@ use crate::record::BatchFault;
 use crate::sync::Arc;
 use crate::time::{Now, Signal};
 use crate::topic::TopicPartition;
+use account::{Budget, FetchLeft, left_at};
 pub(in crate::consumer) use log_reader::{LogReader, Reading};
 use std::collections::VecDeque;
 use std::time::Duration;
 #[cfg(all(test, not(loom)))]
 pub(in crate::consumer) use walk::GIVEN_UP;
 pub(in crate::consumer) use walk::Unpack;
-use walk::WalkResult;
 
 /// The state between two fetches.
 #[derive(Debug, Default)]
@@ -48,25 +50,6 @@ pub(in crate::consumer) struct Fetcher {
     ready: Vec<(u64, StateId)>,
     /// Since when `fetch.min.bytes` are waited for.
     held_since: Option<Duration>,
-}
-
-/// What one fetch may still return of all its partitions: those whose fetch was begun in one poll.
-/// A broker of Kafka fills a response in the same way.
-#[derive(Debug)]
-struct FetchLeft {
-    /// The place of its first partition in the order of beginning.
-    first_place: u64,
-    /// `fetch.max.bytes` less what was returned.
-    bytes: usize,
-    /// Something was returned: from there on a batch has to fit into what is left.
-    returned: bool,
-}
-
-impl FetchLeft {
-    fn spend(&mut self, walked: &WalkResult, moved: bool) {
-        self.bytes = self.bytes.saturating_sub(walked.bytes);
-        self.returned |= moved;
-    }
 }
 
 impl Fetcher {
@@ -117,36 +100,6 @@ enum Pass {
     Idle,
     /// A fetch was over that had returned something to an earlier poll.
     Ended,
-}
-
-/// What one poll may still return.
-struct Budget<'a> {
-    env: &'a ConsumerEnv,
-    records: usize,
-    bytes: usize,
-    returned_bytes: bool,
-    unpack: Unpack,
-}
-
-impl Budget<'_> {
-    fn is_spent(&self) -> bool {
-        self.records == 0 || (self.bytes == 0 && self.returned_bytes)
-    }
-
-    fn spend(&mut self, walked: &WalkResult) {
-        self.records -= walked.records;
-        self.bytes = self.bytes.saturating_sub(walked.bytes);
-        self.returned_bytes |= walked.records > 0;
-    }
-}
-
-impl Fetch {
-    /// Goes on behind what was walked over.
-    fn spend(&mut self, walked: &WalkResult) {
-        self.from = walked.position;
-        self.bytes_left = self.bytes_left.saturating_sub(walked.bytes);
-        self.returned = true;
-    }
 }
 
 impl Fetcher {
@@ -430,15 +383,6 @@ impl Look<'_> {
         }
         Begun::AskAgain
     }
-}
-
-/// The accounts of the fetch that a place belongs to.
-fn left_at(left: &mut VecDeque<FetchLeft>, place: u64) -> &mut FetchLeft {
-    let after = left.partition_point(|fetch| fetch.first_place <= place);
-    if left.is_empty() {
-        left.push_back(FetchLeft { first_place: place, bytes: 0, returned: false });
-    }
-    &mut left[after.saturating_sub(1)]
 }
 
 fn unreadable(fault: BatchFault, partition: &TopicPartition, offset: i64) -> Error {

@@ -6,7 +6,8 @@
 //! over what the poll returned cannot fail.
 
 use super::aborted::AbortedFilter;
-use super::records::{Body, ConsumerRecords, RecordPlace, RecordRun};
+use super::records::{ConsumerRecords, RecordPlace};
+use super::runs::RunBuilder;
 use crate::error::Result;
 use crate::log::{Chunk, PlainPrefix};
 use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
@@ -126,35 +127,31 @@ impl BatchWalk<'_> {
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
     pub fn over(self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Option<WalkResult>> {
-        let partition = self.partition;
-        let Some(walk) = chunk.reading(|| self.walk(chunk)) else { return Ok(None) };
-        let (walked, runs) = walk?;
+        let mut runs = RunBuilder::new(self.partition, chunk);
+        let Some(walked) = chunk.reading(|| self.walk(chunk, &mut runs)) else { return Ok(None) };
+        let walked = walked?;
+        let (runs, lent_bytes) = runs.finish();
         // What is returned is looked at by the user, whom no fault may surprise that is there now.
         // What was known to be sound and is not has been lost, which the log tells.
-        let end = runs.iter().map(Piece::end).max().unwrap_or(0);
-        if !chunk.touch(end) || (walked.fault.is_some() && !chunk.is_walked()) {
+        if !chunk.touch(lent_bytes) || (walked.fault.is_some() && !chunk.is_walked()) {
             return Ok(None);
         }
-        for piece in runs {
-            out.push(piece.into_run(partition, chunk));
-        }
+        runs.into_iter().for_each(|run| out.push(run));
         Ok(Some(walked))
     }
 
-    fn walk(mut self, chunk: &Chunk) -> Result<(WalkResult, Vec<Piece>)> {
+    fn walk(mut self, chunk: &Chunk, runs: &mut RunBuilder<'_>) -> Result<WalkResult> {
         let bytes = chunk.bytes();
         let mut walked = WalkResult::nothing(self.position);
-        let mut plain = PlainRun::default();
-        let mut runs = Vec::new();
         let trusted = chunk.is_sound();
         if trusted && self.partial.is_none() {
-            self.take_plain(chunk, &mut walked, &mut plain);
+            self.take_plain(chunk, &mut walked, runs);
         }
         while walked.records < self.records_max && walked.bytes < bytes.len() {
             if trusted && self.partial.is_none() {
                 let from = walked.bytes;
                 let count = self.skim(bytes, &mut walked);
-                plain.add(&mut runs, from, walked.bytes, RecordPlace::default(), count);
+                runs.add_plain(from, walked.bytes, RecordPlace::default(), count);
                 if walked.records == self.records_max || walked.bytes == bytes.len() {
                     break;
                 }
@@ -166,12 +163,11 @@ impl BatchWalk<'_> {
                     break;
                 }
             };
-            if !self.step(&batch, trusted, &mut walked, &mut plain, &mut runs)? {
+            if !self.step(&batch, trusted, &mut walked, runs)? {
                 break;
             }
         }
-        plain.end(&mut runs);
-        Ok((walked, runs))
+        Ok(walked)
     }
 
     /// Whether the batch holds nothing that a reader of this isolation is to see.
@@ -189,8 +185,7 @@ impl BatchWalk<'_> {
         batch: &RecordBatch<'_>,
         trusted: bool,
         walked: &mut WalkResult,
-        plain: &mut PlainRun,
-        runs: &mut Vec<Piece>,
+        runs: &mut RunBuilder<'_>,
     ) -> Result<bool> {
         let header = batch.header();
         let end = walked.bytes + batch.bytes().len();
@@ -202,7 +197,7 @@ impl BatchWalk<'_> {
             return Ok(true);
         }
         if self.hides(header)? {
-            plain.end(runs);
+            runs.end_plain();
             walked.position = header.next_offset();
             walked.bytes = end;
             return Ok(true);
@@ -231,10 +226,9 @@ impl BatchWalk<'_> {
             match &payload {
                 Some(payload) => {
                     walked.unpacked += payload.len();
-                    plain.end(runs);
-                    runs.push(Piece::Decoded(*header, payload.clone(), taken.skip, taken.count));
+                    runs.add_decoded(*header, payload.clone(), taken.skip, taken.count);
                 }
-                None => plain.add(runs, walked.bytes, end, taken.skip, taken.count),
+                None => runs.add_plain(walked.bytes, end, taken.skip, taken.count),
             }
         }
         walked.records += taken.count;
@@ -260,14 +254,14 @@ impl BatchWalk<'_> {
     }
 
     /// Takes what the log knows to be plain, if all of it is wanted.
-    fn take_plain(&self, chunk: &Chunk, walked: &mut WalkResult, run: &mut PlainRun) {
+    fn take_plain(&self, chunk: &Chunk, walked: &mut WalkResult, runs: &mut RunBuilder<'_>) {
         let PlainPrefix { bytes, records, next_offset } = chunk.plain();
         if bytes > 0
             && bytes <= self.bytes_max
             && records <= self.records_max
             && next_offset <= self.upto
         {
-            *run = PlainRun { to: bytes, count: records, ..PlainRun::default() };
+            runs.add_plain(0, bytes, RecordPlace::default(), records);
             (walked.bytes, walked.records, walked.position) = (bytes, records, next_offset);
         }
     }
@@ -449,71 +443,4 @@ fn take_checked(
     }
     taken.end = Some(place(&records, seen));
     taken
-}
-
-/// Neighbouring batches that are returned as they lie.
-#[derive(Default)]
-struct PlainRun {
-    from: usize,
-    to: usize,
-    skip: RecordPlace,
-    count: usize,
-}
-
-impl PlainRun {
-    fn add(
-        &mut self,
-        runs: &mut Vec<Piece>,
-        from: usize,
-        to: usize,
-        skip: RecordPlace,
-        count: usize,
-    ) {
-        if count == 0 {
-            return;
-        }
-        if self.count > 0 && (self.to != from || skip.records > 0) {
-            self.end(runs);
-        }
-        if self.count == 0 {
-            *self = PlainRun { from, to, skip, count: 0 };
-        }
-        self.to = to;
-        self.count += count;
-    }
-
-    fn end(&mut self, runs: &mut Vec<Piece>) {
-        let run = std::mem::take(self);
-        if run.count > 0 {
-            runs.push(Piece::Plain(run));
-        }
-    }
-}
-
-/// A run before it is given its chunk.
-enum Piece {
-    Plain(PlainRun),
-    Decoded(BatchHeader, Bytes, RecordPlace, usize),
-}
-
-impl Piece {
-    /// The end of the bytes of the chunk that it lends.
-    fn end(&self) -> usize {
-        match self {
-            Piece::Plain(run) => run.to,
-            Piece::Decoded(..) => 0,
-        }
-    }
-
-    fn into_run(self, partition: &TopicPartition, chunk: &Chunk) -> RecordRun {
-        let partition = partition.clone();
-        match self {
-            Piece::Plain(PlainRun { from, to, skip, count }) => {
-                RecordRun { partition, body: Body::Plain(chunk.clone(), from..to), skip, count }
-            }
-            Piece::Decoded(header, payload, skip, count) => {
-                RecordRun { partition, body: Body::Decoded(header, payload), skip, count }
-            }
-        }
-    }
 }
