@@ -203,3 +203,22 @@ pub(crate) struct DescribedMember {
     /// Sorted; what it had while a rebalance is under way.
     pub(crate) assignment: Vec<TopicPartition>,
 }
+
+impl DescribedMember {
+    /// A member by its id, and who it says to be.
+    pub(crate) fn new(
+        member_id: &Arc<str>,
+        group_instance_id: Option<&Arc<str>>,
+        (client_id, client_host): (&Arc<str>, &Arc<str>),
+        mut assignment: Vec<TopicPartition>,
+    ) -> DescribedMember {
+        assignment.sort();
+        DescribedMember {
+            member_id: member_id.clone(),
+            group_instance_id: group_instance_id.cloned(),
+            client_id: client_id.clone(),
+            client_host: client_host.clone(),
+            assignment,
+        }
+    }
+}

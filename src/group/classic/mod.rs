@@ -227,16 +227,9 @@ impl ClassicGroup {
     pub(in crate::group) fn describe(&self) -> DescribedGroup {
         let protocol = self.protocol.clone().filter(|_| self.state == GroupState::Stable);
         let members = self.members.iter().map(|(id, member)| {
-            let mut assignment =
-                Assignment::decode(&member.assignment).unwrap_or_default().partitions;
-            assignment.sort();
-            DescribedMember {
-                member_id: id.clone(),
-                group_instance_id: member.group_instance_id.clone(),
-                client_id: member.client_id.clone(),
-                client_host: member.client_host.clone(),
-                assignment,
-            }
+            let assignment = Assignment::decode(&member.assignment).unwrap_or_default().partitions;
+            let client = (&member.client_id, &member.client_host);
+            DescribedMember::new(id, member.group_instance_id.as_ref(), client, assignment)
         });
         DescribedGroup {
             group_id: self.id.clone(),

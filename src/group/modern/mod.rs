@@ -134,14 +134,8 @@ impl ModernGroup {
                     assignment.extend(partitions.map(|&p| TopicPartition::new(name.clone(), p)));
                 }
             }
-            assignment.sort();
-            DescribedMember {
-                member_id: id.clone(),
-                group_instance_id: member.group_instance_id.clone(),
-                client_id: member.client_id.clone(),
-                client_host: member.client_host.clone(),
-                assignment,
-            }
+            let client = (&member.client_id, &member.client_host);
+            DescribedMember::new(id, member.group_instance_id.as_ref(), client, assignment)
         });
         DescribedGroup {
             group_id: id.clone(),
