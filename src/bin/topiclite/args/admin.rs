@@ -97,23 +97,11 @@ pub enum GroupsAction {
     /// List the groups.
     List,
     /// Committed offsets, ends and lag of a group.
-    Describe {
-        /// The group.
-        #[arg(value_parser = values::group)]
-        group: String,
-    },
+    Describe(OneGroup),
     /// The members of a group and what each owns.
-    Members {
-        /// The group.
-        #[arg(value_parser = values::group)]
-        group: String,
-    },
+    Members(OneGroup),
     /// Delete a group that has no members, with its offsets.
-    Delete {
-        /// The group.
-        #[arg(value_parser = values::group)]
-        group: String,
-    },
+    Delete(OneGroup),
     /// Move the committed offsets of a group that has no members. Without `--execute` this only
     /// says what would be done.
     Reset(Box<Reset>),
@@ -171,14 +159,21 @@ pub enum TransactionsAction {
     },
 }
 
+/// Which group.
+#[derive(Debug, Args)]
+pub struct OneGroup {
+    /// The group.
+    #[arg(value_parser = values::group)]
+    pub group: String,
+}
+
 /// Where a group's offsets go.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("scope").required(true).multiple(true))]
 #[command(group = ArgGroup::new("place").required(true))]
 pub struct Reset {
-    /// The group.
-    #[arg(value_parser = values::group)]
-    pub group: String,
+    #[command(flatten)]
+    pub of: OneGroup,
     /// A topic, or some partitions of it (`orders:0,2`); may be repeated.
     #[arg(long, group = "scope", value_name = "TOPIC[:P,P]", value_parser = values::scope)]
     pub topic: Vec<Scope>,

@@ -9,7 +9,7 @@ pub mod values;
 mod work;
 
 pub use admin::{
-    Compact, Groups, GroupsAction, Offsets, Reset, Topics, TopicsAction, Transactions,
+    Compact, Groups, GroupsAction, Offsets, OneGroup, Reset, Topics, TopicsAction, Transactions,
     TransactionsAction, Trim,
 };
 pub use records::{Consume, Filters, InputFormat, Isolation, Produce};

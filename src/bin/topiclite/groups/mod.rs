@@ -3,7 +3,7 @@
 mod describe;
 mod reset;
 
-use crate::args::{Groups, GroupsAction, Options};
+use crate::args::{Groups, GroupsAction, OneGroup, Options};
 use crate::directory;
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -23,13 +23,13 @@ pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
                 return Err(damage.into());
             }
         }
-        GroupsAction::Describe { group } => {
+        GroupsAction::Describe(OneGroup { group }) => {
             describe::offsets(&options.attach()?.admin(), group, output)?;
         }
-        GroupsAction::Members { group } => {
+        GroupsAction::Members(OneGroup { group }) => {
             describe::members(&options.attach()?.admin(), group, output)?;
         }
-        GroupsAction::Delete { group } => {
+        GroupsAction::Delete(OneGroup { group }) => {
             let broker = options.open()?;
             let deleted = broker.admin().delete_group(group);
             let closed = directory::close(&broker, output);

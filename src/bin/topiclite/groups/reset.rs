@@ -49,7 +49,7 @@ fn execute(
     for (partition, planned) in &moves {
         offsets.insert(partition.clone(), GroupOffset::new(planned.to)?);
     }
-    for (partition, outcome) in admin.alter_group_offsets(&reset.group, &offsets)? {
+    for (partition, outcome) in admin.alter_group_offsets(&reset.of.group, &offsets)? {
         outcome.map_err(|error| error.with_partition(partition.topic(), partition.partition()))?;
     }
     Ok(moves)
@@ -57,7 +57,7 @@ fn execute(
 
 /// Where each partition goes.
 fn plan(admin: &Admin, reset: &Reset, output: &Output) -> Outcome<BTreeMap<TopicPartition, Move>> {
-    let group = reset.group.as_str();
+    let group = reset.of.group.as_str();
     let stored = admin.list_group_offsets(group)?;
     match admin.describe_group(group) {
         Ok(described) if !described.members().is_empty() => {
@@ -165,7 +165,7 @@ fn show(reset: &Reset, moves: &BTreeMap<TopicPartition, Move>, output: &Output) 
     for (partition, planned) in moves {
         if output.json {
             output.object(&json!({
-                "group": reset.group,
+                "group": reset.of.group,
                 "topic": partition.topic(),
                 "partition": partition.partition(),
                 "committed_offset": planned.committed,
@@ -174,7 +174,7 @@ fn show(reset: &Reset, moves: &BTreeMap<TopicPartition, Move>, output: &Output) 
             }))?;
         }
         rows.push(vec![
-            reset.group.clone(),
+            reset.of.group.clone(),
             partition.topic().to_owned(),
             partition.partition().to_string(),
             or_dash(planned.committed),
