@@ -371,7 +371,8 @@ fn sleep(script: &mut Script) {
 fn alter_retention(script: &mut Script) {
     let changes = [("retention.ms", "1500"), ("retention.bytes", "500"), ("retention.ms", "-1")];
     let (key, value) = script.rng.pick(&changes);
-    // A change takes a real node some time, in which it may look at the old setting, and after it soon at the new one.
+    // A change takes a real node some time, in which it may look at the old setting, and after it
+    // soon at the new one.
     script.step(json!({"do": "sleep", "ms": 2500}));
     script.step(json!({"do": "alter_config", "topic": "t", "config": {key: value}}));
     script.step(json!({"do": "sleep", "ms": 2500}));
