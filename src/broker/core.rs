@@ -46,6 +46,7 @@ pub(crate) struct BrokerCore {
     pub(super) queue: Arc<WorkQueue>,
     pub(super) retention: crate::broker::background::steps::Schedule,
     pub(super) cleaner: Cleaner,
+    pub(super) producer_expiry: crate::broker::background::steps::Schedule,
     pub(super) recorded: crate::broker::background::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
     pub(super) owner: Option<Owner>,
@@ -123,8 +124,11 @@ impl BrokerCore {
         });
         BrokerCore {
             transactions,
-            retention: crate::broker::background::steps::Schedule::new(&clock, &config),
+            retention: crate::broker::background::steps::Schedule::of_retention(&clock, &config),
             cleaner: Cleaner::new(&clock, &config),
+            producer_expiry: crate::broker::background::steps::Schedule::of_producers(
+                &clock, &config,
+            ),
             recorded: crate::broker::background::steps::Recorded::default(),
             timers,
             topics,

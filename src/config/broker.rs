@@ -69,6 +69,15 @@ settings! {
         get transactional_id_check_interval: Duration;
     }
 
+    /// how long a producer that sends nothing is remembered, by the times of its records.
+    "producer.id.expiration.ms": int(1), "86400000" {
+        set producer_id_expiration_ms(ms: u32), producer_id_expiration;
+        get producer_expiration_ms: i64;
+    }
+    "producer.id.expiration.check.interval.ms": int(1), "600000" {
+        get producer_expiration_check_interval: Duration;
+    }
+
     "group.min.session.timeout.ms": int, "6000" { get group_min_session_timeout: Duration; }
     "group.max.session.timeout.ms": int, "1800000" { get group_max_session_timeout: Duration; }
 

@@ -157,8 +157,6 @@ pub(super) const KEPT: &[Property] = &[
     int("transaction.state.log.load.buffer.size", 1),
     flag("transaction.partition.verification.enable"),
     flag("transaction.two.phase.commit.enable"),
-    int("producer.id.expiration.ms", 1),
-    int("producer.id.expiration.check.interval.ms", 1),
     // Groups of the new protocol, share groups and streams groups.
     list("group.coordinator.rebalance.protocols"),
     int("group.coordinator.threads", 1),

@@ -26,6 +26,8 @@ pub(crate) struct LogEnv {
     pub seed: u64,
     /// What the records of one batch may decompress to, in bytes.
     pub uncompressed_max: usize,
+    /// A producer that was not heard of for so long is forgotten, in milliseconds.
+    pub producer_expiration_ms: i64,
     /// Where a test watches and steers.
     pub probe: Probe,
 }

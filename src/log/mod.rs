@@ -133,6 +133,8 @@ struct Writer {
     last_batch: Option<crate::log::segment::state::LastBatch>,
     epochs: EpochChain,
     producers: ProducerStates,
+    /// The snapshot of the producers that a close left behind the last batch of that time.
+    end_snapshot: Option<crate::log::segment::state::EndSnapshot>,
 }
 
 /// Names that a flush has to make durable before it may move the recovery point.
@@ -193,7 +195,9 @@ impl Log {
                     producers: ProducerStates::resume(
                         &state.open_transactions,
                         state.transactional,
+                        state.producers,
                     ),
+                    end_snapshot: state.end_snapshot,
                 },
             ),
             segments: Segments::new(),
@@ -374,9 +378,16 @@ impl Log {
         Ok(&self.borders)
     }
 
-    /// What the writer knows, once the partition is opened.
+    /// What the writer knows, once the partition is opened and its producers are known.
     fn known_writer(&self) -> Result<MutexGuard<'_, Writer>> {
         self.opened()?;
+        let writer = self.writer.lock();
+        if writer.producers.is_known() {
+            return Ok(writer);
+        }
+        drop(writer);
+        let mut upkeep = self.upkeep.lock();
+        self.learn_producers(&mut upkeep)?;
         Ok(self.writer.lock())
     }
 

@@ -338,6 +338,7 @@ fn log(segment_bytes: u64) -> Arc<Log> {
 fn log_on(storage: Arc<dyn Storage>, segment_bytes: u64) -> Arc<Log> {
     storage.create_dir(Path::new("/logs")).unwrap();
     let env = LogEnv {
+        producer_expiration_ms: i64::MAX,
         cut_damage: false,
         storage,
         gate: Arc::new(OpenGate),

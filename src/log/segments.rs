@@ -129,6 +129,10 @@ impl Segments {
             let inside = |row: &&AbortedTransaction| (from..upto).contains(&row.last_offset);
             segment.remember_aborted(rows.iter().filter(inside).copied());
             segment.reach(upto);
+            // What was known of producers before it does not change with what it holds.
+            if let Some(old) = old.iter().find(|old| old.base_offset == segment.base_offset) {
+                segment.set_snapshot(old.snapshot());
+            }
         }
         let younger = list.split_off(range.end);
         list.truncate(range.start);

@@ -51,6 +51,14 @@ pub enum Planted {
     OffsetMapOverflowIgnored,
     /// The cleaner's progress is kept before the cleaned segment has its name.
     CheckpointBeforeRename,
+    /// A producer's sequence is checked before the partition's lock is taken for the append.
+    SequenceNotChecked,
+    /// A segment that is sealed loses its aborted transactions.
+    AbortIndexLost,
+    /// A producer snapshot is believed unproven.
+    SnapshotTrustedUnproven,
+    /// A marker moves the last stable offset to the end, whatever else is open.
+    StableOffsetTooEarly,
 }
 
 #[cfg(feature = "planted-bugs")]

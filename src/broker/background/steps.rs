@@ -13,7 +13,7 @@ use std::time::Duration;
 /// How often recovery points go into the state file: a record of it costs a sync.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When retention runs next.
+/// When a task runs next that runs again and again.
 #[derive(Debug)]
 pub(in crate::broker) struct Schedule {
     interval: Duration,
@@ -22,10 +22,21 @@ pub(in crate::broker) struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(clock: &Clock, config: &BrokerConfig) -> Schedule {
+    /// When retention runs.
+    pub fn of_retention(clock: &Clock, config: &BrokerConfig) -> Schedule {
+        Schedule::new(clock, config.initial_task_delay(), config.retention_check_interval())
+    }
+
+    /// When producers are looked at that were not heard of for long.
+    pub fn of_producers(clock: &Clock, config: &BrokerConfig) -> Schedule {
+        let interval = config.producer_expiration_check_interval();
+        Schedule::new(clock, interval, interval)
+    }
+
+    fn new(clock: &Clock, delay: Duration, interval: Duration) -> Schedule {
         Schedule {
-            interval: config.retention_check_interval().max(Duration::from_millis(1)),
-            next: Mutex::new(clock.monotonic().saturating_add(config.initial_task_delay())),
+            interval: interval.max(Duration::from_millis(1)),
+            next: Mutex::new(clock.monotonic().saturating_add(delay)),
             bell: Signal::new(),
         }
     }
@@ -104,6 +115,25 @@ impl BrokerCore {
         }
     }
 
+    /// Has every partition that is open forget its expired producers, if it is time for it.
+    pub fn producers_step(&self, now: Now) {
+        if self.owner.is_none() || !self.producer_expiry.take(now) {
+            return;
+        }
+        for topic in self.topics.all() {
+            for (_, partition) in topic.opened() {
+                if let Ok(log) = partition.log() {
+                    log.expire_producers(now.wall_ms);
+                }
+            }
+        }
+    }
+
+    /// When retention, or the look at producers, is due.
+    pub(in crate::broker) fn next_upkeep(&self) -> Option<Duration> {
+        earliest(self.retention.next(), self.producer_expiry.next())
+    }
+
     fn retain(&self, topic: &Topic, now: Now) {
         let config = topic.config().log_config(&self.config);
         for number in 0..topic.partition_count() {
@@ -169,6 +199,7 @@ impl BrokerCore {
         self.flush_step(now);
         self.retention_step(now);
         self.cleaner_step(now);
+        self.producers_step(now);
     }
 }
 
@@ -179,7 +210,7 @@ impl TimerDriver for BrokerCore {
         }
         let work = earliest(self.queue.next_deadline(), self.recorded.0.lock().due());
         let retaining = self.owner.is_some() && self.topics.len() > 0;
-        let retention = self.retention.next().filter(|_| retaining);
+        let retention = self.next_upkeep().filter(|_| retaining);
         let now = self.clock.monotonic();
         let look = self.attached.as_ref().and_then(|attached| attached.watches.next_look(now));
         let upkeep = earliest(retention, self.next_cleaning());

@@ -122,7 +122,8 @@ fn retention(shared: &BrokerCore) -> Option<Duration> {
     let now = shared.clock.now();
     shared.retention_step(now);
     shared.cleaner_step(now);
-    earliest(shared.retention.next(), shared.next_cleaning())
+    shared.producers_step(now);
+    earliest(shared.next_upkeep(), shared.next_cleaning())
 }
 
 fn watcher(shared: &BrokerCore) -> Option<Duration> {

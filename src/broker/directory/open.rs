@@ -84,6 +84,7 @@ impl BrokerInner {
             mapped: options.mapped_segments_max.map_or_else(MappedLimit::default, MappedLimit::new),
             cut_damage: options.cut_damage,
             seed,
+            producer_expiration_ms: options.config.producer_expiration_ms(),
             uncompressed_max: options.config.batch_uncompressed_max(),
             probe: options.probe.clone(),
         });

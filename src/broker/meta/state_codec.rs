@@ -5,7 +5,7 @@ use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::log::files::leader_epochs::EpochStart;
 use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
 use crate::log::segment::state::{
-    FileProof, LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState,
+    EndSnapshot, FileProof, LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState,
 };
 
 const HAS_LAST_BATCH: u8 = 1;
@@ -14,6 +14,8 @@ const OPEN_CHANGED: u8 = 4;
 const ABORTED_CHANGED: u8 = 8;
 const TRANSACTIONAL: u8 = 16;
 const SETTLED: u8 = 32;
+const PRODUCERS: u8 = 64;
+const END_SNAPSHOT: u8 = 128;
 
 const SEALED: u8 = 1;
 const DENSE: u8 = 2;
@@ -21,22 +23,27 @@ const INDEX: u8 = 4;
 const TIME_INDEX: u8 = 8;
 const TRANSACTION_INDEX: u8 = 16;
 const UNUSUAL_ORIGIN: u8 = 32;
+const SNAPSHOT: u8 = 64;
+const NO_PRODUCER: u8 = 128;
 
 /// Layout, all numbers variable-length unless said:
 ///
 /// ```text
-/// state      signed start, end, recovery point; u8 flags; [last batch]; removed; put;
-///            [epochs] [open transactions] [aborted transactions]
+/// state      signed start, end, recovery point; u8 flags; [last batch]; [end snapshot];
+///            removed; put; [epochs] [open transactions] [aborted transactions]
 /// flags      1 a last batch follows, 2 epochs, 4 open and 8 aborted transactions follow because
 ///            they differ from the entry before; 16 a transactional batch was ever written;
-///            32 a clean stop left it so
+///            32 a clean stop left it so; 64 a batch with a producer id was ever written;
+///            128 an end snapshot follows
 /// last batch signed segment, unsigned position, signed base offset, u32 crc
+/// end snapshot  signed offset, proof
 /// removed    count, each: signed base offset of a segment that is gone
 /// put        count, each a segment that is new or differs:
 ///            u8 flags, signed base offset, unsigned size, unsigned next - base, signed max
 ///            timestamp, signed its offset, signed first timestamp, [proofs in order of flags]
-///            flags 1 sealed, 2 dense, 4 8 16 the proofs, 32 not by whom one of this layout
-///            usually is: dense by us, sparse by another program
+///            flags 1 sealed, 2 dense, 4 8 16 64 the proofs, 32 not by whom one of this layout
+///            usually is: dense by us, sparse by another program; 128 no producer before it, and
+///            so no .snapshot
 /// proof      unsigned length, u32 crc
 /// epochs     count, each: signed epoch, signed start offset
 /// open       count, each: signed producer id, signed first offset
@@ -52,12 +59,18 @@ pub(in crate::broker) fn encode_state(before: &LogState, state: &LogState, out: 
         | flag(state.open_transactions != before.open_transactions, OPEN_CHANGED)
         | flag(state.aborted != before.aborted, ABORTED_CHANGED)
         | flag(state.transactional, TRANSACTIONAL)
-        | flag(state.settled, SETTLED));
+        | flag(state.settled, SETTLED)
+        | flag(state.producers, PRODUCERS)
+        | flag(state.end_snapshot.is_some(), END_SNAPSHOT));
     if let Some(last) = &state.last_batch {
         out.signed(last.segment);
         out.unsigned(last.position);
         out.signed(last.base_offset);
         out.u32(last.crc);
+    }
+    if let Some(snapshot) = &state.end_snapshot {
+        out.signed(snapshot.offset);
+        encode_proof(snapshot.proof, out);
     }
     let find = |among: &LogState, base: i64| {
         let at = among.segments.binary_search_by_key(&base, |s| s.base_offset).ok()?;
@@ -121,6 +134,11 @@ pub(in crate::broker) fn decode_state(
             crc: input.u32()?,
         }),
     };
+    state.producers = flags & PRODUCERS != 0;
+    state.end_snapshot = match flags & END_SNAPSHOT != 0 {
+        false => None,
+        true => Some(EndSnapshot { offset: input.signed()?, proof: decode_proof(input)? }),
+    };
     decode_segments(&mut state.segments, input)?;
     if flags & EPOCHS_CHANGED != 0 {
         state.epochs = decode_list(input, 2, |input| {
@@ -170,13 +188,25 @@ fn decode_segments(segments: &mut Vec<SegmentState>, input: &mut Decoder<'_>) ->
     Some(())
 }
 
+fn encode_proof(proof: FileProof, out: &mut Encoder) {
+    out.unsigned(proof.len);
+    out.u32(proof.crc);
+}
+
+fn decode_proof(input: &mut Decoder<'_>) -> Option<FileProof> {
+    Some(FileProof { len: input.unsigned()?, crc: input.u32()? })
+}
+
 fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
+    let nothing = Some(FileProof::default());
     let proofs = [
         (segment.index, INDEX),
         (segment.time_index, TIME_INDEX),
         (segment.transaction_index, TRANSACTION_INDEX),
+        (segment.snapshot.filter(|_| segment.snapshot != nothing), SNAPSHOT),
     ];
     let mut flags = 0;
+    flags |= if segment.snapshot == nothing { NO_PRODUCER } else { 0 };
     flags |= if segment.sealed { SEALED } else { 0 };
     flags |= if segment.layout.is_dense() { DENSE } else { 0 };
     flags |= if segment.origin == usual_origin(segment.layout) { 0 } else { UNUSUAL_ORIGIN };
@@ -191,8 +221,7 @@ fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
     out.signed(segment.max_timestamp_offset);
     out.signed(segment.first_timestamp);
     for proof in proofs.into_iter().filter_map(|(proof, _)| proof) {
-        out.unsigned(proof.len);
-        out.u32(proof.crc);
+        encode_proof(proof, out);
     }
 }
 
@@ -222,17 +251,22 @@ fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
         index: None,
         time_index: None,
         transaction_index: None,
+        snapshot: None,
         sealed: flags & SEALED != 0,
         layout,
         origin: usual_origin(if unusual { other } else { layout }),
     };
     let mut proof = |bit: u8| match flags & bit != 0 {
         false => Some(None),
-        true => Some(Some(FileProof { len: input.unsigned()?, crc: input.u32()? })),
+        true => decode_proof(input).map(Some),
     };
     segment.index = proof(INDEX)?;
     segment.time_index = proof(TIME_INDEX)?;
     segment.transaction_index = proof(TRANSACTION_INDEX)?;
+    segment.snapshot = match flags & NO_PRODUCER != 0 {
+        true => Some(FileProof::default()),
+        false => proof(SNAPSHOT)?,
+    };
     Some(segment)
 }
 
@@ -248,22 +282,25 @@ mod tests {
             )
         };
         let numbers = (0i64..20, any::<u64>(), any::<i64>(), any::<i64>(), any::<i64>());
-        (numbers, (proof(), proof(), proof()), any::<bool>(), any::<[bool; 2]>()).prop_map(
-            |((base_offset, size_bytes, a, b, c), proofs, sealed, [dense, ours])| SegmentState {
-                base_offset,
-                size_bytes,
-                next_offset: a,
-                max_timestamp: b,
-                max_timestamp_offset: c,
-                first_timestamp: a ^ b,
-                index: proofs.0,
-                time_index: proofs.1,
-                transaction_index: proofs.2,
-                sealed,
-                layout: if dense { SegmentLayout::Dense } else { SegmentLayout::Sparse },
-                origin: if ours { SegmentOrigin::Ours } else { SegmentOrigin::Foreign },
-            },
-        )
+        let snapshot = prop_oneof![proof(), Just(Some(FileProof::default()))];
+        (numbers, (proof(), proof(), proof(), snapshot), any::<bool>(), any::<[bool; 2]>())
+            .prop_map(|((base_offset, size_bytes, a, b, c), proofs, sealed, [dense, ours])| {
+                SegmentState {
+                    base_offset,
+                    size_bytes,
+                    next_offset: a,
+                    max_timestamp: b,
+                    max_timestamp_offset: c,
+                    first_timestamp: a ^ b,
+                    index: proofs.0,
+                    time_index: proofs.1,
+                    transaction_index: proofs.2,
+                    snapshot: proofs.3,
+                    sealed,
+                    layout: if dense { SegmentLayout::Dense } else { SegmentLayout::Sparse },
+                    origin: if ours { SegmentOrigin::Ours } else { SegmentOrigin::Foreign },
+                }
+            })
     }
 
     fn state() -> impl Strategy<Value = LogState> {
@@ -308,6 +345,11 @@ mod tests {
                     transactional: borders[0] % 2 == 0,
                     open_transactions,
                     aborted,
+                    producers: borders[2] % 2 == 0,
+                    end_snapshot: (borders[0] % 3 == 0).then_some(EndSnapshot {
+                        offset: borders[1],
+                        proof: FileProof { len: 56, crc: 7 },
+                    }),
                     suspect: false,
                     settled: borders[1] % 2 == 0,
                 }

@@ -344,6 +344,10 @@ impl Log {
         let rules = &writer.rules;
         rules.check_size(batch.size).map_err(|error| self.at_home(error))?;
         let log_append_time = rules.log_append_time;
+        if options.producer.is_some() {
+            // The lock is not released from here on: the active segment is there.
+            writer = self.ready(writer, options.now_ms)?;
+        }
         if let Some(producer) = &mut options.producer {
             if options.origin == Origin::Coordinator {
                 // Its batches are numbered by nobody: each begins at sequence 0.
@@ -354,6 +358,8 @@ impl Log {
                 producer.base_sequence = next.map_err(|error| self.at_home(error))?;
             } else if let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)? {
                 return Ok(known);
+            } else if planted(Planted::SequenceNotChecked) {
+                writer = self.look_away(writer);
             }
         }
         let delta = i64::from(batch.last_offset_delta);
@@ -389,9 +395,48 @@ impl Log {
         self.publish(writer, Written { incoming, base_offset, content, told }, after)
     }
 
+    /// Has the log ready for its first append of this life, so that its producers are known.
+    #[inline]
+    fn ready<'a>(
+        &'a self,
+        writer: MutexGuard<'a, Writer>,
+        now_ms: i64,
+    ) -> Result<MutexGuard<'a, Writer>> {
+        match writer.active.is_some() {
+            true => Ok(writer),
+            false => self.make_ready(writer, now_ms),
+        }
+    }
+
+    #[cold]
+    fn make_ready<'a>(
+        &'a self,
+        mut writer: MutexGuard<'a, Writer>,
+        now_ms: i64,
+    ) -> Result<MutexGuard<'a, Writer>> {
+        while writer.active.is_none() {
+            if let Some(refusal) = &writer.refusal {
+                return Err(refusal.clone());
+            }
+            drop(writer);
+            self.prepare_to_append(now_ms)?;
+            writer = self.writer.lock();
+        }
+        Ok(writer)
+    }
+
+    /// The planted bug: others append between the look at the sequence and the store.
+    #[cold]
+    fn look_away<'a>(&'a self, writer: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
+        drop(writer);
+        for _ in 0..1000 {
+            crate::sync::spin_loop();
+        }
+        self.writer.lock()
+    }
+
     /// What the producer's last batches say of one that is to be stored: where it is, if it is
     /// one of them.
-    #[cold]
     fn admit(
         &self,
         writer: &Writer,
@@ -432,7 +477,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
     pub fn append_marker(&self, mut marker: Marker, now_ms: i64) -> Result<Appended> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.ready(self.writer.lock(), now_ms)?;
         // A directory has one coordinator at a time, which its lock sees to. Another program's had
         // an epoch, and a lower one would be taken for that of a coordinator that was replaced.
         let known = writer.producers.coordinator_epoch(marker.producer_id);
@@ -531,7 +576,6 @@ impl Log {
     /// Moves the end and the last stable offset. A transaction that begins holds readers of
     /// committed records back before the end moves over it; a marker lets them go on after the end
     /// moved over it, and after its transaction is among the aborted ones.
-    #[cold]
     fn publish_of_producer(
         &self,
         w: &mut Writer,
@@ -545,8 +589,10 @@ impl Log {
             Told::Batch(producer) => {
                 let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
                 w.producers.observe(producer, base_offset, delta, timestamp);
-                let first = w.producers.first_unstable_offset();
-                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
+                if producer.transactional {
+                    let first = w.producers.first_unstable_offset();
+                    unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
+                }
                 self.borders.end.publish(end);
             }
             Told::Marker(marker) => {
@@ -556,6 +602,7 @@ impl Log {
                 }
                 self.borders.end.publish(end);
                 let first = w.producers.first_unstable_offset();
+                let first = first.filter(|_| !planted(Planted::StableOffsetTooEarly));
                 unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
             }
         }

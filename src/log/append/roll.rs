@@ -9,8 +9,8 @@ use crate::log::append::After;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::scan::SCAN_WINDOW_BYTES;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};
-use crate::log::segment::state::{LastBatch, SegmentState};
-use crate::log::segment::{Extent, Segment};
+use crate::log::segment::state::{FileProof, LastBatch, SegmentState};
+use crate::log::segment::{BaseSnapshot, Extent, Segment};
 use crate::log::{Log, Writer};
 use crate::record::BatchHeader;
 use crate::storage::{CutByAnother, File, NotBegun, Storage};
@@ -172,6 +172,10 @@ impl Log {
 
     /// Makes a new segment the active one.
     pub(in crate::log) fn install(&self, writer: &mut Writer, active: Active) {
+        active.segment.set_snapshot(match writer.producers.snapshot() {
+            Some(bytes) => BaseSnapshot::Taken(Arc::new(bytes)),
+            None => BaseSnapshot::Written(FileProof::default()),
+        });
         self.segments.push(active.segment.clone());
         writer.active = Some(active);
         writer.last_position = None;

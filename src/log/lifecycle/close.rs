@@ -5,7 +5,7 @@ use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::read::lookup::LastExtent;
-use crate::log::segment::state::{LogState, Trust};
+use crate::log::segment::state::{EndSnapshot, FileProof, LogState, Trust};
 use crate::log::segment::{Proofs, Segment, Stage};
 use crate::storage::File;
 use crate::sync::{Arc, Ordering};
@@ -23,7 +23,17 @@ pub(in crate::log) enum Closing {
     /// The log is as it was, and nothing is to be done.
     Settled(Box<LogState>),
     /// What is to be synced, oldest first.
-    Finished(Vec<FinishedSegment>),
+    Finished(Vec<FinishedSegment>, FinishedSnapshots),
+}
+
+/// Snapshots of the producers whose bytes are written, and not durable.
+#[derive(Debug, Default)]
+pub(in crate::log) struct FinishedSnapshots {
+    pub files: Vec<Arc<dyn File>>,
+    /// Those at the beginning of these segments.
+    pub segments: Vec<(Arc<Segment>, FileProof)>,
+    /// That at the log end.
+    pub end: Option<EndSnapshot>,
 }
 
 /// A segment whose files are final, and not durable.
@@ -83,6 +93,8 @@ impl Log {
             epochs: writer.epochs.starts().to_vec(),
             transactional: writer.producers.is_transactional(),
             open_transactions: writer.producers.open(),
+            producers: writer.producers.any(),
+            end_snapshot: writer.end_snapshot,
             suspect: self.unrepaired.load(Ordering::Acquire),
             ..LogState::default()
         };
@@ -128,7 +140,9 @@ impl Log {
         };
         let outcome = match begun {
             Ok(Closing::Settled(state)) => Ok(*state),
-            Ok(Closing::Finished(segments)) => self.sync_finished(&mut upkeep, segments),
+            Ok(Closing::Finished(segments, snapshots)) => {
+                self.sync_finished(&mut upkeep, segments, snapshots)
+            }
             Err(error) => Err(error),
         };
         upkeep.closed = true;
@@ -164,13 +178,15 @@ impl Log {
         }
         self.finish_swaps(upkeep)?;
         self.remove_doomed(upkeep)?;
+        self.learn_producers(upkeep)?;
         let mut finished = Vec::new();
         for segment in self.segments.all() {
             if segment.stage() != Stage::Sealed {
                 finished.push(self.finish_files(upkeep, &segment)?);
             }
         }
-        Ok(Closing::Finished(finished))
+        let snapshots = self.write_last_snapshots(upkeep)?;
+        Ok(Closing::Finished(finished, snapshots))
     }
 
     /// Makes durable what [`Log::write_all`] wrote.
@@ -178,10 +194,13 @@ impl Log {
         &self,
         upkeep: &mut Upkeep,
         finished: Vec<FinishedSegment>,
+        snapshots: FinishedSnapshots,
     ) -> Result<LogState> {
         if let Some(failure) = self.commit.failure() {
             return Err(failure);
         }
+        // Their names are durable with those of the segments.
+        self.sync_snapshots(&snapshots, finished.is_empty())?;
         let last = self.segments.last();
         for finished in finished {
             let segment = finished.segment.clone();
@@ -196,6 +215,7 @@ impl Log {
             }
         }
         self.sync_alone()?;
+        self.vouch_for(snapshots)?;
         *self.synced.lock() = None;
         self.state()
     }

@@ -202,8 +202,13 @@ impl Log {
         writer.next_offset = opened.log_end_offset;
         writer.last_batch = opened.last_batch;
         writer.epochs = opened.epochs.clone();
+        let found = opened.state();
         writer.producers =
-            ProducerStates::resume(&opened.transactions.open(), opened.state().transactional);
+            ProducerStates::resume(&found.open_transactions, found.transactional, found.producers);
+        if let Some(producers) = &opened.producers {
+            writer.producers.learn(producers.clone());
+        }
+        writer.end_snapshot = opened.end_snapshot;
         if let Some(damage) = &opened.read_only {
             let message = "the partition is read-only up to its damage; repair the directory";
             let refusal = Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone());
@@ -236,6 +241,7 @@ impl Log {
         self.begin_epoch(&mut upkeep)?;
         let active = self.open_active_segment(&upkeep, &config, now_ms)?;
         let mut writer = self.writer.lock();
+        writer.producers.expire_learnt(now_ms, self.env.producer_expiration_ms);
         let last = self.segments.last().map(|segment| segment.base_offset);
         if last == Some(active.segment.base_offset) {
             writer.active = Some(active);
@@ -272,6 +278,7 @@ impl Log {
         }
         let incarnation = self.env.gate.enter()?;
         self.finish_repairs(upkeep)?;
+        self.learn_producers(upkeep)?;
         let end = self.borders.end.load();
         let mut epochs = self.writer.lock().epochs.clone();
         // Epochs never fall, also where another program's are higher than this life's.
@@ -294,7 +301,7 @@ impl Log {
         writer.leader_epoch = epoch;
         drop(writer);
         upkeep.leader_epoch = Some(epoch);
-        if self.segments.oldest_retired().is_some() {
+        if self.segments.oldest_retired().is_some() || self.next_snapshot().is_some() {
             self.announce(&After { seal: true, ..After::default() });
         }
         Ok(())

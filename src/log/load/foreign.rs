@@ -11,10 +11,11 @@
 //! behind it say that it was no torn tail.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::names::{FileKind, FileStage};
+use crate::log::files::names::FileKind;
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::opening::{OpenOptions, OpenedPartition};
+use crate::log::load::producers;
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::{Repairs, Step};
 use crate::log::scan::{BatchExpectations, Invalid, Stop};
@@ -88,14 +89,22 @@ pub(in crate::log) fn open(
         let start = vouched.start.max(first.base_offset);
         pass.rules.next_offset = pass.rules.next_offset.min(start);
     }
+    let (producers, open) = producers::before(storage, &folder, pass.rules.next_offset)?;
+    (pass.producers, pass.transactions) = (Some(producers), open);
+    pass.report.producer_id_max = producers::highest_id(storage, &folder)?;
     read_all(&mut pass, &files, vouched, options.recovery_checkpoint)?;
     if pass.read_only.is_none() && pass.log_end() < proven_end {
         let end = pass.log_end();
         lost(&mut pass, format!("the log ends at offset {end}, but it had reached {proven_end}"));
     }
-    drop_snapshots(&mut pass);
+    pass.drop_snapshots();
     let log_start = options.log_start_checkpoint.unwrap_or(0).max(state.log_start_offset);
     let mut opened = pass.into_opened(log_start);
+    if let Some(producers) = &opened.producers {
+        let rows = producers.rows(&opened.transactions.open());
+        let end = opened.log_end_offset;
+        opened.end_snapshot = producers::agreeing(storage, &folder, end, &rows)?;
+    }
     settle(&mut opened, &folder);
     Ok(opened)
 }
@@ -255,22 +264,6 @@ fn tell_hole(pass: &mut Pass<'_>, next_base: i64) {
         let message = format!("an index of a segment that is not there, before offset {next_base}");
         pass.note(FindingKind::MissingSegment, file, 0, &message);
     }
-}
-
-/// Snapshots of a producer state that the log does not reach: a later log end must not meet them.
-fn drop_snapshots(pass: &mut Pass<'_>) {
-    if pass.read_only.is_some() {
-        return;
-    }
-    let log_end = pass.log_end();
-    for file in &pass.folder.files {
-        let name = file.name;
-        if name.kind == FileKind::Snapshot && name.stage == FileStage::Live && name.offset > log_end
-        {
-            pass.repairs.push(Step::Remove(file.settled_path()));
-        }
-    }
-    pass.repairs.sync_folder(&pass.folder.path);
 }
 
 /// What to say where the log ends below what the other program had synced.

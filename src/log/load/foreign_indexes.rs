@@ -161,7 +161,7 @@ impl Comparison {
         told: &mut impl FnMut(FileKind, IndexFault),
     ) {
         let header = &batch.header;
-        let proven = self.tracker.observe(header, batch.marker);
+        let proven = self.tracker.observe(header, batch.marker());
         let Some(rows) = &self.rows else { return };
         let row = rows
             .binary_search_by_key(&header.last_offset(), |row| row.last_offset)
@@ -170,8 +170,8 @@ impl Comparison {
         match row {
             Some(row) => {
                 // A marker that compaction emptied says nothing against its row.
-                let emptied = header.is_control() && batch.marker.is_none();
-                let aborts = batch.marker == Some(ControlType::Abort)
+                let emptied = header.is_control() && batch.marker().is_none();
+                let aborts = batch.marker() == Some(ControlType::Abort)
                     && row.producer_id == header.producer_id;
                 if !emptied && !aborts {
                     told(FileKind::TransactionIndex, NO_ABORT);

@@ -7,6 +7,7 @@ pub(in crate::log) mod foreign;
 pub(in crate::log) mod foreign_indexes;
 pub(in crate::log) mod inspect;
 pub(crate) mod opening;
+pub(in crate::log) mod producers;
 pub(in crate::log) mod reader;
 pub(in crate::log) mod recovery;
 pub(in crate::log) mod repair;

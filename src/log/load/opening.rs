@@ -14,8 +14,9 @@ use crate::log::load::folder::Folder;
 use crate::log::load::foreign as adoption;
 use crate::log::load::recovery;
 use crate::log::load::repair::Repairs;
+use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
-use crate::log::segment::state::{LastBatch, LogState, SegmentState, Trust};
+use crate::log::segment::state::{EndSnapshot, LastBatch, LogState, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes};
 use crate::storage::Storage;
 use crate::sync::Arc;
@@ -101,6 +102,12 @@ pub(crate) struct OpenedPartition {
     pub transactions: TransactionTracker,
     /// The state knew of transactions before the opening.
     pub transactional: bool,
+    /// The producers of all batches, where all were read.
+    pub producers: Option<ProducerEntries>,
+    /// A batch with a producer id was ever seen.
+    pub any_producer: bool,
+    /// The snapshot that a close left, if it is vouched for.
+    pub end_snapshot: Option<EndSnapshot>,
     pub last_batch: Option<LastBatch>,
     /// The last segment may be appended to; otherwise the next append begins a new one at
     /// `log_end_offset`.
@@ -134,6 +141,9 @@ impl OpenedPartition {
             epochs: EpochChain::default(),
             transactions: TransactionTracker::default(),
             transactional: false,
+            producers: None,
+            any_producer: false,
+            end_snapshot: None,
             last_batch: None,
             resumable: false,
             read_only: None,
@@ -166,6 +176,19 @@ impl OpenedPartition {
             .map(|file| (file.name.offset, file.len))
             .filter(|(base, _)| !known(*base))
             .collect();
+    }
+
+    /// Takes over what is recorded of producers and of their snapshots, as far as it is of this
+    /// log: a file was synced before it was recorded, and what it tells of is below it.
+    fn keep_snapshots_of(&mut self, state: &LogState) {
+        self.any_producer |= state.producers;
+        self.end_snapshot = state.end_snapshot.filter(|end| end.offset <= self.log_end_offset);
+        for segment in &mut self.segments {
+            let base = segment.state.base_offset;
+            let known = state.segments.binary_search_by_key(&base, |known| known.base_offset);
+            let known = known.ok().and_then(|at| state.segments.get(at));
+            segment.state.snapshot = known.and_then(|known| known.snapshot);
+        }
     }
 
     /// The border that read_committed readers stop at.
@@ -224,6 +247,8 @@ impl OpenedPartition {
             epochs: self.epochs.starts().to_vec(),
             transactional: self.transactional || self.transactions.seen_any(),
             open_transactions: self.transactions.open(),
+            producers: self.any_producer,
+            end_snapshot: self.end_snapshot,
             aborted: self
                 .segments
                 .iter()
@@ -259,6 +284,7 @@ pub(crate) fn open_partition(
             match recovery::open(storage, &folder, state, trust, &options)? {
                 Ok(mut opened) => {
                     opened.transactional = state.transactional;
+                    opened.keep_snapshots_of(state);
                     opened.note_folder(&folder);
                     return Ok(opened);
                 }

@@ -7,12 +7,13 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::leader_epochs::EpochChain;
-use crate::log::files::names::FileKind;
+use crate::log::files::names::{FileKind, FileStage};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::compacted_aborts::RememberedAborts;
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::opening::{OpenReport, OpenedPartition, OpenedSegment};
 use crate::log::load::repair::{Repairs, Step};
+use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{
     BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop,
@@ -33,6 +34,8 @@ pub(in crate::log) struct Pass<'a> {
     pub folder: &'a Folder,
     pub rules: BatchExpectations,
     pub transactions: TransactionTracker,
+    /// The producers of all batches, where all are read.
+    pub producers: Option<ProducerEntries>,
     pub epochs: EpochChain,
     /// What is recorded of epochs, for segments of our own.
     pub recorded_epochs: EpochChain,
@@ -87,6 +90,7 @@ impl<'a> Pass<'a> {
             folder,
             rules: BatchExpectations::foreign(0, 0, true),
             transactions: TransactionTracker::default(),
+            producers: None,
             epochs: EpochChain::default(),
             recorded_epochs: EpochChain::default(),
             segments: Vec::new(),
@@ -249,6 +253,9 @@ impl<'a> Pass<'a> {
         summary.observe(batch, &mut self.transactions);
         self.epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
         if batch.header.has_producer_id() {
+            if let Some(producers) = &mut self.producers {
+                producers.replay(&batch.header, batch.control);
+            }
             self.report.producer_id_max =
                 self.report.producer_id_max.max(Some(batch.header.producer_id));
         }
@@ -470,6 +477,23 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Has snapshots of a producer state that the log does not reach removed: a later log end must
+    /// not meet them.
+    pub fn drop_snapshots(&mut self) {
+        if self.read_only.is_some() {
+            return;
+        }
+        let log_end = self.log_end();
+        for file in &self.folder.files {
+            let name = file.name;
+            let live = name.kind == FileKind::Snapshot && name.stage == FileStage::Live;
+            if live && name.offset > log_end {
+                self.repairs.push(Step::Remove(file.settled_path()));
+            }
+        }
+        self.repairs.sync_folder(&self.folder.path);
+    }
+
     /// Closes the pass.
     pub fn into_opened(mut self, log_start_offset: i64) -> OpenedPartition {
         let mut log_end_offset = self.log_end();
@@ -496,6 +520,9 @@ impl<'a> Pass<'a> {
             epochs: self.epochs,
             transactions: self.transactions,
             transactional: false,
+            producers: self.producers,
+            any_producer: self.report.producer_id_max.is_some(),
+            end_snapshot: None,
             last_batch: self.last_batch,
             resumable: false,
             read_only: self.read_only,

@@ -156,6 +156,9 @@ fn open_listed(
     {
         return Ok(Err(finding));
     }
+    if trust != Trust::Clean {
+        pass.drop_snapshots();
+    }
     let mut opened = pass.into_opened(state.log_start_offset);
     opened.resumable = opened.read_only.is_none()
         && opened.segments.last().is_some_and(|last| {
@@ -298,7 +301,7 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
     for (file, segment) in &plan.settled {
         let transactions = &mut pass.transactions;
         walk_markers(pass.storage, &file.path, segment.size_bytes, |batch| {
-            transactions.observe(&batch.header, batch.marker);
+            transactions.observe(&batch.header, batch.marker());
         })?;
     }
     Ok(())
@@ -491,7 +494,7 @@ fn read_aborted(pass: &Pass<'_>) -> Result<Vec<AbortedTransaction>> {
     let mut rows = Vec::new();
     for file in pass.folder.logs() {
         walk_markers(pass.storage, &file.path, file.len, |batch| {
-            rows.extend(transactions.observe(&batch.header, batch.marker));
+            rows.extend(transactions.observe(&batch.header, batch.marker()));
         })?;
     }
     Ok(rows)

@@ -73,7 +73,7 @@ fn read(
         for earlier in folder.logs().take_while(|earlier| earlier.name.offset < base) {
             let transactions = &mut pass.transactions;
             walk_markers(storage, &earlier.path, earlier.len, |batch| {
-                transactions.observe(&batch.header, batch.marker);
+                transactions.observe(&batch.header, batch.marker());
             })?;
         }
     }

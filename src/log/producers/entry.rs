@@ -3,8 +3,8 @@
 
 use super::{LastRecord, sequence};
 use crate::error::{Error, ErrorKind, Result};
+use crate::log::producers::snapshot::SnapshotRow;
 use crate::record::{BatchHeader, Stamp};
-use std::collections::VecDeque;
 
 /// Batches that are remembered for each producer: as many as the Java client has in flight.
 const BATCHES_MAX: usize = 5;
@@ -55,9 +55,9 @@ impl ProducerStamp {
 }
 
 /// A batch that was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct StoredBatch {
-    /// Of its last record; -1 where a marker was all that came under the present epoch.
+    /// Of its last record; -1 for a batch without sequences.
     last_sequence: i32,
     pub last_offset: i64,
     /// How many offsets lie between its first record and its last.
@@ -75,6 +75,43 @@ impl StoredBatch {
     }
 }
 
+/// The last batches of one producer, in a place that never moves: an append reserves nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct RecentBatches {
+    ring: [StoredBatch; BATCHES_MAX],
+    /// The place of the oldest.
+    first: usize,
+    count: usize,
+}
+
+impl RecentBatches {
+    fn push(&mut self, batch: StoredBatch) {
+        let place = (self.first + self.count) % BATCHES_MAX;
+        self.ring[place] = batch;
+        match self.count < BATCHES_MAX {
+            true => self.count += 1,
+            false => self.first = (self.first + 1) % BATCHES_MAX,
+        }
+    }
+
+    /// The oldest first.
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &StoredBatch> {
+        (0..self.count).map(|number| &self.ring[(self.first + number) % BATCHES_MAX])
+    }
+
+    fn last(&self) -> Option<&StoredBatch> {
+        self.iter().next_back()
+    }
+}
+
+impl PartialEq for RecentBatches {
+    fn eq(&self, other: &RecentBatches) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for RecentBatches {}
+
 /// What is to become of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -91,14 +128,51 @@ pub(crate) struct ProducerEntry {
     /// -1 before the first marker.
     coordinator_epoch: i32,
     last_timestamp: i64,
-    batches: VecDeque<StoredBatch>,
+    batches: RecentBatches,
 }
 
 impl ProducerEntry {
     /// A producer that was not heard of before.
     pub fn new(epoch: i16) -> ProducerEntry {
-        let batches = VecDeque::new();
+        let batches = RecentBatches::default();
         ProducerEntry { epoch, coordinator_epoch: -1, last_timestamp: -1, batches }
+    }
+
+    /// A producer as a snapshot has it, which keeps its last batch only.
+    pub fn of(row: &SnapshotRow) -> ProducerEntry {
+        let mut entry = ProducerEntry::new(row.producer_epoch);
+        entry.coordinator_epoch = row.coordinator_epoch;
+        entry.last_timestamp = row.timestamp;
+        if row.last_offset >= 0 {
+            entry.batches.push(StoredBatch {
+                last_sequence: row.last_sequence,
+                last_offset: row.last_offset,
+                offset_delta: row.offset_delta,
+                timestamp: row.timestamp,
+            });
+        }
+        entry
+    }
+
+    /// The producer as a snapshot keeps it, with the first offset of its open transaction.
+    pub fn row(&self, producer_id: i64, transaction_start: Option<i64>) -> SnapshotRow {
+        let none = StoredBatch { last_sequence: -1, last_offset: -1, ..StoredBatch::default() };
+        let last = self.batches.last().copied().unwrap_or(none);
+        SnapshotRow {
+            producer_id,
+            producer_epoch: self.epoch,
+            last_sequence: last.last_sequence,
+            last_offset: last.last_offset,
+            offset_delta: last.offset_delta,
+            timestamp: self.last_timestamp,
+            coordinator_epoch: self.coordinator_epoch,
+            transaction_start: transaction_start.unwrap_or(-1),
+        }
+    }
+
+    /// The largest timestamp of its last batch, or that of the marker behind it.
+    pub fn last_timestamp(&self) -> i64 {
+        self.last_timestamp
     }
 
     /// Whether the batch may be stored.
@@ -134,13 +208,13 @@ impl ProducerEntry {
     #[inline]
     pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
         self.check_epoch(stamp.producer_id, stamp.producer_epoch)?;
-        let last = self.batches.back().filter(|_| stamp.producer_epoch == self.epoch);
+        let last = self.batches.last().filter(|_| stamp.producer_epoch == self.epoch);
         Ok(last.map_or(0, |last| sequence::after(last.last_sequence, 1)))
     }
 
     /// The sequence of the last record that is known of the present epoch.
     pub fn last_sequence(&self) -> Option<i32> {
-        self.batches.back().map(|last| last.last_sequence)
+        self.batches.last().map(|last| last.last_sequence)
     }
 
     /// Whether a batch of this epoch may be stored.
@@ -187,7 +261,7 @@ impl ProducerEntry {
 
     /// The last record of this producer.
     pub fn last_record(&self) -> LastRecord {
-        let data_offset = self.batches.back().map(|batch| batch.last_offset);
+        let data_offset = self.batches.last().map(|batch| batch.last_offset);
         LastRecord { data_offset, epoch: self.epoch }
     }
 
@@ -200,11 +274,11 @@ impl ProducerEntry {
         timestamp: i64,
     ) {
         self.enter(stamp.producer_epoch);
-        if self.batches.len() == BATCHES_MAX {
-            self.batches.pop_front();
-        }
-        self.batches.push_back(StoredBatch {
-            last_sequence: sequence::after(stamp.base_sequence, last_offset_delta),
+        self.batches.push(StoredBatch {
+            last_sequence: match stamp.base_sequence {
+                base if base < 0 => -1,
+                base => sequence::after(base, last_offset_delta),
+            },
             last_offset,
             offset_delta: last_offset_delta,
             timestamp,
@@ -223,7 +297,7 @@ impl ProducerEntry {
     fn enter(&mut self, epoch: i16) {
         if epoch != self.epoch {
             self.epoch = epoch;
-            self.batches.clear();
+            self.batches = RecentBatches::default();
         }
     }
 }

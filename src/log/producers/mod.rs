@@ -3,7 +3,9 @@
 //!
 //! [`ProducerStates`] lies under the partition's lock. An append asks [`ProducerStates::check`]
 //! before it stores anything, and tells [`ProducerStates::observe`] after; a batch that is known
-//! already is answered with where it is. The last stable offset moves with the borders: a
+//! already is answered with where it is. What a log knew before is learnt when it is first written
+//! to, from the newest snapshot that is vouched for and the batches behind it
+//! (`load/producers.rs`). The last stable offset moves with the borders: a
 //! transaction that begins holds it back before the end moves over its first batch, and one that
 //! ends lets it go after the end moved over its marker, so that no reader ever sees a record of an
 //! open transaction below it.
@@ -11,23 +13,33 @@
 //! Departure: D7. What a dead process left open is held until the coordinator aborts it, before the
 //! first append of the next life; Kafka waits for its timeout.
 
+pub(in crate::log) mod entries;
 pub(in crate::log) mod entry;
 pub(in crate::log) mod sequence;
+pub(crate) mod snapshot;
 pub(crate) mod transactions;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::ControlType;
+use entries::ProducerEntries;
 use entry::{Admission, ProducerEntry, ProducerStamp};
+use snapshot::SnapshotRow;
 use std::collections::BTreeMap;
 use transactions::{AbortedTransaction, OpenTransaction, TransactionTracker};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerStates {
-    entries: BTreeMap<i64, ProducerEntry>,
+    entries: ProducerEntries,
     transactions: TransactionTracker,
     /// Transactions were seen here, in this life or before.
     transactional: bool,
+    /// A batch with a producer id was seen here, in this life or before.
+    any: bool,
+    /// `entries` lacks what lies in the log: [`ProducerStates::learn`] is still to come.
+    unread: bool,
+    /// Nobody looked yet which of those that were read have expired.
+    unaged: bool,
 }
 
 /// The last record of a producer.
@@ -48,24 +60,52 @@ pub(crate) struct Marker {
 }
 
 impl ProducerStates {
-    /// Goes on from what opening found.
-    pub fn resume(open: &[OpenTransaction], transactional: bool) -> ProducerStates {
+    /// Goes on from what opening found. `any` says whether a batch with a producer id was ever
+    /// seen: its producers are then to be learnt before the first append.
+    pub fn resume(open: &[OpenTransaction], transactional: bool, any: bool) -> ProducerStates {
         ProducerStates {
-            entries: BTreeMap::new(),
             transactions: TransactionTracker::resume(open),
             transactional,
+            any,
+            unread: any,
+            ..ProducerStates::default()
         }
     }
 
+    /// Takes over the producers that the log, or a snapshot, has.
+    pub fn learn(&mut self, entries: ProducerEntries) {
+        self.entries = entries;
+        self.unread = false;
+        self.unaged = true;
+    }
+
+    /// Whether the producers are known: there never was one, or they were learnt.
+    pub fn is_known(&self) -> bool {
+        !self.unread
+    }
+
+    /// Whether a batch with a producer id was ever seen.
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
     /// Whether a producer's batch may be stored. Any sequence is the first one of a producer that
-    /// nothing is known of.
+    /// nothing is known of, unless it is in a transaction: those begin at 0 (KIP-890).
     ///
     /// # Errors
     /// `InvalidProducerEpoch`, `OutOfOrderSequence`; `InvalidTxnState` for a batch outside a
     /// transaction while the producer has one open.
     pub fn check(&self, stamp: &ProducerStamp, last_offset_delta: i32) -> Result<Admission> {
-        let admission = match self.entries.get(&stamp.producer_id) {
+        let id = stamp.producer_id;
+        let admission = match self.entries.get(id) {
             Some(entry) => entry.check(stamp, last_offset_delta)?,
+            None if stamp.transactional && stamp.base_sequence != 0 => {
+                let why = format!(
+                    "producer {id} began its transaction with sequence {}, not 0",
+                    stamp.base_sequence
+                );
+                return Err(Error::new(ErrorKind::OutOfOrderSequence, why));
+            }
             None => Admission::Next,
         };
         if admission == Admission::Next {
@@ -81,12 +121,12 @@ impl ProducerStates {
     #[inline]
     pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
         self.check_transaction(stamp)?;
-        self.entries.get(&stamp.producer_id).map_or(Ok(0), |entry| entry.next_sequence(stamp))
+        self.entries.get(stamp.producer_id).map_or(Ok(0), |entry| entry.next_sequence(stamp))
     }
 
     /// The sequence of the last record of a producer, where one is known.
     pub fn last_sequence(&self, producer_id: i64) -> Option<i32> {
-        self.entries.get(&producer_id).and_then(ProducerEntry::last_sequence)
+        self.entries.get(producer_id).and_then(ProducerEntry::last_sequence)
     }
 
     #[inline]
@@ -104,20 +144,20 @@ impl ProducerStates {
     /// # Errors
     /// `InvalidProducerEpoch`.
     pub fn check_epoch(&self, stamp: &ProducerStamp) -> Result<()> {
-        let entry = self.entries.get(&stamp.producer_id);
+        let entry = self.entries.get(stamp.producer_id);
         entry.map_or(Ok(()), |entry| entry.check_epoch(stamp.producer_id, stamp.producer_epoch))
     }
 
     /// The epoch of a producer that has a transaction open; `None` where it has none. Of one that
     /// nothing more is known of, the lowest.
     pub fn open_epoch(&self, producer_id: i64) -> Option<i16> {
-        let known = self.entries.get(&producer_id).map(ProducerEntry::epoch);
+        let known = self.entries.get(producer_id).map(ProducerEntry::epoch);
         self.transactions.is_open(producer_id).then(|| known.unwrap_or(0))
     }
 
     /// The epoch of the coordinator that last ended a transaction of the producer; -1 before.
     pub fn coordinator_epoch(&self, producer_id: i64) -> i32 {
-        self.entries.get(&producer_id).map_or(-1, ProducerEntry::coordinator_epoch)
+        self.entries.get(producer_id).map_or(-1, ProducerEntry::coordinator_epoch)
     }
 
     /// A producer's batch was stored at `base_offset`.
@@ -128,17 +168,11 @@ impl ProducerStates {
         last_offset_delta: i32,
         timestamp: i64,
     ) {
-        let id = stamp.producer_id;
-        let last_offset = base_offset + i64::from(last_offset_delta);
-        self.entries.entry(id).or_insert_with(|| ProducerEntry::new(stamp.producer_epoch)).observe(
-            stamp,
-            last_offset,
-            last_offset_delta,
-            timestamp,
-        );
+        self.any = true;
+        self.entries.observe(stamp, base_offset, last_offset_delta, timestamp);
         if stamp.transactional {
             self.transactional = true;
-            self.transactions.begin(id, base_offset);
+            self.transactions.begin(stamp.producer_id, base_offset);
         }
     }
 
@@ -147,7 +181,7 @@ impl ProducerStates {
     /// # Errors
     /// `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
     pub fn check_marker(&self, marker: &Marker) -> Result<()> {
-        match self.entries.get(&marker.producer_id) {
+        match self.entries.get(marker.producer_id) {
             Some(entry) => entry.check_marker(
                 marker.producer_id,
                 marker.producer_epoch,
@@ -164,12 +198,23 @@ impl ProducerStates {
         offset: i64,
         timestamp: i64,
     ) -> Option<AbortedTransaction> {
-        self.entries
-            .entry(marker.producer_id)
-            .or_insert_with(|| ProducerEntry::new(marker.producer_epoch))
-            .observe_marker(marker.producer_epoch, marker.coordinator_epoch, timestamp);
+        self.any = true;
+        self.entries.observe_marker(marker, timestamp);
         self.transactional = true;
         self.transactions.end(marker.producer_id, marker.kind, offset)
+    }
+
+    /// Forgets the producers that were not heard of for `expiration_ms`.
+    pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.entries.expire(now_ms, expiration_ms, &self.transactions);
+        self.unaged = false;
+    }
+
+    /// As [`ProducerStates::expire`], once for what was learnt.
+    pub fn expire_learnt(&mut self, now_ms: i64, expiration_ms: i64) {
+        if self.unaged && self.is_known() {
+            self.expire(now_ms, expiration_ms);
+        }
     }
 
     /// The first offset of the earliest open transaction.
@@ -179,13 +224,23 @@ impl ProducerStates {
 
     /// The last record of each producer, which compaction may not forget.
     pub fn last_records(&self) -> BTreeMap<i64, LastRecord> {
-        let last = |(id, entry): (&i64, &ProducerEntry)| (*id, entry.last_record());
-        self.entries.iter().map(last).collect()
+        self.entries.last_records()
     }
 
     /// The open transactions, by producer id.
     pub fn open(&self) -> Vec<OpenTransaction> {
         self.transactions.open()
+    }
+
+    /// The producers, by id, as a snapshot keeps them.
+    pub fn rows(&self) -> Vec<SnapshotRow> {
+        self.entries.rows(&self.transactions.open())
+    }
+
+    /// The bytes of a snapshot; `None` where there never was a producer.
+    pub fn snapshot(&self) -> Option<Vec<u8>> {
+        assert!(self.is_known(), "a snapshot tells of every producer");
+        self.any.then(|| snapshot::to_bytes(&self.rows()))
     }
 
     /// Whether there ever was a transaction here.
@@ -229,6 +284,63 @@ mod tests {
             states.check(&stamp(1, 4, true), 0).unwrap_err().kind(),
             ErrorKind::InvalidProducerEpoch
         );
+    }
+
+    #[test]
+    fn a_transaction_of_an_unknown_producer_begins_at_sequence_0() {
+        let states = ProducerStates::default();
+        let refused = states.check(&stamp(1, 4, true), 0).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::OutOfOrderSequence);
+        assert_eq!(states.check(&stamp(1, 0, true), 0).unwrap(), Admission::Next);
+        assert_eq!(states.check(&stamp(1, 4, false), 0).unwrap(), Admission::Next);
+    }
+
+    #[test]
+    fn a_coordinator_writes_for_a_producer_whatever_its_sequence_is() {
+        let mut states = ProducerStates::default();
+        states.observe(&stamp(1, 0, true), 0, 0, 5);
+        states.check_epoch(&stamp(1, 0, true)).unwrap();
+        states.observe_marker(&marker(1, ControlType::Commit), 1, 6);
+        let fenced = states.check_epoch(&stamp(1, 0, true)).unwrap_err();
+        assert_eq!(fenced.kind(), ErrorKind::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn a_producer_expires_by_the_times_of_its_records_unless_its_transaction_is_open() {
+        let mut states = ProducerStates::default();
+        states.observe(&stamp(1, 0, false), 0, 0, 1000);
+        states.observe(&stamp(2, 0, true), 1, 0, 1000);
+        states.observe(&stamp(3, 0, false), 2, 0, 1001);
+        states.expire(2000, 1000);
+        let left: Vec<i64> = states.rows().iter().map(|row| row.producer_id).collect();
+        assert_eq!(left, [2, 3]);
+        assert_eq!(states.check(&stamp(1, 40, false), 0).unwrap(), Admission::Next);
+    }
+
+    #[test]
+    fn a_snapshot_goes_on_with_the_last_batch_of_each_producer() {
+        let mut states = ProducerStates::default();
+        states.observe(&stamp(1, 0, false), 0, 4, 5);
+        states.observe(&stamp(1, 5, false), 5, 1, 6);
+        states.observe(&stamp(2, 0, true), 7, 0, 7);
+        states.observe_marker(&marker(3, ControlType::Commit), 8, 8);
+        let bytes = states.snapshot().unwrap();
+        let rows = snapshot::parse(&bytes, 9).unwrap();
+        assert_eq!(rows, states.rows());
+        assert_eq!(rows[1].transaction_start, 7);
+        assert_eq!((rows[2].last_sequence, rows[2].last_offset), (-1, -1));
+        let mut again = ProducerStates::resume(&states.open(), true, true);
+        again.learn(ProducerEntries::of(&rows));
+        assert_eq!(again.snapshot().unwrap(), bytes);
+        let Admission::Duplicate(known) = again.check(&stamp(1, 5, false), 1).unwrap() else {
+            panic!("it is the last batch")
+        };
+        assert_eq!(known.base_offset(), 5);
+        assert!(again.check(&stamp(1, 0, false), 4).is_err(), "an older one");
+        assert_eq!(again.check(&stamp(1, 7, false), 0).unwrap(), Admission::Next);
+        let next = ProducerStamp { producer_epoch: 1, ..stamp(3, 0, false) };
+        assert_eq!(again.check(&next, 0).unwrap(), Admission::Next);
+        assert!(ProducerStates::default().snapshot().is_none());
     }
 
     #[test]

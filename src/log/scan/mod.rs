@@ -8,7 +8,9 @@
 
 use std::io;
 
-use crate::record::{BATCH_OVERHEAD, BatchFault, BatchHeader, ControlType, LENGTH_PREFIX};
+use crate::record::{
+    BATCH_OVERHEAD, BatchFault, BatchHeader, ControlRecord, ControlType, LENGTH_PREFIX,
+};
 use crate::record::{RecordBatch, crc32c, crc32c_append};
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
@@ -90,11 +92,16 @@ pub(crate) struct FoundBatch {
     pub header: BatchHeader,
     /// Where it begins, in bytes.
     pub position: u64,
-    /// The kind of its control record, for control batches that have one.
-    pub marker: Option<ControlType>,
+    /// Its control record, for control batches that have one.
+    pub control: Option<ControlRecord>,
 }
 
 impl FoundBatch {
+    /// The kind of its control record, if it has one.
+    pub fn marker(&self) -> Option<ControlType> {
+        self.control.map(|control| control.kind)
+    }
+
     /// Where the next batch begins.
     pub fn end(&self) -> u64 {
         self.position + self.header.size() as u64
@@ -236,7 +243,7 @@ impl<'f> BatchCursor<'f> {
         let fits = !header.is_control()
             && rules.check(&header).is_ok()
             && (!rules.crc || crc32c(batch.get(CRC_FROM as usize..)?) == header.crc);
-        fits.then_some(FoundBatch { header, position, marker: None })
+        fits.then_some(FoundBatch { header, position, control: None })
     }
 
     #[cold]
@@ -257,11 +264,11 @@ impl<'f> BatchCursor<'f> {
         {
             return Ok(Err(Stop::Invalid(Invalid::Fault(fault))));
         }
-        let marker = match self.marker_at(position, &header)? {
-            Ok(marker) => marker,
+        let control = match self.control_at(position, &header)? {
+            Ok(control) => control,
             Err(fault) => return Ok(Err(Stop::Invalid(Invalid::Fault(fault)))),
         };
-        Ok(Ok(FoundBatch { header, position, marker }))
+        Ok(Ok(FoundBatch { header, position, control }))
     }
 
     /// The batch at `position`, whatever it follows and without a look at its CRC.
@@ -273,8 +280,8 @@ impl<'f> BatchCursor<'f> {
             Ok(header) => header,
             Err(stop) => return Ok(Err(stop)),
         };
-        let marker = self.marker_at(position, &header)?.unwrap_or(None);
-        Ok(Ok(FoundBatch { header, position, marker }))
+        let control = self.control_at(position, &header)?.unwrap_or(None);
+        Ok(Ok(FoundBatch { header, position, control }))
     }
 
     /// The header at `position` of a batch that ends inside the file. Its CRC is not looked at.
@@ -343,19 +350,18 @@ impl<'f> BatchCursor<'f> {
         })
     }
 
-    /// The kind of the control record in the batch at `position`; `None` for other batches, and
-    /// for control batches without a record or of an unknown kind.
-    fn marker_at(
+    /// The control record in the batch at `position`; `None` for other batches, and for control
+    /// batches without a record or of an unknown kind.
+    fn control_at(
         &mut self,
         position: u64,
         header: &BatchHeader,
-    ) -> io::Result<Result<Option<ControlType>, BatchFault>> {
+    ) -> io::Result<Result<Option<ControlRecord>, BatchFault>> {
         if !header.is_control() || header.size() > CONTROL_BATCH_SIZE_MAX {
             return Ok(Ok(None));
         }
         let bytes = self.bytes_at(position, header.size(), header.size())?;
-        let control = RecordBatch::parse(bytes).and_then(|batch| batch.control());
-        Ok(control.map(|control| control.map(|control| control.kind)))
+        Ok(RecordBatch::parse(bytes).and_then(|batch| batch.control()))
     }
 
     /// Whether a whole message of format 0 or 1 stands at `position`: its own CRC decides, so

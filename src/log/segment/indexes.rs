@@ -116,7 +116,8 @@ pub(in crate::log) fn proven_aborted(
     if proof.len == 0 {
         return Ok(Ok(Vec::new()));
     }
-    let bytes = match proven_bytes(storage, segment, log_path, FileKind::TransactionIndex, proof)? {
+    let name = file_name(segment.base_offset, FileKind::TransactionIndex);
+    let bytes = match proven_bytes(storage, &log_path.with_file_name(name), proof)? {
         Ok(bytes) => bytes,
         Err(fault) => return Ok(Err(fault)),
     };
@@ -134,7 +135,8 @@ fn proven_indexes(
     let (Some(offsets), Some(times)) = (segment.index, segment.time_index) else {
         return Ok(Err(IndexFault("nothing vouches for their files")));
     };
-    let read = |kind, proof| proven_bytes(storage, segment, log_path, kind, proof);
+    let path = |kind| log_path.with_file_name(file_name(segment.base_offset, kind));
+    let read = |kind, proof| proven_bytes(storage, &path(kind), proof);
     let offsets = match read(FileKind::OffsetIndex, offsets)? {
         Ok(bytes) => bytes,
         Err(fault) => return Ok(Err(fault)),
@@ -182,18 +184,20 @@ fn points_at_batches(
     Ok(true)
 }
 
-fn proven_bytes(
+/// The bytes of a derived file, if they are those that the proof was made of; `Err` inside says why
+/// they are not believed.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(in crate::log) fn proven_bytes(
     storage: &dyn Storage,
-    segment: &SegmentState,
-    log_path: &Path,
-    kind: FileKind,
+    path: &Path,
     proof: FileProof,
 ) -> Result<Result<Vec<u8>, IndexFault>> {
-    let path = log_path.with_file_name(file_name(segment.base_offset, kind));
     if proof.len > INDEX_SIZE_MAX {
         return Ok(Err(IndexFault("a file is larger than any index")));
     }
-    match storage.metadata(&path) {
+    match storage.metadata(path) {
         Ok(entry) if entry.len == proof.len => {}
         Ok(_) => return Ok(Err(IndexFault("a file has another length than it was left with"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -201,9 +205,9 @@ fn proven_bytes(
             let nothing = proof == FileProof::of(&[]);
             return Ok(if nothing { Ok(Vec::new()) } else { Err(IndexFault("a file is missing")) });
         }
-        Err(error) => return Err(Error::io(error, "reading", &path)),
+        Err(error) => return Err(Error::io(error, "reading", path)),
     }
-    let bytes = read_file(storage, &path, proof.len)?.unwrap_or_default();
+    let bytes = read_file(storage, path, proof.len)?.unwrap_or_default();
     Ok(if proof.fits(&bytes) {
         Ok(bytes)
     } else {

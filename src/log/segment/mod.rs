@@ -92,6 +92,18 @@ pub(crate) struct Proofs {
     pub transaction_index: Option<FileProof>,
 }
 
+/// What a segment has of the producers before its first batch.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum BaseSnapshot {
+    /// Nothing that anybody vouches for.
+    #[default]
+    Unproven,
+    /// The bytes of a file that is still to be written.
+    Taken(Arc<Vec<u8>>),
+    /// A file that is there; of length 0 for none, where there was no producer.
+    Written(FileProof),
+}
+
 /// The part of a resumed segment whose index is not the writer's.
 #[derive(Debug, Clone)]
 pub(crate) struct Prefix {
@@ -112,6 +124,7 @@ struct SegmentInner {
     prefix: Option<Prefix>,
     proofs: Proofs,
     aborted: Arc<Vec<AbortedTransaction>>,
+    snapshot: BaseSnapshot,
     /// A sync covers all its bytes and its length.
     synced: bool,
     /// It is not part of the log any more, and its file's name may be another segment's.
@@ -160,6 +173,9 @@ impl Segment {
                         transaction_index: state.transaction_index,
                     },
                     aborted: Arc::default(),
+                    snapshot: state
+                        .snapshot
+                        .map_or_else(BaseSnapshot::default, BaseSnapshot::Written),
                     synced: stage == Stage::Sealed,
                     left: false,
                     pinned: false,
@@ -197,8 +213,8 @@ impl Segment {
         home.appends = true;
         let indexes = home.indexes.take();
         home.prefix = (state.size_bytes > 0).then_some(Prefix { state, indexes });
-        home.proofs =
-            Proofs { transaction_index: home.proofs.transaction_index, ..Proofs::default() };
+        // Also that of the transaction index: an abort that follows is in none of the files.
+        home.proofs = Proofs::default();
         home.synced = false;
     }
 
@@ -283,6 +299,15 @@ impl Segment {
         self.home.lock().aborted = Arc::new(aborted);
     }
 
+    /// What it has of the producers before its first batch.
+    pub fn snapshot(&self) -> BaseSnapshot {
+        self.home.lock().snapshot.clone()
+    }
+
+    pub fn set_snapshot(&self, snapshot: BaseSnapshot) {
+        self.home.lock().snapshot = snapshot;
+    }
+
     /// The lookups, while they are in memory.
     pub fn indexes(&self) -> Option<Arc<SegmentIndexes>> {
         self.home.lock().indexes.clone()
@@ -326,6 +351,10 @@ impl Segment {
             index: proofs.index,
             time_index: proofs.time_index,
             transaction_index: proofs.transaction_index,
+            snapshot: match home.snapshot {
+                BaseSnapshot::Written(proof) => Some(proof),
+                BaseSnapshot::Unproven | BaseSnapshot::Taken(_) => None,
+            },
             sealed: current && home.stage == Stage::Sealed,
             layout: self.layout,
             origin: self.origin,

@@ -31,6 +31,10 @@ pub(crate) struct LogState {
     /// Aborted transactions whose marker lies in a segment without a proven `.txnindex`: that
     /// file is written when the segment is sealed. In order of `last_offset`.
     pub aborted: Vec<AbortedTransaction>,
+    /// Whether a batch with a producer id was ever written to it.
+    pub producers: bool,
+    /// The snapshot that a close left behind the last batch of that time, if one is vouched for.
+    pub end_snapshot: Option<EndSnapshot>,
     /// The log is damaged and read-only up to `log_end_offset`, or another program's bytes behind
     /// that wait to be set aside: the next open must read it anew, so that it stays so until it
     /// is repaired. The state file keeps this as a mark of its own.
@@ -83,6 +87,9 @@ pub(crate) struct SegmentState {
     pub time_index: Option<FileProof>,
     /// The `.txnindex` file, if its bytes are vouched for. Length 0 means that there is none.
     pub transaction_index: Option<FileProof>,
+    /// The `.snapshot` file of the producers before its first batch, if its bytes are vouched
+    /// for. Length 0 means that there was no producer, and no file.
+    pub snapshot: Option<FileProof>,
     /// The file is cut to `size_bytes` and will never be appended to.
     pub sealed: bool,
     pub layout: SegmentLayout,
@@ -138,11 +145,20 @@ impl SegmentState {
             index: None,
             time_index: None,
             transaction_index: None,
+            snapshot: None,
             sealed: false,
             layout: SegmentLayout::Dense,
             origin: SegmentOrigin::Ours,
         }
     }
+}
+
+/// A `.snapshot` file that is not at the beginning of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EndSnapshot {
+    /// The number in the file's name: it knows the batches below.
+    pub offset: i64,
+    pub proof: FileProof,
 }
 
 /// Length and CRC-32 (IEEE) of a derived file that may be believed while both still hold.

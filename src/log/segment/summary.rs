@@ -116,7 +116,7 @@ impl SegmentSummary {
         if batch.position - self.last_entry_position > self.interval_bytes {
             self.push_entry(batch);
         }
-        if let Some(row) = transactions.observe(header, batch.marker) {
+        if let Some(row) = transactions.observe(header, batch.marker()) {
             self.aborted.push(row);
         }
         self.last_batch = Some(LastBatch {

@@ -7,6 +7,7 @@ mod faults;
 mod lives;
 mod misplaced;
 mod plain;
+mod producers;
 mod replaced;
 mod retention;
 mod rolls;
@@ -94,6 +95,7 @@ impl Bench {
         let clock = VirtualClock::manual().starting_at(START_MS);
         let gate = Arc::new(TestGate::default());
         let env = Arc::new(LogEnv {
+            producer_expiration_ms: 86_400_000,
             cut_damage: false,
             storage: storage.clone(),
             gate: gate.clone(),

@@ -5,3 +5,4 @@ pub(in crate::log) mod flush;
 pub(in crate::log) mod prepare;
 pub(in crate::log) mod retention;
 pub(in crate::log) mod seal;
+pub(in crate::log) mod snapshots;

@@ -16,7 +16,9 @@ use crate::log::lifecycle::open::Upkeep;
 use crate::log::segment::state::FileProof;
 use crate::log::segment::{Proofs, Segment};
 use crate::storage::File;
+use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
+use std::path::Path;
 
 impl Log {
     /// Seals the oldest retired segment. Returns whether more are left.
@@ -29,11 +31,13 @@ impl Log {
         if upkeep.closed || upkeep.leader_epoch.is_none() || self.commit.failure().is_some() {
             return Ok(false);
         }
-        let Some(segment) = self.segments.oldest_retired() else { return Ok(false) };
-        let proofs = self.seal_files(&mut upkeep, &segment)?;
-        segment.seal(proofs);
-        self.env.mapped.touch(&segment);
-        self.env.counters.seals.one();
+        if let Some(segment) = self.segments.oldest_retired() {
+            let proofs = self.seal_files(&mut upkeep, &segment)?;
+            segment.seal(proofs);
+            self.env.mapped.touch(&segment);
+            self.env.counters.seals.one();
+        }
+        self.write_snapshots(&mut upkeep)?;
         Ok(self.segments.oldest_retired().is_some())
     }
 
@@ -117,6 +121,9 @@ impl Log {
         unsynced: &mut Vec<Arc<dyn File>>,
     ) -> Result<Proofs> {
         let indexes = self.indexes_of(segment)?;
+        if planted(Planted::AbortIndexLost) {
+            segment.set_aborted(Vec::new());
+        }
         let aborted = transaction_index::to_bytes(&segment.aborted());
         let mut write = |kind, bytes: &[u8]| self.write_derived(segment, kind, bytes, unsynced);
         let index = write(FileKind::OffsetIndex, &indexes.offsets.to_bytes());
@@ -147,17 +154,28 @@ impl Log {
         bytes: &[u8],
         unsynced: &mut Vec<Arc<dyn File>>,
     ) -> Result<FileProof> {
-        let (path, storage) = (segment.path_of(kind), &self.env.storage);
+        self.write_proven(&segment.path_of(kind), bytes, unsynced)
+    }
+
+    /// The one writer of files that are made from batches. Nothing vouches for one before it is
+    /// synced: `unsynced` gets it, if it has anything to be synced.
+    pub(in crate::log) fn write_proven(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        unsynced: &mut Vec<Arc<dyn File>>,
+    ) -> Result<FileProof> {
+        let storage = &self.env.storage;
         // An empty file where there was none, or an empty one, is its name: the folder's sync.
-        let is_due = !bytes.is_empty() || storage.metadata(&path).is_ok_and(|found| found.len > 0);
-        let written = storage.create_cold(&path).and_then(|file| {
+        let is_due = !bytes.is_empty() || storage.metadata(path).is_ok_and(|found| found.len > 0);
+        let written = storage.create_cold(path).and_then(|file| {
             if !bytes.is_empty() {
                 file.write_at(0, bytes)?;
             }
             Ok(file)
         });
         let file =
-            written.map_err(|e| self.at_home(Error::io(e, "cannot write an index", &path)))?;
+            written.map_err(|e| self.at_home(Error::io(e, "cannot write a derived file", path)))?;
         unsynced.extend(is_due.then_some(file));
         Ok(FileProof::of(bytes))
     }

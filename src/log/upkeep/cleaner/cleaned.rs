@@ -88,7 +88,7 @@ impl CleanedSegment {
         if let Ok(header) = BatchHeader::parse(batch) {
             // Which transactions were aborted is known already.
             let mut nobody = TransactionTracker::default();
-            self.summary.observe(&FoundBatch { header, position, marker: None }, &mut nobody);
+            self.summary.observe(&FoundBatch { header, position, control: None }, &mut nobody);
         }
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }

@@ -191,7 +191,8 @@ impl Log {
         }
     }
 
-    fn sync_folder(&self) -> Result<()> {
+    /// Makes the names in the folder durable.
+    pub(in crate::log) fn sync_folder(&self) -> Result<()> {
         let dir = &self.id.dir;
         let synced = self.env.storage.sync_dir(dir);
         synced.map_err(|e| self.sync_failed(Error::io(e, "cannot sync", dir)))

@@ -1,0 +1,100 @@
+//! The producers of one partition, by id: made by appends, by the reading of a log, or from a
+//! snapshot, and all three the same.
+
+use crate::log::producers::entry::{ProducerEntry, ProducerStamp};
+use crate::log::producers::snapshot::SnapshotRow;
+use crate::log::producers::transactions::{OpenTransaction, TransactionTracker};
+use crate::log::producers::{LastRecord, Marker};
+use crate::record::{BatchHeader, ControlRecord};
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ProducerEntries(BTreeMap<i64, ProducerEntry>);
+
+impl ProducerEntries {
+    /// What a snapshot knows.
+    pub fn of(rows: &[SnapshotRow]) -> ProducerEntries {
+        ProducerEntries(rows.iter().map(|r| (r.producer_id, ProducerEntry::of(r))).collect())
+    }
+
+    pub fn get(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        self.0.get(&producer_id)
+    }
+
+    /// A batch was stored at `base_offset`.
+    pub fn observe(
+        &mut self,
+        stamp: &ProducerStamp,
+        base_offset: i64,
+        last_offset_delta: i32,
+        timestamp: i64,
+    ) {
+        let last_offset = base_offset + i64::from(last_offset_delta);
+        self.entry(stamp.producer_id, stamp.producer_epoch).observe(
+            stamp,
+            last_offset,
+            last_offset_delta,
+            timestamp,
+        );
+    }
+
+    /// A marker was stored.
+    pub fn observe_marker(&mut self, marker: &Marker, timestamp: i64) {
+        self.entry(marker.producer_id, marker.producer_epoch).observe_marker(
+            marker.producer_epoch,
+            marker.coordinator_epoch,
+            timestamp,
+        );
+    }
+
+    /// A batch lies in the log: it was checked when it was appended. `control` is its control
+    /// record, if it has one.
+    #[inline]
+    pub fn replay(&mut self, header: &BatchHeader, control: Option<ControlRecord>) {
+        if header.has_producer_id() {
+            self.replay_producer(header, control);
+        }
+    }
+
+    fn replay_producer(&mut self, header: &BatchHeader, control: Option<ControlRecord>) {
+        if let Some(stamp) = ProducerStamp::of(header) {
+            let delta = header.last_offset_delta;
+            self.observe(&stamp, header.base_offset, delta, header.max_timestamp);
+        } else if let Some(control) = control.filter(|control| control.kind.is_marker()) {
+            let marker = Marker {
+                producer_id: header.producer_id,
+                producer_epoch: header.producer_epoch,
+                kind: control.kind,
+                coordinator_epoch: control.coordinator_epoch.unwrap_or(-1),
+            };
+            self.observe_marker(&marker, header.max_timestamp);
+        }
+    }
+
+    /// Forgets producers that were not heard of for `expiration_ms`, unless a transaction of
+    /// theirs is open. Record times count, as in Kafka.
+    pub fn expire(&mut self, now_ms: i64, expiration_ms: i64, open: &TransactionTracker) {
+        self.0.retain(|id, entry| {
+            open.is_open(*id) || now_ms.saturating_sub(entry.last_timestamp()) < expiration_ms
+        });
+    }
+
+    /// All of them, as a snapshot keeps them, by producer id.
+    pub fn rows(&self, open: &[OpenTransaction]) -> Vec<SnapshotRow> {
+        let start = |id: i64| {
+            let at = open.binary_search_by_key(&id, |open| open.producer_id).ok()?;
+            open.get(at).map(|open| open.first_offset)
+        };
+        self.0.iter().map(|(id, entry)| entry.row(*id, start(*id))).collect()
+    }
+
+    /// The last record of each.
+    pub fn last_records(&self) -> BTreeMap<i64, LastRecord> {
+        self.0.iter().map(|(id, entry)| (*id, entry.last_record())).collect()
+    }
+
+    fn entry(&mut self, producer_id: i64, epoch: i16) -> &mut ProducerEntry {
+        self.0.entry(producer_id).or_insert_with(|| ProducerEntry::new(epoch))
+    }
+}
