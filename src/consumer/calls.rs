@@ -3,9 +3,9 @@
 
 use super::Consumer;
 use super::commits::{Callback, Commits, Committer, Offsets, check_offsets};
-use super::fetch::ConsumerRecord;
 use super::offsets::{OffsetAndMetadata, OffsetAndTimestamp};
 use super::positions::from_stored;
+use super::reading::ConsumerRecord;
 use super::subscription::{Position, ResetTo};
 use crate::broker::Partition;
 use crate::error::{Error, ErrorKind, Result};

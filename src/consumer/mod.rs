@@ -18,15 +18,18 @@ mod offsets;
 mod poll;
 mod positions;
 mod reader;
+mod reading;
 mod rebalance;
 mod silence;
 mod subscription;
 mod wakeup;
 
-pub use fetch::{ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord};
 pub use listener::{ConsumerContext, ListenerError, RebalanceListener};
 pub use offsets::{GroupMetadata, OffsetAndMetadata, OffsetAndTimestamp};
 pub use reader::{ReadFrom, Reader};
+pub use reading::{
+    ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
+};
 pub use wakeup::WakeupHandle;
 
 use crate::broker::{Broker, BrokerInner};

@@ -7,8 +7,9 @@
 //! forward like members in threads of their own.
 
 use super::Consumer;
-use super::fetch::{ConsumerRecords, Fetched, note_delivered};
+use super::fetch::{Fetched, note_delivered};
 use super::positions::Filled;
+use super::reading::ConsumerRecords;
 use super::rebalance::GroupTurn;
 use super::subscription::{Look, Mode, Position};
 use crate::config::IsolationLevel;

@@ -1,7 +1,7 @@
 //! Reading one partition without a group, a subscription or a configuration.
 
-use super::fetch::{ConsumerRecord, ConsumerRecords, LogReader, Reading, Unpack};
 use super::poll::ATTACHED_INTERVAL;
+use super::reading::{ConsumerRecord, ConsumerRecords, LogReader, Reading, Unpack};
 use super::wakeup::{Wakeup, WakeupHandle};
 use crate::broker::{BrokerInner, Partition};
 use crate::config::IsolationLevel;

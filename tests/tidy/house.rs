@@ -46,15 +46,16 @@ fn room_of(path: &Path) -> Option<String> {
     parts.next().map(|_| room)
 }
 
-/// The rooms of `log` that a text names by their paths, grouped imports and `super` included.
-fn rooms_named(text: &str) -> BTreeSet<String> {
+/// The rooms of a layer that a text names by their paths, grouped imports and `super` included.
+fn rooms_named(layer: &str, text: &str) -> BTreeSet<String> {
     let code: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line, " "])
         .collect();
     let mut named = BTreeSet::new();
-    for prefix in ["crate::log::", "super::super::", "super::"] {
+    let whole = format!("crate::{layer}::");
+    for prefix in [whole.as_str(), "super::super::", "super::"] {
         let mut rest = &code[..];
         while let Some(at) = rest.find(prefix) {
             rest = &rest[at + prefix.len()..];
@@ -70,7 +71,6 @@ fn rooms_named(text: &str) -> BTreeSet<String> {
             }
         }
     }
-    named.retain(|name| rank(name).is_some());
     named
 }
 
@@ -83,7 +83,8 @@ fn rooms_of_the_log_name_only_those_below_them() {
             continue;
         }
         let own = room_of(&path).unwrap_or_default();
-        for named in rooms_named(without_tests(&text)) {
+        let named = rooms_named("log", without_tests(&text));
+        for named in named.into_iter().filter(|name| rank(name).is_some()) {
             let pair = [own.as_str(), named.as_str()];
             let two_halves = pair.iter().all(|room| ["index", "producers"].contains(room));
             if named != own && rank(&named) >= Some(from) && !two_halves {
@@ -92,6 +93,36 @@ fn rooms_of_the_log_name_only_those_below_them() {
         }
     }
     report("rooms of the log name only those below", faults);
+}
+
+/// The parts of a consumer, lowest first. A part names its own and those of lower lines.
+const CONSUMER_ROOMS: &[&[&str]] = &[
+    &["offsets", "wakeup"],
+    &["reading"],
+    &["subscription", "env"],
+    &["names", "silence", "coordinator"],
+    &["positions", "commits"],
+    &["fetch"],
+];
+
+#[test]
+fn parts_of_a_consumer_name_only_those_below_them() {
+    let rank = |room: &str| CONSUMER_ROOMS.iter().position(|line| line.contains(&room));
+    let mut faults = Vec::new();
+    for (path, text) in sources("src/consumer") {
+        let inside = short(&path);
+        let own = inside.trim_start_matches("src/consumer/").split(['/', '.']).next().unwrap();
+        let Some(from) = rank(own) else { continue };
+        for named in rooms_named("consumer", without_tests(&text)) {
+            if named != own && rank(&named) >= Some(from) {
+                faults.push(format!("{inside}: {own} names {named}"));
+            }
+        }
+        if text.contains("super::Consumer;") || text.contains("crate::consumer::Consumer;") {
+            faults.push(format!("{inside}: {own} names the consumer that holds it"));
+        }
+    }
+    report("parts of a consumer name only those below", faults);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What polls, fetches and partitions may still return.
 
-use super::walk::{Unpack, WalkResult};
 use crate::consumer::env::ConsumerEnv;
+use crate::consumer::reading::{Unpack, WalkResult};
 use crate::consumer::subscription::Fetch;
 use std::collections::VecDeque;
 

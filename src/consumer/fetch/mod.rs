@@ -5,19 +5,11 @@
 //! end of the rotation. This is the order in which Kafka's client drains what it has fetched,
 //! but nothing is fetched ahead: each poll reads from the log what it returns.
 
-mod aborted;
 mod account;
-mod log_reader;
-mod records;
-mod runs;
-mod walk;
-
-pub use records::{
-    ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
-};
 
 use super::env::ConsumerEnv;
 use super::positions::out_of_range;
+use super::reading::{ConsumerRecords, Reading, Unpack};
 use super::subscription::{Fetch, Look, PartitionState, Position, StateId, SubscriptionState};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,12 +20,8 @@ use crate::sync::Arc;
 use crate::time::{Now, Signal};
 use crate::topic::TopicPartition;
 use account::{Budget, FetchLeft, left_at};
-pub(in crate::consumer) use log_reader::{LogReader, Reading};
 use std::collections::VecDeque;
 use std::time::Duration;
-#[cfg(all(test, not(loom)))]
-pub(in crate::consumer) use walk::GIVEN_UP;
-pub(in crate::consumer) use walk::Unpack;
 
 /// The state between two fetches.
 #[derive(Debug, Default)]

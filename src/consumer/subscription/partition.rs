@@ -2,7 +2,7 @@
 
 use crate::broker::Partition;
 use crate::config::OffsetReset;
-use crate::consumer::fetch::LogReader;
+use crate::consumer::reading::LogReader;
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Signal;
 use crate::topic::TopicId;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{IsolationLevel, ProducerConfig, TopicConfig};
 use crate::consumer::ReadFrom;
-use crate::consumer::fetch::GIVEN_UP;
+use crate::consumer::reading::GIVEN_UP;
 use crate::error::{Error, ErrorKind};
 use crate::producer::ProducerRecord;
 use crate::record::{BatchBuilder, Codec, crc32c};
