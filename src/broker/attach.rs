@@ -303,8 +303,8 @@ impl Attached {
         let last = Mutex::new(self.seen.lock().state_stamp);
         LookAgain(Box::new(move || {
             let now = stamp(&*storage, &dir);
-            let mut last = last.lock();
-            if *last == now {
+            // The disk is not looked at under a lock of this.
+            if *last.lock() == now {
                 return None;
             }
             let (_, registry) = Registry::load(storage.clone(), &dir).ok()?;
@@ -313,7 +313,7 @@ impl Attached {
             let evidence = Evidence { registry: &registry, state: &state_found, mark: &mark };
             // A directory that is another program's by now is found so by the next look at it.
             let ended = evidence.ended(&state.image, &page_cache_of(&*storage, &dir)).ok()?;
-            *last = now;
+            *last.lock() = now;
             Some(known_of(&state.image, ended, &key))
         }))
     }

@@ -7,8 +7,9 @@
 //! means that this one was deleted, and its name given away.
 
 mod cleaning;
+mod owner;
+mod range;
 
-use bytes::Bytes;
 use std::path::PathBuf;
 
 use crate::config::IsolationLevel;
@@ -22,16 +23,20 @@ use crate::log::producers::transactions::{
 };
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
 use crate::log::read::plain::FetchLimits;
-use crate::log::read::{Steps, cut_short, follows, is_held_dense, misplaced};
+use crate::log::read::{Steps, cut_short, is_held_dense, misplaced};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
 use crate::log::segment::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
-use crate::record::{BATCH_OVERHEAD, BatchHeader, DECOMPRESSED_MAX, RecordBatch};
+use crate::record::{BatchHeader, DECOMPRESSED_MAX, RecordBatch};
 use crate::storage::{File, Storage};
-use crate::sync::{Arc, Mutex, OnceLock, Rank, ranked_mutex};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
 use crate::topic::{TopicId, TopicPartition};
+
+pub(crate) use owner::LookAgain;
+use owner::StartingPoint;
+use range::{FetchRange, Foothold};
 
 /// How often the folder is listed again because a file vanished, before it is an error.
 const LISTINGS_MAX: usize = 16;
@@ -44,7 +49,11 @@ pub(crate) struct AttachedLog {
     storage: Arc<dyn Storage>,
     folder: PathBuf,
     partition: TopicPartition,
-    start: StartingPoint,
+    start: Mutex<StartingPoint>,
+    /// A file was opened by its name since the owner was asked last.
+    opened: AtomicBool,
+    /// How many views of it there were.
+    views: AtomicU64,
     seen: Mutex<Option<AttachedView>>,
     /// The topic's id as its folder had it when files of it were first looked at.
     topic_id: OnceLock<TopicId>,
@@ -52,27 +61,11 @@ pub(crate) struct AttachedLog {
     uncompressed_max: usize,
 }
 
-/// What the owner recorded since it was last asked for; `None` where that is nothing.
-pub(crate) struct LookAgain(pub Box<dyn Fn() -> Option<(LogState, Trust)> + Send + Sync>);
-
-impl std::fmt::Debug for LookAgain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LookAgain")
-    }
-}
-
-/// What is known before the first look.
-#[derive(Debug)]
-struct StartingPoint {
-    state: LogState,
-    trust: Trust,
-    log_start_checkpoint: Option<i64>,
-    recovery_checkpoint: Option<i64>,
-}
-
 /// What was seen of the partition so far.
 #[derive(Debug)]
 struct AttachedView {
+    /// Another one for each view of the partition: places in one are none in the next.
+    number: u64,
     segments: Vec<AttachedSegment>,
     log_start_offset: i64,
     rules: BatchExpectations,
@@ -117,7 +110,9 @@ impl AttachedLog {
             storage,
             folder,
             partition,
-            start,
+            start: Mutex::new(start),
+            opened: AtomicBool::new(false),
+            views: AtomicU64::new(0),
             seen,
             topic_id,
             look_again: None,
@@ -315,15 +310,23 @@ impl AttachedLog {
                 Some(seen) => Ok(seen),
                 None => self.open().map(|seen| guard.insert(seen)),
             };
-            let vanished = match opened.and_then(|seen| body(self, seen)) {
-                Err(error) if is_vanished(&error) && listings < LISTINGS_MAX => error,
+            let outcome = opened.and_then(|seen| body(self, seen));
+            let again = listings < LISTINGS_MAX;
+            listings += 1;
+            // What was opened by its name may be what took its place.
+            if again && guard.as_ref().is_some_and(|seen| self.is_replaced(seen)) {
+                *guard = None;
+                continue;
+            }
+            let vanished = match outcome {
+                Err(error) if is_vanished(&error) && again => error,
                 result => return result,
             };
-            listings += 1;
             if let Some(seen) = &mut *guard
                 && !self.list_again(seen)?
             {
                 // Nothing that is known is left, or nothing is missing: look at it afresh.
+                self.ask_owner();
                 *guard = None;
             }
             drop(vanished);
@@ -331,25 +334,28 @@ impl AttachedLog {
     }
 
     fn open(&self) -> Result<AttachedView> {
-        let mut opened = self.open_by(&self.start.state, self.start.trust)?;
+        let mut opened = self.open_recorded()?;
         // An owner that went on since may have removed what is missed.
         for _ in 0..LISTINGS_MAX {
-            let again = self.look_again.as_ref().filter(|_| opened.read_only.is_some());
-            let Some((state, trust)) = again.and_then(|again| again.0()) else { break };
-            opened = self.open_by(&state, trust)?;
+            if opened.read_only.is_none() || !self.ask_owner() {
+                break;
+            }
+            opened = self.open_recorded()?;
         }
         self.check_identity()?;
-        Ok(AttachedView::new(opened))
+        Ok(AttachedView::new(opened, self.views.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn open_by(&self, state: &LogState, trust: Trust) -> Result<OpenedPartition> {
+    fn open_recorded(&self) -> Result<OpenedPartition> {
+        let StartingPoint { state, trust, log_start_checkpoint, recovery_checkpoint } =
+            self.start.lock().clone();
         let options = OpenOptions {
-            log_start_checkpoint: self.start.log_start_checkpoint,
-            recovery_checkpoint: self.start.recovery_checkpoint,
+            log_start_checkpoint,
+            recovery_checkpoint,
             beside_owner: true,
             ..OpenOptions::default()
         };
-        open_partition(&*self.storage, &self.folder, &self.partition, state, trust, options)
+        open_partition(&*self.storage, &self.folder, &self.partition, &state, trust, options)
             .map_err(|error| self.here(error))
     }
 
@@ -391,7 +397,7 @@ impl AttachedLog {
                 Err(error) => return Err(Error::io(error, "looking for", &path)),
             };
             if !found || last == Some(next) {
-                return Ok(());
+                return self.check_last(seen);
             }
             let ours = |last: &AttachedSegment| last.recorded.origin == SegmentOrigin::Ours;
             let recorded = match seen.segments.last().is_none_or(ours) {
@@ -457,6 +463,10 @@ impl AttachedLog {
             if is_there.map_err(|e| Error::io(e, "looking for", &segment.path))? {
                 break;
             }
+            if segment.path.extension().is_some_and(|ending| ending == "swap") {
+                // It has its own name by now.
+                return Ok(false);
+            }
             gone += 1;
         }
         let Some(first) = seen.segments.get(gone).filter(|_| gone > 0) else {
@@ -480,6 +490,7 @@ impl AttachedLog {
             seen.files.push(entry.clone());
             return Ok(entry.1);
         }
+        self.opened.store(true, Ordering::Relaxed);
         let file = self
             .storage
             .open(&segment.path)
@@ -500,7 +511,8 @@ impl AttachedLog {
         upto: i64,
     ) -> Result<Chunk> {
         let offset = cursor.offset();
-        let known = cursor.spot.and_then(|spot| Some((seen.segment_at(spot.segment)?, spot)));
+        let spot = cursor.spot.filter(|spot| spot.view == seen.number);
+        let known = spot.and_then(|spot| Some((seen.segment_at(spot.segment)?, spot)));
         let (mut at, mut position, mut expected) = match known {
             Some((at, spot)) => (at, spot.position, spot.expected),
             None => self.locate(seen, offset)?,
@@ -524,7 +536,8 @@ impl AttachedLog {
             let (bytes, next) = wanted
                 .read(&*file)
                 .map_err(|error| self.here(error.with_path(&path)).with_offset(offset))?;
-            cursor.spot = Some(Spot { segment: base, position, expected });
+            let view = seen.number;
+            cursor.spot = Some(Spot { segment: base, position, expected, view });
             let Some(next_offset) = next else {
                 // The next batch lies behind what the reader may see: there is none before it.
                 cursor.offset = upto;
@@ -590,10 +603,11 @@ impl AttachedLog {
 }
 
 impl AttachedView {
-    fn new(opened: OpenedPartition) -> AttachedView {
+    fn new(opened: OpenedPartition, number: u64) -> AttachedView {
         let mut rules = BatchExpectations::foreign(0, opened.log_end_offset, true);
         rules.epoch = opened.epochs.latest().unwrap_or(-1);
         AttachedView {
+            number,
             log_start_offset: opened.log_start_offset,
             rules,
             transactions: opened.transactions,
@@ -641,72 +655,6 @@ impl AttachedSegment {
     }
 }
 
-/// A stretch of a segment that a read wants.
-struct FetchRange {
-    position: u64,
-    /// Where the batches of the segment end.
-    end: u64,
-    max_bytes: usize,
-    upto: i64,
-    place: Foothold,
-}
-
-/// What is known of where a read begins.
-struct Foothold {
-    /// Whether offsets are dense there.
-    dense: bool,
-    expected: Option<i64>,
-    wanted: i64,
-}
-
-impl FetchRange {
-    /// The bytes of whole batches with right checksums at their own places, and the offset behind
-    /// them.
-    fn read(&self, file: &dyn File) -> Result<(Bytes, Option<i64>)> {
-        let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Io, format!("reading: {error}")).with_source(error)
-        };
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; self.max_bytes.max(BATCH_OVERHEAD).min(left)];
-        file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
-        let first = BatchHeader::parse(&buffer)
-            .map_err(|fault| fault.into_error().with_position(self.position))?;
-        if first.size() > buffer.len() && first.size() <= left {
-            buffer.resize(first.size(), 0);
-            file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
-        }
-        let (mut taken, mut next_offset) = (0, None);
-        while let Some(rest) = buffer.get(taken..).filter(|rest| !rest.is_empty()) {
-            let checked = RecordBatch::parse(rest).and_then(|batch| {
-                batch.check_crc()?;
-                Ok(batch)
-            });
-            let batch = match checked {
-                Ok(batch) => batch,
-                Err(_) if taken > 0 => break,
-                Err(fault) => return Err(fault.into_error().with_position(self.position)),
-            };
-            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
-            let Foothold { dense, expected, wanted } = self.place;
-            let expected = next_offset.or(expected);
-            if dense && !follows(base, next, expected, wanted) {
-                if taken > 0 {
-                    break;
-                }
-                let error = misplaced(base, expected.unwrap_or(wanted));
-                return Err(error.with_position(self.position));
-            }
-            if next > self.upto {
-                break;
-            }
-            taken += batch.bytes().len();
-            next_offset = Some(batch.header().next_offset());
-        }
-        buffer.truncate(taken);
-        Ok((Bytes::from(buffer), next_offset))
-    }
-}
-
 /// One segment in a search.
 struct Timed<'s> {
     log: &'s AttachedLog,
@@ -724,6 +672,7 @@ impl TimedSegment for Timed<'_> {
             Some(below) => below.clone(),
             None => {
                 let storage = &*self.log.storage;
+                self.log.opened.store(true, Ordering::Relaxed);
                 let (loaded, _) = load_indexes(storage, recorded, path, INDEX_INTERVAL_BYTES)?;
                 below.get_or_init(|| Arc::new(loaded)).clone()
             }
@@ -739,6 +688,7 @@ impl TimedSegment for Timed<'_> {
     fn walk(&self, position: u64, visit: &mut Visit<'_>) -> Result<()> {
         let path = &self.segment.path;
         let failed = |error| Error::io(error, "reading", path);
+        self.log.opened.store(true, Ordering::Relaxed);
         let file = self.log.storage.open(path).map_err(failed)?;
         let size = self.segment.summary.size_bytes;
         let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);

@@ -120,8 +120,10 @@ fn what_a_killed_owner_left_is_read_whole() {
         drop(owner);
         let before = bench.names();
         for trust in [Trust::SameBoot, Trust::OtherBoot, Trust::Foreign] {
-            let log =
-                AttachedLog { start: start(state.clone(), trust), ..attach(bench, state.clone()) };
+            let log = AttachedLog {
+                start: Mutex::new(start(state.clone(), trust)),
+                ..attach(bench, state.clone())
+            };
             assert_eq!(follow(&log, &mut Cursor::new(0), 500), expected, "{trust:?}");
             assert_eq!(bench.names(), before, "a reader writes nothing");
         }

@@ -34,6 +34,8 @@ pub(in crate::log) struct Spot {
     pub position: u64,
     /// As in [`Place`].
     pub expected: Option<i64>,
+    /// The number of the view of the partition that it is a place in.
+    pub view: u64,
 }
 
 impl Place {

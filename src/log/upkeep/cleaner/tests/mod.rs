@@ -1,5 +1,9 @@
 //! The cleaner: its rules over batches, and rounds over logs in memory.
 
+mod attached;
+mod crashes;
 mod filter;
 mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod rounds;
