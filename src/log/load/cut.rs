@@ -37,7 +37,7 @@ impl OpenedPartition {
         }
         // The steps that finish half-done swaps are decided on already.
         let listed = Folder::list(storage, folder, partition)?;
-        let folder = listed.resolve(storage, &mut Repairs::default(), &mut Vec::new())?;
+        let folder = listed.resolve(storage, &mut Repairs::default(), &mut Vec::new(), &[])?;
         self.set_aside_behind(storage, &folder)?;
         if let Some(last) = self.segments.last()
             && last.file_bytes > last.state.size_bytes

@@ -11,6 +11,7 @@ use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::repair::{Repairs, Step};
 use crate::log::scan::{BatchCursor, BatchExpectations, WALK_WINDOW_BYTES};
+use crate::log::segment::state::{SegmentLayout, SegmentOrigin, SegmentState};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 
@@ -146,7 +147,8 @@ impl Folder {
     }
 
     /// The folder as it is once every half-done operation is finished, and the steps to that.
-    /// Files keep the path at which they are until the steps are taken.
+    /// Files keep the path at which they are until the steps are taken. What is `recorded` says
+    /// how far results reach whose last batches compaction took.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`].
@@ -155,6 +157,7 @@ impl Folder {
         storage: &dyn Storage,
         repairs: &mut Repairs,
         findings: &mut Vec<Finding>,
+        recorded: &[SegmentState],
     ) -> Result<Folder> {
         let stage = |stage: FileStage| move |file: &FolderFile| file.name.stage == stage;
         // Not all of a compaction's results were renamed to `.swap`: it did not happen.
@@ -190,8 +193,16 @@ impl Folder {
             }
         }
         if let Some((first, end)) = replaced {
+            let merged = |offset: i64| {
+                let holds = |row: &SegmentState| {
+                    row.base_offset < offset && offset < row.next_offset && is_result(row)
+                };
+                recorded.iter().any(holds)
+            };
             let old = |file: &FolderFile| {
-                file.name.stage == FileStage::Live && (first..end).contains(&file.name.offset)
+                let offset = file.name.offset;
+                let inside = (first..end).contains(&offset) || merged(offset);
+                file.name.stage == FileStage::Live && inside
             };
             self.drop_files(repairs, findings, "a compaction, which is finished", old);
         }
@@ -238,6 +249,11 @@ impl Folder {
         self.files
             .retain(|file| file.found_as() == FileStage::Swap || !swapped.contains(&file.name));
     }
+}
+
+/// Whether it is recorded as what a compaction of ours left.
+fn is_result(row: &SegmentState) -> bool {
+    row.layout == SegmentLayout::Sparse && row.origin == SegmentOrigin::Ours
 }
 
 fn half_done(file: &FolderFile, message: String) -> Finding {

@@ -68,7 +68,7 @@ pub(in crate::log) fn open(
     let proven_end = vouched.proven_end;
     let mut repairs = Repairs::default();
     let mut findings = Vec::new();
-    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings)?;
+    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings, &[])?;
     let mut silent = |_| {};
     let progress: &mut dyn FnMut(u64) = match &mut options.progress {
         Some(progress) => &mut **progress,

@@ -45,7 +45,7 @@ pub(in crate::log) fn finish(
     interval_bytes: u64,
 ) -> Result<Result<Finished, FolderFile>> {
     let (mut repairs, mut findings) = (Repairs::default(), Vec::new());
-    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings)?;
+    let folder = folder.clone().resolve(storage, &mut repairs, &mut findings, &state.segments)?;
     let mut results = Vec::new();
     for file in folder.logs().filter(|file| file.found_as() == FileStage::Swap) {
         match read(storage, &folder, file, state.transactional, interval_bytes)? {
@@ -108,7 +108,9 @@ fn put_in_place(
         Some(replaced) if Some(replaced.base_offset) != last_recorded => replaced.next_offset,
         // It may have been appended to since: where the next file begins tells how far it went.
         replaced => {
-            let behind = folder.logs().map(|file| file.name.offset).find(|base| *base >= end);
+            // A result without a batch has its own base offset for its end.
+            let least = end.max(begin.saturating_add(1));
+            let behind = folder.logs().map(|file| file.name.offset).find(|base| *base >= least);
             let recorded = replaced.map_or(end, |replaced| replaced.next_offset);
             behind.unwrap_or(recorded)
         }

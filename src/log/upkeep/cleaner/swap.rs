@@ -44,6 +44,8 @@ impl Log {
         if self.commit.durable() < end {
             self.make_durable(end)?;
         }
+        // A crash from here on finds the old segments recorded whole.
+        self.env.gate.record(self)?;
         self.name_swap(&finished)?;
         let new = self.cleaned_segment(&finished)?;
         if !self.replace(old, &new, finished.last_batch) {

@@ -143,7 +143,7 @@ fn offsets(log: &[Vec<u8>]) -> Vec<i64> {
 }
 
 #[test]
-fn the_latest_record_of_each_key_stays_where_it_is() {
+pub(super) fn the_latest_record_of_each_key_stays_where_it_is() {
     let log = [
         batch(0, &[("a", Some("1")), ("b", Some("1")), ("a", Some("2"))]),
         batch(3, &[("c", Some("1"))]),
@@ -218,7 +218,7 @@ fn the_last_batch_of_a_producer_stays_empty_with_its_sequences() {
 }
 
 #[test]
-fn a_tombstone_stays_until_the_horizon_that_its_first_cleaning_sets() {
+pub(super) fn a_tombstone_stays_until_the_horizon_that_its_first_cleaning_sets() {
     let log = [batch(0, &[("a", Some("1")), ("b", Some("1"))]), batch(2, &[("a", None)])];
     let first = clean(&log);
     assert_eq!(offsets(&first), [1, 2], "it hides its key");
@@ -247,7 +247,7 @@ fn a_tombstone_that_a_value_follows_goes_at_once() {
 }
 
 #[test]
-fn aborted_records_go_and_hide_nothing() {
+pub(super) fn aborted_records_go_and_hide_nothing() {
     let log = [
         batch(0, &[("a", Some("good"))]),
         transactional(1, 7, &[("a", Some("bad")), ("c", Some("bad"))]),
@@ -269,7 +269,7 @@ fn aborted_records_go_and_hide_nothing() {
 }
 
 #[test]
-fn a_commit_marker_stays_while_a_record_of_its_transaction_is_met() {
+pub(super) fn a_commit_marker_stays_while_a_record_of_its_transaction_is_met() {
     let log = [
         transactional(0, 7, &[("a", Some("1"))]),
         marker(1, 7, ControlType::Commit),

@@ -139,7 +139,7 @@ fn what_an_open_transaction_or_a_young_segment_holds_back_is_not_cleaned() {
 }
 
 #[test]
-fn keys_that_do_not_fit_are_cleaned_in_rounds() {
+pub(super) fn keys_that_do_not_fit_are_cleaned_in_rounds() {
     let mut bench = Bench::heap();
     let log = compacted(&mut bench);
     for n in 0..300 {
