@@ -160,14 +160,16 @@ impl TransactionCoordinator {
         let transaction = self.transactions.get_mut(id).ok_or_else(|| unknown_id(id))?;
         let state = transaction.value.state;
         let is_repeated = is_repeated(&transaction.value, producer);
-        if !is_repeated || state == TransactionState::Ongoing {
-            check_identity(transaction, producer)?;
-        }
         let decided = match state {
             TransactionState::PrepareCommit | TransactionState::CompleteCommit => Some(true),
             TransactionState::PrepareAbort | TransactionState::CompleteAbort => Some(false),
             _ => None,
         };
+        // Where nothing was decided, an epoch before this one is that of a producer that was
+        // replaced, and no repetition.
+        if !is_repeated || decided.is_none() {
+            check_identity(transaction, producer)?;
+        }
         if is_repeated && decided.is_some() {
             if decided != Some(commit) {
                 return Err(not_now(id, commit, state));
