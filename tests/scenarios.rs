@@ -17,20 +17,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Features of the log, the producers and the groups that are not there yet.
-const FEATURES_NOT_BUILT: &[&str] = &["B4", "B5", "C12", "C14"];
+const FEATURES_NOT_BUILT: &[&str] = &["C12", "C14"];
 /// Kinds of actors that are not there yet.
 const ACTORS_NOT_BUILT: &[&str] = &["share"];
 /// Steps that are not there yet.
 const STEPS_NOT_BUILT: &[&str] = &[
-    "init_transactions",
-    "begin",
-    "abort",
-    "send_offsets",
-    "hold_metadata",
-    "describe_transaction",
     "describe_producers",
     "abort_transaction",
-    "fence_producers",
     "alter_group_offsets",
     "delete_group",
     "delete_group_offsets",
@@ -40,8 +33,6 @@ const STEPS_NOT_BUILT: &[&str] = &[
 const FIELDS_NOT_BUILT: &[&str] = &["pattern", "re2j", "membership"];
 /// Settings that are not there yet, with the value they must contain to count.
 const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
-    ("transactional.id", ""),
-    ("enable.idempotence", "true"),
     ("group.instance.id", ""),
     ("group.protocol", "consumer"),
     ("offsets.retention.minutes", ""),

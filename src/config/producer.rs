@@ -128,9 +128,20 @@ settings! {
         get name: Option<String>;
     }
 
-    TRANSACTIONAL_ID "transactional.id": non_empty, null;
+    /// the name of the transactions of this producer, over restarts: a newer producer with it
+    /// fences the older ones. See [`Producer::init_transactions`](crate::Producer).
+    TRANSACTIONAL_ID "transactional.id": non_empty, null {
+        set transactional_id(id: impl AsRef<str>) = id.as_ref();
+        get transactional_id: Option<String>;
+    }
+
+    /// how long a transaction may take, before the coordinator aborts it.
+    "transaction.timeout.ms": int, "60000" {
+        set transaction_timeout_ms(ms: u32), transaction_timeout;
+        get transaction_timeout: Duration;
+    }
+
     IN_FLIGHT "max.in.flight.requests.per.connection": int(1), "5";
-    "transaction.timeout.ms": int, "60000", kept;
     "transaction.two.phase.commit.enable": bool, "false", kept;
     "partitioner.adaptive.partitioning.enable": bool, "true", kept;
     "partitioner.availability.timeout.ms": long(0), "0", kept;
@@ -173,8 +184,8 @@ impl ProducerConfig {
     /// The typed settings, after the rules between settings.
     ///
     /// # Errors
-    /// - [`ErrorKind::InvalidConfig`]: a value out of range; `transactional.id`, which this version
-    ///   does not have; what idempotence needs is set otherwise.
+    /// - [`ErrorKind::InvalidConfig`]: a value out of range; what idempotence needs is set
+    ///   otherwise.
     /// - [`ErrorKind::Kafka`] over [`ErrorKind::InvalidConfig`]: `delivery.timeout.ms` too small.
     /// - [`ErrorKind::UnsupportedCompressionType`]: the build lacks the codec.
     pub(crate) fn settings(&self) -> Result<ProducerSettings> {
@@ -193,7 +204,7 @@ impl ProducerConfig {
         Ok(settings)
     }
 
-    /// Kafka's conflicts first, so that their texts win; then what is not built.
+    /// What idempotence, names and transactions need of each other and of other settings.
     fn check_idempotence(&self) -> Result<()> {
         let p = &self.0;
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
@@ -215,10 +226,12 @@ impl ProducerConfig {
             }
         }
         if transactional {
-            return refuse(match p.flag(IDEMPOTENCE) {
-                false => format!("{TRANSACTIONAL_ID} needs {IDEMPOTENCE}=true"),
-                true => format!("{TRANSACTIONAL_ID}: this version has no transactions; unset it"),
-            });
+            if !p.flag(IDEMPOTENCE) {
+                return refuse(format!("{TRANSACTIONAL_ID} needs {IDEMPOTENCE}=true"));
+            }
+            if named {
+                return refuse(format!("{TRANSACTIONAL_ID} and {NAME} exclude each other"));
+            }
         }
         if named && !p.flag(IDEMPOTENCE) {
             return refuse(format!("{NAME} needs {IDEMPOTENCE}=true"));
@@ -296,6 +309,7 @@ mod tests {
             &[("name", "")],
             &[("name", "x"), ("enable.idempotence", "false")],
             &[("name", "x"), ("acks", "1")],
+            &[("name", "x"), ("transactional.id", "x")],
             &[("name", "x"), ("retries", "0")],
             &[("compression.type", "brotli")],
             &[("linger.ms", "-1")],
@@ -320,14 +334,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_in_words() {
-        for (key, value, word) in [
-            ("transactional.id", "x", "no transactions"),
-            ("partitioner.class", "org.example.Mine", "with each record"),
-        ] {
-            let error = made(&[(key, value)]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-            assert!(error.message().contains(word), "{error}");
-        }
+        let error = made(&[("partitioner.class", "org.example.Mine")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.message().contains("with each record"), "{error}");
     }
 
     #[test]
@@ -377,6 +386,8 @@ mod tests {
                 ignore_keys: false,
                 idempotent: true,
                 name: None,
+                transactional_id: None,
+                transaction_timeout: ms(60_000),
             }
         );
     }

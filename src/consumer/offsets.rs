@@ -1,5 +1,6 @@
 //! Offsets as consumers commit and look them up, and a member's identity.
 
+use crate::group::MemberRef;
 use crate::sync::Arc;
 
 /// A committed offset: the next record to read, and a text of the application's.
@@ -86,7 +87,17 @@ impl OffsetAndTimestamp {
     }
 }
 
-/// Who a consumer is in its group.
+/// Who a consumer is in its group, as [`Consumer::group_metadata`](crate::Consumer::group_metadata)
+/// tells it, or whoever commits offsets of a group without being a member.
+///
+/// # Examples
+/// ```
+/// use topiclite::GroupMetadata;
+/// let outsider = GroupMetadata::new("billing");
+/// assert_eq!((outsider.group_id(), outsider.generation_id()), ("billing", -1));
+/// let member = outsider.as_member("billing-1", 7);
+/// assert_eq!((member.member_id(), member.generation_id()), ("billing-1", 7));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMetadata {
     group_id: Arc<str>,
@@ -95,8 +106,30 @@ pub struct GroupMetadata {
 }
 
 impl GroupMetadata {
-    pub(crate) fn new(group_id: Arc<str>, generation_id: i32, member_id: Arc<str>) -> Self {
-        GroupMetadata { group_id, generation_id, member_id }
+    /// Of nobody in particular: offsets that are committed so are not checked against the members.
+    pub fn new(group_id: impl Into<Arc<str>>) -> GroupMetadata {
+        GroupMetadata { group_id: group_id.into(), generation_id: -1, member_id: Arc::from("") }
+    }
+
+    /// Of a member, in one generation.
+    pub fn as_member(
+        mut self,
+        member_id: impl Into<Arc<str>>,
+        generation_id: i32,
+    ) -> GroupMetadata {
+        self.member_id = member_id.into();
+        self.generation_id = generation_id;
+        self
+    }
+
+    /// As the coordinator of the group takes it.
+    pub(crate) fn member(&self) -> MemberRef {
+        MemberRef {
+            group_id: self.group_id.clone(),
+            member_id: self.member_id.clone(),
+            group_instance_id: None,
+            generation_id: self.generation_id,
+        }
     }
 
     /// The group.

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::RecordInput;
 use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
 use crate::time::{Now, Signal, TimerKey, TimerQueue};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What lingers, over all partitions.
@@ -80,7 +81,7 @@ impl ProducerCore {
         loop {
             let mut state = queue.lock();
             // Under the lock that a close drains under: a record is refused, or sent by it.
-            if let Err(error) = self.check_open() {
+            if let Err(error) = self.check_open().and_then(|()| self.check_transaction()) {
                 drop(state);
                 self.release(reserved);
                 return Err(error);
@@ -266,13 +267,10 @@ impl ProducerCore {
     pub(super) fn drain(self: &Arc<Self>, queue: &Arc<PartitionQueue>, force: bool) {
         let now = self.clock().now();
         let mut released = 0;
-        if let Some(identity) = &self.identity
-            && let Err(error) = identity.stamp(&self.broker)
-        {
-            // Taking an id may need a sync, so that it comes before the lane's lock.
-            self.fail_all(queue, &error);
-            return;
-        }
+        let prepared = match queue.is_due(force, now.mono) {
+            true => self.prepare(queue),
+            false => return,
+        };
         let mut state = queue.lock();
         while let Some(batch) = state.batches.front() {
             let ready = force || batch.closed || batch.due <= now.mono;
@@ -283,7 +281,7 @@ impl ProducerCore {
             // Nothing may join a batch that was tried.
             batch.closed = true;
             batch.attempts += 1;
-            let mut stored = self.try_batch(queue, &mut state, &mut batch, now.wall_ms);
+            let mut stored = self.try_batch(queue, &mut state, &mut batch, now.wall_ms, &prepared);
             if let Some(error) = stored.retriable.take() {
                 match self.next_attempt(&batch, now.mono) {
                     Some(at) => {
@@ -294,8 +292,8 @@ impl ProducerCore {
                         break;
                     }
                     None => {
-                        self.leave_unresolved(&mut state, &batch);
                         let error = self.given_up(&batch, error, now.mono);
+                        self.leave_unresolved(&mut state, &batch, &error);
                         stored.outcomes = batch.all_failed(queue, &error);
                     }
                 }
@@ -308,11 +306,20 @@ impl ProducerCore {
         self.release(released);
     }
 
-    /// Fails everything that waits in a lane. Returns whether there was anything.
-    fn fail_all(&self, queue: &Arc<PartitionQueue>, error: &Error) -> bool {
+    /// Fails the batches of a lane that `chosen` picks. Returns whether there were any.
+    fn fail_batches(
+        &self,
+        queue: &Arc<PartitionQueue>,
+        error: &Error,
+        chosen: fn(&Batch) -> bool,
+    ) -> bool {
         let mut released = 0;
         let mut state = queue.lock();
-        for batch in std::mem::take(&mut state.batches) {
+        let batches = std::mem::take(&mut state.batches);
+        let (failing, staying) = batches.into_iter().partition(chosen);
+        state.batches = staying;
+        let failing: VecDeque<Batch> = failing;
+        for batch in failing {
             released += batch.charge;
             let outcomes = batch.all_failed(queue, error);
             self.push_completion(queue, batch, Stored::over(outcomes));
@@ -339,7 +346,14 @@ impl ProducerCore {
     /// Fails everything that is not stored. Returns whether there was anything.
     pub(super) fn abandon(&self, error: &Error) -> bool {
         let lanes = self.queues.all();
-        lanes.iter().filter(|queue| self.fail_all(queue, error)).count() > 0
+        lanes.iter().filter(|queue| self.fail_batches(queue, error, |_| true)).count() > 0
+    }
+
+    /// Fails every batch that was not tried.
+    pub(super) fn abandon_untried(&self, error: &Error) {
+        for queue in self.queues.all() {
+            self.fail_batches(&queue, error, |batch| batch.attempts == 0);
+        }
     }
 
     fn push_completion(&self, queue: &Arc<PartitionQueue>, mut batch: Batch, stored: Stored) {
@@ -367,7 +381,7 @@ impl ProducerCore {
         mut batch: Batch,
         now_ms: i64,
     ) {
-        let stored = self.try_batch(queue, state, &mut batch, now_ms);
+        let stored = self.try_batch(queue, state, &mut batch, now_ms, &Ok(()));
         self.push_completion(queue, batch, stored);
     }
 
@@ -378,14 +392,20 @@ impl ProducerCore {
         if batch.attempts > s.retries {
             return None;
         }
-        let doubled = 2u32.saturating_pow(batch.attempts.saturating_sub(1));
-        let backoff = s.retry_backoff.saturating_mul(doubled).min(s.retry_backoff_max);
-        // A fifth of jitter either way, as the Java client has.
-        let jitter = 0.8 + 0.4 * (self.broker.random() % 1024) as f64 / 1024.0;
-        let at = now.saturating_add(backoff.mul_f64(jitter));
+        let at = now.saturating_add(self.backoff(batch.attempts));
         let end = batch.created.saturating_add(s.delivery_timeout);
         // The last attempt is at the end itself.
         (now < end).then_some(at.min(end))
+    }
+
+    /// The pause behind an attempt: doubled each time, with a fifth of jitter either way, as the
+    /// Java client has it.
+    pub(super) fn backoff(&self, attempts: u32) -> Duration {
+        let s = &self.settings;
+        let doubled = 2u32.saturating_pow(attempts.saturating_sub(1));
+        let backoff = s.retry_backoff.saturating_mul(doubled).min(s.retry_backoff_max);
+        let jitter = 0.8 + 0.4 * (self.broker.random() % 1024) as f64 / 1024.0;
+        backoff.mul_f64(jitter)
     }
 
     /// The error of a batch that is not tried again.

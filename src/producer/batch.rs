@@ -10,7 +10,7 @@ use crate::broker::CompressionRatios;
 use crate::error::{Error, ErrorKind};
 use crate::log::{Log, ProducerStamp};
 use crate::record::{BATCH_OVERHEAD, CompressionRatio, HeaderInput, RecordInput};
-use crate::sync::{Arc, AtomicI64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
+use crate::sync::{Arc, AtomicI64, AtomicU64, Mutex, MutexGuard, Ordering, Rank, ranked_mutex};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(super) struct PartitionQueue {
     state: Mutex<QueueState>,
     /// The log end that answers wait for a sync of.
     unsynced: AtomicI64,
+    /// The number of the transaction that the partition is in, or was in last.
+    pub joined: AtomicU64,
 }
 
 /// What waits in a lane.
@@ -55,11 +57,18 @@ impl PartitionQueue {
             ratios,
             state: ranked_mutex(Rank::ProducerLane, QueueState::default()),
             unsynced: AtomicI64::new(0),
+            joined: AtomicU64::new(0),
         }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
+    }
+
+    /// Whether its first batch is sent at `mono`, or at once with `force`.
+    pub fn is_due(&self, force: bool, mono: Duration) -> bool {
+        let state = self.state.lock();
+        state.batches.front().is_some_and(|batch| force || batch.closed || batch.due <= mono)
     }
 
     /// Whether anything waits in it.

@@ -20,7 +20,7 @@ impl ProducerCore {
     }
 
     /// Sends what lingers and waits for it until `limit`. Returns whether everything is over.
-    fn settle(self: &Arc<Self>, limit: Option<Duration>) -> bool {
+    pub(super) fn settle(self: &Arc<Self>, limit: Option<Duration>) -> bool {
         self.drain_all();
         self.run_completions(true);
         let over = self.flights().iter().all(|flight| flight.wait_until(limit));
@@ -28,6 +28,7 @@ impl ProducerCore {
             if let Err(error) = queue.pay_sync() {
                 // The futures of the records tell it to those who want to know.
                 tracing::warn!(client_id = %self.client_id, %error, "a sync failed");
+                self.fail_transaction(&error);
             }
         }
         over
@@ -38,10 +39,11 @@ impl ProducerCore {
         // lock is ahead of the draining below.
         self.closed.store(true, Ordering::Release);
         let timeout = if self.line.is_inside() { Some(Duration::ZERO) } else { timeout };
-        let over = match timeout {
-            Some(Duration::ZERO) => false,
-            Some(timeout) => self.settle(Some(self.clock().monotonic().saturating_add(timeout))),
-            None => self.settle(None),
+        let limit = timeout.map(|timeout| self.clock().monotonic().saturating_add(timeout));
+        let over = timeout != Some(Duration::ZERO) && {
+            let over = self.settle(limit);
+            self.abort_at_close(limit);
+            over
         };
         if !over {
             let message = "the producer was closed before the record was stored";

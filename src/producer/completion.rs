@@ -150,6 +150,9 @@ impl Completion {
         if let Some(upto) = self.sync.take()
             && let Err(error) = self.queue.log.make_durable(upto)
         {
+            if let Some(producer) = self.flight.producer() {
+                producer.fail_transaction(&error);
+            }
             self.fail(error.with_possibly_written());
         }
         let mut panic = None;

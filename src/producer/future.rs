@@ -75,7 +75,10 @@ impl Unsynced {
     fn sync(self) -> Outcome {
         match self.queue.log.make_durable(self.upto()) {
             Ok(()) => Ok(self.metadata),
-            Err(error) => Err(error.with_possibly_written().losing(self.record)),
+            Err(error) => {
+                self.producer.fail_transaction(&error);
+                Err(error.with_possibly_written().losing(self.record))
+            }
         }
     }
 }
@@ -195,6 +198,11 @@ impl BatchResult {
 
     pub fn is_done(&self) -> bool {
         self.state.lock().outcomes.is_some()
+    }
+
+    /// Whose batch it is, while somebody has the producer.
+    pub fn producer(&self) -> Option<Arc<ProducerCore>> {
+        self.producer.upgrade()
     }
 
     /// Ends it: whoever waits goes on.

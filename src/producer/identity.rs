@@ -5,7 +5,7 @@
 //! `TransactionManager` does, and by the coordinator with each transaction.
 
 use crate::broker::{BrokerInner, HeldName};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::{NEXT_SEQUENCE, ProducerStamp};
 use crate::sync::{AtomicI32, AtomicI64, AtomicU64, Mutex, Ordering};
 
@@ -77,12 +77,22 @@ impl Identity {
         }
     }
 
+    /// The coordinator says who the producer is in its next transaction.
+    pub fn replace(&self, producer_id: i64, producer_epoch: i16) {
+        let _changing = self.changes.lock();
+        self.set(producer_id, producer_epoch);
+    }
+
     #[cold]
     fn take(&self, broker: &BrokerInner) -> Result<ProducerStamp> {
         if self.producer_id.load(Ordering::Acquire) == NO_PRODUCER_ID {
             // Without the lock: a sync may be needed. Of two threads one takes an id in vain.
             let producer_id = match &self.name {
                 Some(name) => name.producer_id(),
+                None if self.transactional => {
+                    let message = "init_transactions has to be called before";
+                    return Err(Error::new(ErrorKind::IllegalState, message));
+                }
                 None => broker.new_producer_id()?,
             };
             let _changing = self.changes.lock();

@@ -19,6 +19,9 @@ mod record;
 mod send;
 mod storing;
 mod topics;
+mod transaction_state;
+mod transactional;
+mod transactions;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -43,6 +46,7 @@ use record::size_upper_bound;
 use std::fmt;
 use std::time::Duration;
 use topics::{Found, PartitionQueues, TopicCache};
+use transactional::Transactional;
 
 /// Sends records. Cheap to clone, and usable from any number of threads.
 ///
@@ -68,6 +72,7 @@ pub(crate) struct ProducerCore {
     client_id: String,
     /// Who an idempotent producer is.
     identity: Option<Identity>,
+    transactional: Option<Transactional>,
     closed: AtomicBool,
     topics: TopicCache,
     queues: PartitionQueues,
@@ -81,18 +86,37 @@ impl Producer {
     /// [`ProducerConfig`]; those of taking a name; [`ErrorKind::Closed`].
     pub(crate) fn new(broker: Arc<BrokerInner>, config: &ProducerConfig) -> Result<Producer> {
         broker.check_open()?;
-        let settings = config.settings()?;
+        Producer::of(broker, config.settings()?)
+    }
+
+    /// Another producer with the same settings, for whoever goes on where this one ended.
+    ///
+    /// # Errors
+    /// As [`Producer::new`].
+    pub(crate) fn another(&self) -> Result<Producer> {
+        self.0.broker.check_open()?;
+        Producer::of(self.0.broker.clone(), self.0.settings.clone())
+    }
+
+    fn of(broker: Arc<BrokerInner>, settings: ProducerSettings) -> Result<Producer> {
         // The Java client counts in a process; a number of the broker's seed repeats with it.
         let client_id = settings.client_id.clone();
-        let client_id = client_id.unwrap_or_else(|| format!("producer-{}", broker.random() >> 40));
+        let client_id = client_id.unwrap_or_else(|| match &settings.transactional_id {
+            Some(id) => format!("producer-{id}"),
+            None => format!("producer-{}", broker.random() >> 40),
+        });
         let name = settings.name.as_deref().map(|name| broker.hold_producer_name(name));
         let name = name.transpose()?;
-        let identity = settings.idempotent.then(|| Identity::new(name, false));
+        let transactional = settings.transactional_id.clone();
+        let transactional =
+            transactional.map(|id| Transactional::new(id, settings.transaction_timeout));
+        let identity = settings.idempotent.then(|| Identity::new(name, transactional.is_some()));
         Ok(Producer(Arc::new(ProducerCore {
             broker,
             settings,
             client_id,
             identity,
+            transactional,
             closed: AtomicBool::new(false),
             topics: TopicCache::default(),
             queues: PartitionQueues::default(),
@@ -116,6 +140,9 @@ impl Producer {
     /// [retriable](Error::is_retriable), and [`Error::into_record`] gives the record back. A pause
     /// between two attempts is the caller's.
     ///
+    /// Departure: D71. A record that is sent outside of a transaction, by a producer that has them,
+    /// is refused as a whole. Kafka's client keeps it, and writes it with the next transaction.
+    ///
     /// Unless `enable.idempotence` is off, each batch has a sequence, and is stored once however
     /// often its answer is lost (KIP-98). [`ProducerConfig::name`] keeps that over restarts.
     ///
@@ -124,7 +151,9 @@ impl Producer {
     ///
     /// # Errors
     /// [`ErrorKind::IllegalArgument`] for a negative partition or timestamp;
-    /// [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close.
+    /// [`ErrorKind::IllegalState`] or [`ErrorKind::Closed`] after a close, and outside of a
+    /// transaction where there is a `transactional.id`; [`ErrorKind::Kafka`] after another record
+    /// of the transaction failed.
     #[inline]
     pub fn send(&self, record: ProducerRecord<'_>) -> Result<SendFuture> {
         let sent = self.0.send(&record);
@@ -176,6 +205,11 @@ impl Producer {
         self.0.check_open().map_err(|error| error.refusing(first))?;
         for record in &records {
             record.check().map_err(|error| error.refusing(record))?;
+        }
+        match self.0.check_transaction() {
+            Err(error) if ProducerCore::is_thrown(&error) => return Err(error.refusing(first)),
+            // Each record is told.
+            _ => {}
         }
         Ok(self.0.send_all(&records))
     }
@@ -297,10 +331,13 @@ impl ProducerCore {
 
     /// How the next batch is appended that is sent once. The log gives it its sequence.
     #[inline]
-    fn append_options(&self, now_ms: i64) -> Result<AppendOptions> {
+    fn append_options(&self, queue: &PartitionQueue, now_ms: i64) -> Result<AppendOptions> {
         let mut options = AppendOptions::client(now_ms);
         if let Some(identity) = &self.identity {
-            options.producer = Some(identity.stamp(&self.broker)?);
+            options.producer = Some(match &self.transactional {
+                None => identity.stamp(&self.broker)?,
+                Some(open) => self.stamp_in_transaction(open, identity, queue)?,
+            });
         }
         Ok(options)
     }
@@ -332,7 +369,10 @@ impl ProducerCore {
     fn is_thrown(error: &Error) -> bool {
         matches!(
             error.kind(),
-            ErrorKind::Closed | ErrorKind::IllegalState | ErrorKind::IllegalArgument
+            ErrorKind::Closed
+                | ErrorKind::IllegalState
+                | ErrorKind::IllegalArgument
+                | ErrorKind::Kafka
         )
     }
 }

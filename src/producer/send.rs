@@ -150,6 +150,7 @@ impl ProducerCore {
         let size = self.check_size(input)?;
         self.pause(queue)?;
         if !self.settings.linger.is_zero() {
+            self.check_transaction()?;
             let nobody = &mut None::<fn(&Outcome)>;
             return self.linger(&topic, queue, input, sticky, nobody).map(SendOutcome::Later);
         }
@@ -183,7 +184,7 @@ impl ProducerCore {
         input: &RecordInput<'_>,
         now_ms: i64,
     ) -> Result<Option<Appended>> {
-        let options = self.append_options(now_ms)?;
+        let options = self.append_options(queue, now_ms)?;
         let appended = match self.settings.codec {
             Codec::None => queue.log.append(input, options),
             codec => {
@@ -266,10 +267,11 @@ impl ProducerCore {
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> Result<Outcome> {
-        match ProducerCore::is_thrown(&error) {
-            true => Err(error.refusing(record)),
-            false => Ok(Err(undelivered(error, record, input))),
+        if ProducerCore::is_thrown(&error) {
+            return Err(error.refusing(record));
         }
+        self.fail_transaction(&error);
+        Ok(Err(undelivered(error, record, input)))
     }
 
     pub(super) fn send_with(
@@ -308,10 +310,12 @@ impl ProducerCore {
         let size = self.check_size(input)?;
         self.pause(queue)?;
         if !self.settings.linger.is_zero() {
+            self.check_transaction()?;
             return self.linger(&topic, queue, input, sticky, callback);
         }
-        // Taking an id may need a sync, so that it comes before the lane's lock.
-        self.append_options(now_ms)?;
+        // Taking an id may need a sync, and joining the transaction the coordinator: both come
+        // before the lane's lock.
+        self.append_options(queue, now_ms)?;
         let state = queue.lock();
         let appended = self.append(queue, input, now_ms)?;
         if sticky {
@@ -362,6 +366,7 @@ impl ProducerCore {
         let mut last: Option<(&str, Found<'_>)> = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
             if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
+                self.fail_transaction(&error);
                 let failed = undelivered(error, record, input);
                 routes.refused.push((place, SendFuture::done(Err(failed))));
             }

@@ -39,7 +39,11 @@ impl ProducerCore {
         state: &mut QueueState,
         batch: &mut Batch,
         now_ms: i64,
+        prepared: &Result<()>,
     ) -> Stored {
+        if let Err(error) = prepared {
+            return self.unprepared(queue, batch, error);
+        }
         let Some(identity) = &self.identity else {
             return batch.with_inputs(|inputs| self.store(queue, inputs, now_ms, None));
         };
@@ -57,6 +61,16 @@ impl ProducerCore {
             // It may have begun anew.
             Some(_) => batch.stamp = Some(stamp),
             None => state.next_stamp = Some(stamp),
+        }
+        stored
+    }
+
+    /// A batch without an id to stamp it with, or outside of the transaction.
+    fn unprepared(&self, queue: &PartitionQueue, batch: &Batch, error: &Error) -> Stored {
+        let mut stored = Stored::over(batch.all_failed(queue, error));
+        match error.is_retriable() {
+            true => stored.retriable = Some(error.clone()),
+            false => self.fail_transaction(error),
         }
         stored
     }
@@ -79,11 +93,15 @@ impl ProducerCore {
     }
 
     /// A batch fails that may be stored all the same: its sequences are not used again.
-    pub(super) fn leave_unresolved(&self, state: &mut QueueState, batch: &Batch) {
+    pub(super) fn leave_unresolved(&self, state: &mut QueueState, batch: &Batch, error: &Error) {
         if let (Some(identity), Some(stamp)) = (&self.identity, &batch.stamp) {
             identity.raise_epoch(stamp);
         }
         state.next_stamp = None;
+        match error.kind() {
+            ErrorKind::Timeout => self.leave_transaction_unresolved(error),
+            _ => self.fail_transaction(error),
+        }
     }
 
     /// Appends records of one partition as one batch, or as several where the topic allows
@@ -116,7 +134,7 @@ impl ProducerCore {
         let append = |options| queue.log.append_records(records, s.codec, s.level, options);
         let Some(stamp) = stamp else {
             loop {
-                let options = self.append_options(now_ms)?;
+                let options = self.append_options(queue, now_ms)?;
                 match append(options) {
                     Err(error) if self.is_outdated(options.producer.as_ref(), &error) => {}
                     appended => return appended,
@@ -193,6 +211,7 @@ impl ProducerCore {
         }
         if stored.retriable.is_none() {
             self.renumber(stamp, &error);
+            self.fail_transaction(&error);
         }
         let faulty = matches!(error.kind(), ErrorKind::InvalidTimestamp | ErrorKind::InvalidRecord);
         match self.append_failed(error) {

@@ -36,6 +36,8 @@ impl World {
             "describe_group" => self.describe_group(step),
             "list_groups" => self.list_groups(),
             "list_group_offsets" => self.list_group_offsets(step),
+            "describe_transaction" => self.describe_transaction(step),
+            "fence_producers" => self.fence_producers(step),
             _ => return None,
         })
     }

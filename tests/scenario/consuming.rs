@@ -14,7 +14,7 @@ use std::time::Duration;
 use topiclite::ConsumerConfig;
 use topiclite::time::{Now, TimerDriver};
 use topiclite::{Consumer, TopicPartition, WakeupHandle};
-use topiclite::{Error, ErrorKind, Result};
+use topiclite::{Error, ErrorKind, GroupMetadata, Result};
 
 /// A consumer and what the interpreter remembers of it.
 pub(super) struct ConsumerActor {
@@ -52,6 +52,7 @@ impl World {
                 self.clock.advance(millis(step, "ms").unwrap_or_default());
                 return Ok(Map::new());
             }
+            "hold_metadata" => return self.hold_metadata(actor),
             "poll" => return self.poll(actor, step),
             "drain" => return self.drain(actor, step),
             _ => {}
@@ -90,6 +91,11 @@ impl World {
         let made = ConsumerActor { consumer, around };
         self.consumers.insert(actor.to_owned(), made);
         Ok(())
+    }
+
+    /// Who a consumer is in its group.
+    pub(super) fn metadata_of(&mut self, actor: &str) -> Result<GroupMetadata> {
+        self.consumer(actor, &Value::Null)?.consumer.group_metadata()
     }
 
     fn consumer(&mut self, actor: &str, step: &Value) -> Result<&mut ConsumerActor> {

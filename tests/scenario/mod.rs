@@ -13,6 +13,7 @@ mod producing;
 pub mod recorded;
 mod script;
 mod settle;
+mod transactions;
 mod values;
 mod world;
 

@@ -105,7 +105,11 @@ impl World {
                 }
                 Ok(Map::new())
             }
-            other => Err(not_built(&format!("the step {other} of a producer"))),
+            other => {
+                let producer = self.producer(actor, step)?.producer.clone();
+                self.transaction_step(other, &producer, step)
+                    .unwrap_or_else(|| Err(not_built(&format!("the step {other} of a producer"))))
+            }
         }
     }
 

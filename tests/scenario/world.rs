@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use topiclite::time::{Now, VirtualClock};
-use topiclite::{Broker, BrokerOptions};
+use topiclite::{Broker, BrokerOptions, GroupMetadata};
 use topiclite::{BrokerConfig, TopicConfig};
 use topiclite::{Error, ErrorKind, Result};
 
@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) events: Events,
     pub(super) producers: BTreeMap<String, ProducerActor>,
     pub(super) consumers: BTreeMap<String, ConsumerActor>,
+    /// What `hold_metadata` kept, by actor.
+    pub(super) held_metadata: BTreeMap<String, GroupMetadata>,
     /// Actor -> kind and configuration, as the scenario's head gives them.
     cast: BTreeMap<String, (String, Map<String, Value>)>,
     /// Actor -> how many times it was made, for the names of its clients.
@@ -65,6 +67,7 @@ impl World {
             events: Events::default(),
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            held_metadata: BTreeMap::new(),
             cast: BTreeMap::new(),
             scenario_topics: Vec::new(),
         };

@@ -168,7 +168,7 @@ impl Membership {
 
     pub fn metadata(&self, group_id: Arc<str>) -> GroupMetadata {
         let Generation { id, member_id } = self.known_as.clone();
-        GroupMetadata::new(group_id, id, member_id)
+        GroupMetadata::new(group_id).as_member(member_id, id)
     }
 
     pub fn request_rejoin(&mut self) {

@@ -9,6 +9,7 @@ mod durable;
 mod idempotence;
 mod sends;
 mod threads;
+mod transactions;
 
 use super::{Producer, ProducerRecord};
 use crate::broker::{Broker, BrokerOptions};
