@@ -62,6 +62,7 @@ mod group;
 mod log;
 mod meter;
 mod probe;
+pub mod process;
 mod producer;
 pub mod record;
 #[doc(hidden)]

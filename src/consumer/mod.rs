@@ -321,6 +321,11 @@ impl Consumer {
         Ok(())
     }
 
+    /// Whether it commits without being asked (`enable.auto.commit`).
+    pub(crate) fn commits_by_itself(&self) -> bool {
+        self.env.settings.auto_commit && self.env.group_id().is_ok()
+    }
+
     /// Generation and member id as of the last rebalance that was completed here. They are kept
     /// when the membership is lost, as by Kafka's classic client.
     ///

@@ -1,0 +1,5 @@
+//! Programs that read records and write others, with what a crash may do to them said once.
+
+mod transform;
+
+pub use transform::{Progress, Transform, transform};
