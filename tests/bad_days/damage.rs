@@ -213,7 +213,7 @@ fn an_old_format_is_refused_by_name_and_everything_before_it_is_read() {
         let report = broker.adoption().unwrap();
         let damaged: Vec<_> = report.damaged().map(|(_, error)| error.root_kind()).collect();
         assert_eq!(damaged, [ErrorKind::UnsupportedFormat]);
-        told(&send(&broker, "t", "no").unwrap_err(), ErrorKind::ReadOnly, &["t-0"]);
+        told(&send_without_id(&broker, "t", "no").unwrap_err(), ErrorKind::ReadOnly, &["t-0"]);
         drop(broker);
         assert_eq!(snapshot(&sim), before);
     }

@@ -91,7 +91,16 @@ pub fn create(broker: &Broker, topic: &str, segment_bytes: &str) -> Result<()> {
 
 /// Sends one record to partition 0 and returns its offset.
 pub fn send(broker: &Broker, topic: &str, value: &str) -> Result<i64> {
-    let producer = broker.producer(ProducerConfig::default())?;
+    send_by(broker, ProducerConfig::default(), topic, value)
+}
+
+/// The same by a producer without an id, which the registry would have to remember.
+pub fn send_without_id(broker: &Broker, topic: &str, value: &str) -> Result<i64> {
+    send_by(broker, ProducerConfig::default().enable_idempotence(false), topic, value)
+}
+
+fn send_by(broker: &Broker, config: ProducerConfig, topic: &str, value: &str) -> Result<i64> {
+    let producer = broker.producer(config)?;
     let record = ProducerRecord::new(topic).partition(0).value(value).timestamp(5);
     Ok(producer.send_sync(record)?.offset())
 }
