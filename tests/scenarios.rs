@@ -35,7 +35,6 @@ const FIELDS_NOT_BUILT: &[&str] = &["pattern", "re2j", "membership"];
 const SETTINGS_NOT_BUILT: &[(&str, &str)] = &[
     ("group.instance.id", ""),
     ("group.protocol", "consumer"),
-    ("offsets.retention.minutes", ""),
     // Refused, as nobody would do what they say.
     ("preallocate", "true"),
     ("unclean.leader.election.enable", "true"),

@@ -46,6 +46,7 @@ pub(crate) struct BrokerCore {
     pub(super) queue: Arc<WorkQueue>,
     pub(super) retention: crate::broker::background::steps::Schedule,
     pub(super) cleaner: Cleaner,
+    pub(super) offsets_expiry: crate::broker::background::steps::Schedule,
     pub(super) producer_expiry: crate::broker::background::steps::Schedule,
     pub(super) recorded: crate::broker::background::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
@@ -126,6 +127,7 @@ impl BrokerCore {
             transactions,
             retention: crate::broker::background::steps::Schedule::of_retention(&clock, &config),
             cleaner: Cleaner::new(&clock, &config),
+            offsets_expiry: crate::broker::background::steps::Schedule::of_offsets(&clock, &config),
             producer_expiry: crate::broker::background::steps::Schedule::of_producers(
                 &clock, &config,
             ),

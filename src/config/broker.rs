@@ -41,12 +41,13 @@ settings! {
         /// In UTF-16 units, as Kafka counts; negative allows none.
         get offset_metadata_max_bytes: usize;
     }
-    OFFSETS_RETENTION_MINUTES "offsets.retention.minutes": int(1), "10080", kept {
-        #[allow(dead_code, reason = "the seam of the expiry of offsets")]
+    /// how long the offsets of a group stay once it is empty, and those that were committed
+    /// without a group's protocol. 7 days by default.
+    OFFSETS_RETENTION_MINUTES "offsets.retention.minutes": int(1), "10080" {
+        set offsets_retention_minutes(minutes: u32);
         get offsets_retention: Duration = offsets_retention;
     }
-    "offsets.retention.check.interval.ms": long(1), "600000", kept {
-        #[expect(dead_code, reason = "the seam of the expiry of offsets")]
+    "offsets.retention.check.interval.ms": long(1), "600000" {
         get offsets_retention_check_interval: Duration;
     }
 
@@ -149,7 +150,7 @@ pub struct BrokerConfig(Properties);
 by_property_name! {
     BrokerConfig, InvalidConfig, each_alone,
     /// What was set and has no effect here: it belongs to the network, to replicas, to security,
-    /// or to a task that this version does not run, such as the expiry of offsets.
+    /// or to a task that this version does not run.
 }
 
 impl BrokerConfig {

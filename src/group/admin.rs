@@ -143,7 +143,7 @@ impl Group {
     }
 
     /// Whether a member subscribes to the topic, or may do so for all that can be read.
-    fn reads(&self, topic: &str) -> bool {
+    pub(super) fn reads(&self, topic: &str) -> bool {
         let subscribed = self.classic().and_then(|classic| classic.subscribed.as_ref());
         subscribed.is_none_or(|topics| topics.contains(topic))
     }

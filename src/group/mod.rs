@@ -15,6 +15,7 @@ pub(crate) mod assignor;
 mod classic;
 mod coordinator;
 mod events;
+mod expiry;
 mod modern;
 mod offsets;
 #[allow(missing_docs)] // Not part of the documented API.

@@ -375,6 +375,11 @@ impl Offsets {
         })
     }
 
+    /// Whether an open transaction has some.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(super) fn is_pending(&self, partition: &TopicPartition) -> bool {
         self.pending.values().any(|offsets| offsets.contains_key(partition))
     }

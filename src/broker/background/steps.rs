@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::log::{Log, Trust};
 use crate::sync::{Arc, Mutex, Ordering};
 use crate::time::{Clock, Now, Signal, TimerDriver};
+use crate::topic::OFFSETS_TOPIC;
 use std::time::Duration;
 
 /// How often recovery points go into the state file: a record of it costs a sync.
@@ -30,6 +31,12 @@ impl Schedule {
     /// When producers are looked at that were not heard of for long.
     pub fn of_producers(clock: &Clock, config: &BrokerConfig) -> Schedule {
         let interval = config.producer_expiration_check_interval();
+        Schedule::new(clock, interval, interval)
+    }
+
+    /// When committed offsets are looked at that nobody may need any more.
+    pub fn of_offsets(clock: &Clock, config: &BrokerConfig) -> Schedule {
+        let interval = config.offsets_retention_check_interval();
         Schedule::new(clock, interval, interval)
     }
 
@@ -162,6 +169,27 @@ impl BrokerCore {
         }
     }
 
+    /// Has committed offsets expire, if it is time for it.
+    pub fn offsets_step(&self, now: Now) {
+        let due = self.owner.is_some() && self.offsets_expiry.take(now);
+        if !due || self.topics.get(OFFSETS_TOPIC).is_err() {
+            return;
+        }
+        let retention = self.config.offsets_retention();
+        let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        match self.groups.write_owed(|groups, now| groups.expire_offsets(now, retention_ms)) {
+            Ok(0) => {}
+            Ok(offsets) => tracing::info!(offsets, "committed offsets expired"),
+            Err(error) => self.health.background(None, error),
+        }
+    }
+
+    /// When offsets are looked at next; `None` as long as none was ever committed.
+    pub(in crate::broker) fn next_offsets_step(&self) -> Option<Duration> {
+        let kept = self.owner.is_some() && self.topics.get(OFFSETS_TOPIC).is_ok();
+        self.offsets_expiry.next().filter(|_| kept)
+    }
+
     /// Whether what is recorded of an unused partition has something that retention would remove.
     fn may_expire(&self, topic: &Topic, partition: i32, config: &LogConfig, now: Now) -> bool {
         let Some(owner) = &self.owner else { return false };
@@ -200,6 +228,7 @@ impl BrokerCore {
         self.retention_step(now);
         self.cleaner_step(now);
         self.producers_step(now);
+        self.offsets_step(now);
     }
 }
 
@@ -213,7 +242,7 @@ impl TimerDriver for BrokerCore {
         let retention = self.next_upkeep().filter(|_| retaining);
         let now = self.clock.monotonic();
         let look = self.attached.as_ref().and_then(|attached| attached.watches.next_look(now));
-        let upkeep = earliest(retention, self.next_cleaning());
+        let upkeep = earliest(retention, earliest(self.next_cleaning(), self.next_offsets_step()));
         earliest(earliest(work, self.timers.next_deadline()), earliest(upkeep, look))
     }
 

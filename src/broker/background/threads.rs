@@ -123,7 +123,9 @@ fn retention(shared: &BrokerCore) -> Option<Duration> {
     shared.retention_step(now);
     shared.cleaner_step(now);
     shared.producers_step(now);
-    earliest(shared.next_upkeep(), shared.next_cleaning())
+    shared.offsets_step(now);
+    let cleaning = earliest(shared.next_cleaning(), shared.next_offsets_step());
+    earliest(shared.next_upkeep(), cleaning)
 }
 
 fn watcher(shared: &BrokerCore) -> Option<Duration> {

@@ -1,6 +1,7 @@
 //! Tests of the broker as its handles see it.
 
 pub(in crate::broker) mod attach;
+pub(in crate::broker) mod compaction;
 pub(in crate::broker) mod crash;
 pub(in crate::broker) mod golden;
 pub(in crate::broker) mod groups;

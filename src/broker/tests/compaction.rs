@@ -1,0 +1,134 @@
+//! The cleaner as a broker runs it: on its own, within its limit, over internal topics, too.
+
+use super::{commit, committed};
+use crate::storage::{Heap, Storage};
+use crate::sync::Arc;
+use crate::time::VirtualClock;
+use crate::topic::OFFSETS_TOPIC;
+use crate::{
+    Broker, BrokerOptions, ErrorKind, IsolationLevel, OffsetSpec, ProducerConfig, ProducerRecord,
+    TopicConfig,
+};
+use std::time::Duration;
+
+fn open(storage: &Arc<dyn Storage>, clock: &VirtualClock, properties: &[(&str, &str)]) -> Broker {
+    let own = [
+        ("log.initial.task.delay.ms", "100"),
+        ("log.cleaner.backoff.ms", "200"),
+        ("offsets.topic.num.partitions", "1"),
+        ("offsets.topic.segment.bytes", "4000"),
+    ];
+    let options = BrokerOptions::from_properties(own.iter().chain(properties).copied()).unwrap();
+    options.clock(clock.clock()).storage(storage.clone()).open("/data").unwrap()
+}
+
+fn heap() -> Arc<dyn Storage> {
+    Arc::new(Heap::new())
+}
+
+fn compacted() -> TopicConfig {
+    TopicConfig::default().cleanup_policy(&["compact"]).segment_bytes(2000)
+}
+
+fn fill(broker: &Broker, topic: &str, records: usize) {
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    for n in 0..records {
+        let (key, value) = (format!("k{}", n % 7), format!("v{n}"));
+        producer.send_sync(ProducerRecord::new(topic).key(&key).value(&value)).unwrap();
+    }
+}
+
+#[test]
+fn committed_offsets_take_what_they_take_once_and_survive() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[]);
+    broker.admin().create_topic("t", 3, TopicConfig::default()).unwrap();
+    for n in 0..600 {
+        commit(&broker, ["g", "h", "i"][n % 3], (n % 2) as i32, n as i64);
+        clock.advance(Duration::from_secs(1));
+    }
+    clock.advance(Duration::from_secs(60));
+    let size =
+        |broker: &Broker| broker.admin().partition_size(OFFSETS_TOPIC, 0).unwrap().batch_bytes();
+    assert!(broker.health().counter("cleanings") > 0);
+    assert!(size(&broker) < 12_000, "{} bytes of 600 commits", size(&broker));
+    let expected = [("g", [(0, 594), (1, 597)]), ("h", [(0, 598), (1, 595)])];
+    for (group, offsets) in expected {
+        assert_eq!(committed(&broker, group), offsets);
+    }
+    broker.close().unwrap();
+    let broker = open(&storage, &clock, &[]);
+    for (group, offsets) in expected {
+        assert_eq!(committed(&broker, group), offsets, "after a clean stop");
+    }
+    broker.close().unwrap();
+}
+
+#[test]
+fn offsets_that_nobody_needs_expire_and_are_cleaned_away() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[("offsets.retention.minutes", "60")]);
+    broker.admin().create_topic("t", 3, TopicConfig::default()).unwrap();
+    commit(&broker, "old", 0, 5);
+    clock.advance(Duration::from_secs(50 * 60));
+    commit(&broker, "young", 0, 6);
+    clock.advance(Duration::from_secs(21 * 60));
+    assert_eq!(committed(&broker, "old"), []);
+    assert_eq!(committed(&broker, "young"), [(0, 6)]);
+    let groups = broker.admin().list_groups().unwrap();
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    broker.close().unwrap();
+    let broker = open(&storage, &clock, &[]);
+    assert_eq!(committed(&broker, "old"), []);
+    assert_eq!(committed(&broker, "young"), [(0, 6)]);
+}
+
+#[test]
+fn the_cleaner_keeps_to_its_bytes_per_second() {
+    let clock = VirtualClock::stepping();
+    let limit =
+        [("log.cleaner.io.max.bytes.per.second", "100"), ("log.cleaner.backoff.ms", "1000")];
+    let broker = open(&heap(), &clock, &limit);
+    broker.admin().create_topic("t", 1, compacted()).unwrap();
+    fill(&broker, "t", 100);
+    let cleanings = || broker.health().counter("cleanings");
+    clock.advance(Duration::from_secs(1));
+    let first = cleanings();
+    fill(&broker, "t", 200);
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(cleanings(), first, "what was moved before has to be paid for");
+    clock.advance(Duration::from_secs(3600));
+    assert!(cleanings() > first);
+}
+
+#[test]
+fn a_topic_of_a_deleted_ones_name_is_cleaned_from_its_beginning() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[]);
+    let admin = broker.admin();
+    admin.create_topic("t", 1, compacted()).unwrap();
+    fill(&broker, "t", 100);
+    assert!(admin.compact_now("t").unwrap()[0].records_removed() > 0);
+    assert_eq!(admin.cleaning_status("t", 0).unwrap().first_dirty_offset(), 100);
+    admin.delete_topic("t").unwrap();
+    admin.create_topic("t", 1, compacted()).unwrap();
+    fill(&broker, "t", 30);
+    assert_eq!(admin.cleaning_status("t", 0).unwrap().first_dirty_offset(), 0);
+    assert!(admin.compact_now("t").unwrap()[0].records_removed() > 0);
+    broker.close().unwrap();
+    let broker = open(&storage, &clock, &[]);
+    let status = broker.admin().cleaning_status("t", 0).unwrap();
+    assert_eq!((status.first_dirty_offset(), status.dirty_ratio()), (30, 0.0));
+    let listed = broker.admin().list_offsets("t", 0, OffsetSpec::Latest, IsolationLevel::default());
+    assert_eq!(listed.unwrap().offset(), Some(30));
+}
+
+#[test]
+fn only_what_is_compacted_is_cleaned() {
+    let broker = Broker::in_memory().unwrap();
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let refused = broker.admin().compact("t").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PolicyViolation);
+    let missing = broker.admin().compact("missing").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::UnknownTopicOrPartition);
+}
