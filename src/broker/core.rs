@@ -179,7 +179,9 @@ impl BrokerCore {
     pub fn topic_to_append(&self, name: &str) -> Result<Arc<Topic>> {
         self.check_open()?;
         self.settle()?;
-        self.topic_or_create(name)
+        let topic = self.topic_or_create(name)?;
+        self.end_hanging(&topic)?;
+        Ok(topic)
     }
 
     /// The topic of that name, made with the broker's defaults where `auto.create.topics.enable`

@@ -121,6 +121,12 @@ impl GroupCoordinator {
         partition_for(group, self.config.offsets_topic_partitions)
     }
 
+    /// The partitions of `__consumer_offsets` with pending offsets, and the producers that have
+    /// them open.
+    pub(crate) fn open_transactions(&self) -> Vec<(i32, i64)> {
+        self.open_transactions.keys().copied().collect()
+    }
+
     /// When [`expire`](Self::expire) has something to do at the earliest, on the monotonic scale.
     /// May be early, never late.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {

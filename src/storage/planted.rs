@@ -59,6 +59,16 @@ pub enum Planted {
     SnapshotTrustedUnproven,
     /// A marker moves the last stable offset to the end, whatever else is open.
     StableOffsetTooEarly,
+    /// A transaction's end is answered before its markers are written.
+    AnswerBeforeMarkers,
+    /// The markers of a commit are written before the record that decides it.
+    MarkersBeforeDecision,
+    /// A producer that takes over has the epoch of the one before it.
+    EpochReused,
+    /// Offsets of an open transaction count at once.
+    PendingOffsetsVisible,
+    /// An abort leaves one partition without its marker.
+    AbortForgetsPartition,
 }
 
 #[cfg(feature = "planted-bugs")]

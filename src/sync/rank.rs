@@ -6,6 +6,8 @@
 /// Ranks, outermost first. `broker/mod.rs` and `log/mod.rs` say why they stand in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// The end of what a crash left open in one topic.
+    TopicSettling,
     /// The coordinator of the transactions, whose markers end what groups have pending.
     Transactions,
     /// The coordinator of the groups.

@@ -156,11 +156,6 @@ impl TransactionCoordinator {
         self.get(id).map(TransactionValue::partitions).unwrap_or_default()
     }
 
-    /// The partition of `__transaction_state` that keeps a transactional id.
-    pub(crate) fn partition_number(&self, id: &str) -> i32 {
-        partition_for(id, self.config.topic_partitions)
-    }
-
     /// All records were replayed: the time that open transactions have left begins to run.
     pub(crate) fn begin_life(&mut self, now: Now) {
         let loaded = std::mem::take(&mut self.transactions);

@@ -7,13 +7,16 @@
 //! next life goes on with it.
 
 use crate::broker::core::BrokerCore;
+use crate::broker::topics::Topic;
 use crate::broker::topics::partition::Partition;
 use crate::config::TopicConfig;
+use crate::coordinator::hash::partition_for;
 use crate::coordinator::{CoordinatorResult, TransactionStamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{MemberRef, OffsetToCommit, PartitionOutcomes};
 use crate::log::{Log, Marker};
 use crate::record::ControlType;
+use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 use crate::time::Now;
 use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
@@ -41,6 +44,12 @@ impl Transactions {
     pub fn init(&self, transactional_id: &str, timeout: Duration) -> Result<ProducerIdentity> {
         let core = &self.0;
         core.transactions_topic()?;
+        if planted(Planted::EpochReused)
+            && let Ok(value) = self.describe(transactional_id)
+        {
+            let TransactionValue { producer_id, producer_epoch, .. } = value;
+            return Ok(ProducerIdentity { producer_id, producer_epoch });
+        }
         loop {
             let mut fresh_id = || core.new_producer_id();
             let answer = core.decide(transactional_id, |transactions, now| {
@@ -116,6 +125,11 @@ impl Transactions {
             producer_epoch: producer.producer_epoch,
         };
         let shape = |name: &str| core.topic_shape(name);
+        if planted(Planted::PendingOffsetsVisible) {
+            return core.groups.write_of(&member.group_id, |groups, now| {
+                groups.commit(member, offsets, &shape, now)
+            })?;
+        }
         core.groups.write_of(&member.group_id, |groups, now| {
             groups.commit_in_transaction(member, stamp, offsets, &shape, now)
         })?
@@ -144,6 +158,18 @@ impl Transactions {
                 Ok(transactions.partitions(transactional_id))
             })?;
             core.make_records_durable(&partitions)?;
+            if planted(Planted::MarkersBeforeDecision) {
+                let end = EndOfTransaction {
+                    transactional_id: transactional_id.into(),
+                    producer: ProducerIdentity {
+                        producer_epoch: producer.producer_epoch.saturating_add(1),
+                        ..producer
+                    },
+                    committed: true,
+                    partitions,
+                };
+                core.write_markers(&end, &mut Vec::new())?;
+            }
         }
         let mut fresh_id = || core.new_producer_id();
         let answer = core.decide(transactional_id, |transactions, now| {
@@ -156,6 +182,11 @@ impl Transactions {
         })?;
         match answer {
             EndAnswer::Ended(next) => Ok(next),
+            EndAnswer::Decided(end, next) if planted(Planted::AnswerBeforeMarkers) => {
+                let given_back =
+                    core.transactions.write_of(transactional_id, |t, now| t.marked(&end, &[], now));
+                given_back.map(|()| next)
+            }
             EndAnswer::Decided(end, next) => core.finish(&end).map(|()| next),
         }
     }
@@ -282,9 +313,18 @@ impl BrokerCore {
         let mut marked = Vec::new();
         let outcome = self.write_markers(end, &mut marked);
         let id = &end.transactional_id;
-        self.transactions
-            .write_of(id, |transactions, now| transactions.marked(end, &marked, now))?;
+        self.transactions.write_of(id, |t, now| t.marked(end, &marked, now))?;
+        if outcome.is_ok() && self.is_durable(end) {
+            // Else a power cut could bring the decision back without it, and the markers of a
+            // second life would end the transaction after this one.
+            self.flush_transaction(id)?;
+        }
         outcome
+    }
+
+    /// Whether no power cut may leave a part of a transaction that is committed.
+    fn is_durable(&self, end: &EndOfTransaction) -> bool {
+        end.committed && self.logs_of(&end.partitions).iter().any(|log| log.waits_for_sync())
     }
 
     /// Goes on with an end that nobody holds; what fails is told.
@@ -308,8 +348,7 @@ impl BrokerCore {
         end: &EndOfTransaction,
         marked: &mut Vec<TopicPartition>,
     ) -> Result<()> {
-        let is_durable =
-            end.committed && self.logs_of(&end.partitions).iter().any(|log| log.waits_for_sync());
+        let is_durable = self.is_durable(end);
         if is_durable {
             // Else a power cut could keep a marker and lose the decision.
             self.flush_transaction(&end.transactional_id)?;
@@ -322,7 +361,11 @@ impl BrokerCore {
         };
         let mut outcome = Ok(());
         let mut syncs = Vec::new();
-        for partition in &end.partitions {
+        for (number, partition) in end.partitions.iter().enumerate() {
+            if !end.committed && number > 0 && planted(Planted::AbortForgetsPartition) {
+                marked.push(partition.clone());
+                continue;
+            }
             match self.write_marker(partition, marker, &mut syncs) {
                 Ok(()) => marked.push(partition.clone()),
                 // It was deleted, and its records with it.
@@ -334,6 +377,16 @@ impl BrokerCore {
         }
         for (log, upto) in syncs {
             outcome = outcome.and(log.make_durable(upto));
+        }
+        if is_durable {
+            // Else a power cut could keep the complete record, and lose a marker that nobody writes
+            // again.
+            for log in self.logs_of(&end.partitions) {
+                outcome = outcome.and(log.log_end_offset().and_then(|end| log.make_durable(end)));
+            }
+        }
+        if outcome.is_err() && is_durable {
+            marked.clear();
         }
         outcome
     }
@@ -356,9 +409,9 @@ impl BrokerCore {
         Ok(())
     }
 
-    /// Makes durable what is stored of a transactional id.
+    /// Makes durable what is stored of a transactional id. The coordinator's lock may be held.
     fn flush_transaction(&self, id: &str) -> Result<()> {
-        let number = self.transactions.read_of(id, |t, _| Ok(t.partition_number(id)))?;
+        let number = partition_for(id, self.topics.get(TRANSACTIONS_TOPIC)?.partition_count());
         for log in self.logs_of(&[TopicPartition::new(TRANSACTIONS_TOPIC, number)]) {
             log.make_durable(log.log_end_offset()?)?;
         }
@@ -372,7 +425,11 @@ impl BrokerCore {
     /// Those of [`BrokerCore::settle_groups`] and [`BrokerCore::settle_transactions`].
     pub(in crate::broker) fn settle(&self) -> Result<()> {
         self.settle_groups()?;
-        self.settle_transactions()
+        self.settle_transactions()?;
+        match self.topics.get(OFFSETS_TOPIC) {
+            Ok(topic) => self.end_hanging(&topic),
+            Err(_) => Ok(()),
+        }
     }
 
     /// What a crash left is put in order before it can look like what a clean stop left.
@@ -382,9 +439,68 @@ impl BrokerCore {
     pub(in crate::broker) fn settle_before_close(&self) -> Result<()> {
         self.settle_groups()?;
         match &self.owner {
-            Some(owner) if owner.life.ended().is_unclean() => self.settle_transactions(),
+            Some(owner) if owner.life.ended().is_unclean() => {
+                self.settle_transactions()?;
+                self.topics.all().iter().try_for_each(|topic| self.end_hanging(topic))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// After an unclean stop, before the first append to a topic: what is open in its partitions
+    /// and what no transactional id knows of is aborted. The record of the transaction was lost,
+    /// and its producer is gone.
+    ///
+    /// # Errors
+    /// Those of opening the partitions. One that takes no marker is none, and is told.
+    pub(in crate::broker) fn end_hanging(&self, topic: &Topic) -> Result<()> {
+        let is_unclean = self.owner.as_ref().is_some_and(|owner| owner.life.ended().is_unclean());
+        if !is_unclean {
+            return Ok(());
+        }
+        topic.settle(|| {
+            if **topic.name() == *OFFSETS_TOPIC {
+                return self.end_hanging_offsets();
+            }
+            for number in 0..topic.partition_count() {
+                let Partition::Live(log) = topic.partition(number)? else { continue };
+                // What is damaged tells whoever uses it.
+                let Ok(open) = log.open_transactions() else { continue };
+                let place = TopicPartition::new(topic.name().clone(), number);
+                for (producer_id, producer_epoch) in open {
+                    self.abort_hanging(&place, producer_id, producer_epoch);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn abort_hanging(&self, place: &TopicPartition, producer_id: i64, producer_epoch: i16) {
+        if self.is_decided(place, producer_id) {
+            return;
+        }
+        let kind = ControlType::Abort;
+        let marker = Marker { producer_id, producer_epoch, kind, coordinator_epoch: 0 };
+        match self.write_marker(place, marker, &mut Vec::new()) {
+            Ok(()) => self.health.warn(format!(
+                "what producer id {producer_id} left open in {place} is aborted: no transactional \
+                 id knows of it"
+            )),
+            Err(error) => self.health.warn(format!(
+                "what producer id {producer_id} left open in {place} cannot be aborted: {error}"
+            )),
+        }
+    }
+
+    /// Whether the end of what a producer has open in a partition is decided, and its marker could
+    /// not be written so far.
+    fn is_decided(&self, place: &TopicPartition, producer_id: i64) -> bool {
+        let decided = self.transactions.read(|transactions, _| {
+            transactions.all().any(|(_, value)| {
+                value.producer_id == producer_id && value.partitions().contains(place)
+            })
+        });
+        decided.unwrap_or(true)
     }
 
     /// Ends that are decided are made known to their partitions. After an unclean stop, what is
@@ -426,6 +542,19 @@ impl BrokerCore {
             }
             settling.store(completes)
         })
+    }
+
+    /// As [`BrokerCore::end_hanging`], of offsets that are pending in groups.
+    fn end_hanging_offsets(&self) -> Result<()> {
+        for (number, producer_id) in self.groups.read(|groups, _| groups.open_transactions())? {
+            let place = TopicPartition::new(OFFSETS_TOPIC, number);
+            let epoch = match self.logs_of(std::slice::from_ref(&place)).first() {
+                Some(log) => log.open_transaction(producer_id)?.unwrap_or(0),
+                None => continue,
+            };
+            self.abort_hanging(&place, producer_id, epoch);
+        }
+        Ok(())
     }
 }
 

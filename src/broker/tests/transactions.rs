@@ -2,7 +2,7 @@
 //! commit is seen at once, what they abort never, and whoever was replaced stores nothing more.
 
 use crate::group::{MemberRef, OffsetToCommit};
-use crate::log::{AppendOptions, ProducerStamp};
+use crate::log::{AppendOptions, NEXT_SEQUENCE, ProducerStamp};
 use crate::record::RecordInput;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
@@ -12,29 +12,38 @@ use crate::transaction::{ProducerIdentity, TransactionState};
 use crate::{Broker, BrokerConfig, BrokerOptions, ErrorKind, IsolationLevel, Result, TopicConfig};
 use std::time::Duration;
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A broker, its disk and its clock.
-struct World {
+pub(super) struct World {
     storage: Arc<dyn Storage>,
-    clock: VirtualClock,
-    broker: Broker,
+    pub(super) clock: VirtualClock,
+    pub(super) broker: Broker,
 }
 
 impl World {
     fn new() -> World {
-        let storage: Arc<dyn Storage> = Arc::new(Heap::new());
+        World::with_topics(&["t", "u"])
+    }
+
+    pub(super) fn with_topics(topics: &[&str]) -> World {
+        let world = World::on(Arc::new(Heap::new()));
+        for topic in topics {
+            world.broker.admin().create_topic(topic, 2, TopicConfig::default()).unwrap();
+        }
+        world
+    }
+
+    /// A life over what a disk holds.
+    pub(super) fn on(storage: Arc<dyn Storage>) -> World {
         let clock = VirtualClock::stepping();
         let broker = open(&storage, &clock);
-        for topic in ["t", "u"] {
-            broker.admin().create_topic(topic, 2, TopicConfig::default()).unwrap();
-        }
         World { storage, clock, broker }
     }
 
     /// Ends the life as a kill does, or by a close, and begins the next.
-    fn restart(self, clean: bool) -> World {
+    pub(super) fn restart(self, clean: bool) -> World {
         let World { storage, clock, broker } = self;
         if clean {
             broker.close().unwrap();
@@ -44,37 +53,58 @@ impl World {
         World { storage, clock, broker }
     }
 
-    fn init(&self, id: &str) -> Result<ProducerIdentity> {
+    pub(super) fn init(&self, id: &str) -> Result<ProducerIdentity> {
         self.broker.inner().transactions()?.init(id, MINUTE)
     }
 
     /// What a producer does with one record: the partition takes part, then the record is stored.
-    fn send(&self, id: &str, producer: ProducerIdentity, to: &str, seq: i32) -> Result<i64> {
+    pub(super) fn send(&self, id: &str, producer: ProducerIdentity, to: &str) -> Result<i64> {
         let to = TopicPartition::parse(to).unwrap();
         self.broker.inner().transactions()?.add_partition(id, producer, &to)?;
-        self.append(producer, &to, seq)
+        self.append(producer, &to)
     }
 
-    fn append(&self, producer: ProducerIdentity, to: &TopicPartition, seq: i32) -> Result<i64> {
+    fn append(&self, producer: ProducerIdentity, to: &TopicPartition) -> Result<i64> {
         let topic = self.broker.inner().topic_to_append(to.topic())?;
         let partition = topic.partition(to.partition())?;
         let now_ms = self.clock.now().wall_ms;
         let stamp = ProducerStamp {
             producer_id: producer.producer_id,
             producer_epoch: producer.producer_epoch,
-            base_sequence: seq,
+            base_sequence: NEXT_SEQUENCE,
             transactional: true,
         };
         let options = AppendOptions { producer: Some(stamp), ..AppendOptions::client(now_ms) };
         let record = RecordInput { timestamp: now_ms, value: Some(b"v"), ..RecordInput::default() };
-        Ok(partition.log()?.append(&record, options)?.base_offset)
+        let log = partition.log()?;
+        let appended = log.append(&record, options)?;
+        if appended.must_sync {
+            log.make_durable(appended.last_offset + 1)?;
+        }
+        Ok(appended.base_offset)
     }
 
-    fn end(&self, id: &str, producer: ProducerIdentity, commit: bool) -> Result<ProducerIdentity> {
+    pub(super) fn end(
+        &self,
+        id: &str,
+        producer: ProducerIdentity,
+        commit: bool,
+    ) -> Result<ProducerIdentity> {
         self.broker.inner().transactions()?.end(id, producer, commit)
     }
 
     fn commit_offset(&self, id: &str, producer: ProducerIdentity, offset: i64) -> Result<()> {
+        self.commit_offset_of("g", id, producer, offset)
+    }
+
+    /// Commits an offset of `t-0` for a group with the transaction.
+    pub(super) fn commit_offset_of(
+        &self,
+        group: &str,
+        id: &str,
+        producer: ProducerIdentity,
+        offset: i64,
+    ) -> Result<()> {
         let commit = OffsetToCommit {
             partition: TopicPartition::new("t", 0),
             offset,
@@ -82,19 +112,30 @@ impl World {
             metadata: "".into(),
         };
         let transactions = self.broker.inner().transactions()?;
-        let outcomes = transactions.commit_offsets(id, producer, &bare("g"), &[commit])?;
+        let outcomes = transactions.commit_offsets(id, producer, &bare(group), &[commit])?;
         outcomes.into_iter().try_for_each(|(_, outcome)| outcome)
     }
 
     /// The offset that a consumer is told, which waits for open transactions.
     fn committed(&self) -> Result<Option<i64>> {
+        self.committed_of("g")
+    }
+
+    pub(super) fn committed_of(&self, group: &str) -> Result<Option<i64>> {
         let groups = self.broker.inner().groups()?;
-        let found = groups.committed("g", &[TopicPartition::new("t", 0)], true)?;
+        let found = groups.committed(group, &[TopicPartition::new("t", 0)], true)?;
         Ok(found.into_iter().next().unwrap()?.map(|committed| committed.offset))
     }
 
+    /// The log end of a partition.
+    pub(super) fn end_offset(&self, of: &str) -> i64 {
+        let of = TopicPartition::parse(of).unwrap();
+        let topic = self.broker.inner().topic(of.topic()).unwrap();
+        topic.partition(of.partition()).unwrap().log_end_offset().unwrap()
+    }
+
     /// The offsets of the records that a reader of committed records sees.
-    fn read(&self, from: &str) -> Vec<i64> {
+    pub(super) fn read(&self, from: &str) -> Vec<i64> {
         let from = TopicPartition::parse(from).unwrap();
         let config = crate::ConsumerConfig::without_group()
             .isolation_level(IsolationLevel::ReadCommitted)
@@ -112,7 +153,7 @@ impl World {
         }
     }
 
-    fn state(&self, id: &str) -> (TransactionState, i64, i16) {
+    pub(super) fn state(&self, id: &str) -> (TransactionState, i64, i16) {
         let value = self.broker.inner().transactions().unwrap().describe(id).unwrap();
         (value.state, value.producer_id, value.producer_epoch)
     }
@@ -142,8 +183,8 @@ fn a_transaction_is_seen_when_it_is_committed_and_not_before() {
     let world = World::new();
     let first = world.init("x").unwrap();
     assert_eq!(first.producer_epoch, 0);
-    assert_eq!(world.send("x", first, "t-0", 0).unwrap(), 0);
-    world.send("x", first, "u-1", 0).unwrap();
+    assert_eq!(world.send("x", first, "t-0").unwrap(), 0);
+    world.send("x", first, "u-1").unwrap();
     assert_eq!(world.state("x").0, TransactionState::Ongoing);
     assert_eq!((world.read("t-0"), world.read("u-1")), (vec![], vec![]));
     let second = world.end("x", first, true).unwrap();
@@ -151,7 +192,7 @@ fn a_transaction_is_seen_when_it_is_committed_and_not_before() {
     assert_eq!((world.read("t-0"), world.read("u-1")), (vec![0], vec![0]));
     assert_eq!(world.state("x"), (TransactionState::CompleteCommit, first.producer_id, 1));
     // The next one begins at sequence 0, behind the marker.
-    assert_eq!(world.send("x", second, "t-0", 0).unwrap(), 2);
+    assert_eq!(world.send("x", second, "t-0").unwrap(), 2);
     world.end("x", second, false).unwrap();
     assert_eq!(world.read("t-0"), [0]);
     assert_eq!(world.state("x"), (TransactionState::CompleteAbort, first.producer_id, 2));
@@ -161,18 +202,18 @@ fn a_transaction_is_seen_when_it_is_committed_and_not_before() {
 fn a_late_record_of_an_ended_transaction_is_refused() {
     let world = World::new();
     let first = world.init("x").unwrap();
-    world.send("x", first, "t-0", 0).unwrap();
+    world.send("x", first, "t-0").unwrap();
     world.end("x", first, true).unwrap();
     let to = TopicPartition::new("t", 0);
-    assert_eq!(kind(world.append(first, &to, 1)), ErrorKind::InvalidProducerEpoch);
-    assert_eq!(kind(world.send("x", first, "t-0", 1)), ErrorKind::InvalidProducerEpoch);
+    assert_eq!(kind(world.append(first, &to)), ErrorKind::InvalidProducerEpoch);
+    assert_eq!(kind(world.send("x", first, "t-0")), ErrorKind::InvalidProducerEpoch);
 }
 
 #[test]
 fn an_end_that_is_asked_for_again_is_answered_again() {
     let world = World::new();
     let first = world.init("x").unwrap();
-    world.send("x", first, "t-0", 0).unwrap();
+    world.send("x", first, "t-0").unwrap();
     let second = world.end("x", first, true).unwrap();
     assert_eq!(world.end("x", first, true).unwrap(), second);
     assert_eq!(kind(world.end("x", first, false)), ErrorKind::InvalidTxnState);
@@ -184,15 +225,15 @@ fn an_end_that_is_asked_for_again_is_answered_again() {
 fn a_new_producer_fences_the_old_one_and_aborts_what_it_left() {
     let world = World::new();
     let old = world.init("x").unwrap();
-    world.send("x", old, "t-0", 0).unwrap();
+    world.send("x", old, "t-0").unwrap();
     world.commit_offset("x", old, 7).unwrap();
     let new = world.init("x").unwrap();
     assert_eq!(new.producer_epoch, old.producer_epoch + 2);
-    assert_eq!(kind(world.send("x", old, "t-0", 1)), ErrorKind::InvalidProducerEpoch);
+    assert_eq!(kind(world.send("x", old, "t-0")), ErrorKind::InvalidProducerEpoch);
     assert_eq!(kind(world.end("x", old, true)), ErrorKind::ProducerFenced);
     assert_eq!(kind(world.commit_offset("x", old, 8)), ErrorKind::ProducerFenced);
     assert_eq!(world.committed().unwrap(), None);
-    world.send("x", new, "t-0", 0).unwrap();
+    world.send("x", new, "t-0").unwrap();
     world.end("x", new, true).unwrap();
     assert_eq!(world.read("t-0"), [2]);
 }
@@ -223,8 +264,8 @@ fn offsets_are_pending_until_the_end() {
 fn a_deleted_topic_disturbs_no_commit() {
     let world = World::new();
     let p = world.init("x").unwrap();
-    world.send("x", p, "t-0", 0).unwrap();
-    world.send("x", p, "u-0", 0).unwrap();
+    world.send("x", p, "t-0").unwrap();
+    world.send("x", p, "u-0").unwrap();
     world.broker.admin().delete_topic("u").unwrap();
     world.end("x", p, true).unwrap();
     assert_eq!(world.read("t-0"), [0]);
@@ -234,16 +275,16 @@ fn a_deleted_topic_disturbs_no_commit() {
 fn what_takes_too_long_is_aborted() {
     let world = World::new();
     let p = world.init("x").unwrap();
-    world.send("x", p, "t-0", 0).unwrap();
+    world.send("x", p, "t-0").unwrap();
     world.clock.advance(MINUTE);
     assert_eq!(world.state("x").0, TransactionState::Ongoing);
     world.clock.advance(Duration::from_secs(11));
     assert_eq!(world.state("x"), (TransactionState::CompleteAbort, p.producer_id, 1));
-    assert_eq!(kind(world.send("x", p, "t-0", 1)), ErrorKind::InvalidProducerEpoch);
+    assert_eq!(kind(world.send("x", p, "t-0")), ErrorKind::InvalidProducerEpoch);
     assert_eq!(kind(world.end("x", p, true)), ErrorKind::InvalidTxnState);
     // An abort says what has happened, and the producer goes on.
     let next = world.end("x", p, false).unwrap();
-    world.send("x", next, "t-0", 0).unwrap();
+    world.send("x", next, "t-0").unwrap();
     world.end("x", next, true).unwrap();
     assert_eq!(world.read("t-0"), [2]);
 }
@@ -252,14 +293,14 @@ fn what_takes_too_long_is_aborted() {
 fn what_a_killed_process_left_open_is_aborted_before_the_next_append() {
     let world = World::new();
     let p = world.init("x").unwrap();
-    world.send("x", p, "t-0", 0).unwrap();
+    world.send("x", p, "t-0").unwrap();
     world.commit_offset("x", p, 3).unwrap();
     let world = world.restart(false);
     assert_eq!(world.state("x").0, TransactionState::Ongoing, "nothing is written by an open");
     let q = world.init("y").unwrap();
     assert_eq!(world.state("x"), (TransactionState::CompleteAbort, p.producer_id, 1));
     assert_eq!(world.committed().unwrap(), None);
-    world.send("y", q, "t-0", 0).unwrap();
+    world.send("y", q, "t-0").unwrap();
     world.end("y", q, true).unwrap();
     assert_eq!(world.read("t-0"), [2]);
     assert_ne!(q.producer_id, p.producer_id);
@@ -269,12 +310,12 @@ fn what_a_killed_process_left_open_is_aborted_before_the_next_append() {
 fn what_a_clean_stop_left_open_waits_for_its_timeout() {
     let world = World::new();
     let p = world.init("x").unwrap();
-    world.send("x", p, "t-0", 0).unwrap();
+    world.send("x", p, "t-0").unwrap();
     world.clock.advance(Duration::from_secs(30));
     let world = world.restart(true);
     let to = TopicPartition::new("u", 0);
     let plain = ProducerIdentity { producer_id: 5000, producer_epoch: 0 };
-    world.append(plain, &to, 0).unwrap();
+    world.append(plain, &to).unwrap();
     world.clock.advance(Duration::from_secs(20));
     assert_eq!(world.state("x").0, TransactionState::Ongoing);
     world.clock.advance(Duration::from_secs(21));
@@ -305,7 +346,7 @@ fn requests_that_make_no_sense_are_refused() {
     assert_eq!(kind(transactions.init("x", HOUR)), ErrorKind::InvalidTransactionTimeout);
     assert_eq!(kind(transactions.init("x", Duration::ZERO)), ErrorKind::InvalidTransactionTimeout);
     let nobody = ProducerIdentity { producer_id: 77, producer_epoch: 0 };
-    assert_eq!(kind(world.send("x", nobody, "t-0", 0)), ErrorKind::InvalidProducerIdMapping);
+    assert_eq!(kind(world.send("x", nobody, "t-0")), ErrorKind::InvalidProducerIdMapping);
     let p = world.init("x").unwrap();
     assert_eq!(kind(world.end("x", nobody, true)), ErrorKind::InvalidProducerIdMapping);
     assert_eq!(kind(world.end("x", p, true)), ErrorKind::InvalidTxnState);

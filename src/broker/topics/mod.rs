@@ -14,7 +14,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Codec, CompressionRatio};
 use crate::sync::{
-    Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock,
+    Arc, AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, Rank, RwLock, ranked_lock, ranked_mutex,
 };
 use crate::time::Signal;
 use crate::topic::{TopicId, check_topic_name, is_internal};
@@ -38,6 +38,9 @@ pub(crate) struct Topic {
     ratios: Arc<CompressionRatios>,
     /// One slot a partition, filled when it is first asked for. Only ever grows.
     slots: RwLock<Vec<Option<Partition>>>,
+    /// Nothing that a crash left open is left in it.
+    settled: AtomicBool,
+    settling: Mutex<()>,
     opener: Arc<dyn Opener>,
 }
 
@@ -59,8 +62,27 @@ impl Topic {
                 Rank::TopicSlots,
                 vec![None; usize::try_from(entry.partitions).unwrap_or(0)],
             ),
+            settled: AtomicBool::new(false),
+            settling: ranked_mutex(Rank::TopicSettling, ()),
             opener,
         }
+    }
+
+    /// Runs `work` once, until it succeeds, before anything is appended to the topic in this life.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub(in crate::broker) fn settle(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        // Acquire: pairs with the Release below.
+        if self.settled.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one = self.settling.lock();
+        if !self.settled.load(Ordering::Acquire) {
+            work()?;
+            self.settled.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// The name.

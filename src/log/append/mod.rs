@@ -462,10 +462,22 @@ impl Log {
     /// The epoch of a producer that has a transaction open here; `None` where it has none.
     ///
     /// # Errors
-    /// Those of opening the log.
+    /// Those of opening the log, and of reading what it knows of producers.
     pub fn open_transaction(&self, producer_id: i64) -> Result<Option<i16>> {
-        self.log_end_offset()?;
+        self.know_producers()?;
         Ok(self.writer.lock().producers.open_epoch(producer_id))
+    }
+
+    /// The producers that have a transaction open here, by id, with their epochs.
+    ///
+    /// # Errors
+    /// Those of opening the log, and of reading what it knows of producers.
+    pub fn open_transactions(&self) -> Result<Vec<(i64, i16)>> {
+        self.know_producers()?;
+        let writer = self.writer.lock();
+        let open = writer.producers.open();
+        let epoch = |id: i64| writer.producers.open_epoch(id).unwrap_or(0);
+        Ok(open.iter().map(|open| (open.producer_id, epoch(open.producer_id))).collect())
     }
 
     /// Stores the marker of a transaction. Readers of committed records see the transaction, or

@@ -43,6 +43,16 @@ impl Log {
         Ok(())
     }
 
+    /// Opens the log, and reads what it knows of producers.
+    ///
+    /// # Errors
+    /// As [`Log::producers`].
+    pub(in crate::log) fn know_producers(&self) -> Result<()> {
+        let mut upkeep = self.upkeep.lock();
+        self.open_locked(&mut upkeep)?;
+        self.learn_producers(&mut upkeep)
+    }
+
     /// Forgets producers that were not heard of for `producer.id.expiration.ms`. A log that did
     /// not learn of its producers does when it learns.
     pub fn expire_producers(&self, now_ms: i64) {

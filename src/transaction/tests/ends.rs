@@ -95,6 +95,22 @@ fn nothing_is_committed_where_nothing_is_open_and_an_abort_is_no_error() {
     assert_eq!(world.state("x"), (CompleteAbort, who.producer_id, who.producer_epoch));
 }
 
+/// The epoch of a producer that was replaced is one below, as that of one that ended its
+/// transaction.
+#[test]
+fn a_producer_that_was_replaced_ends_nothing() {
+    for commit in [true, false] {
+        let mut world = World::new();
+        let old = world.fresh("x");
+        let new = world.fresh("x");
+        assert_eq!(new.producer_epoch, old.producer_epoch + 1);
+        assert_eq!(kind(world.end("x", old, commit)), ErrorKind::ProducerFenced);
+        world.add("x", new, "t-0").unwrap();
+        assert_eq!(kind(world.end("x", old, commit)), ErrorKind::ProducerFenced);
+        assert_eq!(world.state("x"), (Ongoing, new.producer_id, new.producer_epoch));
+    }
+}
+
 #[test]
 fn the_last_transaction_of_a_producer_id_ends_under_the_highest_epoch() {
     for commit in [true, false] {

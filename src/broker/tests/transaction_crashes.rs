@@ -1,0 +1,157 @@
+//! Crashes between any two steps of transactions.
+//!
+//! Fault: the process is killed, or the power goes, before any step that reaches the disk. Path:
+//! commits and aborts over two topics and the offsets of a group, on the simulated disk, replayed
+//! step by step; each state is opened again. What must hold: a transaction is there in all its
+//! partitions and in the group, or nowhere; it is there once its commit was answered, and not
+//! before it was asked for, nor after an abort; nothing is left open once the next life writes; and
+//! the transactional id goes on. With a power cut that is promised for topics that are durable at
+//! each append.
+
+use super::transactions::World;
+use crate::storage::sim::{PowerCut, Sim};
+use crate::sync::Arc;
+use crate::transaction::ProducerIdentity;
+use crate::{Durability, TopicConfig};
+
+/// A transaction of the script, by the steps that the disk had taken.
+#[derive(Debug)]
+struct Scripted {
+    /// Its records, in `t-0` and in `u-0`.
+    at: (i64, i64),
+    offset: i64,
+    commit: bool,
+    /// When its end was asked for, and when it was answered.
+    asked: u64,
+    answered: u64,
+}
+
+/// Four transactions under one id, and one that is left open.
+fn script(sim: &Sim, durable: bool) -> Vec<Scripted> {
+    let world = World::on(Arc::new(sim.clone()));
+    for topic in ["t", "u"] {
+        let config = match durable {
+            true => TopicConfig::default().durability(Durability::Power),
+            false => TopicConfig::default(),
+        };
+        world.broker.admin().create_topic(topic, 1, config).unwrap();
+    }
+    let mut producer = world.init("x").unwrap();
+    let mut out = Vec::new();
+    for (number, commit) in [(1, true), (2, false), (3, true), (4, true)] {
+        let at = work(&world, producer, number);
+        let asked = sim.steps();
+        producer = world.end("x", producer, commit).unwrap();
+        let answered = sim.steps();
+        out.push(Scripted { at, offset: number, commit, asked, answered });
+    }
+    work(&world, producer, 0);
+    out
+}
+
+fn work(world: &World, producer: ProducerIdentity, offset: i64) -> (i64, i64) {
+    let t = world.send("x", producer, "t-0").unwrap();
+    world.commit_offset_of("g", "x", producer, offset).unwrap();
+    (t, world.send("x", producer, "u-0").unwrap())
+}
+
+fn check(found: Sim, script: &[Scripted], step: u64, what: &str) {
+    let world = World::on(Arc::new(found));
+    if world.broker.inner().topic("u").is_err() {
+        return;
+    }
+    // The first write of the life.
+    world.init("y").unwrap();
+    for topic in ["t", "u"] {
+        world.broker.inner().topic_to_append(topic).unwrap();
+    }
+    let seen = (world.read("t-0"), world.read("u-0"));
+    let offset = world.committed_of("g").unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut last = None;
+    for scripted in script {
+        let (t, u) = (seen.0.contains(&scripted.at.0), seen.1.contains(&scripted.at.1));
+        assert_eq!(t, u, "{what}: {scripted:?} is there in part: {seen:?}");
+        let must = scripted.commit && scripted.answered <= step;
+        let may = scripted.commit && scripted.asked <= step;
+        assert!(t || !must, "{what}: {scripted:?} is lost: {seen:?}");
+        assert!(may || !t, "{what}: {scripted:?} was never committed: {seen:?}");
+        if t {
+            last = Some(scripted.offset);
+        }
+    }
+    assert_eq!(offset, last, "{what}: the group stands elsewhere than the records: {seen:?}");
+    assert!(seen.0.is_sorted() && seen.1.is_sorted(), "{what}: {seen:?}");
+    // The id goes on, and nothing holds its records back.
+    let producer = world.init("x").unwrap();
+    let at = world.send("x", producer, "t-0").unwrap();
+    world.end("x", producer, true).unwrap();
+    assert_eq!(world.read("t-0").last(), Some(&at), "{what}: it hangs behind something open");
+    world.broker.close().unwrap();
+}
+
+fn every_kill(durable: bool) {
+    let sim = Sim::new();
+    sim.record();
+    let script = script(&sim, durable);
+    let mut replay = sim.replay();
+    loop {
+        let step = replay.step();
+        check(replay.kill(), &script, step, &format!("kill at step {step}"));
+        if !replay.advance() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_transaction_is_whole_or_not_there_whenever_the_process_is_killed() {
+    every_kill(false);
+    every_kill(true);
+}
+
+/// How many power cuts are drawn at each step.
+fn cuts() -> u64 {
+    match std::env::var("TOPICLITE_SCALE").as_deref() {
+        Ok("ci") => 12,
+        Ok("long") => 1000,
+        _ => 2,
+    }
+}
+
+fn every_power_cut(cuts: u64) {
+    let sim = Sim::new();
+    sim.record();
+    let script = script(&sim, true);
+    let mut replay = sim.replay();
+    loop {
+        let step = replay.step();
+        for seed in 0..cuts {
+            let cut = PowerCut::drawn(step * 1000 + seed);
+            check(replay.power_cut(&cut), &script, step, &format!("{cut:?} at step {step}"));
+        }
+        if !replay.advance() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_durable_transaction_is_whole_or_not_there_whenever_the_power_goes() {
+    every_power_cut(cuts());
+}
+
+#[cfg(feature = "planted-bugs")]
+mod planted_bugs {
+    use crate::storage::planted::{Planted, enable};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// Kills between the steps of a commit find each bug.
+    #[test]
+    fn planted_bugs_of_transactions_are_found_by_kills() {
+        for bug in [Planted::MarkersBeforeDecision, Planted::AnswerBeforeMarkers] {
+            let _guard = enable(bug);
+            let caught = catch_unwind(AssertUnwindSafe(|| super::every_kill(false)));
+            assert!(caught.is_err(), "{bug:?} was not found");
+        }
+    }
+}
