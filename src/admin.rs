@@ -5,6 +5,7 @@
 
 mod compaction;
 mod groups;
+mod producers;
 mod size;
 mod transactions;
 mod verify;
@@ -13,6 +14,7 @@ pub use compaction::{CleaningStatus, Compaction};
 pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };
+pub use producers::ProducerState;
 pub use size::PartitionSize;
 pub use transactions::{AbortedRange, TransactionDescription};
 

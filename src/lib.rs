@@ -75,8 +75,8 @@ pub mod topic;
 mod transaction;
 pub use admin::{
     AbortedRange, Admin, CleaningStatus, Compaction, GroupDescription, GroupListing, GroupOffset,
-    ListedOffset, MemberDescription, OffsetSpec, PartitionResults, PartitionSize, TopicDescription,
-    TopicListing, TransactionDescription,
+    ListedOffset, MemberDescription, OffsetSpec, PartitionResults, PartitionSize, ProducerState,
+    TopicDescription, TopicListing, TransactionDescription,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -9,15 +9,18 @@
 
 mod judge;
 
-use judge::manifest::{Case, Committed, Contents, Partition, Row, Transaction};
+use judge::manifest::{Case, Committed, Contents, Partition, Producer, Row, Transaction};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topiclite::time::VirtualClock;
 use topiclite::{
-    Broker, BrokerOptions, ConsumerConfig, ErrorKind, IsolationLevel, OffsetReset, OffsetSpec,
-    Result, TopicPartition,
+    Broker, BrokerConfig, BrokerOptions, ConsumerConfig, ErrorKind, IsolationLevel, OffsetReset,
+    OffsetSpec, Result, TopicPartition,
 };
+
+/// How long a broker remembers a producer.
+const EXPIRATION_MS: u32 = 86_400_000;
 
 /// What reading one partition gave: the records, and the error that ended it, if one did.
 struct Read {
@@ -27,7 +30,10 @@ struct Read {
 
 fn options(case: &Case) -> BrokerOptions {
     let clock = VirtualClock::stepping().starting_at(case.captured_at_ms);
-    BrokerOptions::new().clock(clock.clock())
+    // As the case's broker had it.
+    let expiration_ms = if case.name == "producer-expired" { 4000 } else { EXPIRATION_MS };
+    let config = BrokerConfig::default().producer_id_expiration_ms(expiration_ms);
+    BrokerOptions::new().clock(clock.clock()).config(config)
 }
 
 fn read(broker: &Broker, tp: &TopicPartition, isolation: IsolationLevel) -> Result<Read> {
@@ -77,6 +83,7 @@ fn matches(
     check_committed(told, &uncommitted.rows, &committed.rows)?;
     check_borders(broker, tp, told)?;
     check_aborted(broker, tp, told)?;
+    check_producers(broker, tp, told)?;
     check_times(broker, tp, told)
 }
 
@@ -137,6 +144,36 @@ fn check_aborted(
         .collect();
     if seen != told.aborted {
         return Err(format!("aborted ranges: recorded {:?}, seen {seen:?}", told.aborted));
+    }
+    Ok(())
+}
+
+/// A broker that runs remembers producers whose records have old timestamps until it looks for
+/// them; one that starts has forgotten them, Kafka as well as this.
+fn check_producers(
+    broker: &Broker,
+    tp: &TopicPartition,
+    told: &Partition,
+) -> std::result::Result<(), String> {
+    let seen: Vec<Producer> = broker
+        .admin()
+        .describe_producers(tp.topic(), tp.partition())
+        .map_err(|e| e.to_string())?
+        .iter()
+        .map(|known| Producer {
+            producer_id: known.producer_id(),
+            producer_epoch: known.producer_epoch().into(),
+            last_sequence: known.last_sequence().map_or(-1, i64::from),
+            last_timestamp: known.last_timestamp(),
+            coordinator_epoch: known.coordinator_epoch().map(i64::from),
+            transaction_start: known.current_transaction_start_offset(),
+        })
+        .collect();
+    let oldest = broker.clock().now().wall_ms - i64::from(EXPIRATION_MS);
+    let lasts = |told: &&Producer| told.transaction_start.is_some() || told.last_timestamp > oldest;
+    let told: Vec<Producer> = told.producers.iter().filter(lasts).cloned().collect();
+    if seen != told {
+        return Err(format!("producers: recorded {told:?}, seen {seen:?}"));
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ use crate::log::index::offset_index::OffsetIndex;
 use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
 use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
+use crate::log::producers::entries::ProducerEntries;
+use crate::log::producers::snapshot;
+use crate::log::producers::transactions::OpenTransaction;
 use crate::log::read::cursor::Cursor;
 use crate::log::read::plain::FetchLimits;
 use crate::log::segment::state::{LogState, Trust};
@@ -24,6 +27,38 @@ use crate::record::{RecordBatch, RecordInput, Stamp, encode_single};
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
+
+/// The bytes of a producer snapshot, and of one whose checksum holds: what is accepted is what is
+/// written again, and what a log that goes on from it would write.
+pub fn producer_snapshot(bytes: &[u8]) {
+    let Some((&offset, file)) = bytes.split_first_chunk::<8>() else { return };
+    let offset = i64::from_be_bytes(offset);
+    let mut sealed = file.to_vec();
+    if let Some(crc) = file.get(6..).map(crate::record::crc32c)
+        && let Some(place) = sealed.get_mut(2..6)
+    {
+        place.copy_from_slice(&crc.to_be_bytes());
+    }
+    for file in [file, &sealed] {
+        let Ok(rows) = snapshot::parse(file, offset) else { continue };
+        assert!(rows.len() <= file.len() / 46);
+        let again = snapshot::to_bytes(&rows);
+        assert_eq!(again.len(), file.len());
+        assert_eq!(snapshot::parse(&again, offset).as_ref(), Ok(&rows));
+        let open: Vec<_> = rows
+            .iter()
+            .filter(|row| row.transaction_start >= 0)
+            .map(|row| OpenTransaction {
+                producer_id: row.producer_id,
+                first_offset: row.transaction_start,
+            })
+            .collect();
+        let known = ProducerEntries::of(&rows).rows(&open);
+        for (known, row) in known.iter().zip(&rows).filter(|(_, row)| row.last_offset >= 0) {
+            assert_eq!(known, row);
+        }
+    }
+}
 
 /// The bytes of an index file: what is accepted is written back as it was, and a lookup finds
 /// what a linear search finds, thinned or not.
@@ -240,6 +275,7 @@ mod tests {
         ) {
             indexes(&bytes);
             checkpoint(&bytes);
+            producer_snapshot(&bytes);
             segment_recover(&bytes);
             let mut script = vec![how];
             for (step, argument) in steps {

@@ -97,6 +97,87 @@ fn dump_shows_the_index_rows_that_kafka_shows() {
 }
 
 #[test]
+fn dump_shows_the_producers_and_the_aborts_that_kafka_shows() {
+    let shell = Shell::new();
+    let (mut producers, mut aborts) = (0, 0);
+    for case in ["idempotent", "transactions", "transactions-open", "producer-expired"] {
+        for (name, partition) in manifest(case)["partitions"].as_object().unwrap() {
+            let folder = golden(case).join("data").join(name);
+            let mut aborted = Vec::new();
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+                if file.ends_with(".txnindex") {
+                    aborted.extend(shell.json(&["dump", path.to_str().unwrap()]));
+                }
+                let Some(told) = partition["snapshots"].get(&file) else { continue };
+                let shown = shell.json(&["dump", path.to_str().unwrap()]);
+                let told = told.as_array().unwrap();
+                assert_eq!(shown.len(), told.len(), "{case} {name} {file}");
+                for kafka in told {
+                    let id = &kafka["producer_id"];
+                    let ours = shown.iter().find(|row| row["producerId"] == *id).unwrap();
+                    for (ours_name, name) in [
+                        ("producerEpoch", "producer_epoch"),
+                        ("coordinatorEpoch", "coordinator_epoch"),
+                        ("currentTxnFirstOffset", "current_txn_first_offset"),
+                        ("firstSequence", "first_sequence"),
+                        ("lastSequence", "last_sequence"),
+                        ("lastOffset", "last_offset"),
+                        ("offsetDelta", "offset_delta"),
+                        ("timestamp", "last_timestamp"),
+                    ] {
+                        // What is not there is null in the one, and -1 or 0 in the other.
+                        let nothing = if name == "offset_delta" { 0 } else { -1 };
+                        let number = |value: &Value| value.as_i64().unwrap_or(nothing);
+                        let (ours, kafka) = (number(&ours[ours_name]), number(&kafka[name]));
+                        assert_eq!(ours, kafka, "{case} {name} {file}");
+                    }
+                    producers += 1;
+                }
+            }
+            for kafka in partition["aborted"].as_array().into_iter().flatten() {
+                let same = |row: &&Value| row["lastOffset"] == kafka["last_offset"];
+                let ours = aborted.iter().find(same).unwrap();
+                assert_eq!(ours["producerId"], kafka["producer_id"]);
+                assert_eq!(ours["firstOffset"], kafka["first_offset"]);
+                assert_eq!(ours["lastStableOffset"], kafka["last_stable_offset"]);
+                aborts += 1;
+            }
+        }
+    }
+    assert!(producers > 8 && aborts > 0, "{producers} producers, {aborts} aborts");
+}
+
+#[test]
+fn producers_are_told_with_their_last_sequences() {
+    let shell = Shell::new();
+    let dir = shell.dir();
+    copy(&golden("transactions-open").join("data"), dir);
+    let told = manifest("transactions-open");
+    let mut topics = std::collections::BTreeSet::new();
+    for name in told["partitions"].as_object().unwrap().keys() {
+        topics.insert(name.rsplit_once('-').unwrap().0.to_owned());
+    }
+    let mut shown = 0;
+    for topic in topics {
+        for row in shell.json(&["producers", &topic]) {
+            let partition = format!("{topic}-{}", row["partition"]);
+            let known = told["partitions"][&partition]["producers"].as_array().unwrap();
+            let same = |known: &&Value| known["producer_id"] == row["producer_id"];
+            let known = known.iter().find(same).unwrap();
+            assert_eq!(row["producer_epoch"], known["producer_epoch"]);
+            assert_eq!(row["last_timestamp"], known["last_timestamp"]);
+            let start = |row: &Value| row["current_transaction_start_offset"].as_i64();
+            assert_eq!(start(&row), start(known).filter(|at| *at >= 0));
+            shown += 1;
+        }
+    }
+    // Those of which no transaction is open may be older than a day.
+    assert!(shown > 0);
+}
+
+#[test]
 fn dump_decodes_the_offsets_topic_and_control_records() {
     let shell = Shell::new();
     shell.ok(&["topics", "create", "t", "--partitions", "1"]);

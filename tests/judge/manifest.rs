@@ -74,6 +74,35 @@ pub struct Partition {
     /// How many batches share the largest timestamp; with several, Kafka's choice is no promise.
     pub batches_at_max: usize,
     pub aborted: Vec<(i64, i64, i64, i64)>,
+    /// By id.
+    pub producers: Vec<Producer>,
+}
+
+/// A producer as DescribeProducers told of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Producer {
+    pub producer_id: i64,
+    pub producer_epoch: i64,
+    /// -1 behind a marker.
+    pub last_sequence: i64,
+    pub last_timestamp: i64,
+    pub coordinator_epoch: Option<i64>,
+    pub transaction_start: Option<i64>,
+}
+
+impl Producer {
+    fn parse(value: &Value) -> Producer {
+        let number = |key: &str| value[key].as_i64().unwrap();
+        let some = |key: &str| value[key].as_i64().filter(|&found| found >= 0);
+        Producer {
+            producer_id: number("producer_id"),
+            producer_epoch: number("producer_epoch"),
+            last_sequence: number("last_sequence"),
+            last_timestamp: number("last_timestamp"),
+            coordinator_epoch: some("coordinator_epoch"),
+            transaction_start: some("current_transaction_start_offset"),
+        }
+    }
 }
 
 /// The asked time, then offset and timestamp of what was found.
@@ -181,7 +210,11 @@ impl Partition {
         let at_max = |batch: &&Value| {
             Some(batch["max_timestamp"].as_i64().unwrap_or(-1)) == max_timestamp.map(|m| m.0)
         };
+        let producers = value["producers"].as_array().into_iter().flatten();
+        let mut producers: Vec<Producer> = producers.map(Producer::parse).collect();
+        producers.sort();
         Partition {
+            producers,
             log_start_offset: number("log_start_offset"),
             log_end_offset: number("log_end_offset"),
             last_stable_offset: number("last_stable_offset"),

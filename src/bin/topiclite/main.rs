@@ -25,6 +25,7 @@ mod moment;
 mod offsets;
 mod output;
 mod produce;
+mod producers;
 mod record_json;
 mod repair;
 mod topics;
@@ -63,6 +64,7 @@ fn run(options: &Options, output: &Output) -> Outcome {
         Command::Consume(consume) => consume::run(options, consume, output),
         Command::Groups(groups) => groups::run(options, groups, output),
         Command::Transactions(work) => transactions::run(options, work, output),
+        Command::Producers(topic) => producers::run(options, topic, output),
         Command::Offsets(offsets) => offsets::run(options, offsets, output),
         Command::Trim(trim) => offsets::trim(options, trim, output),
         Command::Compact(compact) => compact::run(options, compact, output),

@@ -95,6 +95,69 @@ fn differences(broker: &Broker, manifest: &Value) -> Vec<String> {
     out
 }
 
+/// What differs in the producer snapshots that Kafka wrote: as they are read, and as they would be
+/// written again.
+fn snapshot_differences(case: &Path, manifest: &Value) -> Vec<String> {
+    use crate::log::producers::snapshot::{parse, to_bytes};
+    use crate::storage::{Fs, Storage};
+    let mut out = Vec::new();
+    for (partition, told) in manifest["partitions"].as_object().unwrap() {
+        for (file, rows) in told["snapshots"].as_object().into_iter().flatten() {
+            let path = case.join("data").join(partition).join(file);
+            let Ok(bytes) = Fs::new().read_file(&path, 1 << 20) else { continue };
+            let offset = file.split_once('.').unwrap().0.parse().unwrap();
+            let Ok(found) = parse(&bytes, offset) else {
+                out.push(format!("{partition}/{file} is not read"));
+                continue;
+            };
+            if to_bytes(&found).len() != bytes.len() {
+                out.push(format!("{partition}/{file} would be written otherwise"));
+            }
+            let seen: Vec<[i64; 8]> = found
+                .iter()
+                .map(|row| {
+                    [
+                        row.producer_id,
+                        row.producer_epoch.into(),
+                        row.coordinator_epoch.into(),
+                        row.transaction_start,
+                        row.timestamp,
+                        row.last_sequence.into(),
+                        row.last_offset,
+                        row.offset_delta.into(),
+                    ]
+                })
+                .collect();
+            let mut wanted: Vec<[i64; 8]> = rows
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| {
+                    [
+                        "producer_id",
+                        "producer_epoch",
+                        "coordinator_epoch",
+                        "current_txn_first_offset",
+                        "last_timestamp",
+                        "last_sequence",
+                        "last_offset",
+                        "offset_delta",
+                    ]
+                    .map(|name| {
+                        let nothing = if name == "offset_delta" { 0 } else { -1 };
+                        row[name].as_i64().unwrap_or(nothing)
+                    })
+                })
+                .collect();
+            wanted.sort();
+            if seen != wanted {
+                out.push(format!("{partition}/{file}: {seen:?}, not {wanted:?}"));
+            }
+        }
+    }
+    out
+}
+
 /// The highest producer id in a batch, a snapshot or a transaction; -1 without one.
 fn highest_id(manifest: &Value) -> i64 {
     match manifest {
@@ -131,6 +194,7 @@ fn golden_directories_are_adopted_as_their_manifests_say() {
             differences.push(format!("a new producer has id {next}, and {highest} was given"));
         }
         differences.extend(seen.into_iter().map(|line| format!("attached: {line}")));
+        differences.extend(snapshot_differences(&case, &manifest));
         // What Kafka does about damage is not what we do: tests/golden.rs has those.
         let intact = manifest.get("damage").is_none();
         if intact && (!damaged.is_empty() || !differences.is_empty()) {

@@ -6,6 +6,7 @@ use crate::broker::core::read_only;
 use crate::config::{IsolationLevel, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
+use crate::log::producers::snapshot::SnapshotRow;
 use crate::log::{
     AbortedTransaction, Chunk, CleaningScope, Cursor, FetchLimits, Log, LogToClean, Watcher,
 };
@@ -97,6 +98,18 @@ impl Partition {
         };
         found.retain(|finding| !finding.kind.is_note());
         found
+    }
+
+    /// The producers, by id.
+    ///
+    /// # Errors
+    /// Those of opening the partition, and of reading what its batches say.
+    pub fn producers(&self, now_ms: i64, expiration_ms: i64) -> Result<Vec<SnapshotRow>> {
+        match self {
+            Partition::Live(log) => log.producers(now_ms),
+            Partition::Attached(found) => found.log.producers(now_ms, expiration_ms),
+            Partition::Missing(error) => Err(lost(error)),
+        }
     }
 
     /// The first offset that can be read.

@@ -8,6 +8,7 @@
 
 mod cleaning;
 mod owner;
+mod producers;
 mod range;
 
 use std::path::PathBuf;
@@ -18,9 +19,7 @@ use crate::log::files::names::{FileKind, file_name};
 use crate::log::files::partition_metadata::read_partition_metadata;
 use crate::log::finding::Finding;
 use crate::log::load::opening::{OpenOptions, OpenedPartition, OpenedSegment, open_partition};
-use crate::log::producers::transactions::{
-    AbortedTransaction, TransactionTracker, collect_aborted,
-};
+use crate::log::producers::transactions::{self, AbortedTransaction, TransactionTracker};
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
 use crate::log::read::plain::FetchLimits;
 use crate::log::read::{Steps, cut_short, is_held_dense, misplaced};
@@ -265,7 +264,7 @@ impl AttachedLog {
     pub fn aborted_transactions(&self, from: i64, upto: i64) -> Result<Vec<AbortedTransaction>> {
         self.with(|_, seen| {
             let rows = seen.segments.iter().flat_map(|segment| segment.summary.aborted.iter());
-            Ok(collect_aborted(rows, from, upto))
+            Ok(transactions::collect_aborted(rows, from, upto))
         })
     }
 

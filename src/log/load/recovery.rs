@@ -156,15 +156,20 @@ fn open_listed(
     {
         return Ok(Err(finding));
     }
-    if trust != Trust::Clean {
-        pass.drop_snapshots();
-    }
-    let mut opened = pass.into_opened(state.log_start_offset);
+    let mut opened = end(pass, trust, state.log_start_offset);
     opened.resumable = opened.read_only.is_none()
         && opened.segments.last().is_some_and(|last| {
             last.state.is_resumable() && last.state.next_offset == opened.log_end_offset
         });
     Ok(Ok(opened))
+}
+
+/// Closes the pass. Snapshots that a clean stop left are all below the end.
+fn end(mut pass: Pass<'_>, trust: Trust, log_start_offset: i64) -> OpenedPartition {
+    if trust != Trust::Clean {
+        pass.drop_snapshots();
+    }
+    pass.into_opened(log_start_offset)
 }
 
 /// Which epoch wrote which offsets (rule R3). Each life writes the partition's own file, durably,

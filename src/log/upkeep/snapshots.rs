@@ -67,7 +67,6 @@ impl Log {
     /// # Errors
     /// Those of opening; [`CorruptRecord`](crate::ErrorKind::CorruptRecord) where a batch that
     /// would tell cannot be read.
-    #[allow(dead_code, reason = "the seam of descriptions")]
     pub fn producers(&self, now_ms: i64) -> Result<Vec<SnapshotRow>> {
         let mut upkeep = self.upkeep.lock();
         self.open_locked(&mut upkeep)?;

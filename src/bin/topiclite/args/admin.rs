@@ -242,6 +242,14 @@ pub struct Offsets {
     pub topic: String,
 }
 
+/// Whose producers are asked for.
+#[derive(Debug, Args)]
+pub struct Producers {
+    /// The topic.
+    #[arg(value_parser = values::topic)]
+    pub topic: String,
+}
+
 /// Which records go.
 #[derive(Debug, Args)]
 pub struct Trim {

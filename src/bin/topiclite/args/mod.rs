@@ -9,8 +9,8 @@ pub mod values;
 mod work;
 
 pub use admin::{
-    Compact, Groups, GroupsAction, Offsets, OneGroup, Reset, Topics, TopicsAction, Transactions,
-    TransactionsAction, Trim,
+    Compact, Groups, GroupsAction, Offsets, OneGroup, Producers, Reset, Topics, TopicsAction,
+    Transactions, TransactionsAction, Trim,
 };
 pub use records::{Consume, Filters, InputFormat, Isolation, Produce};
 pub use work::{Bench, BenchAction, BenchWork, Demo, Dump, Man, Repair, Shell};
@@ -55,6 +55,8 @@ pub enum Command {
     Groups(Groups),
     /// List, describe and abort transactions.
     Transactions(Transactions),
+    /// Print the producers that each partition of a topic knows.
+    Producers(Producers),
     /// Print the first and last offsets of a topic's partitions.
     Offsets(Offsets),
     /// Delete the records of a partition before an offset.

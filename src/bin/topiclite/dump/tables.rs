@@ -53,7 +53,7 @@ pub fn transaction_index(file: &Dumped<'_>) -> Result<bool> {
 
 /// Version i16, CRC-32C u32 over what follows it, count i32, then the producers.
 pub fn snapshot(file: &Dumped<'_>) -> Result<bool> {
-    const ROW: usize = 50;
+    const ROW: usize = 46;
     let Some((head, rows)) = file.bytes.split_first_chunk::<10>() else {
         return file.damage(0, "a snapshot has at least 10 bytes");
     };
