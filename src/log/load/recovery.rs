@@ -107,12 +107,8 @@ fn open_listed(
         Ok(plan) => plan,
         Err(finding) => return Ok(Err(finding)),
     };
-    if options.beside_owner
-        && plan.settled.is_empty()
-        && plan.border.is_none()
-        && let Some(first) = plan.rest.first()
-    {
-        plan.expected = plan.expected.max(first.name.offset);
+    if options.beside_owner {
+        plan.begin_at_first_file();
     }
     if let Some(last) = state.last_batch.filter(|_| border_holds)
         && let Some(finding) = check_last_batch(storage, folder, state, last)?
@@ -355,6 +351,16 @@ fn read_tail(
 }
 
 impl Plan<'_> {
+    /// A log of which nothing recorded is left begins at its first file.
+    fn begin_at_first_file(&mut self) {
+        if self.settled.is_empty()
+            && self.border.is_none()
+            && let Some(first) = self.rest.first()
+        {
+            self.expected = self.expected.max(first.name.offset);
+        }
+    }
+
     fn sparse_at(&self, file: &FolderFile) -> Option<&SegmentState> {
         self.sparse.iter().find(|segment| segment.base_offset == file.name.offset).copied()
     }
