@@ -44,6 +44,7 @@ const TOPICS: &[(&str, i32)] = &[
     ("odd", 1),
     ("trimmed", 1),
     ("durable", 1),
+    ("compacted", 1),
 ];
 
 fn config_of(topic: &str) -> TopicConfig {
@@ -55,6 +56,7 @@ fn config_of(topic: &str) -> TopicConfig {
             config
         }
         "durable" => config.flush_messages(1),
+        "compacted" => config.cleanup_policy(&["compact"]).segment_bytes(8192),
         _ => config,
     }
 }
@@ -93,6 +95,8 @@ fn live(dir: &Path, life: i64) {
                 ("odd", 0) => record.key("").header("null", None::<&str>).header("null", "twice"),
                 ("odd", 1) => record.value(None::<&str>).key("tombstone"),
                 ("odd", 2) => record.header("\u{e9}", "\u{fc}ber").header("", ""),
+                ("compacted", 2) if n % 5 == 0 => record.key("gone").value(None::<&str>),
+                ("compacted", _) => record.key(["a", "b", "c", "d", "e"][n as usize % 5]),
                 (_, 3) => record,
                 _ => record.key(&text[..text.len().min(12)]),
             }
@@ -112,6 +116,8 @@ fn live(dir: &Path, life: i64) {
         broker.admin().delete_records("trimmed", 0, 45).unwrap();
     }
     commit(&broker);
+    let cleaned = broker.admin().compact_now("compacted").unwrap();
+    assert!(cleaned[0].records_removed() > 0);
     broker.close().unwrap();
 }
 

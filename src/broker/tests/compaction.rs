@@ -1,13 +1,14 @@
 //! The cleaner as a broker runs it: on its own, within its limit, over internal topics, too.
 
 use super::{commit, committed};
+use crate::storage::sim::Sim;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
 use crate::topic::OFFSETS_TOPIC;
 use crate::{
     Broker, BrokerOptions, ErrorKind, IsolationLevel, OffsetSpec, ProducerConfig, ProducerRecord,
-    TopicConfig,
+    ReadFrom, TopicConfig,
 };
 use std::time::Duration;
 
@@ -131,4 +132,57 @@ fn only_what_is_compacted_is_cleaned() {
     assert_eq!(refused.kind(), ErrorKind::PolicyViolation);
     let missing = broker.admin().compact("missing").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::UnknownTopicOrPartition);
+}
+
+/// The keys that are there twice below the first dirty offset.
+fn twice(broker: &Broker) -> Vec<Vec<u8>> {
+    let dirty = broker.admin().cleaning_status("t", 0).unwrap().first_dirty_offset();
+    let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+    let mut keys = Vec::new();
+    for record in &reader.read(Duration::ZERO).unwrap() {
+        if record.offset() < dirty {
+            keys.push(record.key().unwrap_or_default().to_vec());
+        }
+    }
+    keys.sort();
+    let again = keys.windows(2).filter(|pair| pair[0] == pair[1]);
+    again.map(|pair| pair[0].clone()).collect()
+}
+
+/// Fault: the process dies at any step of a cleaning. What must hold: what counts as cleaned was.
+fn killed_everywhere() {
+    let sim = Sim::new();
+    let storage: Arc<dyn Storage> = Arc::new(sim.clone());
+    let clock = VirtualClock::stepping();
+    let broker = open(&storage, &clock, &[]);
+    broker.admin().create_topic("t", 1, compacted()).unwrap();
+    fill(&broker, "t", 60);
+    sim.record();
+    clock.advance(Duration::from_secs(5));
+    assert!(broker.health().counter("cleanings") > 0);
+    let mut replay = sim.replay();
+    loop {
+        let storage: Arc<dyn Storage> = Arc::new(replay.kill());
+        let broker = open(&storage, &VirtualClock::stepping(), &[]);
+        broker.admin().compact("t").unwrap();
+        assert_eq!(twice(&broker), Vec::<Vec<u8>>::new(), "step {}", replay.step());
+        if !replay.advance() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_counts_as_cleaned_was_cleaned_wherever_the_process_dies() {
+    killed_everywhere();
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_progress_before_the_names_is_caught() {
+    use crate::storage::planted::{Planted, enable};
+    let guard = enable(Planted::CheckpointBeforeRename);
+    let caught = std::panic::catch_unwind(killed_everywhere).is_err();
+    drop(guard);
+    assert!(caught, "CheckpointBeforeRename was not caught");
 }

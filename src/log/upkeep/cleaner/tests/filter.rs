@@ -189,8 +189,9 @@ fn the_last_batch_of_a_round_stays_empty_and_says_where_the_log_goes_on() {
 
 #[test]
 fn the_last_batch_of_a_producer_stays_empty_with_its_sequences() {
+    let codec = if Codec::Gzip.is_available() { Codec::Gzip } else { Codec::None };
     let idempotent = |base, sequence, rows: &[Row<'_>]| {
-        built(base, rows, Codec::Gzip, |stamp| stamp.producer(9, 2, sequence))
+        built(base, rows, codec, |stamp| stamp.producer(9, 2, sequence))
     };
     let log = [
         idempotent(0, 20, &[("a", Some("1"))]),
