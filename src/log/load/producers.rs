@@ -4,6 +4,9 @@
 //! A snapshot is a cache (rule R9). One that does not hold is passed over for the next older one;
 //! without any, every batch is read. Only headers and markers are looked at: checksums were, when
 //! the log was opened, as far as anything could have happened to them.
+//!
+//! Departure: D65. Without a snapshot Kafka knows no producer after a clean stop, and takes what is
+//! sent again a second time: here the batches tell.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, FileStage, file_name};
