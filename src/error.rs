@@ -526,8 +526,8 @@ impl Error {
         self.kind().class() == Class::Fatal
     }
 
-    /// Told by a send, or by offsets, inside a transaction: that can only be aborted. Afterwards the
-    /// producer works on, unless the abort says otherwise. A commit that fails with
+    /// Told by a send, or by offsets, inside a transaction: that can only be aborted. Afterwards
+    /// the producer works on, unless the abort says otherwise. A commit that fails with
     /// [`ErrorKind::Timeout`] is not meant: it is called again.
     pub fn requires_abort(&self) -> bool {
         self.root_kind().abort() == Abort::Aborts || self.kind().abort() == Abort::Aborts
