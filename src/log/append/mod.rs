@@ -10,7 +10,7 @@ pub(in crate::log) mod validator;
 
 use crate::error::Result;
 use crate::log::producers::Marker;
-use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp};
+use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp, StoredBatch};
 use crate::log::segment::active::{Active, Content, Incoming};
 use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
 use crate::record::{
@@ -437,6 +437,7 @@ impl Log {
 
     /// What the producer's last batches say of one that is to be stored: where it is, if it is
     /// one of them.
+    #[inline]
     fn admit(
         &self,
         writer: &Writer,
@@ -446,16 +447,21 @@ impl Log {
         let admission = writer.producers.check(producer, last_offset_delta);
         match admission.map_err(|error| self.at_home(error))? {
             Admission::Next => Ok(None),
-            Admission::Duplicate(known) => Ok(Some(Appended {
-                base_offset: known.base_offset(),
-                last_offset: known.last_offset,
-                timestamp: known.timestamp,
-                log_append_time: writer.rules.log_append_time,
-                must_sync: known.last_offset + 1 - self.commit.durable()
-                    >= writer.rules.flush_messages,
-                duplicate: true,
-                ratio: None,
-            })),
+            Admission::Duplicate(known) => Ok(Some(self.stored_before(writer, known))),
+        }
+    }
+
+    #[cold]
+    fn stored_before(&self, writer: &Writer, known: StoredBatch) -> Appended {
+        let ahead = known.last_offset + 1 - self.commit.durable();
+        Appended {
+            base_offset: known.base_offset(),
+            last_offset: known.last_offset,
+            timestamp: known.timestamp,
+            log_append_time: writer.rules.log_append_time,
+            must_sync: ahead >= writer.rules.flush_messages,
+            duplicate: true,
+            ratio: None,
         }
     }
 
@@ -562,7 +568,12 @@ impl Log {
         w.next_offset = end;
         match told {
             None => self.borders.end.publish(end),
-            Some(told) => self.publish_of_producer(w, told, base_offset, incoming),
+            Some(Told::Batch(producer)) if !producer.transactional => {
+                let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
+                w.producers.observe(producer, base_offset, delta, incoming.max_timestamp);
+                self.borders.end.publish(end);
+            }
+            Some(told) => self.publish_of_transaction(w, told, base_offset, incoming),
         }
         let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
         after.flush |= !std::mem::replace(&mut w.dirty, true);
@@ -588,7 +599,8 @@ impl Log {
     /// Moves the end and the last stable offset. A transaction that begins holds readers of
     /// committed records back before the end moves over it; a marker lets them go on after the end
     /// moved over it, and after its transaction is among the aborted ones.
-    fn publish_of_producer(
+    #[inline(never)]
+    fn publish_of_transaction(
         &self,
         w: &mut Writer,
         told: Told<'_>,
@@ -601,10 +613,8 @@ impl Log {
             Told::Batch(producer) => {
                 let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
                 w.producers.observe(producer, base_offset, delta, timestamp);
-                if producer.transactional {
-                    let first = w.producers.first_unstable_offset();
-                    unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
-                }
+                let first = w.producers.first_unstable_offset();
+                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
                 self.borders.end.publish(end);
             }
             Told::Marker(marker) => {

@@ -8,21 +8,58 @@ use crate::log::producers::{LastRecord, Marker};
 use crate::record::{BatchHeader, ControlRecord};
 use std::collections::BTreeMap;
 
-/// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ProducerEntries(BTreeMap<i64, ProducerEntry>);
+/// See the module. Most batches come from the producer of the batch before, whose entry takes no
+/// search.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ProducerEntries {
+    /// In the order of their first batches.
+    list: Vec<(i64, ProducerEntry)>,
+    /// The place in the list, by producer id.
+    places: BTreeMap<i64, usize>,
+    /// The place of the entry that was changed last.
+    last: usize,
+}
+
+impl PartialEq for ProducerEntries {
+    fn eq(&self, other: &ProducerEntries) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for ProducerEntries {}
 
 impl ProducerEntries {
     /// What a snapshot knows.
     pub fn of(rows: &[SnapshotRow]) -> ProducerEntries {
-        ProducerEntries(rows.iter().map(|r| (r.producer_id, ProducerEntry::of(r))).collect())
+        let mut entries = ProducerEntries::default();
+        for row in rows {
+            *entries.entry(row.producer_id, row.producer_epoch) = ProducerEntry::of(row);
+        }
+        entries
     }
 
+    #[inline]
     pub fn get(&self, producer_id: i64) -> Option<&ProducerEntry> {
-        self.0.get(&producer_id)
+        match self.list.get(self.last) {
+            Some((id, entry)) if *id == producer_id => Some(entry),
+            _ => self.search(producer_id),
+        }
+    }
+
+    #[cold]
+    fn search(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        let place = *self.places.get(&producer_id)?;
+        self.list.get(place).map(|(_, entry)| entry)
+    }
+
+    /// All of them, by producer id.
+    fn iter(&self) -> impl Iterator<Item = (i64, &ProducerEntry)> {
+        let entry = |(id, place): (&i64, &usize)| Some((*id, &self.list.get(*place)?.1));
+        self.places.iter().filter_map(entry)
     }
 
     /// A batch was stored at `base_offset`.
+    #[inline]
     pub fn observe(
         &mut self,
         stamp: &ProducerStamp,
@@ -75,9 +112,14 @@ impl ProducerEntries {
     /// Forgets producers that were not heard of for `expiration_ms`, unless a transaction of
     /// theirs is open. Record times count, as in Kafka.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64, open: &TransactionTracker) {
-        self.0.retain(|id, entry| {
+        self.list.retain(|(id, entry)| {
             open.is_open(*id) || now_ms.saturating_sub(entry.last_timestamp()) < expiration_ms
         });
+        if self.list.len() < self.places.len() {
+            let place = |(place, (id, _)): (usize, &(i64, ProducerEntry))| (*id, place);
+            self.places = self.list.iter().enumerate().map(place).collect();
+            self.last = 0;
+        }
     }
 
     /// All of them, as a snapshot keeps them, by producer id.
@@ -86,15 +128,29 @@ impl ProducerEntries {
             let at = open.binary_search_by_key(&id, |open| open.producer_id).ok()?;
             open.get(at).map(|open| open.first_offset)
         };
-        self.0.iter().map(|(id, entry)| entry.row(*id, start(*id))).collect()
+        self.iter().map(|(id, entry)| entry.row(id, start(id))).collect()
     }
 
     /// The last record of each.
     pub fn last_records(&self) -> BTreeMap<i64, LastRecord> {
-        self.0.iter().map(|(id, entry)| (*id, entry.last_record())).collect()
+        self.iter().map(|(id, entry)| (id, entry.last_record())).collect()
     }
 
+    /// The entry of a producer, to be changed; a new one of this epoch where there is none.
+    #[inline]
     fn entry(&mut self, producer_id: i64, epoch: i16) -> &mut ProducerEntry {
-        self.0.entry(producer_id).or_insert_with(|| ProducerEntry::new(epoch))
+        if self.list.get(self.last).is_none_or(|(id, _)| *id != producer_id) {
+            self.turn_to(producer_id, epoch);
+        }
+        &mut self.list[self.last].1
+    }
+
+    #[cold]
+    fn turn_to(&mut self, producer_id: i64, epoch: i16) {
+        let next = self.list.len();
+        self.last = *self.places.entry(producer_id).or_insert(next);
+        if self.last == next {
+            self.list.push((producer_id, ProducerEntry::new(epoch)));
+        }
     }
 }

@@ -79,28 +79,29 @@ impl StoredBatch {
 #[derive(Debug, Clone, Copy, Default)]
 struct RecentBatches {
     ring: [StoredBatch; BATCHES_MAX],
-    /// The place of the oldest.
-    first: usize,
+    /// The place of the last one; below `BATCHES_MAX`.
+    newest: usize,
     count: usize,
 }
 
 impl RecentBatches {
+    #[inline]
     fn push(&mut self, batch: StoredBatch) {
-        let place = (self.first + self.count) % BATCHES_MAX;
-        self.ring[place] = batch;
-        match self.count < BATCHES_MAX {
-            true => self.count += 1,
-            false => self.first = (self.first + 1) % BATCHES_MAX,
-        }
+        // No division: each batch passes here.
+        self.newest = if self.newest + 1 < BATCHES_MAX { self.newest + 1 } else { 0 };
+        self.ring[self.newest] = batch;
+        self.count = BATCHES_MAX.min(self.count + 1);
     }
 
     /// The oldest first.
-    fn iter(&self) -> impl DoubleEndedIterator<Item = &StoredBatch> {
-        (0..self.count).map(|number| &self.ring[(self.first + number) % BATCHES_MAX])
+    fn iter(&self) -> impl Iterator<Item = &StoredBatch> {
+        let place = |behind| (self.newest + BATCHES_MAX - behind) % BATCHES_MAX;
+        (0..self.count).rev().map(move |behind| &self.ring[place(behind)])
     }
 
+    #[inline]
     fn last(&self) -> Option<&StoredBatch> {
-        self.iter().next_back()
+        self.ring.get(self.newest).filter(|_| self.count > 0)
     }
 }
 
@@ -180,7 +181,23 @@ impl ProducerEntry {
     /// # Errors
     /// `InvalidProducerEpoch` for an epoch that was replaced, `OutOfOrderSequence` for a sequence
     /// that does not follow.
+    #[inline]
     pub fn check(&self, stamp: &ProducerStamp, last_offset_delta: i32) -> Result<Admission> {
+        // Behind a batch with sequences each of the others is before it: the next one is not among
+        // them.
+        let is_numbered = self.batches.last().is_some_and(|last| last.last_sequence >= 0);
+        if is_numbered
+            && stamp.producer_epoch == self.epoch
+            && self.next_sequence(stamp)? == stamp.base_sequence
+        {
+            return Ok(Admission::Next);
+        }
+        self.look_through(stamp, last_offset_delta)
+    }
+
+    /// [`ProducerEntry::check`] of any batch.
+    #[cold]
+    fn look_through(&self, stamp: &ProducerStamp, last_offset_delta: i32) -> Result<Admission> {
         let last_sequence = sequence::after(stamp.base_sequence, last_offset_delta);
         if stamp.producer_epoch == self.epoch {
             let same = |batch: &&StoredBatch| {
@@ -221,15 +238,21 @@ impl ProducerEntry {
     ///
     /// # Errors
     /// `InvalidProducerEpoch`.
+    #[inline]
     pub fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<()> {
-        if epoch >= self.epoch {
-            return Ok(());
+        match epoch >= self.epoch {
+            true => Ok(()),
+            false => Err(self.replaced(producer_id, epoch)),
         }
+    }
+
+    #[cold]
+    fn replaced(&self, producer_id: i64, epoch: i16) -> Error {
         let why = format!(
             "producer {producer_id} with epoch {epoch} was replaced by one with epoch {}",
             self.epoch
         );
-        Err(Error::new(ErrorKind::InvalidProducerEpoch, why))
+        Error::new(ErrorKind::InvalidProducerEpoch, why)
     }
 
     /// Whether the marker of a transaction may be stored.
@@ -266,6 +289,7 @@ impl ProducerEntry {
     }
 
     /// The batch was stored.
+    #[inline]
     pub fn observe(
         &mut self,
         stamp: &ProducerStamp,
@@ -294,6 +318,7 @@ impl ProducerEntry {
     }
 
     /// A newer epoch begins its sequences anew, so batches of the former one are nobody's.
+    #[inline]
     fn enter(&mut self, epoch: i16) {
         if epoch != self.epoch {
             self.epoch = epoch;

@@ -95,16 +95,12 @@ impl ProducerStates {
     /// # Errors
     /// `InvalidProducerEpoch`, `OutOfOrderSequence`; `InvalidTxnState` for a batch outside a
     /// transaction while the producer has one open.
+    #[inline]
     pub fn check(&self, stamp: &ProducerStamp, last_offset_delta: i32) -> Result<Admission> {
-        let id = stamp.producer_id;
-        let admission = match self.entries.get(id) {
+        let admission = match self.entries.get(stamp.producer_id) {
             Some(entry) => entry.check(stamp, last_offset_delta)?,
             None if stamp.transactional && stamp.base_sequence != 0 => {
-                let why = format!(
-                    "producer {id} began its transaction with sequence {}, not 0",
-                    stamp.base_sequence
-                );
-                return Err(Error::new(ErrorKind::OutOfOrderSequence, why));
+                return Err(begins_late(stamp));
             }
             None => Admission::Next,
         };
@@ -135,8 +131,7 @@ impl ProducerStates {
         if stamp.transactional || !self.transactions.is_open(id) {
             return Ok(());
         }
-        let why = format!("producer {id} has a transaction open, and this batch is not in it");
-        Err(Error::new(ErrorKind::InvalidTxnState, why))
+        Err(outside_transaction(id))
     }
 
     /// Whether a coordinator may store a batch in the producer's name: it numbers none.
@@ -161,6 +156,7 @@ impl ProducerStates {
     }
 
     /// A producer's batch was stored at `base_offset`.
+    #[inline]
     pub fn observe(
         &mut self,
         stamp: &ProducerStamp,
@@ -249,6 +245,19 @@ impl ProducerStates {
     }
 }
 
+#[cold]
+fn outside_transaction(producer_id: i64) -> Error {
+    let why = format!("producer {producer_id} has a transaction open, and this batch is not in it");
+    Error::new(ErrorKind::InvalidTxnState, why)
+}
+
+#[cold]
+fn begins_late(stamp: &ProducerStamp) -> Error {
+    let (id, sequence) = (stamp.producer_id, stamp.base_sequence);
+    let why = format!("producer {id} began its transaction with sequence {sequence}, not 0");
+    Error::new(ErrorKind::OutOfOrderSequence, why)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +283,41 @@ mod tests {
         assert_eq!((aborted.first_offset, aborted.last_offset), (12, 15));
         assert_eq!(aborted.last_stable_offset, 16);
         assert_eq!((states.first_unstable_offset(), states.is_transactional()), (None, true));
+    }
+
+    #[test]
+    fn producers_that_take_turns_are_each_known() {
+        let mut states = ProducerStates::default();
+        for turn in 0..7 {
+            for id in [5, 1, 9] {
+                let next = stamp(id, turn, false);
+                assert_eq!(states.check(&next, 0).unwrap(), Admission::Next);
+                assert_eq!(states.next_sequence(&next).unwrap(), turn);
+                states.observe(&next, i64::from(turn) * 10 + id, 0, 5 + id);
+            }
+        }
+        let known_again = |states: &ProducerStates, id| {
+            let Admission::Duplicate(known) = states.check(&stamp(id, 2, false), 0).unwrap() else {
+                panic!("a batch of producer {id} is new")
+            };
+            assert_eq!(known.base_offset(), 20 + id);
+            let forgotten = states.check(&stamp(id, 1, false), 0).unwrap_err();
+            assert_eq!(forgotten.kind(), ErrorKind::OutOfOrderSequence);
+            assert_eq!(states.last_sequence(id), Some(6));
+        };
+        for id in [9, 5, 1] {
+            known_again(&states, id);
+        }
+        let last: Vec<_> = states.last_records().into_iter().collect();
+        let of = |id| (id, LastRecord { data_offset: Some(60 + id), epoch: 0 });
+        assert_eq!(last, [of(1), of(5), of(9)]);
+        states.expire(1010, 1000);
+        assert_eq!(states.last_sequence(5), None);
+        assert_eq!(states.last_sequence(1), None);
+        known_again(&states, 9);
+        states.observe(&stamp(2, 0, false), 70, 0, 1010);
+        assert_eq!(states.last_sequence(2), Some(0));
+        known_again(&states, 9);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! (`DefaultRecordBatch.incrementSequence`).
 
 /// The sequence `by` places after `sequence`.
+#[inline]
 pub(in crate::log) fn after(sequence: i32, by: i32) -> i32 {
     // Both are below 2^31, so the sum fits 32 bits without a sign; the highest one falls away.
     let sum = sequence.cast_unsigned().wrapping_add(by.cast_unsigned());

@@ -106,8 +106,9 @@ impl TransactionTracker {
     }
 
     /// Whether the producer has a transaction open.
+    #[inline]
     pub fn is_open(&self, producer_id: i64) -> bool {
-        self.open.contains_key(&producer_id)
+        !self.open.is_empty() && self.open.contains_key(&producer_id)
     }
 
     /// The first offset of the earliest open transaction.
