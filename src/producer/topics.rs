@@ -85,7 +85,9 @@ impl TopicEntry {
         partition: i32,
         queues: &PartitionQueues,
     ) -> Result<&'a Arc<PartitionQueue>> {
-        let queue = queues.open(&self.topic, partition)?;
+        // Relaxed: the look-up that found the entry raised it.
+        let version = self.version.load(Ordering::Relaxed);
+        let queue = queues.open(&self.topic, partition, version)?;
         Ok(slot.get_or_init(|| queue))
     }
 
@@ -106,7 +108,14 @@ impl TopicEntry {
 }
 
 /// Every lane that the producer opened, so that a partition has one whichever entry leads to it.
-pub(super) struct PartitionQueues(Mutex<BTreeMap<(TopicId, i32), OpenLane>>);
+pub(super) struct PartitionQueues(Mutex<OpenLanes>);
+
+#[derive(Default)]
+struct OpenLanes {
+    lanes: BTreeMap<(TopicId, i32), OpenLane>,
+    /// The metadata version at which lanes of deleted topics were last looked for.
+    swept_of: u64,
+}
 
 struct OpenLane {
     topic: Arc<Topic>,
@@ -115,29 +124,38 @@ struct OpenLane {
 
 impl Default for PartitionQueues {
     fn default() -> PartitionQueues {
-        PartitionQueues(ranked_mutex(Rank::ProducerLanes, BTreeMap::new()))
+        PartitionQueues(ranked_mutex(Rank::ProducerLanes, OpenLanes::default()))
     }
 }
 
 impl PartitionQueues {
-    fn open(&self, topic: &Arc<Topic>, partition: i32) -> Result<Arc<PartitionQueue>> {
+    /// `version`: of the metadata, as they are known to the caller.
+    fn open(
+        &self,
+        topic: &Arc<Topic>,
+        partition: i32,
+        version: u64,
+    ) -> Result<Arc<PartitionQueue>> {
         let key = (topic.id(), partition);
-        let mut queues = self.0.lock();
-        if let Some(open) = queues.get(&key) {
+        let mut open = self.0.lock();
+        if let Some(open) = open.lanes.get(&key) {
             return Ok(open.queue.clone());
         }
         let log = topic.partition(partition)?.log()?.clone();
-        // A producer may outlive many topics.
-        queues.retain(|_, open| !open.topic.is_deleted() || open.queue.has_batches());
+        // A producer may outlive many topics. Their lanes are looked for where topics changed, and
+        // not by each of ten thousand partitions.
+        if std::mem::replace(&mut open.swept_of, version) != version {
+            open.lanes.retain(|_, open| !open.topic.is_deleted() || open.queue.has_batches());
+        }
         let ratios = topic.compression_ratios().clone();
         let queue = Arc::new(PartitionQueue::new(topic.name().clone(), partition, log, ratios));
-        queues.insert(key, OpenLane { topic: topic.clone(), queue: queue.clone() });
+        open.lanes.insert(key, OpenLane { topic: topic.clone(), queue: queue.clone() });
         Ok(queue)
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<PartitionQueue>> {
-        self.0.lock().values().map(|open| open.queue.clone()).collect()
+        self.0.lock().lanes.values().map(|open| open.queue.clone()).collect()
     }
 }
 
