@@ -14,9 +14,8 @@ use topiclite::{
 /// For `send_all` into one partition: the records, as the log takes them, their groups, their
 /// outcomes, their futures.
 const BATCH_CALL: usize = 5;
-/// For a poll of one partition: the pieces that a walk finds, the runs that are returned, and the
-/// partitions.
-const POLL_CALL: usize = 3;
+/// For a poll of one partition: the runs that are returned, and the partitions.
+const POLL_CALL: usize = 2;
 
 /// The system's allocator, which counts how often each thread asks it.
 struct Counting;

@@ -98,8 +98,13 @@ impl Positions {
         let mut without = BTreeSet::new();
         let mut begun = Vec::new();
         let is_default = !env.settings.offset_reset_is_set;
+        let mut is_placed = true;
         subscription.look_at_awake(|look| {
             let state = &mut *look.state;
+            if let Position::At(_) = state.position {
+                return true;
+            }
+            is_placed = false;
             if state.is_unset() && !state.awaits_commit {
                 match policy {
                     Some(to) => {
@@ -119,6 +124,9 @@ impl Positions {
             return Err(Error::new(ErrorKind::NoOffsetForPartition, fault)
                 .with_partition(first.topic(), first.partition())
                 .with_partitions(without.iter().map(named).collect()));
+        }
+        if is_placed {
+            return Ok(Filled { pending, fault: None });
         }
         let isolation = env.isolation();
         let wall_ms = env.broker.clock().now().wall_ms;

@@ -26,7 +26,10 @@ impl FetchLeft {
 
 /// The accounts of the fetch that a place belongs to.
 pub(super) fn left_at(left: &mut VecDeque<FetchLeft>, place: u64) -> &mut FetchLeft {
-    let after = left.partition_point(|fetch| fetch.first_place <= place);
+    let after = match left.len() {
+        0 | 1 => 1,
+        _ => left.partition_point(|fetch| fetch.first_place <= place),
+    };
     if left.is_empty() {
         left.push_back(FetchLeft { first_place: place, bytes: 0, returned: false });
     }

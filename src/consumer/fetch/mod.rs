@@ -82,6 +82,9 @@ impl Fetched {
     }
 }
 
+/// For so many partitions a poll makes room at once.
+const RUNS_AHEAD: usize = 8;
+
 /// What came of one pass over the partitions.
 enum Pass {
     /// There is nothing to begin anew.
@@ -133,6 +136,7 @@ impl Fetcher {
             returned_bytes: false,
             unpack: Unpack::up_to(env.settings.fetch_max_bytes),
         };
+        fetched.records.reserve(self.queue.len().min(RUNS_AHEAD));
         let mut pass = Pass::Idle;
         while budget.records > 0 {
             let Some(&(_, id)) = self.queue.front() else { break };
@@ -143,7 +147,7 @@ impl Fetcher {
             match self.drain(id, subscription, &mut budget, fetched) {
                 Ok(true) => {
                     self.queue.pop_front();
-                    self.end_fetch(subscription, id);
+                    self.end_fetch(env, subscription, id);
                     if returned {
                         pass = Pass::Ended;
                     }
@@ -151,7 +155,9 @@ impl Fetcher {
                 Ok(false) => break,
                 Err(error) if fetched.is_nothing() => {
                     self.queue.pop_front();
-                    self.end_fetch(subscription, id);
+                    self.end_fetch(env, subscription, id);
+                    // It comes again.
+                    subscription.wake(id);
                     return Err(error);
                 }
                 Err(_) => break,
@@ -301,15 +307,16 @@ impl Fetcher {
 
     /// Puts a partition whose turn is over behind all others. One that got nothing because others
     /// had taken what a fetch may return stays before them.
-    fn end_fetch(&mut self, subscription: &mut SubscriptionState, id: StateId) {
+    fn end_fetch(&mut self, env: &ConsumerEnv, subscription: &mut SubscriptionState, id: StateId) {
         let order = subscription.take_fetch_order();
-        if let Some((_, state)) = subscription.at(id) {
-            state.queued = None;
-            if !state.fetch.take().is_some_and(|fetch| fetch.starved) {
-                state.fetch_order = order;
+        subscription.look_at(id, |look| {
+            look.state.queued = None;
+            let fetch = look.state.fetch.take();
+            if !fetch.is_some_and(|fetch| fetch.starved) {
+                look.state.fetch_order = order;
             }
-        }
-        subscription.wake(id);
+            !fetch.is_some_and(|fetch| look.sleeps_behind(fetch.upto, env.isolation()))
+        });
     }
 }
 
@@ -351,6 +358,21 @@ impl Look<'_> {
             }
             self.state.queued = place;
         }
+    }
+
+    /// Whether a fetch up to `upto` has returned everything, and the log tells of what comes next:
+    /// the partition is at hand at this moment, and would be cold at the next turn.
+    fn sleeps_behind(&mut self, upto: i64, isolation: IsolationLevel) -> bool {
+        let (Position::At(position), Some(source)) = (self.state.position, &self.state.source)
+        else {
+            return false;
+        };
+        let log = &source.partition;
+        position >= upto
+            && self.is_fetchable()
+            && log.tells()
+            && log.known_damage().is_none()
+            && matches!(self.watch(position, isolation), Ok(false))
     }
 
     /// Begins a fetch, or has the log tell when there is something to fetch.
@@ -493,6 +515,8 @@ impl PartitionState {
             return Ok(TakeResult::Full);
         }
         self.position = Position::At(walked.position);
+        // A read goes on into what was appended since the fetch was begun.
+        self.known_end = self.known_end.map(|end| end.max(walked.position));
         let moved = walked.position != position;
         fetch.spend(&walked);
         left.spend(&walked, moved);

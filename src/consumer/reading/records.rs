@@ -52,6 +52,23 @@ impl ConsumerRecords {
         self.runs.push(run);
     }
 
+    /// Makes room for so many partitions.
+    pub(in crate::consumer) fn reserve(&mut self, partitions: usize) {
+        self.runs.reserve(partitions);
+        self.next.reserve(partitions);
+    }
+
+    /// How much there is.
+    pub(in crate::consumer) fn mark(&self) -> RunMark {
+        RunMark { runs: self.runs.len(), count: self.count }
+    }
+
+    /// Takes back what was added since.
+    pub(in crate::consumer) fn cut(&mut self, mark: RunMark) {
+        self.runs.truncate(mark.runs);
+        self.count = mark.count;
+    }
+
     /// Notes where a partition that returned records goes on.
     pub(in crate::consumer) fn set_next(&mut self, partition: &TopicPartition, offset: i64) {
         match self.next.last_mut() {
@@ -150,6 +167,13 @@ pub(in crate::consumer) struct RecordRun {
     pub skip: RecordPlace,
     /// How many records to return, over all batches.
     pub count: usize,
+}
+
+/// Where the runs of one read begin among those of a poll.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::consumer) struct RunMark {
+    runs: usize,
+    count: usize,
 }
 
 /// A place between two records of one batch.

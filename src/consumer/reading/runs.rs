@@ -1,16 +1,19 @@
 //! What a walk has found, run by run.
 
-use super::records::{Body, RecordPlace, RecordRun};
+use super::records::{Body, ConsumerRecords, RecordPlace, RecordRun, RunMark};
 use crate::log::Chunk;
 use crate::record::BatchHeader;
 use crate::topic::TopicPartition;
 use bytes::Bytes;
 
-/// The runs of one chunk, the last of which may go on.
+/// The runs of one chunk, the last of which may go on. They are put behind what a poll has found
+/// before; until [`RunBuilder::finish`] they can be taken back.
 pub(super) struct RunBuilder<'a> {
     partition: &'a TopicPartition,
     chunk: &'a Chunk,
-    runs: Vec<RecordRun>,
+    out: &'a mut ConsumerRecords,
+    /// What was there before.
+    before: RunMark,
     plain: PlainRun,
     lent_bytes: usize,
 }
@@ -25,9 +28,13 @@ struct PlainRun {
 }
 
 impl<'a> RunBuilder<'a> {
-    pub fn new(partition: &'a TopicPartition, chunk: &'a Chunk) -> RunBuilder<'a> {
-        let plain = PlainRun::default();
-        RunBuilder { partition, chunk, runs: Vec::new(), plain, lent_bytes: 0 }
+    pub fn new(
+        partition: &'a TopicPartition,
+        chunk: &'a Chunk,
+        out: &'a mut ConsumerRecords,
+    ) -> RunBuilder<'a> {
+        let (before, plain) = (out.mark(), PlainRun::default());
+        RunBuilder { partition, chunk, out, before, plain, lent_bytes: 0 }
     }
 
     /// Adds `count` records of whole batches, which take the bytes `from..to` of the chunk.
@@ -56,7 +63,7 @@ impl<'a> RunBuilder<'a> {
     ) {
         self.end_plain();
         let body = Body::Decoded(header, payload);
-        self.runs.push(RecordRun { partition: self.partition.clone(), body, skip, count });
+        self.out.push(RecordRun { partition: self.partition.clone(), body, skip, count });
     }
 
     /// What follows is not returned together with what came before.
@@ -65,13 +72,19 @@ impl<'a> RunBuilder<'a> {
         if count > 0 {
             self.lent_bytes = to;
             let body = Body::Plain(self.chunk.clone(), from..to);
-            self.runs.push(RecordRun { partition: self.partition.clone(), body, skip, count });
+            self.out.push(RecordRun { partition: self.partition.clone(), body, skip, count });
         }
     }
 
-    /// The runs, and how many of the chunk's first bytes they lend.
-    pub fn finish(mut self) -> (Vec<RecordRun>, usize) {
+    /// The last run ends. Returns how many of the chunk's first bytes the runs lend.
+    pub fn finish(&mut self) -> usize {
         self.end_plain();
-        (self.runs, self.lent_bytes)
+        self.lent_bytes
+    }
+
+    /// Takes all runs back.
+    #[cold]
+    pub fn take_back(self) {
+        self.out.cut(self.before);
     }
 }

@@ -127,16 +127,21 @@ impl BatchWalk<'_> {
     /// # Errors
     /// Those of the lookup of aborted transactions. Nothing was added then.
     pub fn over(self, chunk: &Chunk, out: &mut ConsumerRecords) -> Result<Option<WalkResult>> {
-        let mut runs = RunBuilder::new(self.partition, chunk);
-        let Some(walked) = chunk.reading(|| self.walk(chunk, &mut runs)) else { return Ok(None) };
-        let walked = walked?;
-        let (runs, lent_bytes) = runs.finish();
+        let mut runs = RunBuilder::new(self.partition, chunk, out);
+        let walked = match chunk.reading(|| self.walk(chunk, &mut runs)) {
+            Some(Ok(walked)) => walked,
+            failed => {
+                runs.take_back();
+                return failed.transpose();
+            }
+        };
+        let lent_bytes = runs.finish();
         // What is returned is looked at by the user, whom no fault may surprise that is there now.
         // What was known to be sound and is not has been lost, which the log tells.
         if !chunk.touch(lent_bytes) || (walked.fault.is_some() && !chunk.is_walked()) {
+            runs.take_back();
             return Ok(None);
         }
-        runs.into_iter().for_each(|run| out.push(run));
         Ok(Some(walked))
     }
 

@@ -301,6 +301,17 @@ impl SubscriptionState {
             stays
         });
     }
+
+    /// Looks at one partition: it is awake afterwards if `look` returns true, or if it was before.
+    pub fn look_at(&mut self, id: StateId, look: impl FnOnce(&mut Look<'_>) -> bool) {
+        let SubscriptionState { mode, topics, entries, awake, ready, .. } = self;
+        let Some(Some(Entry { partition, state })) = entry_at(entries, id) else { return };
+        let wanted = *mode != Mode::Topics || topics.contains(partition.topic());
+        let stays = look(&mut Look { id, partition, state, wanted, ready });
+        if stays && !std::mem::replace(&mut state.awake, true) {
+            awake.push(id);
+        }
+    }
 }
 
 /// A partition that is looked at.
