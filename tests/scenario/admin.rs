@@ -38,6 +38,8 @@ impl World {
             "list_group_offsets" => self.list_group_offsets(step),
             "describe_transaction" => self.describe_transaction(step),
             "fence_producers" => self.fence_producers(step),
+            "describe_producers" => self.describe_producers(step),
+            "abort_transaction" => self.abort_transaction(step),
             _ => return None,
         })
     }

@@ -1,7 +1,7 @@
 //! The steps of transactions: a producer's calls, and what administrators see and do.
 
 use super::values::partition_of;
-use super::world::{World, not_built, number32, text};
+use super::world::{World, not_built, number, number32, text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use topiclite::{Error, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, Result};
@@ -97,5 +97,34 @@ impl World {
             outcome?;
         }
         Ok(Map::new())
+    }
+
+    pub(super) fn abort_transaction(&mut self, step: &Value) -> Seen {
+        let (topic, partition) = (text(step, "topic"), number32(step, "partition").unwrap_or(0));
+        let admin = self.broker.admin();
+        let open = admin.describe_producers(topic, partition)?;
+        let open =
+            open.iter().filter(|producer| producer.current_transaction_start_offset().is_some());
+        for producer in open.map(|producer| producer.producer_id()).collect::<Vec<_>>() {
+            admin.abort_transaction(topic, partition, producer)?;
+        }
+        Ok(Map::new())
+    }
+
+    pub(super) fn describe_producers(&mut self, step: &Value) -> Seen {
+        let partition = number(step, "partition").and_then(|n| i32::try_from(n).ok());
+        let admin = self.broker.admin();
+        let producers = admin.describe_producers(text(step, "topic"), partition.unwrap_or(0))?;
+        let shown: Vec<Value> = producers
+            .iter()
+            .map(|producer| {
+                json!({
+                    "last_sequence": producer.last_sequence().unwrap_or(-1),
+                    "epoch": producer.producer_epoch(),
+                    "has_open_transaction": producer.current_transaction_start_offset().is_some(),
+                })
+            })
+            .collect();
+        Ok(Map::from_iter([("producers".to_owned(), Value::from(shown))]))
     }
 }
