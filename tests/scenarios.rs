@@ -22,8 +22,8 @@ const FEATURES_NOT_BUILT: &[&str] = &["C12", "C14"];
 const ACTORS_NOT_BUILT: &[&str] = &["share"];
 /// Steps that are not there yet.
 const STEPS_NOT_BUILT: &[&str] = &[
-    // The interpreter has them. Some of the drawn scenarios that use them turn on what the recording
-    // node's threads and its clock did, and have to be told apart first.
+    // The interpreter has them. Some drawn scenarios that use them turn on what the threads and the
+    // clock of the recording node did, and have to be told apart first.
     "describe_producers",
     "abort_transaction",
     "alter_group_offsets",
