@@ -156,10 +156,10 @@ fn check(opened: &OpenedPartition) {
     assert!(opened.recovery_point <= opened.log_end_offset);
     let mut end = i64::MIN;
     for segment in &opened.segments {
-        assert!(segment.state.base_offset >= end);
-        assert!(segment.state.size_bytes <= segment.file_bytes);
+        assert!(segment.state.extent.base_offset >= end);
+        assert!(segment.state.extent.size_bytes <= segment.file_bytes);
         assert!(segment.aborted.is_sorted_by_key(|row| row.last_offset));
-        end = segment.state.next_offset;
+        end = segment.state.extent.next_offset;
     }
 }
 

@@ -169,8 +169,8 @@ mod tests {
     use std::path::PathBuf;
 
     fn segment(base_offset: i64) -> Arc<Segment> {
-        let state = SegmentState::empty(base_offset);
-        let state = SegmentState { next_offset: base_offset + 10, ..state };
+        let mut state = SegmentState::empty(base_offset);
+        state.extent.next_offset = base_offset + 10;
         Arc::new(Segment::found(PathBuf::from("t-0/x.log"), &state, Stage::Sealed))
     }
 

@@ -200,11 +200,11 @@ impl BrokerCore {
         if trust != Trust::Clean {
             return true;
         }
-        let sizes = || state.segments.iter().map(|segment| segment.size_bytes);
+        let sizes = || state.segments.iter().map(|segment| segment.extent.size_bytes);
         let Some(oldest) = state.segments.first().filter(|_| config.cleanup_delete) else {
             return false;
         };
-        let age = now.wall_ms.saturating_sub(oldest.max_timestamp);
+        let age = now.wall_ms.saturating_sub(oldest.extent.max_timestamp);
         let old = config.retention_ms >= 0 && age > config.retention_ms;
         let limit = u64::try_from(config.retention_bytes).unwrap_or(u64::MAX);
         old || sizes().sum::<u64>() > limit

@@ -227,7 +227,7 @@ impl BrokerCore {
                 // Implied by the first file's name where it is not above that.
                 let start = offset(|state| state.log_start_offset);
                 let first = state.and_then(|state| state.segments.first());
-                if first.is_some_and(|first| start > first.base_offset) {
+                if first.is_some_and(|first| start > first.extent.base_offset) {
                     starts.insert(partition, start);
                 }
             }

@@ -4,8 +4,10 @@
 use crate::broker::meta::codec::{Decoder, Encoder};
 use crate::log::files::leader_epochs::EpochStart;
 use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::{
-    EndSnapshot, FileProof, LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState,
+    EndSnapshot, FileProof, IndexProofs, LastBatch, LogState, SegmentLayout, SegmentOrigin,
+    SegmentState,
 };
 
 const HAS_LAST_BATCH: u8 = 1;
@@ -73,19 +75,19 @@ pub(in crate::broker) fn encode_state(before: &LogState, state: &LogState, out: 
         encode_proof(snapshot.proof, out);
     }
     let find = |among: &LogState, base: i64| {
-        let at = among.segments.binary_search_by_key(&base, |s| s.base_offset).ok()?;
+        let at = among.segments.binary_search_by_key(&base, |s| s.extent.base_offset).ok()?;
         among.segments.get(at).copied()
     };
     let removed: Vec<i64> = before
         .segments
         .iter()
-        .map(|s| s.base_offset)
+        .map(|s| s.extent.base_offset)
         .filter(|&base| find(state, base).is_none())
         .collect();
     out.unsigned(removed.len() as u64);
     removed.into_iter().for_each(|base| out.signed(base));
     let put: Vec<&SegmentState> =
-        state.segments.iter().filter(|s| find(before, s.base_offset) != Some(**s)).collect();
+        state.segments.iter().filter(|s| find(before, s.extent.base_offset) != Some(**s)).collect();
     out.unsigned(put.len() as u64);
     put.into_iter().for_each(|segment| encode_segment(segment, out));
     if state.epochs != before.epochs {
@@ -175,16 +177,17 @@ fn decode_list<T>(
 fn decode_segments(segments: &mut Vec<SegmentState>, input: &mut Decoder<'_>) -> Option<()> {
     let removed = decode_list(input, 1, |input| input.signed())?;
     let put = decode_list(input, 7, decode_segment)?;
-    if !removed.is_sorted() || !put.is_sorted_by(|a, b| a.base_offset < b.base_offset) {
+    if !removed.is_sorted() || !put.is_sorted_by(|a, b| a.extent.base_offset < b.extent.base_offset)
+    {
         return None;
     }
     let replaced = |base: i64| {
         removed.binary_search(&base).is_ok()
-            || put.binary_search_by_key(&base, |s| s.base_offset).is_ok()
+            || put.binary_search_by_key(&base, |s| s.extent.base_offset).is_ok()
     };
-    segments.retain(|s| !replaced(s.base_offset));
+    segments.retain(|s| !replaced(s.extent.base_offset));
     segments.extend_from_slice(&put);
-    segments.sort_by_key(|s| s.base_offset);
+    segments.sort_by_key(|s| s.extent.base_offset);
     Some(())
 }
 
@@ -200,9 +203,9 @@ fn decode_proof(input: &mut Decoder<'_>) -> Option<FileProof> {
 fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
     let nothing = Some(FileProof::default());
     let proofs = [
-        (segment.index, INDEX),
-        (segment.time_index, TIME_INDEX),
-        (segment.transaction_index, TRANSACTION_INDEX),
+        (segment.proofs.index, INDEX),
+        (segment.proofs.time_index, TIME_INDEX),
+        (segment.proofs.transaction_index, TRANSACTION_INDEX),
         (segment.snapshot.filter(|_| segment.snapshot != nothing), SNAPSHOT),
     ];
     let mut flags = 0;
@@ -214,12 +217,12 @@ fn encode_segment(segment: &SegmentState, out: &mut Encoder) {
         flags |= if proof.is_some() { *bit } else { 0 };
     }
     out.u8(flags);
-    out.signed(segment.base_offset);
-    out.unsigned(segment.size_bytes);
-    out.signed(segment.next_offset.wrapping_sub(segment.base_offset));
-    out.signed(segment.max_timestamp);
-    out.signed(segment.max_timestamp_offset);
-    out.signed(segment.first_timestamp);
+    out.signed(segment.extent.base_offset);
+    out.unsigned(segment.extent.size_bytes);
+    out.signed(segment.extent.next_offset.wrapping_sub(segment.extent.base_offset));
+    out.signed(segment.extent.max_timestamp);
+    out.signed(segment.extent.max_timestamp_offset);
+    out.signed(segment.extent.first_timestamp);
     for proof in proofs.into_iter().filter_map(|(proof, _)| proof) {
         encode_proof(proof, out);
     }
@@ -241,16 +244,17 @@ fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
         false => (SegmentLayout::Sparse, SegmentLayout::Dense),
     };
     let unusual = flags & UNUSUAL_ORIGIN != 0;
-    let mut segment = SegmentState {
+    let extent = SegmentExtent {
         base_offset,
         size_bytes: input.unsigned()?,
         next_offset: base_offset.wrapping_add(input.signed()?),
         max_timestamp: input.signed()?,
         max_timestamp_offset: input.signed()?,
         first_timestamp: input.signed()?,
-        index: None,
-        time_index: None,
-        transaction_index: None,
+    };
+    let mut segment = SegmentState {
+        extent,
+        proofs: IndexProofs::default(),
         snapshot: None,
         sealed: flags & SEALED != 0,
         layout,
@@ -260,9 +264,9 @@ fn decode_segment(input: &mut Decoder<'_>) -> Option<SegmentState> {
         false => Some(None),
         true => decode_proof(input).map(Some),
     };
-    segment.index = proof(INDEX)?;
-    segment.time_index = proof(TIME_INDEX)?;
-    segment.transaction_index = proof(TRANSACTION_INDEX)?;
+    segment.proofs.index = proof(INDEX)?;
+    segment.proofs.time_index = proof(TIME_INDEX)?;
+    segment.proofs.transaction_index = proof(TRANSACTION_INDEX)?;
     segment.snapshot = match flags & NO_PRODUCER != 0 {
         true => Some(FileProof::default()),
         false => proof(SNAPSHOT)?,
@@ -286,15 +290,19 @@ mod tests {
         (numbers, (proof(), proof(), proof(), snapshot), any::<bool>(), any::<[bool; 2]>())
             .prop_map(|((base_offset, size_bytes, a, b, c), proofs, sealed, [dense, ours])| {
                 SegmentState {
-                    base_offset,
-                    size_bytes,
-                    next_offset: a,
-                    max_timestamp: b,
-                    max_timestamp_offset: c,
-                    first_timestamp: a ^ b,
-                    index: proofs.0,
-                    time_index: proofs.1,
-                    transaction_index: proofs.2,
+                    extent: SegmentExtent {
+                        base_offset,
+                        size_bytes,
+                        next_offset: a,
+                        max_timestamp: b,
+                        max_timestamp_offset: c,
+                        first_timestamp: a ^ b,
+                    },
+                    proofs: IndexProofs {
+                        index: proofs.0,
+                        time_index: proofs.1,
+                        transaction_index: proofs.2,
+                    },
                     snapshot: proofs.3,
                     sealed,
                     layout: if dense { SegmentLayout::Dense } else { SegmentLayout::Sparse },
@@ -324,8 +332,8 @@ mod tests {
             any::<[i64; 3]>(),
         )
             .prop_map(|(mut segments, last_batch, epochs, open_transactions, borders)| {
-                segments.sort_by_key(|s| s.base_offset);
-                segments.dedup_by_key(|s| s.base_offset);
+                segments.sort_by_key(|s| s.extent.base_offset);
+                segments.dedup_by_key(|s| s.extent.base_offset);
                 let aborted = open_transactions
                     .iter()
                     .map(|open| AbortedTransaction {

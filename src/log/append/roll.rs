@@ -9,8 +9,9 @@ use crate::log::append::After;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::scan::SCAN_WINDOW_BYTES;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};
-use crate::log::segment::state::{FileProof, LastBatch, SegmentState};
-use crate::log::segment::{BaseSnapshot, Extent, Segment};
+use crate::log::segment::extent::SegmentExtent;
+use crate::log::segment::state::{FileProof, LastBatch};
+use crate::log::segment::{BaseSnapshot, Segment};
 use crate::log::{Log, Writer};
 use crate::record::BatchHeader;
 use crate::storage::{CutByAnother, File, NotBegun, Storage};
@@ -48,7 +49,7 @@ impl Writer {
         self.last_batch = self.find_last_batch();
         self.last_position = None;
         let active = self.active.take()?;
-        Some(active.retire(self.next_offset).0)
+        Some(active.retire().0)
     }
 }
 
@@ -215,7 +216,7 @@ impl Log {
             _ => Error::io(error, "cannot make a segment", &path),
         })?;
         let segment = Arc::new(Segment::active(&self.id.dir, base_offset, file.clone()));
-        let extent = Extent::of(&SegmentState::empty(base_offset));
+        let extent = SegmentExtent::empty(base_offset);
         self.activate(segment, file, extent, config, now_ms)
     }
 
@@ -224,7 +225,7 @@ impl Log {
         &self,
         segment: Arc<Segment>,
         file: Arc<dyn File>,
-        extent: Extent,
+        extent: SegmentExtent,
         config: &LogConfig,
         now_ms: i64,
     ) -> Result<Active> {

@@ -24,10 +24,10 @@ impl AttachedLog {
                 log_end_offset: seen.log_end(),
             };
             let segment = |segment: &AttachedSegment| SegmentToClean {
-                base_offset: segment.summary.base_offset,
-                size_bytes: segment.summary.size_bytes,
-                max_timestamp: segment.summary.max_timestamp,
-                first_timestamp: segment.summary.first_timestamp,
+                base_offset: segment.summary.extent.base_offset,
+                size_bytes: segment.summary.extent.size_bytes,
+                max_timestamp: segment.summary.extent.max_timestamp,
+                first_timestamp: segment.summary.extent.first_timestamp,
             };
             let segments: Vec<_> = seen.segments.iter().map(segment).collect();
             Ok((LogToClean::of(&segments, borders, checkpoint, config, how), segments.len()))

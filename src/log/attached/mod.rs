@@ -24,10 +24,11 @@ use crate::log::read::cursor::{Chunk, Cursor, Spot};
 use crate::log::read::plain::FetchLimits;
 use crate::log::read::{Steps, cut_short, is_held_dense, misplaced};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, SCAN_WINDOW_BYTES};
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
-use crate::log::segment::times::{self, SegmentTimes, TimedOffset, TimedSegment, Visit};
+use crate::log::segment::times::{self, TimedOffset, TimedSegment, Visit};
 use crate::record::{BatchHeader, DECOMPRESSED_MAX, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
@@ -207,7 +208,7 @@ impl AttachedLog {
     pub fn size_bytes(&self) -> Result<u64> {
         self.with(|log, seen| {
             log.look_further(seen)?;
-            Ok(seen.segments.iter().map(|segment| segment.summary.size_bytes).sum())
+            Ok(seen.segments.iter().map(|segment| segment.summary.extent.size_bytes).sum())
         })
     }
 
@@ -388,7 +389,7 @@ impl AttachedLog {
                 return Ok(());
             }
             let next = seen.log_end();
-            let last = seen.segments.last().map(|segment| segment.summary.base_offset);
+            let last = seen.segments.last().map(|segment| segment.summary.extent.base_offset);
             let path = self.folder.join(file_name(next, FileKind::Log));
             let found = match self.storage.metadata(&path) {
                 Ok(entry) => !seen.left_out.contains(&(next, entry.len)),
@@ -423,11 +424,11 @@ impl AttachedLog {
         };
         let failed = |error| Error::io(error, "reading", &segment.path);
         let len = file.len().map_err(failed)?;
-        if len < segment.summary.size_bytes {
+        if len < segment.summary.extent.size_bytes {
             damage.get_or_insert_with(|| self.here(cut_short(&segment.path, len)));
             return Ok(());
         }
-        rules.segment = segment.summary.base_offset;
+        rules.segment = segment.summary.extent.base_offset;
         rules.exact = segment.recorded.layout.is_dense();
         rules.epochs_fall = segment.recorded.origin == SegmentOrigin::Foreign;
         // Only a batch in the making, whose offset is the next one, takes damage back.
@@ -435,7 +436,9 @@ impl AttachedLog {
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
         cursor.zeros_max_bytes = 0;
         // A stop of any kind is the end for now: the owner may be writing there.
-        while let Ok(batch) = cursor.batch_at(segment.summary.size_bytes, rules).map_err(failed)? {
+        while let Ok(batch) =
+            cursor.batch_at(segment.summary.extent.size_bytes, rules).map_err(failed)?
+        {
             segment.summary.observe(&batch, transactions);
             rules.advance(&batch.header);
             *damage = None;
@@ -471,8 +474,8 @@ impl AttachedLog {
         let Some(first) = seen.segments.get(gone).filter(|_| gone > 0) else {
             return Ok(false);
         };
-        seen.log_start_offset = seen.log_start_offset.max(first.summary.base_offset);
-        let first = first.summary.base_offset;
+        seen.log_start_offset = seen.log_start_offset.max(first.summary.extent.base_offset);
+        let first = first.summary.extent.base_offset;
         seen.files.retain(|(base, _)| *base >= first);
         seen.segments.drain(..gone);
         Ok(true)
@@ -483,7 +486,7 @@ impl AttachedLog {
         let Some(segment) = seen.segments.get(at) else {
             return Err(self.here(Error::new(ErrorKind::OffsetOutOfRange, "no such segment")));
         };
-        let base = segment.summary.base_offset;
+        let base = segment.summary.extent.base_offset;
         if let Some(found) = seen.files.iter().position(|(open, _)| *open == base) {
             let entry = seen.files.remove(found);
             seen.files.push(entry.clone());
@@ -517,7 +520,7 @@ impl AttachedLog {
             None => self.locate(seen, offset)?,
         };
         while let Some(segment) = seen.segments.get(at) {
-            if position >= segment.summary.size_bytes {
+            if position >= segment.summary.extent.size_bytes {
                 // The next segment, or an empty one that compaction left.
                 at += 1;
                 position = 0;
@@ -525,9 +528,10 @@ impl AttachedLog {
                 continue;
             }
             let dense = is_held_dense(segment.recorded.layout);
-            let begins = segment.summary.base_offset;
+            let begins = segment.summary.extent.base_offset;
             let expected = expected.or((position == 0).then_some(begins)).filter(|_| dense);
-            let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
+            let (base, size) =
+                (segment.summary.extent.base_offset, segment.summary.extent.size_bytes);
             let path = segment.path.clone();
             let file = self.file(seen, at)?;
             let place = Foothold { dense, expected, wanted: offset };
@@ -552,13 +556,14 @@ impl AttachedLog {
     /// The segment and the position of the batch that holds `offset`, or of the first behind it,
     /// and the base offset that it has to have, where what lies before tells.
     fn locate(&self, seen: &mut AttachedView, offset: i64) -> Result<(usize, u64, Option<i64>)> {
-        let after = seen.segments.partition_point(|s| s.summary.base_offset <= offset);
+        let after = seen.segments.partition_point(|s| s.summary.extent.base_offset <= offset);
         let mut at = after.saturating_sub(1);
         while at < seen.segments.len() {
             let indexes = self.indexes(seen, at)?;
             let file = self.file(seen, at)?;
             let Some(segment) = seen.segments.get(at) else { break };
-            let (base, size) = (segment.summary.base_offset, segment.summary.size_bytes);
+            let (base, size) =
+                (segment.summary.extent.base_offset, segment.summary.extent.size_bytes);
             let failed = |error| Error::io(error, "reading", &segment.path);
             let relative = crate::log::segment::summary::relative(offset, base).unwrap_or(0);
             let mut steps = Steps::from_entry(indexes.offsets.floor(relative), &segment.recorded);
@@ -632,7 +637,7 @@ impl AttachedView {
     }
 
     fn segment_at(&self, base_offset: i64) -> Option<usize> {
-        self.segments.binary_search_by_key(&base_offset, |s| s.summary.base_offset).ok()
+        self.segments.binary_search_by_key(&base_offset, |s| s.summary.extent.base_offset).ok()
     }
 }
 
@@ -642,7 +647,7 @@ impl AttachedSegment {
         summary.aborted = opened.aborted;
         let below = match opened.indexes {
             Some(indexes) => OnceLock::from(indexes),
-            None if opened.state.size_bytes == 0 => OnceLock::from(Arc::default()),
+            None if opened.state.extent.size_bytes == 0 => OnceLock::from(Arc::default()),
             None => OnceLock::new(),
         };
         AttachedSegment {
@@ -661,8 +666,8 @@ struct Timed<'s> {
 }
 
 impl TimedSegment for Timed<'_> {
-    fn times(&self) -> SegmentTimes {
-        self.segment.summary.times()
+    fn extent(&self) -> SegmentExtent {
+        self.segment.summary.extent
     }
 
     fn indexes(&self) -> Result<Arc<SegmentIndexes>> {
@@ -676,7 +681,7 @@ impl TimedSegment for Timed<'_> {
                 below.get_or_init(|| Arc::new(loaded)).clone()
             }
         };
-        if summary.size_bytes == recorded.size_bytes {
+        if summary.extent.size_bytes == recorded.extent.size_bytes {
             return Ok(below);
         }
         let mut all = Arc::unwrap_or_clone(below);
@@ -689,7 +694,7 @@ impl TimedSegment for Timed<'_> {
         let failed = |error| Error::io(error, "reading", path);
         self.log.opened.store(true, Ordering::Relaxed);
         let file = self.log.storage.open(path).map_err(failed)?;
-        let size = self.segment.summary.size_bytes;
+        let size = self.segment.summary.extent.size_bytes;
         let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
         let mut at = position;
         let mut steps = self.steps_to(&mut cursor, position)?;

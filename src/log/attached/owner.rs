@@ -49,10 +49,10 @@ impl AttachedLog {
         let start = self.start.lock();
         let recorded = start.state.segments.as_slice();
         let (Some(first), Some(last)) = (recorded.first(), recorded.last()) else { return false };
-        let told = first.base_offset..=last.base_offset;
-        let find = |base| recorded.binary_search_by_key(&base, |row| row.base_offset).ok();
+        let told = first.extent.base_offset..=last.extent.base_offset;
+        let find = |base| recorded.binary_search_by_key(&base, |row| row.extent.base_offset).ok();
         let differs = |segment: &AttachedSegment| {
-            let base = segment.summary.base_offset;
+            let base = segment.summary.extent.base_offset;
             told.contains(&base)
                 && find(base)
                     .and_then(|at| recorded.get(at))
@@ -86,6 +86,6 @@ fn is_another(segment: &AttachedSegment, row: &SegmentState) -> bool {
     let AttachedSegment { recorded, summary, .. } = segment;
     let both_sealed = row.sealed && recorded.sealed;
     row.layout != recorded.layout
-        || row.sealed && row.size_bytes < summary.size_bytes
+        || row.sealed && row.extent.size_bytes < summary.extent.size_bytes
         || both_sealed && row != recorded
 }

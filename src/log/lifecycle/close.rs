@@ -5,8 +5,8 @@ use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::read::lookup::LastExtent;
-use crate::log::segment::state::{EndSnapshot, FileProof, LogState, Trust};
-use crate::log::segment::{Proofs, Segment, Stage};
+use crate::log::segment::state::{EndSnapshot, FileProof, IndexProofs, LogState, Trust};
+use crate::log::segment::{Segment, Stage};
 use crate::storage::File;
 use crate::sync::{Arc, Ordering};
 
@@ -44,7 +44,7 @@ pub(in crate::log) struct FinishedSegment {
     pub file: Option<Arc<dyn File>>,
     /// Those of the index files that have anything to be synced.
     pub indexes: Vec<Arc<dyn File>>,
-    pub proofs: Proofs,
+    pub proofs: IndexProofs,
 }
 
 impl Log {
@@ -101,7 +101,7 @@ impl Log {
         drop(writer);
         for segment in segments.iter().filter(|segment| extents.knows(segment)) {
             let row = segment.state(extents.noted(segment));
-            if row.transaction_index.is_none() {
+            if row.proofs.transaction_index.is_none() {
                 state.aborted.extend(segment.aborted().iter().copied());
             }
             state.segments.push(row);

@@ -40,12 +40,12 @@ impl OpenedPartition {
         let folder = listed.resolve(storage, &mut Repairs::default(), &mut Vec::new(), &[])?;
         self.set_aside_behind(storage, &folder)?;
         if let Some(last) = self.segments.last()
-            && last.file_bytes > last.state.size_bytes
+            && last.file_bytes > last.state.extent.size_bytes
         {
             // In this order: as long as the file is not cut, it tells that the log ended here.
             self.repairs.push(Step::Cut {
-                path: folder.path.join(file_name(last.state.base_offset, FileKind::Log)),
-                len: last.state.size_bytes,
+                path: folder.path.join(file_name(last.state.extent.base_offset, FileKind::Log)),
+                len: last.state.extent.size_bytes,
                 copy: true,
             });
         }
@@ -54,7 +54,7 @@ impl OpenedPartition {
             adoption::settle(self, &folder);
         } else {
             self.resumable = self.segments.last().is_some_and(|last| {
-                last.state.is_resumable() && last.state.next_offset == self.log_end_offset
+                last.state.is_resumable() && last.state.extent.next_offset == self.log_end_offset
             });
         }
         Ok(())
@@ -65,7 +65,9 @@ impl OpenedPartition {
     fn set_aside_behind(&mut self, storage: &dyn Storage, folder: &Folder) -> Result<()> {
         let part = |file: &FolderFile| {
             let base = file.name.offset;
-            self.segments.binary_search_by_key(&base, |found| found.state.base_offset).is_ok()
+            self.segments
+                .binary_search_by_key(&base, |found| found.state.extent.base_offset)
+                .is_ok()
         };
         let behind: Vec<&FolderFile> = folder.logs().filter(|file| !part(file)).collect();
         for file in behind.into_iter().rev() {

@@ -195,7 +195,9 @@ impl Folder {
         if let Some((first, end)) = replaced {
             let merged = |offset: i64| {
                 let holds = |row: &SegmentState| {
-                    row.base_offset < offset && offset < row.next_offset && is_result(row)
+                    row.extent.base_offset < offset
+                        && offset < row.extent.next_offset
+                        && is_result(row)
                 };
                 recorded.iter().any(holds)
             };

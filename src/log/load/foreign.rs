@@ -38,22 +38,27 @@ impl Vouched<'_> {
     /// Whether records that were there once are missing from `end` up to `base`.
     fn misses(&self, end: i64, base: i64) -> bool {
         self.segments.iter().any(|known| {
-            known.size_bytes > 0 && known.base_offset < base && known.next_offset > end
+            known.extent.size_bytes > 0
+                && known.extent.base_offset < base
+                && known.extent.next_offset > end
         })
     }
 
     /// A segment of these many bytes stands for offsets up to where it is known to, although
     /// compaction may have taken the last ones.
     fn reach(&self, pass: &mut Pass<'_>, base: i64, size_bytes: u64) {
-        let sparse = |known: &&SegmentState| !known.layout.is_dense() && known.base_offset == base;
+        let sparse =
+            |known: &&SegmentState| !known.layout.is_dense() && known.extent.base_offset == base;
         let known = self.segments.iter().find(sparse);
-        if let Some(known) = known.filter(|known| known.size_bytes == size_bytes) {
-            pass.reach(known.next_offset);
+        if let Some(known) = known.filter(|known| known.extent.size_bytes == size_bytes) {
+            pass.reach(known.extent.next_offset);
         }
     }
 
     fn is_dense(&self, base: i64) -> bool {
-        self.segments.iter().any(|segment| segment.layout.is_dense() && segment.base_offset == base)
+        self.segments
+            .iter()
+            .any(|segment| segment.layout.is_dense() && segment.extent.base_offset == base)
     }
 }
 
@@ -86,7 +91,7 @@ pub(in crate::log) fn open(
     pass.rules =
         BatchExpectations::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
     if let Some(first) = vouched.segments.first() {
-        let start = vouched.start.max(first.base_offset);
+        let start = vouched.start.max(first.extent.base_offset);
         pass.rules.next_offset = pass.rules.next_offset.min(start);
     }
     let (producers, open) = producers::before(storage, &folder, pass.rules.next_offset)?;
@@ -130,7 +135,7 @@ fn read_all(
         }
         if pass.log_end() < base && vouched.misses(pass.log_end(), base) {
             let message = format!("no file holds offsets {} to {}", pass.log_end(), base - 1);
-            let position = pass.segments.last().map_or(0, |before| before.state.size_bytes);
+            let position = pass.segments.last().map_or(0, |before| before.state.extent.size_bytes);
             let before = number.checked_sub(1).and_then(|before| files.get(before));
             pass.corrupt(before.unwrap_or(file), position, &message);
             return Ok(());
@@ -299,15 +304,15 @@ pub(in crate::log) fn settle(opened: &mut OpenedPartition, folder: &Folder) {
         return;
     }
     let last_is_empty = opened.segments.last().is_some_and(|last| {
-        last.state.size_bytes == 0 && last.state.base_offset == opened.log_end_offset
+        last.state.extent.size_bytes == 0 && last.state.extent.base_offset == opened.log_end_offset
     });
     if let Some(last) = opened.segments.last_mut().filter(|_| last_is_empty) {
         // A file of that name without a byte is as good as a new one, and a crash between its
         // removal and the making of the new one would lose the log end.
-        last.state = SegmentState::empty(last.state.base_offset);
+        last.state = SegmentState::empty(last.state.extent.base_offset);
         opened.resumable = true;
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
-            if let Some(file) = folder.file(last.state.base_offset, kind) {
+            if let Some(file) = folder.file(last.state.extent.base_offset, kind) {
                 opened.repairs.push(Step::Remove(file.settled_path()));
             }
         }
@@ -316,7 +321,7 @@ pub(in crate::log) fn settle(opened: &mut OpenedPartition, folder: &Folder) {
     for segment in opened.segments.iter().take(written) {
         opened.repairs.push(Step::WriteDerived {
             folder: folder.path.clone(),
-            base_offset: segment.state.base_offset,
+            base_offset: segment.state.extent.base_offset,
         });
     }
     opened.repairs.sync_folder(&folder.path);

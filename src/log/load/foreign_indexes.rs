@@ -38,22 +38,23 @@ pub(in crate::log) fn check(
 ) -> Result<Vec<Finding>> {
     let files = Files { storage, segment };
     let state = &segment.state;
-    let last = state.next_offset.saturating_sub(1).saturating_sub(state.base_offset).max(0);
+    let last =
+        state.extent.next_offset.saturating_sub(1).saturating_sub(state.extent.base_offset).max(0);
     let last = u32::try_from(last).unwrap_or(u32::MAX);
     let mut faults = Vec::new();
     let mut told = |kind, fault| faults.push((kind, fault));
     let offsets = files.parse(FileKind::OffsetIndex, &mut told, |bytes| {
         let entries = without_zeros(bytes, offset_index::ENTRY_SIZE);
-        OffsetIndex::parse(entries, state.size_bytes, last)
+        OffsetIndex::parse(entries, state.extent.size_bytes, last)
     })?;
     let times = files.parse(FileKind::TimeIndex, &mut told, |bytes| {
         TimeIndex::parse(without_zeros(bytes, time_index::ENTRY_SIZE), last, i64::MAX)
     })?;
     let rows = files.parse(FileKind::TransactionIndex, &mut told, |bytes| {
-        transaction_index::parse(bytes, state.base_offset, state.next_offset)
+        transaction_index::parse(bytes, state.extent.base_offset, state.extent.next_offset)
     })?;
-    let mut comparison = Comparison::of(state.base_offset, offsets, times, rows);
-    walk_markers(storage, &segment.path, state.size_bytes, |batch| {
+    let mut comparison = Comparison::of(state.extent.base_offset, offsets, times, rows);
+    walk_markers(storage, &segment.path, state.extent.size_bytes, |batch| {
         comparison.observe(batch, &mut told);
     })?;
     comparison.finish(&mut told);
@@ -76,7 +77,7 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn path(&self, kind: FileKind) -> PathBuf {
-        self.segment.path.with_file_name(file_name(self.segment.state.base_offset, kind))
+        self.segment.path.with_file_name(file_name(self.segment.state.extent.base_offset, kind))
     }
 
     /// `None` where the file is absent or no index, which is told.
@@ -91,7 +92,7 @@ impl Files<'_> {
             // Kafka leaves a transaction index only where there was something to list.
             None if kind == FileKind::TransactionIndex => Vec::new(),
             None => {
-                if self.segment.state.size_bytes > 0 {
+                if self.segment.state.extent.size_bytes > 0 {
                     told(kind, IndexFault("it is missing"));
                 }
                 return Ok(None);

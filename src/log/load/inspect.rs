@@ -35,10 +35,10 @@ pub(in crate::log) fn inspect(
     let mut files = folder.logs().peekable();
     while let Some(file) = files.next() {
         let base = file.name.offset;
-        let dense = segments.iter().any(|s| s.base_offset == base && s.layout.is_dense());
+        let dense = segments.iter().any(|s| s.extent.base_offset == base && s.layout.is_dense());
         let is_last = files.peek().is_none();
-        let opened = segments.iter().find(|s| s.base_offset == base);
-        let opened_bytes = opened.map_or(0, |segment| segment.size_bytes);
+        let opened = segments.iter().find(|s| s.extent.base_offset == base);
+        let opened_bytes = opened.map_or(0, |segment| segment.extent.size_bytes);
         let inspection = Inspection { file, dense, is_last, opened_bytes, uncompressed_max };
         match storage.open(&file.path) {
             Ok(open) => inspection.read(open, &mut findings)?,

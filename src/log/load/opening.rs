@@ -170,7 +170,8 @@ impl OpenedPartition {
             });
         }
         let segments = &self.segments;
-        let known = |base| segments.binary_search_by_key(&base, |s| s.state.base_offset).is_ok();
+        let known =
+            |base| segments.binary_search_by_key(&base, |s| s.state.extent.base_offset).is_ok();
         self.left_out = folder
             .logs()
             .map(|file| (file.name.offset, file.len))
@@ -184,8 +185,9 @@ impl OpenedPartition {
         self.any_producer |= state.producers;
         self.end_snapshot = state.end_snapshot.filter(|end| end.offset <= self.log_end_offset);
         for segment in &mut self.segments {
-            let base = segment.state.base_offset;
-            let known = state.segments.binary_search_by_key(&base, |known| known.base_offset);
+            let base = segment.state.extent.base_offset;
+            let known =
+                state.segments.binary_search_by_key(&base, |known| known.extent.base_offset);
             let known = known.ok().and_then(|at| state.segments.get(at));
             segment.state.snapshot = known.and_then(|known| known.snapshot);
         }
@@ -252,7 +254,7 @@ impl OpenedPartition {
             aborted: self
                 .segments
                 .iter()
-                .filter(|segment| segment.state.transaction_index.is_none())
+                .filter(|segment| segment.state.proofs.transaction_index.is_none())
                 .flat_map(|segment| segment.aborted.iter().copied())
                 .collect(),
             suspect: self.read_only.is_some(),

@@ -41,17 +41,17 @@ impl KnownLog<'_> {
         let mut findings = Vec::new();
         let (mut entries, from) = self.newest_snapshot(&mut findings)?;
         for (segment, path) in self.segments {
-            if segment.next_offset <= from {
+            if segment.extent.next_offset <= from {
                 continue;
             }
             let mut end = 0;
-            walk_markers(self.storage, path, segment.size_bytes, |batch| {
+            walk_markers(self.storage, path, segment.extent.size_bytes, |batch| {
                 end = batch.end();
                 if batch.header.base_offset >= from {
                     entries.replay(&batch.header, batch.control);
                 }
             })?;
-            if end < segment.size_bytes {
+            if end < segment.extent.size_bytes {
                 let message = "no batch begins here, and it may be a producer's";
                 return Err(Error::new(ErrorKind::CorruptRecord, message)
                     .with_path(path.as_path())
@@ -68,9 +68,10 @@ impl KnownLog<'_> {
         }
         let at_base = self.segments.iter().rev().filter_map(|(segment, _)| {
             let proof = segment.snapshot?;
-            Some(EndSnapshot { offset: segment.base_offset, proof })
+            Some(EndSnapshot { offset: segment.extent.base_offset, proof })
         });
-        let first_to_read = self.segments.first().map_or(i64::MAX, |(first, _)| first.base_offset);
+        let first_to_read =
+            self.segments.first().map_or(i64::MAX, |(first, _)| first.extent.base_offset);
         let at_end = self.end_snapshot.filter(|end| end.offset >= first_to_read);
         let mut candidates: Vec<EndSnapshot> = at_base.chain(at_end).collect();
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.offset));

@@ -131,11 +131,11 @@ impl<'a> Pass<'a> {
         self.rules.exact = layout.is_dense() || dense;
         // What a compaction left may have been another program's.
         self.rules.epochs_fall = !layout.is_dense();
-        self.rules.next_offset = self.log_end().max(summary.next_offset);
+        self.rules.next_offset = self.log_end().max(summary.extent.next_offset);
         let window = if self.rules.crc { SCAN_WINDOW_BYTES } else { WALK_WINDOW_BYTES };
         let mut cursor = BatchCursor::new(&*open, file.len, window);
         cursor.zeros_max_bytes = self.zeros_max_bytes;
-        let mut position = summary.size_bytes;
+        let mut position = summary.extent.size_bytes;
         let mut held: Option<(FoundBatch, BatchExpectations)> = None;
         let mut told = 0;
         let mut stop = loop {
@@ -181,7 +181,7 @@ impl<'a> Pass<'a> {
         summary.finish();
         self.last_batch = summary.last_batch.or(self.last_batch);
         if stop == Stop::End {
-            let next = self.next_base(base_offset).unwrap_or(summary.next_offset);
+            let next = self.next_base(base_offset).unwrap_or(summary.extent.next_offset);
             remembered.merge(&mut summary.aborted, next);
         }
         self.push_summary(file, Beginning { summary, layout, origin, whole });
@@ -206,7 +206,7 @@ impl<'a> Pass<'a> {
                 let mut summary = SegmentSummary::resume(&state, last, self.interval_bytes);
                 summary.aborted = aborted;
                 let (layout, origin) = (state.layout, state.origin);
-                Beginning { summary, layout, origin, whole: state.size_bytes == 0 }
+                Beginning { summary, layout, origin, whole: state.extent.size_bytes == 0 }
             }
         }
     }
@@ -287,11 +287,7 @@ impl<'a> Pass<'a> {
         let Beginning { summary, layout, origin, whole } = read;
         self.segments.push(OpenedSegment {
             state: SegmentState {
-                size_bytes: summary.size_bytes,
-                next_offset: summary.next_offset,
-                max_timestamp: summary.max_timestamp,
-                max_timestamp_offset: summary.max_timestamp_offset,
-                first_timestamp: summary.first_timestamp,
+                extent: summary.extent,
                 layout,
                 origin,
                 ..SegmentState::empty(file.name.offset)
@@ -308,7 +304,7 @@ impl<'a> Pass<'a> {
     pub fn reach(&mut self, upto: i64) {
         self.rules.next_offset = self.rules.next_offset.max(upto);
         if let Some(last) = self.segments.last_mut() {
-            last.state.next_offset = last.state.next_offset.max(upto);
+            last.state.extent.next_offset = last.state.extent.next_offset.max(upto);
         }
     }
 
@@ -497,7 +493,7 @@ impl<'a> Pass<'a> {
     /// Closes the pass.
     pub fn into_opened(mut self, log_start_offset: i64) -> OpenedPartition {
         let mut log_end_offset = self.log_end();
-        let first = self.segments.first().map_or(log_end_offset, |s| s.state.base_offset);
+        let first = self.segments.first().map_or(log_end_offset, |s| s.state.extent.base_offset);
         let log_start_offset = log_start_offset.max(first);
         if log_end_offset < log_start_offset {
             self.findings.push(Finding {

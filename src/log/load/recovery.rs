@@ -155,7 +155,7 @@ fn open_listed(
     let mut opened = end(pass, trust, state.log_start_offset);
     opened.resumable = opened.read_only.is_none()
         && opened.segments.last().is_some_and(|last| {
-            last.state.is_resumable() && last.state.next_offset == opened.log_end_offset
+            last.state.is_resumable() && last.state.extent.next_offset == opened.log_end_offset
         });
     Ok(Ok(opened))
 }
@@ -211,7 +211,8 @@ fn plan<'a>(
         let first = files.peek().map_or(0, |file| file.name.offset);
         let mut gone = false;
         let removed = |segment: &&SegmentState| {
-            segment.base_offset < first && segment.next_offset <= state.log_start_offset
+            segment.extent.base_offset < first
+                && segment.extent.next_offset <= state.log_start_offset
         };
         while segments.next_if(removed).is_some() {
             gone = true;
@@ -221,17 +222,18 @@ fn plan<'a>(
         }
     }
     if !border_holds && let Some(segment) = segments.peek() {
-        plan.expected = segment.base_offset;
+        plan.expected = segment.extent.base_offset;
     }
-    let unread =
-        |segment: &&SegmentState| border_holds || segment.next_offset <= state.recovery_point;
+    let unread = |segment: &&SegmentState| {
+        border_holds || segment.extent.next_offset <= state.recovery_point
+    };
     while let Some(segment) = segments.next_if(unread) {
-        let base = segment.base_offset;
+        let base = segment.extent.base_offset;
         let Some(file) = files.next_if(|file| file.name.offset == base) else {
             let message = format!("segment {base} is recorded and missing");
             return Err(contradiction(&folder.path, message));
         };
-        let was = segment.size_bytes;
+        let was = segment.extent.size_bytes;
         // A sealed file was cut, durably, before it was recorded as that.
         let cut = trust == Trust::Clean || segment.sealed;
         if file.len < was || (cut && file.len > was) {
@@ -240,14 +242,14 @@ fn plan<'a>(
         }
         plan.settled.push((file, segment));
         if !border_holds {
-            plan.expected = segment.next_offset;
+            plan.expected = segment.extent.next_offset;
         }
     }
     plan.rest = files.collect();
     let sparse = segments.filter(|segment| !segment.layout.is_dense());
     plan.sparse = sparse.chain(unrecorded).collect();
     if let Some(lost) = plan.sparse.iter().find(|segment| !plan.reads(segment)) {
-        let message = format!("segment {} is recorded and missing", lost.base_offset);
+        let message = format!("segment {} is recorded and missing", lost.extent.base_offset);
         return Err(contradiction(&folder.path, message));
     }
     match (trust, plan.rest.first()) {
@@ -301,7 +303,7 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
     // Which transactions were open here is not recorded: the markers before tell.
     for (file, segment) in &plan.settled {
         let transactions = &mut pass.transactions;
-        walk_markers(pass.storage, &file.path, segment.size_bytes, |batch| {
+        walk_markers(pass.storage, &file.path, segment.extent.size_bytes, |batch| {
             transactions.observe(&batch.header, batch.marker());
         })?;
     }
@@ -362,11 +364,11 @@ impl Plan<'_> {
     }
 
     fn sparse_at(&self, file: &FolderFile) -> Option<&SegmentState> {
-        self.sparse.iter().find(|segment| segment.base_offset == file.name.offset).copied()
+        self.sparse.iter().find(|segment| segment.extent.base_offset == file.name.offset).copied()
     }
 
     fn reads(&self, segment: &SegmentState) -> bool {
-        self.rest.iter().any(|file| file.name.offset == segment.base_offset)
+        self.rest.iter().any(|file| file.name.offset == segment.extent.base_offset)
     }
 }
 
@@ -377,26 +379,26 @@ fn read_sparse(
     file: &FolderFile,
     segment: &SegmentState,
 ) -> Result<Result<(), Finding>> {
-    if segment.base_offset < pass.log_end() {
+    if segment.extent.base_offset < pass.log_end() {
         let message = format!("the file begins below offset {}", pass.log_end());
         return Ok(Err(contradiction(&file.path, message)));
     }
     let end = pass.read_segment(file, Begin::FirstByte(segment.layout, segment.origin))?;
-    let recorded = (segment.size_bytes, segment.next_offset);
+    let recorded = (segment.extent.size_bytes, segment.extent.next_offset);
     let whole = matches!(end.stop, Stop::End | Stop::Zeros);
     let held = (end.position, pass.log_end());
     if !whole || held.0 != recorded.0 || held.1 > recorded.1 {
         let message = format!(
             "{} bytes up to offset {} were recorded, {} bytes up to {} are there",
-            segment.size_bytes,
-            segment.next_offset,
+            segment.extent.size_bytes,
+            segment.extent.next_offset,
             end.position,
             pass.log_end()
         );
         return Ok(Err(contradiction(&file.path, message)));
     }
     pass.end_own_tail(file, &end)?;
-    pass.reach(segment.next_offset);
+    pass.reach(segment.extent.next_offset);
     Ok(Ok(()))
 }
 
@@ -480,10 +482,10 @@ impl Aborted<'_> {
         file: &FolderFile,
     ) -> Result<Vec<AbortedTransaction>> {
         let inside = |rows: &[AbortedTransaction]| -> Vec<AbortedTransaction> {
-            let range = segment.base_offset..segment.next_offset;
+            let range = segment.extent.base_offset..segment.extent.next_offset;
             rows.iter().filter(|row| range.contains(&row.last_offset)).copied().collect()
         };
-        let Some(proof) = segment.transaction_index else {
+        let Some(proof) = segment.proofs.transaction_index else {
             return Ok(inside(self.listed));
         };
         let fault = match proven_aborted(pass.storage, segment, &file.path, proof)? {

@@ -116,7 +116,7 @@ fn take(storage: &dyn Storage, step: &Step, segments: &mut [OpenedSegment]) -> R
             Ok(())
         }
         Step::WriteDerived { folder, base_offset } => {
-            let found = segments.iter_mut().find(|s| s.state.base_offset == *base_offset);
+            let found = segments.iter_mut().find(|s| s.state.extent.base_offset == *base_offset);
             match found {
                 Some(segment) => write_derived(storage, folder, segment),
                 None => Ok(()),
@@ -232,7 +232,7 @@ fn same_bytes(kept: &dyn File, file: &dyn File, from: u64, to: u64) -> io::Resul
 
 /// Writes what was rebuilt for a segment, so that Kafka's tools and the next opening find it.
 fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegment) -> Result<()> {
-    if segment.state.size_bytes > 0 {
+    if segment.state.extent.size_bytes > 0 {
         // The program that wrote it may have died before its pages reached the disk.
         let path = &segment.path;
         let log = storage.open_cold(path).map_err(|e| Error::io(e, "opening", path))?;
@@ -241,11 +241,11 @@ fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegme
     let empty = SegmentIndexes::default();
     let indexes = match &segment.indexes {
         Some(indexes) => indexes,
-        None if segment.state.size_bytes == 0 => &empty,
+        None if segment.state.extent.size_bytes == 0 => &empty,
         None => return Ok(()),
     };
     let write = |kind: FileKind, bytes: &[u8]| -> Result<FileProof> {
-        let path = folder.join(file_name(segment.state.base_offset, kind));
+        let path = folder.join(file_name(segment.state.extent.base_offset, kind));
         replace_file(storage, &path, bytes)?;
         Ok(FileProof::of(bytes))
     };
@@ -253,15 +253,16 @@ fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegme
     let times = write(FileKind::TimeIndex, &indexes.times.to_bytes())?;
     let aborted = transaction_index::to_bytes(&segment.aborted);
     let transactions = if aborted.is_empty() {
-        let path = folder.join(file_name(segment.state.base_offset, FileKind::TransactionIndex));
+        let path =
+            folder.join(file_name(segment.state.extent.base_offset, FileKind::TransactionIndex));
         take(storage, &Step::Remove(path), &mut [])?;
         FileProof::of(&[])
     } else {
         write(FileKind::TransactionIndex, &aborted)?
     };
-    segment.state.index = Some(offsets);
-    segment.state.time_index = Some(times);
-    segment.state.transaction_index = Some(transactions);
+    segment.state.proofs.index = Some(offsets);
+    segment.state.proofs.time_index = Some(times);
+    segment.state.proofs.transaction_index = Some(transactions);
     segment.state.sealed = true;
     Ok(())
 }

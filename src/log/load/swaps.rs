@@ -99,35 +99,37 @@ fn put_in_place(
     let (Some(first), Some(last)) = (results.first(), results.last()) else {
         return (state, Vec::new());
     };
-    let begin = first.state.base_offset;
-    let end = results.iter().map(|swapped| swapped.state.next_offset).max().unwrap_or(begin);
+    let begin = first.state.extent.base_offset;
+    let end = results.iter().map(|swapped| swapped.state.extent.next_offset).max().unwrap_or(begin);
     let inside = |base: i64| (begin..end.max(begin + 1)).contains(&base);
-    let last_recorded = state.segments.last().map(|segment| segment.base_offset);
-    let replaced = state.segments.iter().rfind(|segment| inside(segment.base_offset));
+    let last_recorded = state.segments.last().map(|segment| segment.extent.base_offset);
+    let replaced = state.segments.iter().rfind(|segment| inside(segment.extent.base_offset));
     let upto = match replaced.copied() {
-        Some(replaced) if Some(replaced.base_offset) != last_recorded => replaced.next_offset,
+        Some(replaced) if Some(replaced.extent.base_offset) != last_recorded => {
+            replaced.extent.next_offset
+        }
         // It may have been appended to since: where the next file begins tells how far it went.
         replaced => {
             // A result without a batch has its own base offset for its end.
             let least = end.max(begin.saturating_add(1));
             let behind = folder.logs().map(|file| file.name.offset).find(|base| *base >= least);
-            let recorded = replaced.map_or(end, |replaced| replaced.next_offset);
+            let recorded = replaced.map_or(end, |replaced| replaced.extent.next_offset);
             behind.unwrap_or(recorded)
         }
     };
     if state.last_batch.is_some_and(|last| inside(last.segment)) {
-        let known = last.state.next_offset <= state.log_end_offset;
+        let known = last.state.extent.next_offset <= state.log_end_offset;
         state.last_batch = last.last_batch.filter(|_| known);
     }
-    state.segments.retain(|segment| !inside(segment.base_offset));
+    state.segments.retain(|segment| !inside(segment.extent.base_offset));
     state.aborted.retain(|row| !(begin..upto).contains(&row.last_offset));
     let mut results: Vec<SegmentState> = results.into_iter().map(|result| result.state).collect();
     if let Some(last) = results.last_mut() {
-        last.next_offset = last.next_offset.max(upto);
+        last.extent.next_offset = last.extent.next_offset.max(upto);
     }
-    let recorded = |result: &SegmentState| last_recorded >= Some(result.base_offset);
+    let recorded = |result: &SegmentState| last_recorded >= Some(result.extent.base_offset);
     let unrecorded = results.iter().copied().filter(|result| !recorded(result)).collect();
     state.segments.extend(results.iter().filter(|result| recorded(result)));
-    state.segments.sort_by_key(|segment| segment.base_offset);
+    state.segments.sort_by_key(|segment| segment.extent.base_offset);
     (state, unrecorded)
 }

@@ -11,10 +11,11 @@ use crate::log::index::offset_index::OffsetEntry;
 use crate::log::producers::transactions::{AbortedTransaction, collect_aborted};
 use crate::log::read::cursor::Place;
 use crate::log::read::{Steps, is_dense};
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::SegmentIndexes;
-use crate::log::segment::{Extent, Segment, SegmentView};
+use crate::log::segment::{Segment, SegmentView};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::sync::Arc;
 #[derive(Debug, Clone)]
 pub(in crate::log) struct LastExtent {
     end: i64,
-    last: Option<(Arc<Segment>, Extent)>,
+    last: Option<(Arc<Segment>, SegmentExtent)>,
 }
 
 /// Where to begin to look for a batch.
@@ -53,12 +54,12 @@ impl LastExtent {
     }
 
     /// How far a segment goes, also while it is written.
-    pub fn of(&self, segment: &Arc<Segment>) -> Extent {
+    pub fn of(&self, segment: &Arc<Segment>) -> SegmentExtent {
         self.noted(segment).unwrap_or_else(|| segment.extent())
     }
 
     /// The extent at that moment, where it may have changed since.
-    pub fn noted(&self, segment: &Arc<Segment>) -> Option<Extent> {
+    pub fn noted(&self, segment: &Arc<Segment>) -> Option<SegmentExtent> {
         let (last, extent) = self.last.as_ref()?;
         Arc::ptr_eq(last, segment).then_some(*extent)
     }
@@ -78,7 +79,7 @@ impl Log {
     pub(in crate::log) fn last_extent_in(&self, writer: &crate::log::Writer) -> LastExtent {
         let end = writer.next_offset;
         let last = match &writer.active {
-            Some(active) => Some((active.segment.clone(), active.extent(end))),
+            Some(active) => Some((active.segment.clone(), active.extent())),
             None => self.segments.last().map(|last| (last.clone(), last.extent())),
         };
         LastExtent { end, last }
@@ -242,7 +243,7 @@ impl Log {
     pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
         self.opened()?;
         let extents = self.last_extent();
-        let mut best: Option<(Arc<Segment>, Extent)> = None;
+        let mut best: Option<(Arc<Segment>, SegmentExtent)> = None;
         for segment in self.segments.all() {
             let extent = extents.of(&segment);
             let higher = best.as_ref().is_none_or(|(_, b)| extent.max_timestamp > b.max_timestamp);

@@ -484,7 +484,7 @@ pub(in crate::log) struct Steps {
 impl Steps {
     /// From where an entry of the segment's index leads, or from its beginning.
     pub fn from_entry(entry: Option<OffsetEntry>, segment: &SegmentState) -> Steps {
-        let (base, dense) = (segment.base_offset, is_held_dense(segment.layout));
+        let (base, dense) = (segment.extent.base_offset, is_held_dense(segment.layout));
         match entry {
             Some(entry) => Steps {
                 position: entry.position.into(),

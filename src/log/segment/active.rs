@@ -5,8 +5,9 @@
 //! that needs nothing but stores; everything else is the slow path's.
 
 use crate::config::LogConfig;
+use crate::log::segment::Segment;
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::summary::SegmentIndexes;
-use crate::log::segment::{Extent, Segment};
 use crate::record::Sink;
 use crate::storage::{File, RegionWriter};
 use crate::sync::Arc;
@@ -104,9 +105,8 @@ pub(crate) struct Active {
     roll_after_ms: i64,
     /// The time of creation, for segments whose first batch has no timestamp.
     created_ms: i64,
-    max_timestamp: i64,
-    max_timestamp_offset: i64,
-    first_timestamp: i64,
+    /// What readers and the state file are told.
+    extent: SegmentExtent,
     bytes_since_index: usize,
     /// Entries for what this writer appended.
     indexes: SegmentIndexes,
@@ -120,7 +120,7 @@ impl Active {
         segment: Arc<Segment>,
         file: Arc<dyn File>,
         region: RegionWriter,
-        extent: Extent,
+        extent: SegmentExtent,
         limits: Limits,
         created_ms: i64,
     ) -> Active {
@@ -135,9 +135,7 @@ impl Active {
             limits,
             roll_after_ms: i64::MAX,
             created_ms,
-            max_timestamp: extent.max_timestamp,
-            max_timestamp_offset: extent.max_timestamp_offset,
-            first_timestamp: extent.first_timestamp,
+            extent,
             bytes_since_index: 0,
             indexes: SegmentIndexes::default(),
             full: false,
@@ -168,8 +166,8 @@ impl Active {
     }
 
     fn waited_too_long(&self, max_timestamp: i64, now_ms: i64) -> bool {
-        let waited = if self.first_timestamp >= 0 {
-            max_timestamp.saturating_sub(self.first_timestamp)
+        let waited = if self.extent.first_timestamp >= 0 {
+            max_timestamp.saturating_sub(self.extent.first_timestamp)
         } else {
             now_ms.saturating_sub(self.created_ms)
         };
@@ -210,8 +208,8 @@ impl Active {
         self.limits = limits;
         self.roll_after_ms = if self.position == 0 {
             i64::MAX
-        } else if self.first_timestamp >= 0 {
-            self.first_timestamp.saturating_add(limits.segment_ms)
+        } else if self.extent.first_timestamp >= 0 {
+            self.extent.first_timestamp.saturating_add(limits.segment_ms)
         } else {
             // Decided with the clock, on the slow path.
             i64::MIN
@@ -251,17 +249,14 @@ impl Active {
             self.segment.note_not_plain(self.position + incoming.size);
         }
         let first = self.position == 0;
-        if incoming.max_timestamp > self.max_timestamp {
-            self.max_timestamp = incoming.max_timestamp;
-            self.max_timestamp_offset = incoming.last_offset;
-        }
+        let end = self.position + incoming.size;
+        self.extent.observe(incoming.last_offset, incoming.max_timestamp, end as u64);
         if self.bytes_since_index > self.limits.index_interval_bytes {
             self.add_entries(incoming.last_offset);
         }
         self.bytes_since_index += incoming.size;
-        self.position += incoming.size;
+        self.position = end;
         if first {
-            self.first_timestamp = incoming.max_timestamp;
             self.set_limits(self.limits);
         }
         self.region.publish(self.position);
@@ -280,9 +275,9 @@ impl Active {
     }
 
     fn add_time_entry(&mut self) {
-        if self.max_timestamp >= 0 {
-            let relative = self.relative(self.max_timestamp_offset);
-            self.indexes.times.push(self.max_timestamp, relative);
+        if self.extent.max_timestamp >= 0 {
+            let relative = self.relative(self.extent.max_timestamp_offset);
+            self.indexes.times.push(self.extent.max_timestamp, relative);
         }
     }
 
@@ -296,15 +291,8 @@ impl Active {
         u32::try_from(offset - self.segment.base_offset).unwrap_or(u32::MAX)
     }
 
-    /// What readers and the state file are told.
-    pub fn extent(&self, next_offset: i64) -> Extent {
-        Extent {
-            size_bytes: self.position as u64,
-            next_offset,
-            max_timestamp: self.max_timestamp,
-            max_timestamp_offset: self.max_timestamp_offset,
-            first_timestamp: self.first_timestamp,
-        }
+    pub fn extent(&self) -> SegmentExtent {
+        self.extent
     }
 
     pub fn indexes(&self) -> &SegmentIndexes {
@@ -312,9 +300,9 @@ impl Active {
     }
 
     /// Lets the writer go: the last time entry is added, and readers see the final extent.
-    pub fn retire(mut self, next_offset: i64) -> (Arc<Segment>, Arc<dyn File>) {
+    pub fn retire(mut self) -> (Arc<Segment>, Arc<dyn File>) {
         self.add_time_entry();
-        let extent = self.extent(next_offset);
+        let extent = self.extent;
         let Active { segment, file, region, indexes, .. } = self;
         drop(region);
         segment.retire(extent, indexes);

@@ -43,10 +43,10 @@ pub(crate) fn load_indexes(
         Err(fault) => fault,
     };
     let indexes = rebuild_indexes(storage, segment, log_path, interval_bytes)?;
-    let vouched = segment.index.is_some() || segment.time_index.is_some();
+    let vouched = segment.proofs.index.is_some() || segment.proofs.time_index.is_some();
     let finding = vouched.then(|| Finding {
         kind: FindingKind::DerivedFile,
-        path: log_path.with_file_name(file_name(segment.base_offset, FileKind::OffsetIndex)),
+        path: log_path.with_file_name(file_name(segment.extent.base_offset, FileKind::OffsetIndex)),
         position: None,
         offset: None,
         message: format!("the indexes of this segment are rebuilt: {fault}"),
@@ -66,11 +66,11 @@ pub(crate) fn rebuild_indexes(
     log_path: &Path,
     interval_bytes: u64,
 ) -> Result<SegmentIndexes> {
-    let mut summary = SegmentSummary::new(segment.base_offset, interval_bytes);
+    let mut summary = SegmentSummary::new(segment.extent.base_offset, interval_bytes);
     let mut transactions = TransactionTracker::default();
-    let mut expected = Some(segment.base_offset).filter(|_| segment.layout.is_dense());
+    let mut expected = Some(segment.extent.base_offset).filter(|_| segment.layout.is_dense());
     let mut sound = true;
-    walk_markers(storage, log_path, segment.size_bytes, |batch| {
+    walk_markers(storage, log_path, segment.extent.size_bytes, |batch| {
         // Where offsets are dense, one that is not the next is damage (rule R3), and an entry
         // for it would lead readers to it by an offset that is not its own.
         sound &= expected.is_none_or(|expected| batch.header.base_offset == expected);
@@ -116,12 +116,12 @@ pub(in crate::log) fn proven_aborted(
     if proof.len == 0 {
         return Ok(Ok(Vec::new()));
     }
-    let name = file_name(segment.base_offset, FileKind::TransactionIndex);
+    let name = file_name(segment.extent.base_offset, FileKind::TransactionIndex);
     let bytes = match proven_bytes(storage, &log_path.with_file_name(name), proof)? {
         Ok(bytes) => bytes,
         Err(fault) => return Ok(Err(fault)),
     };
-    Ok(transaction_index::parse(&bytes, segment.base_offset, segment.next_offset))
+    Ok(transaction_index::parse(&bytes, segment.extent.base_offset, segment.extent.next_offset))
 }
 
 fn proven_indexes(
@@ -132,10 +132,10 @@ fn proven_indexes(
     if planted(Planted::IndexTrustedAfterCrash) {
         return believe(storage, segment, log_path);
     }
-    let (Some(offsets), Some(times)) = (segment.index, segment.time_index) else {
+    let (Some(offsets), Some(times)) = (segment.proofs.index, segment.proofs.time_index) else {
         return Ok(Err(IndexFault("nothing vouches for their files")));
     };
-    let path = |kind| log_path.with_file_name(file_name(segment.base_offset, kind));
+    let path = |kind| log_path.with_file_name(file_name(segment.extent.base_offset, kind));
     let read = |kind, proof| proven_bytes(storage, &path(kind), proof);
     let offsets = match read(FileKind::OffsetIndex, offsets)? {
         Ok(bytes) => bytes,
@@ -145,12 +145,18 @@ fn proven_indexes(
         Ok(bytes) => bytes,
         Err(fault) => return Ok(Err(fault)),
     };
-    let last = segment.next_offset.saturating_sub(1).saturating_sub(segment.base_offset).max(0);
+    let last = segment
+        .extent
+        .next_offset
+        .saturating_sub(1)
+        .saturating_sub(segment.extent.base_offset)
+        .max(0);
     let last = u32::try_from(last).unwrap_or(u32::MAX);
-    let parsed = OffsetIndex::parse(&offsets, segment.size_bytes, last).and_then(|offsets| {
-        let times = TimeIndex::parse(&times, last, segment.max_timestamp)?;
-        Ok(SegmentIndexes { offsets, times })
-    });
+    let parsed =
+        OffsetIndex::parse(&offsets, segment.extent.size_bytes, last).and_then(|offsets| {
+            let times = TimeIndex::parse(&times, last, segment.extent.max_timestamp)?;
+            Ok(SegmentIndexes { offsets, times })
+        });
     match parsed {
         Ok(indexes) if !points_at_batches(storage, segment, log_path, &indexes.offsets)? => {
             Ok(Err(IndexFault("an entry does not fit the batch it points at")))
@@ -171,11 +177,12 @@ fn points_at_batches(
     };
     let failed = |error| Error::io(error, "reading", log_path);
     let file = storage.open(log_path).map_err(failed)?;
-    let mut cursor = BatchCursor::new(&*file, segment.size_bytes, LOOKUP_WINDOW_BYTES);
+    let mut cursor = BatchCursor::new(&*file, segment.extent.size_bytes, LOOKUP_WINDOW_BYTES);
     for entry in [first, last] {
         let header = cursor.header_at(u64::from(entry.position)).map_err(failed)?;
         let fits = header.is_ok_and(|header| {
-            relative(header.last_offset(), segment.base_offset) == Some(entry.relative_offset)
+            relative(header.last_offset(), segment.extent.base_offset)
+                == Some(entry.relative_offset)
         });
         if !fits {
             return Ok(false);
@@ -223,7 +230,7 @@ fn believe(
     log_path: &Path,
 ) -> Result<Result<SegmentIndexes, IndexFault>> {
     let read = |kind| {
-        let path = log_path.with_file_name(file_name(segment.base_offset, kind));
+        let path = log_path.with_file_name(file_name(segment.extent.base_offset, kind));
         read_file(storage, &path, INDEX_SIZE_MAX)
     };
     let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex)?, read(FileKind::TimeIndex)?)

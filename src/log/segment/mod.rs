@@ -6,6 +6,7 @@
 //! file's name.
 
 pub(in crate::log) mod active;
+pub(crate) mod extent;
 pub(crate) mod indexes;
 pub(in crate::log) mod mapped;
 pub(crate) mod state;
@@ -18,7 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::producers::transactions::AbortedTransaction;
-use crate::log::segment::state::{FileProof, SegmentLayout, SegmentOrigin, SegmentState};
+use crate::log::segment::extent::SegmentExtent;
+use crate::log::segment::state::{
+    FileProof, IndexProofs, SegmentLayout, SegmentOrigin, SegmentState,
+};
 use crate::log::segment::summary::SegmentIndexes;
 use crate::storage::{File, Region, Storage};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
@@ -57,41 +61,6 @@ pub(crate) enum Stage {
     Sealed,
 }
 
-/// How far a segment goes, and its times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// The length of its batches.
-    pub size_bytes: u64,
-    /// The offset behind its last batch.
-    pub next_offset: i64,
-    /// The largest timestamp of its batches, -1 without.
-    pub max_timestamp: i64,
-    /// The last offset of the first batch that reached it.
-    pub max_timestamp_offset: i64,
-    /// The largest timestamp of its first batch, -1 without.
-    pub first_timestamp: i64,
-}
-
-impl Extent {
-    pub fn of(state: &SegmentState) -> Extent {
-        Extent {
-            size_bytes: state.size_bytes,
-            next_offset: state.next_offset,
-            max_timestamp: state.max_timestamp,
-            max_timestamp_offset: state.max_timestamp_offset,
-            first_timestamp: state.first_timestamp,
-        }
-    }
-}
-
-/// The files that were written from the batches, where their bytes are vouched for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Proofs {
-    pub index: Option<FileProof>,
-    pub time_index: Option<FileProof>,
-    pub transaction_index: Option<FileProof>,
-}
-
 /// What a segment has of the producers before its first batch.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum BaseSnapshot {
@@ -115,14 +84,14 @@ pub(crate) struct Prefix {
 #[derive(Debug)]
 struct SegmentInner {
     stage: Stage,
-    extent: Extent,
+    extent: SegmentExtent,
     file: Option<Arc<dyn File>>,
     /// `file` is the handle of this life's writer, which may cut.
     appends: bool,
     indexes: Option<Arc<SegmentIndexes>>,
     /// What an earlier life appended to a segment that this one goes on with.
     prefix: Option<Prefix>,
-    proofs: Proofs,
+    proofs: IndexProofs,
     aborted: Arc<Vec<AbortedTransaction>>,
     snapshot: BaseSnapshot,
     /// A sync covers all its bytes and its length.
@@ -150,11 +119,11 @@ impl Segment {
     /// A segment as recovery, or the state file, describes it.
     pub fn found(path: PathBuf, state: &SegmentState, stage: Stage) -> Segment {
         Segment {
-            base_offset: state.base_offset,
+            base_offset: state.extent.base_offset,
             layout: state.layout,
             origin: state.origin,
             path,
-            own_from: AtomicU64::new(state.size_bytes),
+            own_from: AtomicU64::new(state.extent.size_bytes),
             proven: AtomicU64::new(0),
             mixed_end: AtomicU64::new(0),
             ticket: AtomicU64::new(NO_TICKET),
@@ -162,16 +131,12 @@ impl Segment {
                 Rank::SegmentHome,
                 SegmentInner {
                     stage,
-                    extent: Extent::of(state),
+                    extent: state.extent,
                     file: None,
                     appends: false,
                     indexes: None,
                     prefix: None,
-                    proofs: Proofs {
-                        index: state.index,
-                        time_index: state.time_index,
-                        transaction_index: state.transaction_index,
-                    },
+                    proofs: state.proofs,
                     aborted: Arc::default(),
                     snapshot: state
                         .snapshot
@@ -199,7 +164,7 @@ impl Segment {
     }
 
     /// How far it goes; of an active one only the writer knows.
-    pub fn extent(&self) -> Extent {
+    pub fn extent(&self) -> SegmentExtent {
         self.home.lock().extent
     }
 
@@ -212,15 +177,15 @@ impl Segment {
         home.file = Some(file);
         home.appends = true;
         let indexes = home.indexes.take();
-        home.prefix = (state.size_bytes > 0).then_some(Prefix { state, indexes });
+        home.prefix = (state.extent.size_bytes > 0).then_some(Prefix { state, indexes });
         // Also that of the transaction index: an abort that follows is in none of the files.
-        home.proofs = Proofs::default();
+        home.proofs = IndexProofs::default();
         home.synced = false;
     }
 
     /// The writer is done with it and knows its extent.
     /// `indexes` has what the writer appended; a prefix comes on top.
-    pub fn retire(&self, extent: Extent, indexes: SegmentIndexes) {
+    pub fn retire(&self, extent: SegmentExtent, indexes: SegmentIndexes) {
         let mut home = self.home.lock();
         assert_eq!(home.stage, Stage::Active, "only the writer retires a segment");
         home.stage = Stage::Retired;
@@ -230,7 +195,7 @@ impl Segment {
     }
 
     /// Its file is cut and synced and its index files have these proofs.
-    pub fn seal(&self, proofs: Proofs) {
+    pub fn seal(&self, proofs: IndexProofs) {
         let mut home = self.home.lock();
         home.stage = Stage::Sealed;
         home.proofs = proofs;
@@ -240,7 +205,7 @@ impl Segment {
     }
 
     /// As [`Segment::seal`], but it may be appended to in another life.
-    pub fn close(&self, proofs: Proofs) {
+    pub fn close(&self, proofs: IndexProofs) {
         let mut home = self.home.lock();
         home.stage = Stage::Closed;
         home.proofs = proofs;
@@ -335,22 +300,15 @@ impl Segment {
     }
 
     /// What the state file is to keep of it.
-    pub fn state(&self, extent: Option<Extent>) -> SegmentState {
+    pub fn state(&self, extent: Option<SegmentExtent>) -> SegmentState {
         let home = self.home.lock();
         let extent = extent.unwrap_or(home.extent);
         // What vouches for index files, or for the cut, does so for the extent of today.
         let current = extent == home.extent && home.stage != Stage::Active;
-        let proofs = if current { home.proofs } else { Proofs::default() };
+        let proofs = if current { home.proofs } else { IndexProofs::default() };
         SegmentState {
-            base_offset: self.base_offset,
-            size_bytes: extent.size_bytes,
-            next_offset: extent.next_offset,
-            max_timestamp: extent.max_timestamp,
-            max_timestamp_offset: extent.max_timestamp_offset,
-            first_timestamp: extent.first_timestamp,
-            index: proofs.index,
-            time_index: proofs.time_index,
-            transaction_index: proofs.transaction_index,
+            extent,
+            proofs,
             snapshot: match home.snapshot {
                 BaseSnapshot::Written(proof) => Some(proof),
                 BaseSnapshot::Unproven | BaseSnapshot::Taken(_) => None,
@@ -578,7 +536,8 @@ mod tests {
     use super::*;
 
     fn segment(size_bytes: u64) -> Segment {
-        let state = SegmentState { size_bytes, ..SegmentState::empty(0) };
+        let extent = SegmentExtent { size_bytes, ..SegmentExtent::empty(0) };
+        let state = SegmentState { extent, ..SegmentState::empty(0) };
         let path = PathBuf::from("t-0/00000000000000000000.log");
         Segment::found(path, &state, Stage::Closed)
     }

@@ -5,6 +5,7 @@
 
 use crate::log::files::leader_epochs::EpochStart;
 use crate::log::producers::transactions::{AbortedTransaction, OpenTransaction};
+use crate::log::segment::extent::SegmentExtent;
 
 /// The borders of one log as the state file keeps them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,29 +69,12 @@ impl LogState {
 /// One segment as the state file keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentState {
-    /// The number in the file's name.
-    pub base_offset: i64,
-    /// The length of its batches. The file may be longer (zeros) while it is active.
-    pub size_bytes: u64,
-    /// The offset behind its last batch; its base offset while it is empty. A sparse one stands for
-    /// offsets up to here, also where compaction took the last ones.
-    pub next_offset: i64,
-    /// The largest timestamp of its batches, -1 while it has none.
-    pub max_timestamp: i64,
-    /// The last offset of the first batch that reached `max_timestamp`.
-    pub max_timestamp_offset: i64,
-    /// The largest timestamp of its first batch, which decides about rolling by time; -1 without.
-    pub first_timestamp: i64,
-    /// The `.index` file, if its bytes are vouched for.
-    pub index: Option<FileProof>,
-    /// The `.timeindex` file, if its bytes are vouched for.
-    pub time_index: Option<FileProof>,
-    /// The `.txnindex` file, if its bytes are vouched for. Length 0 means that there is none.
-    pub transaction_index: Option<FileProof>,
+    pub extent: SegmentExtent,
+    pub proofs: IndexProofs,
     /// The `.snapshot` file of the producers before its first batch, if its bytes are vouched
     /// for. Length 0 means that there was no producer, and no file.
     pub snapshot: Option<FileProof>,
-    /// The file is cut to `size_bytes` and will never be appended to.
+    /// The file is cut to the length of its batches and will never be appended to.
     pub sealed: bool,
     pub layout: SegmentLayout,
     pub origin: SegmentOrigin,
@@ -136,15 +120,8 @@ impl SegmentState {
     /// A segment of ours without a batch.
     pub fn empty(base_offset: i64) -> SegmentState {
         SegmentState {
-            base_offset,
-            size_bytes: 0,
-            next_offset: base_offset,
-            max_timestamp: -1,
-            max_timestamp_offset: base_offset,
-            first_timestamp: -1,
-            index: None,
-            time_index: None,
-            transaction_index: None,
+            extent: SegmentExtent::empty(base_offset),
+            proofs: IndexProofs::default(),
             snapshot: None,
             sealed: false,
             layout: SegmentLayout::Dense,
@@ -159,6 +136,15 @@ pub(crate) struct EndSnapshot {
     /// The number in the file's name: it knows the batches below.
     pub offset: i64,
     pub proof: FileProof,
+}
+
+/// The files that were written from the batches of a segment, where their bytes are vouched for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct IndexProofs {
+    pub index: Option<FileProof>,
+    pub time_index: Option<FileProof>,
+    /// Length 0 means that there is no `.txnindex`.
+    pub transaction_index: Option<FileProof>,
 }
 
 /// Length and CRC-32 (IEEE) of a derived file that may be believed while both still hold.

@@ -7,8 +7,8 @@ use crate::log::index::offset_index::OffsetIndex;
 use crate::log::index::time_index::TimeIndex;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::FoundBatch;
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::{LastBatch, SegmentState};
-use crate::log::segment::times::SegmentTimes;
 
 /// Kafka's `index.interval.bytes`: one entry for so many bytes of batches.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 4096;
@@ -45,17 +45,7 @@ impl SegmentIndexes {
 /// One segment as reading its batches shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentSummary {
-    pub base_offset: i64,
-    /// The length of the valid batches, in bytes.
-    pub size_bytes: u64,
-    /// The offset behind the last batch; the base offset if there is none.
-    pub next_offset: i64,
-    /// The largest timestamp of the batches, -1 if there is none.
-    pub max_timestamp: i64,
-    /// The last offset of the first batch that reached `max_timestamp`.
-    pub max_timestamp_offset: i64,
-    /// The largest timestamp of the first batch, -1 without one.
-    pub first_timestamp: i64,
+    pub extent: SegmentExtent,
     /// Entries for the batches that were read.
     pub indexes: SegmentIndexes,
     /// Transactions whose abort marker was read.
@@ -72,12 +62,7 @@ impl SegmentSummary {
     /// A segment of which nothing was read yet.
     pub fn new(base_offset: i64, interval_bytes: u64) -> SegmentSummary {
         SegmentSummary {
-            base_offset,
-            size_bytes: 0,
-            next_offset: base_offset,
-            max_timestamp: -1,
-            max_timestamp_offset: base_offset,
-            first_timestamp: -1,
+            extent: SegmentExtent::empty(base_offset),
             indexes: SegmentIndexes::default(),
             aborted: Vec::new(),
             last_batch: None,
@@ -91,14 +76,10 @@ impl SegmentSummary {
     /// Goes on behind a recorded border: borders and timestamps are known, entries below are not.
     pub fn resume(state: &SegmentState, last: Option<LastBatch>, interval: u64) -> SegmentSummary {
         SegmentSummary {
-            size_bytes: state.size_bytes,
-            next_offset: state.next_offset,
-            max_timestamp: state.max_timestamp,
-            max_timestamp_offset: state.max_timestamp_offset,
-            first_timestamp: state.first_timestamp,
-            last_batch: last.filter(|last| last.segment == state.base_offset),
-            last_entry_position: state.size_bytes,
-            ..SegmentSummary::new(state.base_offset, interval)
+            extent: state.extent,
+            last_batch: last.filter(|last| last.segment == state.extent.base_offset),
+            last_entry_position: state.extent.size_bytes,
+            ..SegmentSummary::new(state.extent.base_offset, interval)
         }
     }
 
@@ -106,13 +87,7 @@ impl SegmentSummary {
     #[inline]
     pub fn observe(&mut self, batch: &FoundBatch, transactions: &mut TransactionTracker) {
         let header = &batch.header;
-        if self.size_bytes == 0 {
-            self.first_timestamp = header.max_timestamp;
-        }
-        if header.max_timestamp > self.max_timestamp {
-            self.max_timestamp = header.max_timestamp;
-            self.max_timestamp_offset = header.last_offset();
-        }
+        self.extent.observe(header.last_offset(), header.max_timestamp, batch.end());
         if batch.position - self.last_entry_position > self.interval_bytes {
             self.push_entry(batch);
         }
@@ -120,37 +95,25 @@ impl SegmentSummary {
             self.aborted.push(row);
         }
         self.last_batch = Some(LastBatch {
-            segment: self.base_offset,
+            segment: self.extent.base_offset,
             position: batch.position,
             base_offset: header.base_offset,
             crc: header.crc,
         });
-        self.next_offset = header.next_offset();
-        self.size_bytes = batch.end();
         self.batches += 1;
         self.records += u64::try_from(header.records_count).unwrap_or(0);
     }
 
-    /// The borders that a search by time looks at.
-    pub fn times(&self) -> SegmentTimes {
-        SegmentTimes {
-            base_offset: self.base_offset,
-            next_offset: self.next_offset,
-            max_timestamp: self.max_timestamp,
-            max_timestamp_offset: self.max_timestamp_offset,
-        }
-    }
-
     /// Ends the reading: the time index gets its last entry, as at Kafka's roll.
     pub fn finish(&mut self) {
-        if self.size_bytes > 0 {
+        if self.extent.size_bytes > 0 {
             self.push_time();
         }
     }
 
     fn push_entry(&mut self, batch: &FoundBatch) {
         self.last_entry_position = batch.position;
-        let relative = relative(batch.header.last_offset(), self.base_offset);
+        let relative = relative(batch.header.last_offset(), self.extent.base_offset);
         // A position that does not fit is found by walking from the last one that does.
         if let (Some(relative), Ok(position)) = (relative, i32::try_from(batch.position)) {
             self.indexes.offsets.push(relative, position.unsigned_abs());
@@ -164,11 +127,12 @@ impl SegmentSummary {
 
     fn push_time(&mut self) {
         // Batches without timestamps say -1, and so does an index that knows nothing.
-        if self.max_timestamp < 0 {
+        if self.extent.max_timestamp < 0 {
             return;
         }
-        if let Some(relative) = relative(self.max_timestamp_offset, self.base_offset) {
-            self.indexes.times.push(self.max_timestamp, relative);
+        if let Some(relative) = relative(self.extent.max_timestamp_offset, self.extent.base_offset)
+        {
+            self.indexes.times.push(self.extent.max_timestamp, relative);
         }
     }
 }

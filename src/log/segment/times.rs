@@ -6,25 +6,16 @@
 //! headers whose records are gone. What Kafka takes from a file's modification time is not here.
 
 use crate::error::Result;
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::summary::{SegmentIndexes, relative};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::sync::Arc;
 use std::ops::Range;
 
-/// The borders of a segment that decide whether a search looks into it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentTimes {
-    pub base_offset: i64,
-    pub next_offset: i64,
-    /// The largest timestamp that any of its headers has, -1 if none has one.
-    pub max_timestamp: i64,
-    /// The last offset of the first batch that has it.
-    pub max_timestamp_offset: i64,
-}
-
 /// A segment that can be searched by time.
 pub(crate) trait TimedSegment {
-    fn times(&self) -> SegmentTimes;
+    /// Its borders and times decide whether a search looks into it.
+    fn extent(&self) -> SegmentExtent;
 
     /// # Errors
     /// Those of building them.
@@ -64,13 +55,13 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
     limit: usize,
 ) -> Result<Option<TimedOffset>> {
     let (from, upto) = (offsets.start, offsets.end);
-    let reaches = |times: SegmentTimes| {
-        times.next_offset > times.base_offset && times.max_timestamp >= timestamp
+    let reaches = |extent: SegmentExtent| {
+        extent.next_offset > extent.base_offset && extent.max_timestamp >= timestamp
     };
-    let Some(segment) = segments.iter().find(|segment| reaches(segment.times())) else {
+    let Some(segment) = segments.iter().find(|segment| reaches(segment.extent())) else {
         return Ok(None);
     };
-    let times = segment.times();
+    let times = segment.extent();
     let indexes = segment.indexes()?;
     let late_enough = indexes.times.lookup(timestamp);
     let from_relative = relative(from.max(times.base_offset), times.base_offset).unwrap_or(0);
@@ -101,9 +92,9 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
     segments: &[S],
     limit: usize,
 ) -> Result<Option<TimedOffset>> {
-    let mut latest: Option<(&S, SegmentTimes)> = None;
+    let mut latest: Option<(&S, SegmentExtent)> = None;
     for segment in segments {
-        let times = segment.times();
+        let times = segment.extent();
         let least = latest.map_or(-1, |(_, latest)| latest.max_timestamp);
         if times.max_timestamp > least {
             latest = Some((segment, times));

@@ -20,7 +20,7 @@ fn a_flush_moves_the_recovery_point_to_the_end() {
         bench.append(&log, b"v");
         let state = log.state().unwrap();
         assert_eq!(state.log_end_offset, 10, "as of the last sync");
-        assert_eq!(state.segments[0].next_offset, 10);
+        assert_eq!(state.segments[0].extent.next_offset, 10);
         log.make_durable(11).unwrap();
         assert_eq!(log.state().unwrap().log_end_offset, 11);
     });
@@ -106,14 +106,14 @@ fn a_closed_log_opens_as_it_was_and_goes_on_in_its_last_segment() {
         let record = RecordInput::default();
         assert_eq!(log.append(&record, bench.options()).unwrap_err().kind(), ErrorKind::Closed);
         let (last, before) = state.segments.split_last().unwrap();
-        assert!(before.iter().all(|segment| segment.sealed && segment.index.is_some()));
-        assert!(!last.sealed && last.is_resumable() && last.time_index.unwrap().len > 0);
+        assert!(before.iter().all(|segment| segment.sealed && segment.proofs.index.is_some()));
+        assert!(!last.sealed && last.is_resumable() && last.proofs.time_index.unwrap().len > 0);
         for segment in &state.segments {
-            let path = bench
-                .identity()
-                .dir
-                .join(crate::log::files::names::file_name(segment.base_offset, FileKind::Log));
-            assert_eq!(bench.storage.metadata(&path).unwrap().len, segment.size_bytes);
+            let path = bench.identity().dir.join(crate::log::files::names::file_name(
+                segment.extent.base_offset,
+                FileKind::Log,
+            ));
+            assert_eq!(bench.storage.metadata(&path).unwrap().len, segment.extent.size_bytes);
         }
         bench.gate.epoch.store(4, Ordering::SeqCst);
         let again = bench.open(state.clone(), Trust::Clean);

@@ -113,7 +113,8 @@ fn damage_is_found_by_the_first_read_and_named() {
         let state = log.close().unwrap();
         drop(log);
         let path = bench.identity().dir.join("00000000000000000000.log");
-        let size = state.segments[0].size_bytes / state.segments[0].next_offset as u64;
+        let size =
+            state.segments[0].extent.size_bytes / state.segments[0].extent.next_offset as u64;
         let mut bytes = bench.storage.read_file(&path, 1 << 20).unwrap();
         bytes[(2 * size + 90) as usize] ^= 1;
         bench.storage.create_cold(&path).unwrap().write_at(0, &bytes).unwrap();

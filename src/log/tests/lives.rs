@@ -184,7 +184,10 @@ fn a_closed_life_without_an_append_leaves_a_cut_tail_behind_a_kill() {
         let log = bench.open(state, Trust::SameBoot);
         let closed = log.close().unwrap();
         let path = bench.identity().dir.join("00000000000000000000.log");
-        assert_eq!(bench.storage.metadata(&path).unwrap().len, closed.segments[0].size_bytes);
+        assert_eq!(
+            bench.storage.metadata(&path).unwrap().len,
+            closed.segments[0].extent.size_bytes
+        );
         assert_eq!(bench.gate.entered.load(Ordering::SeqCst), 1, "no new life for a cut");
         assert_eq!(bench.open(closed, Trust::Clean).log_end_offset().unwrap(), 1);
     });

@@ -15,7 +15,7 @@ fn closed(bench: &mut Bench) -> (LogState, u64) {
         bench.append(&log, &[b'v'; 50]);
     }
     let state = log.close().unwrap();
-    let size = state.segments[0].size_bytes / BATCHES as u64;
+    let size = state.segments[0].extent.size_bytes / BATCHES as u64;
     (state, size)
 }
 
@@ -78,7 +78,7 @@ fn a_batch_that_overlaps_the_one_before_is_not_read() {
         assert_eq!(appended.unwrap().base_offset, base);
     }
     let state = log.close().unwrap();
-    let at = state.segments[0].size_bytes / 2;
+    let at = state.segments[0].extent.size_bytes / 2;
     log_file(bench, 0).write_at(at, &2_i64.to_be_bytes()).unwrap();
     // So that it is not the last recorded batch that tells.
     let state = LogState { last_batch: None, ..state };
@@ -102,7 +102,7 @@ fn a_batch_behind_a_window_is_held_against_its_end() {
         log.append_records(&[record; 3], codec, None, bench.options()).unwrap();
     }
     let state = log.close().unwrap();
-    let at = state.segments[0].size_bytes / 3 * 2;
+    let at = state.segments[0].extent.size_bytes / 3 * 2;
     // Moved back by one: it would hold the reader's offset.
     log_file(bench, 0).write_at(at, &5_i64.to_be_bytes()).unwrap();
     let log = bench.open(LogState { last_batch: None, ..state }, Trust::Clean);
@@ -147,7 +147,7 @@ fn the_first_read_of_a_contradicted_log_tells_its_damage() {
     let (state, size) = closed(bench);
     let file = log_file(bench, 0);
     file.write_at(0, &vec![0; size as usize]).unwrap();
-    file.write_at(state.segments[0].size_bytes, &[0; 100]).unwrap();
+    file.write_at(state.segments[0].extent.size_bytes, &[0; 100]).unwrap();
     let log = bench.open(state, Trust::Clean);
     assert_eq!(log.log_end_offset().unwrap(), BATCHES, "as it is recorded");
     let error = first_at(&log, 0).unwrap_err();
@@ -168,7 +168,7 @@ fn a_sealed_file_that_has_grown_contradicts_the_state() {
         log.flush().unwrap();
         let state = log.state().unwrap();
         assert!(state.segments[0].sealed);
-        let len = state.segments[0].size_bytes;
+        let len = state.segments[0].extent.size_bytes;
         log_file(bench, 0).write_at(len, &[7; 30]).unwrap();
         let log = bench.open(state, trust);
         assert_eq!(first_at(&log, 0).unwrap(), 0);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::files::names::{FileKind, file_name};
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::{SegmentLayout, SegmentState};
 use crate::log::segment::{Segment, Stage};
 use crate::storage::Fault;
@@ -47,10 +48,7 @@ fn replace_first(bench: &Bench, log: &Log, count: usize) -> Arc<Segment> {
     bench.storage.create_cold(&swap).unwrap().write_at(0, &bytes).unwrap();
     let last = old.last().unwrap().extent();
     let state = SegmentState {
-        size_bytes: bytes.len() as u64,
-        next_offset: last.next_offset,
-        max_timestamp: last.max_timestamp,
-        max_timestamp_offset: last.max_timestamp_offset,
+        extent: SegmentExtent { base_offset: 0, size_bytes: bytes.len() as u64, ..last },
         layout: SegmentLayout::Sparse,
         sealed: true,
         ..SegmentState::empty(0)
@@ -159,7 +157,7 @@ fn what_a_crash_left_of_a_compaction_is_recorded_before_its_results_get_their_na
     log.append(&record, bench.options()).unwrap_err();
     let (_, recorded) = bench.gate.recorded.lock().pop().unwrap();
     assert_eq!(recorded.segments[0].layout, SegmentLayout::Sparse);
-    assert_eq!(recorded.segments[1].base_offset, third);
+    assert_eq!(recorded.segments[1].extent.base_offset, third);
     assert!(bench.storage.exists(&swap).unwrap());
     assert_eq!(offsets(&log, &mut held.clone()), expected[1..], "{held:?}");
 
@@ -170,7 +168,7 @@ fn what_a_crash_left_of_a_compaction_is_recorded_before_its_results_get_their_na
     assert_eq!(offsets(&log, &mut Cursor::new(0)), expected);
     bench.run_work();
     let state = log.close().unwrap();
-    assert!(state.segments[0].sealed && state.segments[0].index.is_some());
+    assert!(state.segments[0].sealed && state.segments[0].proofs.index.is_some());
     let log = bench.open(state, Trust::Clean);
     assert_eq!(offsets(&log, &mut Cursor::new(0)), expected);
 }

@@ -13,8 +13,8 @@ use crate::log::files::names::FileKind;
 use crate::log::index::transaction_index;
 use crate::log::lifecycle::close::FinishedSegment;
 use crate::log::lifecycle::open::Upkeep;
-use crate::log::segment::state::FileProof;
-use crate::log::segment::{Proofs, Segment};
+use crate::log::segment::Segment;
+use crate::log::segment::state::{FileProof, IndexProofs};
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
@@ -42,7 +42,7 @@ impl Log {
     }
 
     /// Makes the files of a segment without a writer final, and durable.
-    fn seal_files(&self, upkeep: &mut Upkeep, segment: &Arc<Segment>) -> Result<Proofs> {
+    fn seal_files(&self, upkeep: &mut Upkeep, segment: &Arc<Segment>) -> Result<IndexProofs> {
         let finished = self.finish_files(upkeep, segment)?;
         self.sync_files(upkeep, finished)
     }
@@ -90,7 +90,7 @@ impl Log {
         &self,
         _: &mut Upkeep,
         finished: FinishedSegment,
-    ) -> Result<Proofs> {
+    ) -> Result<IndexProofs> {
         let FinishedSegment { segment, file, indexes, proofs } = finished;
         let failed = |error, doing| Error::io(error, doing, segment.path());
         if let Some(file) = file {
@@ -119,7 +119,7 @@ impl Log {
         &self,
         segment: &Arc<Segment>,
         unsynced: &mut Vec<Arc<dyn File>>,
-    ) -> Result<Proofs> {
+    ) -> Result<IndexProofs> {
         let indexes = self.indexes_of(segment)?;
         if planted(Planted::AbortIndexLost) {
             segment.set_aborted(Vec::new());
@@ -140,7 +140,7 @@ impl Log {
         } else {
             write(FileKind::TransactionIndex, &aborted)
         };
-        Ok(Proofs {
+        Ok(IndexProofs {
             index: Some(index?),
             time_index: Some(times?),
             transaction_index: Some(transactions?),

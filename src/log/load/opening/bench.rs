@@ -130,7 +130,7 @@ impl<S: Storage> Shelf<S> {
         let mut found = Vec::new();
         for segment in &opened.segments {
             let bytes = self.storage.read_file(&segment.path, 1 << 30).unwrap();
-            let mut bytes = &bytes[..usize::try_from(segment.state.size_bytes).unwrap()];
+            let mut bytes = &bytes[..usize::try_from(segment.state.extent.size_bytes).unwrap()];
             while !bytes.is_empty() {
                 let batch = RecordBatch::parse(bytes).unwrap();
                 batch.check_crc().unwrap();

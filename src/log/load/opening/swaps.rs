@@ -105,7 +105,7 @@ fn finishes(shelf: &Shelf, (state, trust): (&LogState, Trust), counts: bool, wha
     let first = opened.segments[0].state;
     let layout = if counts { SegmentLayout::Sparse } else { SegmentLayout::Dense };
     assert_eq!((first.layout, first.origin), (layout, SegmentOrigin::Ours), "{at}");
-    assert_eq!(first.next_offset, if counts { 20 } else { 10 }, "{at}");
+    assert_eq!(first.extent.next_offset, if counts { 20 } else { 10 }, "{at}");
     let recorded = opened.state();
     opened.finish(&shelf.storage).unwrap();
     assert!(shelf.names().iter().all(|name| !name.contains(".log.")), "{at}: {:?}", shelf.names());
@@ -190,12 +190,13 @@ fn the_aborted_transactions_of_a_result_are_those_of_its_batches_and_its_own_ind
         last_stable_offset: 5,
     };
     assert_eq!(opened.segments[1].aborted, [row]);
-    assert_eq!((opened.segments[1].state.next_offset, opened.log_end_offset), (6, 9));
+    assert_eq!((opened.segments[1].state.extent.next_offset, opened.log_end_offset), (6, 9));
     // Where its records and the marker went, too, only the index remembers.
     shelf.put_log(0, &[of(0), batch(1, b"v"), marker(2, 7, ControlType::Commit)].concat());
     let first = old.segments[0];
     let size_bytes = shelf.get_log(0).unwrap().len() as u64;
-    let first = SegmentState { size_bytes, layout: SegmentLayout::Sparse, ..first };
+    let mut first = SegmentState { layout: SegmentLayout::Sparse, ..first };
+    first.extent.size_bytes = size_bytes;
     let old = LogState { segments: [&[first], &old.segments[1..]].concat(), ..old };
     let emptied = crate::log::index::transaction_index::to_bytes(&[row]);
     shelf.put("00000000000000000004.log.swap", b"");

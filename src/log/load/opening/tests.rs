@@ -82,8 +82,11 @@ fn after_a_kill_reading_begins_at_the_border_and_ends_at_zeros() {
     assert_eq!(kinds(&opened), [UncutTail]);
     assert!(opened.resumable);
     let last = opened.segments.last().unwrap();
-    assert_eq!((last.state.max_timestamp, last.state.max_timestamp_offset), (290, 29));
-    assert_eq!(last.state.first_timestamp, 200);
+    assert_eq!(
+        (last.state.extent.max_timestamp, last.state.extent.max_timestamp_offset),
+        (290, 29)
+    );
+    assert_eq!(last.state.extent.first_timestamp, 200);
     assert!(last.indexes.is_none(), "what lies below the border was not read");
 }
 
@@ -491,7 +494,9 @@ fn a_foreign_tail_is_set_aside_before_it_is_cut() {
     assert_eq!(shelf.get("00000000000000000020.log.cut.1").unwrap(), torn);
     assert_eq!(shelf.get("00000000000000000035.snapshot"), None);
     let state = opened.state();
-    assert!(state.segments.iter().all(|s| s.sealed && s.index.is_some() && !s.layout.is_dense()));
+    assert!(
+        state.segments.iter().all(|s| s.sealed && s.proofs.index.is_some() && !s.layout.is_dense())
+    );
     assert_eq!(shelf.open(&state, Trust::Clean).findings, []);
 }
 

@@ -8,7 +8,7 @@ use crate::log::index::transaction_index;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::FoundBatch;
 use crate::log::segment::state::{
-    FileProof, LastBatch, SegmentLayout, SegmentOrigin, SegmentState,
+    FileProof, IndexProofs, LastBatch, SegmentLayout, SegmentOrigin, SegmentState,
 };
 use crate::log::segment::summary::{SegmentIndexes, SegmentSummary};
 use crate::record::BatchHeader;
@@ -143,14 +143,8 @@ impl CleanedSegment {
             false => write(FileKind::TransactionIndex, &transaction_index::to_bytes(&aborted))?,
         };
         let state = SegmentState {
-            size_bytes: summary.size_bytes,
-            next_offset: summary.next_offset,
-            max_timestamp: summary.max_timestamp,
-            max_timestamp_offset: summary.max_timestamp_offset,
-            first_timestamp: summary.first_timestamp,
-            index,
-            time_index,
-            transaction_index,
+            extent: summary.extent,
+            proofs: IndexProofs { index, time_index, transaction_index },
             sealed: true,
             layout: SegmentLayout::Sparse,
             origin: self.origin,

@@ -251,9 +251,9 @@ impl Cleaning {
             let state = segment.state(None);
             SegmentToGroup {
                 base_offset: segment.base_offset,
-                size_bytes: state.size_bytes,
-                index_bytes: state.index.map_or(0, |proof| proof.len),
-                time_index_bytes: state.time_index.map_or(0, |proof| proof.len),
+                size_bytes: state.extent.size_bytes,
+                index_bytes: state.proofs.index.map_or(0, |proof| proof.len),
+                time_index_bytes: state.proofs.time_index.map_or(0, |proof| proof.len),
             }
         };
         let sizes: Vec<_> = segments.iter().map(sized).collect();
@@ -330,7 +330,7 @@ impl Cleaning {
         let base = segments.first().map_or(0, |first| first.base_offset);
         let (storage, dir) = (&*self.log.env.storage, &self.log.id.dir);
         let swapped = cleaned.finish(storage, aborted).and_then(|finished| {
-            let (before, after) = (bytes_of(&segments), finished.state.size_bytes);
+            let (before, after) = (bytes_of(&segments), finished.state.extent.size_bytes);
             let swapped = self.log.swap_in(&segments, finished)?;
             Ok(swapped.then_some((before, after)))
         });

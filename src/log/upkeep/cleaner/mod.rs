@@ -24,12 +24,13 @@ pub(crate) use cleaning::{CleanedLog, CleanerConfig, Cleaning};
 use crate::config::LogConfig;
 use crate::error::Result;
 use crate::log::Log;
+use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::LogState;
-use crate::log::segment::{Extent, Segment, Stage};
+use crate::log::segment::{Segment, Stage};
 use crate::sync::Arc;
 
 impl SegmentToClean {
-    fn new(base_offset: i64, extent: &Extent) -> SegmentToClean {
+    fn new(base_offset: i64, extent: &SegmentExtent) -> SegmentToClean {
         SegmentToClean {
             base_offset,
             size_bytes: extent.size_bytes,
@@ -48,7 +49,7 @@ impl LogToClean {
         how: (CleaningScope, i64),
     ) -> LogToClean {
         let segment = |s: &crate::log::segment::state::SegmentState| {
-            SegmentToClean::new(s.base_offset, &Extent::of(s))
+            SegmentToClean::new(s.extent.base_offset, &s.extent)
         };
         let segments: Vec<_> = state.segments.iter().map(segment).collect();
         let open = state.open_transactions.iter().map(|open| open.first_offset).min();

@@ -65,7 +65,7 @@ impl Log {
     fn name_swap(&self, finished: &FinishedSegment) -> Result<()> {
         let storage = &*self.env.storage;
         let dir = &self.id.dir;
-        let base = finished.state.base_offset;
+        let base = finished.state.extent.base_offset;
         let path = |kind, stage| staged_path(dir, base, kind, stage);
         for kind in &finished.kinds {
             let (from, to) = (path(*kind, FileStage::Cleaned), path(*kind, FileStage::Swap));
@@ -83,7 +83,7 @@ impl Log {
     /// Removes files that do not count, as far as that is possible: an opening leaves them out.
     fn remove_staged(&self, finished: &FinishedSegment, stage: FileStage) {
         for kind in &finished.kinds {
-            let path = staged_path(&self.id.dir, finished.state.base_offset, *kind, stage);
+            let path = staged_path(&self.id.dir, finished.state.extent.base_offset, *kind, stage);
             drop(self.env.storage.remove(&path));
         }
     }
@@ -91,8 +91,8 @@ impl Log {
     fn cleaned_segment(&self, finished: &FinishedSegment) -> Result<Arc<Segment>> {
         let state = &finished.state;
         let dir = &self.id.dir;
-        let path = staged_path(dir, state.base_offset, FileKind::Log, FileStage::Live);
-        let swap = staged_path(dir, state.base_offset, FileKind::Log, FileStage::Swap);
+        let path = staged_path(dir, state.extent.base_offset, FileKind::Log, FileStage::Live);
+        let swap = staged_path(dir, state.extent.base_offset, FileKind::Log, FileStage::Swap);
         let file = self.env.storage.open(&swap);
         let file = file.map_err(|e| Error::io(e, "cannot open the cleaned segment", &swap))?;
         let segment = Segment::found(path, state, Stage::Sealed);

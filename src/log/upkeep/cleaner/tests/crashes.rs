@@ -138,7 +138,8 @@ fn log_names(bench: &Bench) -> Vec<String> {
 fn check(after: &Sim, promises: &Promises, step: u64, trust: Trust, what: &str) {
     let bench = bench_on(after, 1);
     let state = promises.state_at(step);
-    let rows: Vec<_> = state.segments.iter().map(|s| (s.base_offset, s.next_offset)).collect();
+    let rows: Vec<_> =
+        state.segments.iter().map(|s| (s.extent.base_offset, s.extent.next_offset)).collect();
     let what = format!("{what}, recorded {rows:?}, found {:?}", log_names(&bench));
     let what = what.as_str();
     let log = bench.open(state, trust);
