@@ -201,7 +201,7 @@ impl Admin {
             OffsetSpec::Earliest => (Some(found.log_start_offset()?), None),
             OffsetSpec::Latest => (Some(found.end_for(isolation)?), None),
             OffsetSpec::MaxTimestamp => match found.max_timestamp(isolation)? {
-                Some((timestamp, offset)) => (Some(offset), Some(timestamp)),
+                Some(found) => (Some(found.offset), Some(found.timestamp)),
                 None => (None, None),
             },
             OffsetSpec::Timestamp(EARLIEST_PENDING_UPLOAD..=LATEST_TIERED) => (None, None),
@@ -211,7 +211,7 @@ impl Admin {
                 return Err(error.with_partition(topic, partition));
             }
             OffsetSpec::Timestamp(time) => match found.offset_for_time(time, isolation)? {
-                Some((offset, timestamp)) => (Some(offset), Some(timestamp)),
+                Some(found) => (Some(found.offset), Some(found.timestamp)),
                 None => (None, None),
             },
         };

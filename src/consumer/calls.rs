@@ -348,7 +348,7 @@ impl Consumer {
         self.look_up(times.keys(), |partition, log| {
             let time = times.get(partition).copied().unwrap_or(0);
             let found = log.offset_for_time(time, isolation)?;
-            Ok(found.map(|(offset, timestamp)| OffsetAndTimestamp::new(offset, timestamp)))
+            Ok(found.map(|found| OffsetAndTimestamp::new(found.offset, found.timestamp)))
         })
     }
 

@@ -285,7 +285,7 @@ impl PartitionState {
             ResetTo::Since(age) => {
                 let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
                 let since = wall_ms.saturating_sub(age_ms).max(0);
-                log.offset_for_time(since, isolation)?.map(|(offset, _)| offset)
+                log.offset_for_time(since, isolation)?.map(|found| found.offset)
             }
         };
         if let Some(offset) = offset {

@@ -130,7 +130,7 @@ impl Reader {
             }
             ReadFrom::Offset(offset) => offset.max(start),
             ReadFrom::Timestamp(time) => match log.offset_for_time(time, self.isolation)? {
-                Some((offset, _)) => offset,
+                Some(found) => found.offset,
                 None => end()?,
             },
             ReadFrom::Last(count) => {

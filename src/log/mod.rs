@@ -39,6 +39,7 @@ pub(crate) use crate::log::read::cursor::{Chunk, Cursor};
 pub(crate) use crate::log::read::plain::{FetchLimits, PlainPrefix};
 pub(crate) use crate::log::segment::mapped::MappedLimit;
 pub(crate) use crate::log::segment::state::{LogState, Trust};
+pub(crate) use crate::log::segment::times::TimestampAndOffset;
 pub(crate) use crate::log::upkeep::cleaner::{
     CleanedLog, CleanerConfig, Cleaning, CleaningScope, LogToClean,
 };

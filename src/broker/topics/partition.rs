@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::Finding;
 use crate::log::producers::snapshot::SnapshotRow;
 use crate::log::{
-    AbortedTransaction, Chunk, CleaningScope, Cursor, FetchLimits, Log, LogToClean, Watcher,
+    AbortedTransaction, Chunk, CleaningScope, Cursor, FetchLimits, Log, LogToClean,
+    TimestampAndOffset, Watcher,
 };
 use crate::sync::Arc;
 use crate::time::Signal;
@@ -216,7 +217,7 @@ impl Partition {
     }
 
     /// The first record that a reader of this isolation sees whose timestamp is not before
-    /// `timestamp`: its offset and timestamp.
+    /// `timestamp`.
     ///
     /// # Errors
     /// Those of [`Log::offset_for_time`]; the damage of a damaged log that has no such record
@@ -225,14 +226,11 @@ impl Partition {
         &self,
         timestamp: i64,
         isolation: IsolationLevel,
-    ) -> Result<Option<(i64, i64)>> {
+    ) -> Result<Option<TimestampAndOffset>> {
         let upto = self.readable_end(isolation)?;
         let found = match self {
             Partition::Live(log) => log.offset_for_time(timestamp, upto)?,
-            Partition::Attached(found) => {
-                let found = found.log.offset_for_time(timestamp, upto)?;
-                found.map(|found| (found.offset, found.timestamp))
-            }
+            Partition::Attached(found) => found.log.offset_for_time(timestamp, upto)?,
             Partition::Missing(_) => None,
         };
         if found.is_none() {
@@ -241,20 +239,16 @@ impl Partition {
         Ok(found)
     }
 
-    /// The largest timestamp that a reader of this isolation sees and the offset of the first
-    /// record that has it, in this order.
+    /// The first record with the largest timestamp that a reader of this isolation sees.
     ///
     /// # Errors
     /// Those of [`Log::max_timestamp`]; the damage of a damaged log, behind which there may be a
     /// larger one.
-    pub fn max_timestamp(&self, isolation: IsolationLevel) -> Result<Option<(i64, i64)>> {
+    pub fn max_timestamp(&self, isolation: IsolationLevel) -> Result<Option<TimestampAndOffset>> {
         let upto = self.end_for(isolation)?;
         match self {
             Partition::Live(log) => log.max_timestamp(upto),
-            Partition::Attached(found) => {
-                let found = found.log.max_timestamp(upto)?;
-                Ok(found.map(|found| (found.timestamp, found.offset)))
-            }
+            Partition::Attached(found) => found.log.max_timestamp(upto),
             Partition::Missing(_) => Ok(None),
         }
     }

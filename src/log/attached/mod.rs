@@ -28,7 +28,7 @@ use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes, SegmentSummary};
-use crate::log::segment::times::{self, TimedOffset, TimedSegment, Visit};
+use crate::log::segment::times::{self, TimedSegment, TimestampAndOffset, Visit};
 use crate::record::{BatchHeader, DECOMPRESSED_MAX, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
@@ -273,7 +273,7 @@ impl AttachedLog {
     ///
     /// # Errors
     /// `Io`, `CorruptRecord`.
-    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<TimedOffset>> {
+    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<TimestampAndOffset>> {
         self.with(|log, seen| {
             log.look_further(seen)?;
             let from = seen.log_start_offset;
@@ -287,7 +287,7 @@ impl AttachedLog {
     ///
     /// # Errors
     /// `Io`, `CorruptRecord`.
-    pub fn max_timestamp(&self, upto: i64) -> Result<Option<TimedOffset>> {
+    pub fn max_timestamp(&self, upto: i64) -> Result<Option<TimestampAndOffset>> {
         self.with(|log, seen| {
             log.look_further(seen)?;
             let latest = times::max_timestamp(&log.timed(seen), log.uncompressed_max)?;
@@ -670,23 +670,12 @@ impl TimedSegment for Timed<'_> {
         self.segment.summary.extent
     }
 
-    fn indexes(&self) -> Result<Arc<SegmentIndexes>> {
-        let AttachedSegment { path, recorded, summary, below } = self.segment;
-        let below = match below.get() {
-            Some(below) => below.clone(),
-            None => {
-                let storage = &*self.log.storage;
-                self.log.opened.store(true, Ordering::Relaxed);
-                let (loaded, _) = load_indexes(storage, recorded, path, INDEX_INTERVAL_BYTES)?;
-                below.get_or_init(|| Arc::new(loaded)).clone()
-            }
-        };
-        if summary.extent.size_bytes == recorded.extent.size_bytes {
-            return Ok(below);
-        }
-        let mut all = Arc::unwrap_or_clone(below);
-        all.extend(&summary.indexes);
-        Ok(Arc::new(all))
+    fn offset_at(&self, timestamp: i64) -> Result<u32> {
+        Ok(self.indexes()?.times.lookup(timestamp))
+    }
+
+    fn position_of(&self, relative: u32) -> Result<u64> {
+        Ok(self.indexes()?.offsets.lookup(relative).into())
     }
 
     fn walk(&self, position: u64, visit: &mut Visit<'_>) -> Result<()> {
@@ -713,7 +702,7 @@ impl TimedSegment for Timed<'_> {
                     let error = misplaced(header.base_offset, own).with_offset(own);
                     return Err(self.log.here(error.with_path(path).with_position(at)));
                 }
-                with(batch)
+                with(&batch).map_err(placed)
             })?;
             if !go_on {
                 break;
@@ -726,6 +715,26 @@ impl TimedSegment for Timed<'_> {
 }
 
 impl Timed<'_> {
+    /// Both lookups of what was seen of the segment.
+    pub(super) fn indexes(&self) -> Result<Arc<SegmentIndexes>> {
+        let AttachedSegment { path, recorded, summary, below } = self.segment;
+        let below = match below.get() {
+            Some(below) => below.clone(),
+            None => {
+                let storage = &*self.log.storage;
+                self.log.opened.store(true, Ordering::Relaxed);
+                let (loaded, _) = load_indexes(storage, recorded, path, INDEX_INTERVAL_BYTES)?;
+                below.get_or_init(|| Arc::new(loaded)).clone()
+            }
+        };
+        if summary.extent.size_bytes == recorded.extent.size_bytes {
+            return Ok(below);
+        }
+        let mut all = Arc::unwrap_or_clone(below);
+        all.extend(&summary.indexes);
+        Ok(Arc::new(all))
+    }
+
     /// A walk that has come to `position`, where an index leads, and knows which offset is due.
     fn steps_to(&self, cursor: &mut BatchCursor<'_>, position: u64) -> Result<Steps> {
         let AttachedSegment { path, recorded, .. } = self.segment;

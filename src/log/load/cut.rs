@@ -53,9 +53,7 @@ impl OpenedPartition {
         if self.report.foreign {
             adoption::settle(self, &folder);
         } else {
-            self.resumable = self.segments.last().is_some_and(|last| {
-                last.state.is_resumable() && last.state.extent.next_offset == self.log_end_offset
-            });
+            self.resumable = self.ends_resumable();
         }
         Ok(())
     }

@@ -208,6 +208,13 @@ impl OpenedPartition {
         self.read_only.clone().or_else(|| self.link.as_ref().map(linked))
     }
 
+    /// Whether the log ends where its last segment does, and that may be appended to.
+    pub(in crate::log) fn ends_resumable(&self) -> bool {
+        self.segments.last().is_some_and(|last| {
+            last.state.is_resumable() && last.state.extent.next_offset == self.log_end_offset
+        })
+    }
+
     /// Whether [`OpenedPartition::finish`] has anything to do.
     pub fn needs_finish(&self) -> bool {
         !self.repairs.is_empty()

@@ -153,10 +153,7 @@ fn open_listed(
         return Ok(Err(finding));
     }
     let mut opened = end(pass, trust, state.log_start_offset);
-    opened.resumable = opened.read_only.is_none()
-        && opened.segments.last().is_some_and(|last| {
-            last.state.is_resumable() && last.state.extent.next_offset == opened.log_end_offset
-        });
+    opened.resumable = opened.read_only.is_none() && opened.ends_resumable();
     Ok(Ok(opened))
 }
 

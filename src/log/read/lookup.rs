@@ -1,22 +1,14 @@
-//! From offsets and times to positions and records.
-//!
-//! Answers follow Kafka, odd ones included: a lookup by time searches only the first segment that
-//! reaches the time, the largest timestamp is that of the segments also where its record lies
-//! below the log start, and a control record can be the answer. What Kafka takes from a file's
-//! modification time comes from the records here.
+//! From offsets to positions: how far segments go, and what their indexes say.
 
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::index::offset_index::OffsetEntry;
 use crate::log::producers::transactions::{AbortedTransaction, collect_aborted};
-use crate::log::read::cursor::Place;
-use crate::log::read::{Steps, is_dense};
+use crate::log::segment::Segment;
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::SegmentIndexes;
-use crate::log::segment::{Segment, SegmentView};
-use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::sync::Arc;
 
 /// The log end, and the last segment with its extent, as they were at one moment.
@@ -32,13 +24,6 @@ pub(in crate::log) struct Hint {
     pub position: usize,
     /// The last offset of the batch there, where an index says it.
     pub last_offset: Option<i64>,
-}
-
-/// Which of the batches that are wanted a search looks into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Batches {
-    First,
-    All,
 }
 
 /// The last offset, relative to its segment, and the position that a lookup may lead to.
@@ -97,7 +82,7 @@ impl Log {
         }
     }
 
-    fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<Hint> {
+    pub(super) fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<Hint> {
         let lookup = |indexes: &SegmentIndexes| match indexes.offsets.floor(relative) {
             Some(entry) => Hint {
                 position: entry.position as usize,
@@ -134,7 +119,7 @@ impl Log {
     }
 
     /// Where to begin to look for a time: an offset, relative.
-    fn offset_hint(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u32> {
+    pub(super) fn offset_hint(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u32> {
         let lookup = |indexes: &SegmentIndexes| indexes.times.lookup(timestamp);
         match self.writers_indexes(segment, lookup) {
             Some(0) => Ok(lookup(&*self.prefix_of(segment)?)),
@@ -204,163 +189,6 @@ impl Log {
         Ok(indexes)
     }
 
-    /// The first record with a timestamp at or above `timestamp`, as offset and timestamp, if it
-    /// lies below `upto`.
-    ///
-    /// # Errors
-    /// Those of [`Log::fetch`].
-    pub fn offset_for_time(&self, timestamp: i64, upto: i64) -> Result<Option<(i64, i64)>> {
-        let borders = self.opened()?;
-        let start = borders.start.load();
-        let extents = self.last_extent();
-        let reaches = |segment: &Arc<Segment>| {
-            let extent = extents.of(segment);
-            extent.size_bytes > 0 && extent.max_timestamp >= timestamp
-        };
-        let Some(segment) = self.segments.find(reaches) else {
-            return Ok(None);
-        };
-        let floor = u32::try_from(start - segment.base_offset).unwrap_or(0);
-        let relative = self.offset_hint(&segment, timestamp)?.max(floor);
-        let hint = self.position_of(&segment, relative)?.position;
-        let view = self.view(&segment)?;
-        let found = self.find_record(
-            &view,
-            hint,
-            |batch| batch.header().max_timestamp >= timestamp,
-            |offset, time| time >= timestamp && offset >= start,
-            Batches::All,
-        )?;
-        Ok(found.filter(|(offset, _)| *offset < upto))
-    }
-
-    /// The largest timestamp that any header has, and the offset of the first record that has it,
-    /// if that lies below `upto`; none where the first batch with such a header has lost it to
-    /// compaction. Records below the log start count while their segment is there.
-    ///
-    /// # Errors
-    /// Those of [`Log::fetch`].
-    pub fn max_timestamp(&self, upto: i64) -> Result<Option<(i64, i64)>> {
-        self.opened()?;
-        let extents = self.last_extent();
-        let mut best: Option<(Arc<Segment>, SegmentExtent)> = None;
-        for segment in self.segments.all() {
-            let extent = extents.of(&segment);
-            let higher = best.as_ref().is_none_or(|(_, b)| extent.max_timestamp > b.max_timestamp);
-            if extent.max_timestamp >= 0 && higher {
-                best = Some((segment, extent));
-            }
-        }
-        let Some((segment, extent)) = best else { return Ok(None) };
-        let (timestamp, last_offset) = (extent.max_timestamp, extent.max_timestamp_offset);
-        let hint = self.position_hint(&segment, last_offset)?.position;
-        let view = self.view(&segment)?;
-        let found = self.find_record(
-            &view,
-            hint,
-            |batch| batch.header().max_timestamp == timestamp,
-            |_, time| time == timestamp,
-            Batches::First,
-        )?;
-        Ok(found.filter(|(offset, _)| *offset < upto).map(|(offset, time)| (time, offset)))
-    }
-
-    /// The first record from `position` on that is wanted, in a batch that is.
-    fn find_record(
-        &self,
-        view: &SegmentView,
-        position: usize,
-        batch_wanted: impl Fn(&RecordBatch<'_>) -> bool,
-        wanted: impl Fn(i64, i64) -> bool,
-        batches: Batches,
-    ) -> Result<Option<(i64, i64)>> {
-        let mut stopped = false;
-        let found = self.reading(view, position, || {
-            stopped = false;
-            self.find_readable(view, position, &batch_wanted, &wanted, (batches, &mut stopped))
-        })?;
-        if found.is_none() && !stopped && view.has_lost() {
-            return Err(self.lost(view));
-        }
-        Ok(found)
-    }
-
-    fn find_readable(
-        &self,
-        view: &SegmentView,
-        mut position: usize,
-        batch_wanted: &impl Fn(&RecordBatch<'_>) -> bool,
-        wanted: &impl Fn(i64, i64) -> bool,
-        (batches, stopped): (Batches, &mut bool),
-    ) -> Result<Option<(i64, i64)>> {
-        let limit = view.readable();
-        let start = self.borders.start.load();
-        let mut scratch = Vec::new();
-        let mut due = self.due_at(view, position);
-        while position < limit {
-            let bytes = view.region().read(position..limit);
-            let mut own = None;
-            let found = RecordBatch::parse(bytes).and_then(|batch| {
-                let size = batch.bytes().len();
-                let (base, here) = (batch.header().base_offset, due);
-                let delta = i64::from(batch.header().last_offset_delta);
-                due = due.map(|due| due.saturating_add(delta).saturating_add(1));
-                // What lies below the log start is nobody's to find, nor is its damage.
-                let below = batches == Batches::All
-                    && here.is_some_and(|due| due.saturating_add(delta) < start);
-                if below || !batch_wanted(&batch) {
-                    return Ok((size, None, false));
-                }
-                own = here.filter(|due| *due != base).map(|due| (base, due));
-                if view.segment().sound_end(position) < position + size {
-                    batch.check_crc()?;
-                }
-                let most = self.uncompressed_max();
-                let found = first_record(&batch, &mut scratch, most, wanted)?;
-                Ok((size, found, batches == Batches::First))
-            });
-            if let Some((found, due)) = own {
-                let place = Place::at(view, position);
-                return Err(self.misplaced(&place, found, due).with_offset(due));
-            }
-            match found {
-                Ok((_, Some(record), _)) => return Ok(Some(record)),
-                Ok((_, None, true)) => {
-                    *stopped = true;
-                    return Ok(None);
-                }
-                Ok((size, None, false)) => position += size,
-                Err(fault) => {
-                    return Err(self.damaged(&Place::at(view, position), fault));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The base offset that is due at `position`, where an index leads, if offsets are dense.
-    fn due_at(&self, view: &SegmentView, position: usize) -> Option<i64> {
-        if !is_dense(view) {
-            return None;
-        }
-        let segment = view.segment();
-        let reach = Reach {
-            relative_offset: u32::MAX,
-            position: u32::try_from(position).unwrap_or(u32::MAX),
-        };
-        let entry = self.entry_within(segment, reach);
-        let mut steps = Steps::from_entry(entry, &segment.state(None));
-        while steps.position < position as u64 {
-            let from = usize::try_from(steps.position).unwrap_or(usize::MAX);
-            let bytes = view.region().read(from..view.readable());
-            let header = BatchHeader::parse(bytes).ok()?;
-            steps.over(&header);
-        }
-        let bytes = view.region().read(position..view.readable());
-        let due = BatchHeader::parse(bytes).ok().map(|header| steps.own_base(&header));
-        due.filter(|_| steps.position == position as u64)
-    }
-
     /// The aborted transactions that may touch offsets in `from..upto`.
     ///
     /// # Errors
@@ -371,19 +199,4 @@ impl Log {
         let rows: Vec<_> = segments.iter().map(|segment| segment.aborted()).collect();
         Ok(collect_aborted(rows.iter().flat_map(|rows| rows.iter()), from, upto))
     }
-}
-
-fn first_record(
-    batch: &RecordBatch<'_>,
-    scratch: &mut Vec<u8>,
-    limit: usize,
-    wanted: &impl Fn(i64, i64) -> bool,
-) -> Result<Option<(i64, i64)>, BatchFault> {
-    for record in batch.records_below(scratch, limit)? {
-        let record = record?;
-        if wanted(record.offset(), record.timestamp()) {
-            return Ok(Some((record.offset(), record.timestamp())));
-        }
-    }
-    Ok(None)
 }

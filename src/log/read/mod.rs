@@ -6,6 +6,7 @@
 pub(in crate::log) mod cursor;
 pub(in crate::log) mod lookup;
 pub(in crate::log) mod plain;
+mod time_search;
 
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};

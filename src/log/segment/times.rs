@@ -7,9 +7,8 @@
 
 use crate::error::Result;
 use crate::log::segment::extent::SegmentExtent;
-use crate::log::segment::summary::{SegmentIndexes, relative};
+use crate::log::segment::summary::relative;
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
-use crate::sync::Arc;
 use std::ops::Range;
 
 /// A segment that can be searched by time.
@@ -17,9 +16,17 @@ pub(crate) trait TimedSegment {
     /// Its borders and times decide whether a search looks into it.
     fn extent(&self) -> SegmentExtent;
 
+    /// An offset, relative, at or before the first batch that reaches the time.
+    ///
     /// # Errors
-    /// Those of building them.
-    fn indexes(&self) -> Result<Arc<SegmentIndexes>>;
+    /// Those of building the index.
+    fn offset_at(&self, timestamp: i64) -> Result<u32>;
+
+    /// The position of a batch at or before the one that holds the offset, relative.
+    ///
+    /// # Errors
+    /// Those of building the index.
+    fn position_of(&self, relative: u32) -> Result<u64>;
 
     /// Shows every batch from the one at `position` on, until `visit` answers false.
     ///
@@ -34,11 +41,11 @@ pub(crate) type Visit<'v> =
     dyn FnMut(&BatchHeader, &mut dyn FnMut(&mut UseBatch<'_>) -> Result<()>) -> Result<bool> + 'v;
 
 /// What a visitor does with the bytes of a batch, if it asks for them.
-pub(crate) type UseBatch<'u> = dyn FnMut(RecordBatch<'_>) -> Result<()> + 'u;
+pub(crate) type UseBatch<'u> = dyn FnMut(&RecordBatch<'_>) -> Result<(), BatchFault> + 'u;
 
-/// A record that a search by time found.
+/// A record that a search by time found: Kafka's `TimestampAndOffset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimedOffset {
+pub(crate) struct TimestampAndOffset {
     pub offset: i64,
     pub timestamp: i64,
 }
@@ -53,27 +60,27 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
     timestamp: i64,
     offsets: Range<i64>,
     limit: usize,
-) -> Result<Option<TimedOffset>> {
+) -> Result<Option<TimestampAndOffset>> {
     let (from, upto) = (offsets.start, offsets.end);
-    let reaches = |extent: SegmentExtent| {
-        extent.next_offset > extent.base_offset && extent.max_timestamp >= timestamp
-    };
+    let reaches =
+        |extent: SegmentExtent| extent.size_bytes > 0 && extent.max_timestamp >= timestamp;
     let Some(segment) = segments.iter().find(|segment| reaches(segment.extent())) else {
         return Ok(None);
     };
     let times = segment.extent();
-    let indexes = segment.indexes()?;
-    let late_enough = indexes.times.lookup(timestamp);
+    let late_enough = segment.offset_at(timestamp)?;
     let from_relative = relative(from.max(times.base_offset), times.base_offset).unwrap_or(0);
-    let position = indexes.offsets.lookup(late_enough.max(from_relative));
+    let position = segment.position_of(late_enough.max(from_relative))?;
     let mut found = None;
-    segment.walk(u64::from(position), &mut |header, bytes| {
+    segment.walk(position, &mut |header, bytes| {
+        // Where bytes turned out not to be readable, the walk is another one.
+        found = None;
         if header.base_offset >= upto {
             return Ok(false);
         }
         if header.max_timestamp >= timestamp && header.last_offset() >= from {
             bytes(&mut |batch| {
-                found = first_at_or_after(&batch, timestamp, from..upto, limit)?;
+                found = first_at_or_after(batch, timestamp, from..upto, limit)?;
                 Ok(())
             })?;
         }
@@ -91,7 +98,7 @@ pub(crate) fn offset_for_time<S: TimedSegment>(
 pub(crate) fn max_timestamp<S: TimedSegment>(
     segments: &[S],
     limit: usize,
-) -> Result<Option<TimedOffset>> {
+) -> Result<Option<TimestampAndOffset>> {
     let mut latest: Option<(&S, SegmentExtent)> = None;
     for segment in segments {
         let times = segment.extent();
@@ -102,14 +109,15 @@ pub(crate) fn max_timestamp<S: TimedSegment>(
     }
     let Some((segment, times)) = latest else { return Ok(None) };
     let at = relative(times.max_timestamp_offset, times.base_offset).unwrap_or(0);
-    let position = u64::from(segment.indexes()?.offsets.lookup(at));
+    let position = segment.position_of(at)?;
     let mut found = None;
     segment.walk(position, &mut |header, bytes| {
+        found = None;
         if header.max_timestamp != times.max_timestamp {
             return Ok(true);
         }
         bytes(&mut |batch| {
-            found = first_at_or_after(&batch, times.max_timestamp, 0..i64::MAX, limit)?;
+            found = first_at_or_after(batch, times.max_timestamp, 0..i64::MAX, limit)?;
             Ok(())
         })?;
         Ok(false)
@@ -126,13 +134,13 @@ pub(crate) fn first_at_or_after(
     timestamp: i64,
     offsets: Range<i64>,
     limit: usize,
-) -> Result<Option<TimedOffset>, BatchFault> {
+) -> Result<Option<TimestampAndOffset>, BatchFault> {
     let mut scratch = Vec::new();
     for record in batch.records_below(&mut scratch, limit)? {
         let record = record?;
         if record.timestamp() >= timestamp && offsets.contains(&record.offset()) {
             let (offset, timestamp) = (record.offset(), record.timestamp());
-            return Ok(Some(TimedOffset { offset, timestamp }));
+            return Ok(Some(TimestampAndOffset { offset, timestamp }));
         }
     }
     Ok(None)

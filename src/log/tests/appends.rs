@@ -243,7 +243,10 @@ fn log_append_time_overwrites_every_timestamp() {
         let found = read_all(&log, 0);
         assert_eq!(found.len(), 4);
         assert!(found.iter().all(|(_, timestamp, _)| *timestamp == START_MS + 42));
-        assert_eq!(log.max_timestamp(4).unwrap(), Some((START_MS + 42, 0)));
+        assert_eq!(
+            log.max_timestamp(4).unwrap(),
+            Some(TimestampAndOffset { timestamp: START_MS + 42, offset: 0 })
+        );
     });
 }
 

@@ -29,7 +29,7 @@ fn after_a_kill_everything_is_there_and_the_next_life_goes_on_in_place() {
             assert_eq!(log.recovery_point().unwrap(), 100);
             let found = read_all(&log, 0);
             assert!(found.iter().enumerate().all(|(i, f)| f.0 == i as i64), "{trust:?}");
-            assert_eq!(log.offset_for_time(START_MS + 250, 300).unwrap().unwrap().0, 250);
+            assert_eq!(log.offset_for_time(START_MS + 250, 300).unwrap().unwrap().offset, 250);
         }
         bench.gate.epoch.store(1, Ordering::SeqCst);
         let log = bench.open(state, Trust::SameBoot);
@@ -46,7 +46,7 @@ fn after_a_kill_everything_is_there_and_the_next_life_goes_on_in_place() {
         assert_eq!(*last, Stage::Active);
         for i in (0..500).step_by(7) {
             assert_eq!(read_all(&log, i)[0].0, i);
-            assert_eq!(log.offset_for_time(START_MS + i, 500).unwrap().unwrap().0, i);
+            assert_eq!(log.offset_for_time(START_MS + i, 500).unwrap().unwrap().offset, i);
         }
     });
 }
@@ -68,7 +68,7 @@ fn a_resumed_segment_is_looked_up_in_both_its_parts() {
                 let place = log.locate(i).unwrap();
                 let bytes = place.view.bytes_from(place.position);
                 assert_eq!(RecordBatch::parse(bytes).unwrap().header().base_offset, i);
-                assert_eq!(log.offset_for_time(START_MS + i, 400).unwrap().unwrap().0, i);
+                assert_eq!(log.offset_for_time(START_MS + i, 400).unwrap().unwrap().offset, i);
             }
             if round == 0 {
                 log.close().unwrap();

@@ -128,7 +128,7 @@ fn a_search_by_time_finds_what_a_compaction_left() {
         replace_first(bench, &log, 2);
         for offset in 0..third - 1 {
             let found = log.offset_for_time(START_MS + offset, RECORDS).unwrap().unwrap();
-            assert_eq!(found.0, offset + offset % 2, "{offset}");
+            assert_eq!(found.offset, offset + offset % 2, "{offset}");
         }
     });
 }

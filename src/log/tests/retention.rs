@@ -97,6 +97,10 @@ fn deleted_records_move_the_start_and_whole_segments_go_later() {
     });
 }
 
+fn record(timestamp: i64, offset: i64) -> Option<TimestampAndOffset> {
+    Some(TimestampAndOffset { offset, timestamp })
+}
+
 #[test]
 fn a_time_finds_the_first_record_that_reaches_it() {
     Bench::both(|bench| {
@@ -106,12 +110,12 @@ fn a_time_finds_the_first_record_that_reaches_it() {
                 if closed { bench.open(log.close().unwrap(), Trust::Clean) } else { log.clone() };
             for i in [0, 1, 49, 50, 99] {
                 let time = START_MS + i * 10;
-                assert_eq!(log.offset_for_time(time, 100).unwrap(), Some((i, time)));
-                assert_eq!(log.offset_for_time(time - 9, 100).unwrap(), Some((i, time)));
+                assert_eq!(log.offset_for_time(time, 100).unwrap(), record(time, i));
+                assert_eq!(log.offset_for_time(time - 9, 100).unwrap(), record(time, i));
             }
             assert_eq!(log.offset_for_time(START_MS + 991, 100).unwrap(), None);
             assert_eq!(log.offset_for_time(START_MS + 500, 50).unwrap(), None, "above the border");
-            assert_eq!(log.max_timestamp(100).unwrap(), Some((START_MS + 990, 99)));
+            assert_eq!(log.max_timestamp(100).unwrap(), record(START_MS + 990, 99));
             assert_eq!(log.max_timestamp(99).unwrap(), None);
         }
     });
@@ -124,13 +128,15 @@ fn times_out_of_order_are_found_by_offset_order() {
     for (i, time) in [500, 100, 900, 900, 300].into_iter().enumerate() {
         assert_eq!(bench.append_at(&log, b"v", START_MS - 1000 + time).base_offset, i as i64);
     }
-    let find = |time: i64| log.offset_for_time(START_MS - 1000 + time, 5).unwrap().map(|f| f.0);
+    let find = |time: i64| {
+        log.offset_for_time(START_MS - 1000 + time, 5).unwrap().map(|found| found.offset)
+    };
     assert_eq!((find(0), find(101), find(501), find(901)), (Some(0), Some(0), Some(2), None));
-    assert_eq!(log.max_timestamp(5).unwrap(), Some((START_MS - 100, 2)));
+    assert_eq!(log.max_timestamp(5).unwrap(), record(START_MS - 100, 2));
     log.delete_records(1).unwrap();
     assert_eq!((find(0), find(101)), (Some(1), Some(2)));
     log.delete_records(4).unwrap();
-    assert_eq!(log.max_timestamp(5).unwrap(), Some((START_MS - 100, 2)), "below the start");
+    assert_eq!(log.max_timestamp(5).unwrap(), record(START_MS - 100, 2), "below the start");
     assert_eq!(find(301), None);
     let empty = Bench::heap();
     let log = empty.new_log();
@@ -149,7 +155,7 @@ fn after_a_trim_only_the_first_segment_that_reaches_a_time_is_searched() {
     assert!(log.segment_count().unwrap() > 1);
     log.delete_records(1).unwrap();
     assert_eq!(log.offset_for_time(START_MS - 100, 6).unwrap(), None, "as Kafka answers");
-    assert_eq!(log.offset_for_time(START_MS - 50, 6).unwrap().unwrap().0, 4);
+    assert_eq!(log.offset_for_time(START_MS - 50, 6).unwrap().unwrap().offset, 4);
 }
 
 #[test]

@@ -112,7 +112,8 @@ fn a_reader_beside_the_owner_goes_on_over_swaps_and_misses_nothing() {
             assert_eq!(reader.log_end_offset().unwrap(), log.log_end_offset().unwrap());
             let time = bench.now_ms();
             let found = reader.offset_for_time(time, i64::MAX).unwrap().map(|found| found.offset);
-            assert_eq!(found, log.offset_for_time(time, i64::MAX).unwrap().map(|(at, _)| at));
+            let owners = log.offset_for_time(time, i64::MAX).unwrap().map(|found| found.offset);
+            assert_eq!(found, owners);
         }
         assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "{seen:?}");
         assert!(reader.findings().unwrap().iter().all(|finding| finding.kind.is_note()));

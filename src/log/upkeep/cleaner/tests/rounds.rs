@@ -122,7 +122,7 @@ fn readers_in_flight_keep_their_segments_and_go_on_behind_them() {
         assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
         assert!(seen.starts_with(&[2, 3]), "the segment that it was in is read to its end");
         let late = log.offset_for_time(bench.now_ms(), 50).unwrap();
-        assert_eq!(late.map(|(offset, _)| offset), Some(values(&log, 0)[0].0));
+        assert_eq!(late.map(|found| found.offset), Some(values(&log, 0)[0].0));
     });
 }
 
