@@ -103,7 +103,13 @@ fn clean(script: &mut Script) {
     script.step(json!({"do": "sleep", "ms": ms}));
 }
 
+/// A real node cleans between any two steps; all that can be cleaned is, before it is looked at.
+fn settle(script: &mut Script) {
+    script.step(json!({"do": "sleep", "ms": 4000}));
+}
+
 fn read(script: &mut Script) {
+    settle(script);
     let isolation = script.rng.pick(&["read_uncommitted", "read_committed"]);
     script.step(json!({"do": "read", "topic": "t", "isolation": isolation, "timestamps": true}));
 }
@@ -117,6 +123,7 @@ fn seek_and_drain(script: &mut Script) {
     if script.consumers.insert("c", super::script::Standing::Assigned).is_none() {
         script.step(json!({"do": "assign", "by": "c", "partitions": ["t-0"]}));
     }
+    settle(script);
     let offset = script.rng.between(0, 6);
     script.step(json!({"do": "seek", "by": "c", "partition": "t-0", "offset": offset}));
     script.step(json!({"do": "drain", "by": "c", "ms": 800}));

@@ -50,10 +50,10 @@ fn begin(script: &mut Script) {
     }
     script.topic("u", 1, config);
     for (name, id) in PRODUCERS {
-        let mut config = json!({"transactional.id": id, "linger.ms": "0", "max.block.ms": "3000",
-                                "request.timeout.ms": "1500", "delivery.timeout.ms": "6000"});
+        let mut config = json!({"transactional.id": id, "linger.ms": "0"});
+        // Far above what the other steps take on a real node, and below what [`wait`] takes.
         if script.rng.chance(25) {
-            config["transaction.timeout.ms"] = json!("1500");
+            config["transaction.timeout.ms"] = json!("9000");
         }
         if script.rng.chance(20) {
             config["compression.type"] = json!(script.rng.pick(&["lz4", "zstd", "gzip"]));
@@ -133,6 +133,8 @@ fn send_async(script: &mut Script) {
     step["do"] = json!("send_async");
     step["tag"] = json!(script.tag());
     script.step(step);
+    // What is not sent yet when the transaction ends is sent or dropped by chance.
+    script.step(json!({"do": "flush", "by": by}));
 }
 
 fn send_outside(script: &mut Script) {
@@ -204,7 +206,7 @@ fn fence(script: &mut Script) {
 
 /// Longer than the short timeout, and far from the long one.
 fn wait(script: &mut Script) {
-    script.step(json!({"do": "sleep", "ms": 3000}));
+    script.step(json!({"do": "sleep", "ms": 14000}));
 }
 
 fn trim(script: &mut Script) {
