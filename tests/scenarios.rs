@@ -21,16 +21,8 @@ const FEATURES_NOT_BUILT: &[&str] = &["C12", "C14"];
 /// Kinds of actors that are not there yet.
 const ACTORS_NOT_BUILT: &[&str] = &["share"];
 /// Steps that are not there yet.
-const STEPS_NOT_BUILT: &[&str] = &[
-    // The interpreter has them. Some drawn scenarios that use them turn on what the threads and the
-    // clock of the recording node did, and have to be told apart first.
-    "describe_producers",
-    "abort_transaction",
-    "alter_group_offsets",
-    "delete_group",
-    "delete_group_offsets",
-    "remove_members",
-];
+const STEPS_NOT_BUILT: &[&str] =
+    &["alter_group_offsets", "delete_group", "delete_group_offsets", "remove_members"];
 /// Ways of a step that are not there yet: subscriptions by pattern, the choice of `close`.
 const FIELDS_NOT_BUILT: &[&str] = &["pattern", "re2j", "membership"];
 /// Settings that are not there yet, with the value they must contain to count.

@@ -289,6 +289,8 @@ impl ProducerCore {
             Ok(future) => Ok(future),
             Err(error) => {
                 let outcome = self.refuse(error, record, &input)?;
+                // Departure: D96. Kafka's client calls it a second time when the transaction ends,
+                // as the record was put into a batch before it was refused.
                 if let Some(callback) = callback {
                     callback(&outcome);
                 }
