@@ -31,11 +31,11 @@ fn main() -> topiclite::Result<()> {
     b.commit_transaction()?;
     println!("B took over, and committed the same transfer");
 
-    let late = a.send(record("100 to bob, by A"))?.wait().unwrap_err();
+    let late = refusal(a.send(record("100 to bob, by A"))?.wait());
     println!("A is back, its send is refused: {late}");
-    let refused = a.commit_transaction().unwrap_err();
+    let refused = refusal(a.commit_transaction());
     println!("A's commit is refused: {refused}");
-    let fenced = a.abort_transaction().unwrap_err();
+    let fenced = refusal(a.abort_transaction());
     println!("A learns why: {fenced}");
     assert_eq!(fenced.kind(), ErrorKind::ProducerFenced);
     assert!(fenced.is_fatal());
@@ -48,4 +48,12 @@ fn main() -> topiclite::Result<()> {
     }
     assert_eq!(records.len(), 1);
     Ok(())
+}
+
+/// What a producer that was replaced is told.
+fn refusal<T>(outcome: topiclite::Result<T>) -> topiclite::Error {
+    match outcome {
+        Err(refused) => refused,
+        Ok(_) => panic!("A was replaced, and may do nothing"),
+    }
 }

@@ -450,17 +450,23 @@ fn planted_bugs_of_what_is_known_of_producers_are_caught() {
         let _bug = enable(bug);
         catch_unwind(AssertUnwindSafe(suite)).is_err()
     };
-    assert!(caught(Planted::SnapshotTrustedUnproven, || drop(crash_everywhere(0..3))));
+    assert!(caught(Planted::SnapshotTrustedUnproven, || {
+        crash_everywhere(0..3);
+    }));
     assert!(caught(
         Planted::SnapshotTrustedUnproven,
         a_snapshot_that_was_changed_is_made_up_for_by_the_log
     ));
-    assert!(caught(Planted::StableOffsetTooEarly, || drop(crash_everywhere(0..3))));
+    assert!(caught(Planted::StableOffsetTooEarly, || {
+        crash_everywhere(0..3);
+    }));
     assert!(caught(
         Planted::AbortIndexLost,
         aborts_in_many_segments_are_found_by_a_read_over_all_of_them
     ));
-    assert!(caught(Planted::AbortIndexLost, || drop(crash_everywhere(0..3))));
+    assert!(caught(Planted::AbortIndexLost, || {
+        crash_everywhere(0..3);
+    }));
     let here = || std::mem::forget(enable(Planted::SequenceNotChecked));
     assert!(send_twice(2000, here) > 2000);
 }
