@@ -36,6 +36,9 @@ impl Admin {
     /// next call is refused with [`ProducerFenced`](crate::ErrorKind::ProducerFenced). One outcome
     /// an id, in their order. An id that nobody had is made, as in Kafka.
     ///
+    /// Departure: D98. The id keeps its own transaction timeout; Kafka's administrator sets that of
+    /// the request.
+    ///
     /// # Durability
     /// As a send.
     ///

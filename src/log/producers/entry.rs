@@ -11,6 +11,9 @@ const BATCHES_MAX: usize = 5;
 
 /// In place of a base sequence: the next one of the producer, which the log gives under its lock.
 /// It is for batches that are sent once, so that none of them can be a duplicate.
+///
+/// Departure: D97. A topic that is deleted and made again goes on from what the new log knows;
+/// Kafka's client counts by the topic's name, and is refused.
 pub(crate) const NEXT_SEQUENCE: i32 = -2;
 
 /// Who sends a batch, in which order: what the log checks, and stamps on the batch.

@@ -4,6 +4,8 @@
 //! The bytes of one are taken where its segment begins, under the writer's lock; the file is
 //! written once the segment before is durable, so that no snapshot is ahead of its log. As in
 //! Kafka there is one for each segment, which goes with it, and one at the log end after a close.
+//!
+//! Departure: D66. A partition that never had a producer with an id has none; Kafka's are empty.
 
 use crate::error::{Error, Result};
 use crate::log::Log;
