@@ -82,3 +82,30 @@ fn half_a_description_of_what_to_abort_is_bad_usage() {
         assert_eq!(shell.run(words, b"").code, 2, "{words:?}");
     }
 }
+
+#[test]
+fn a_run_of_produce_is_one_transaction() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "3"]);
+    let produce = ["produce", "t", "--transactional-id", "loader"];
+    let seen =
+        |isolation: &str| shell.ok(&["consume", "t", "--isolation", isolation]).lines().count();
+    let done = shell.run(&produce, b"a\nb\nc\n");
+    assert_eq!((done.code, done.stderr.as_str()), (0, "3 records written to t\n"));
+    assert_eq!((seen("read_committed"), seen("read_uncommitted")), (3, 3));
+    let done = shell.run(&[&produce[..], &["--abort"]].concat(), b"d\ne\n");
+    assert_eq!((done.code, done.stderr.as_str()), (0, "2 records written to t, and aborted\n"));
+    assert_eq!((seen("read_committed"), seen("read_uncommitted")), (3, 5));
+    // A line that fails takes those before it along.
+    let separated = [&produce[..], &["-K", ":"]].concat();
+    let failed = shell.run(&separated, b"k:f\nno separator\n");
+    assert_eq!(failed.code, 1);
+    assert!(failed.stderr.contains("line 2") && failed.stderr.contains("0 records"), "{failed:?}");
+    assert_eq!((seen("read_committed"), seen("read_uncommitted")), (3, 6));
+    let described = shell.json(&["transactions", "describe", "loader"]).remove(0);
+    assert_eq!(
+        (&described["state"], &described["partitions"]),
+        (&json!("CompleteAbort"), &json!([]))
+    );
+    assert_eq!(shell.run(&["produce", "t", "--abort"], b"").code, 2);
+}

@@ -49,6 +49,13 @@ pub struct Produce {
     /// A setting of the producer, as Kafka names it; may be repeated.
     #[arg(long = "config", short = 'X', value_name = "KEY=VALUE", value_parser = values::pair)]
     pub config: Vec<(String, String)>,
+    /// Write all lines in one transaction of this id. It is committed at the end of the input; a
+    /// line that fails, or Ctrl-C, aborts it.
+    #[arg(long, value_name = "ID")]
+    pub transactional_id: Option<String>,
+    /// Abort the transaction at the end of the input, to see what its readers see.
+    #[arg(long, requires = "transactional_id")]
+    pub abort: bool,
     /// What a line is: `json` reads what `consume --json` prints.
     ///
     /// Fields: `key` and `value`, text or null, or `key_base64` and `value_base64`; `timestamp`,

@@ -32,9 +32,10 @@ pub fn run(options: &Options, produce: &Produce, output: &Output) -> Outcome {
     let broker = options.open()?;
     let written = write(&broker, config, produce, output);
     let closed = directory::close(&broker, output);
-    let (count, code) = written?;
+    let Written { count, aborted, code } = written?;
     closed?;
-    let text = format!("{} written to {}", counted(count, "record"), produce.topic);
+    let end = if aborted { ", and aborted" } else { "" };
+    let text = format!("{} written to {}{end}", counted(count, "record"), produce.topic);
     match output.json {
         true => output
             .stderr(&json!({"note": text, "topic": produce.topic, "written": count}).to_string()),
@@ -56,19 +57,29 @@ fn settings(produce: &Produce) -> Outcome<ProducerConfig> {
         let linger = config.set("linger.ms", LINGER_MS);
         linger.map_err(|error| Failure::Usage(error.to_string()))?;
     }
+    if let Some(id) = &produce.transactional_id {
+        config = config.transactional_id(id.as_str());
+    }
     for (key, value) in &produce.config {
         config.set(key, value).map_err(|error| Failure::Usage(error.to_string()))?;
     }
     Ok(config)
 }
 
-/// Writes all lines. How many there were, and the exit code.
+/// What became of the lines.
+struct Written {
+    count: u64,
+    aborted: bool,
+    code: std::process::ExitCode,
+}
+
+/// Writes all lines, in one transaction where that is asked for.
 fn write(
     broker: &Broker,
     config: ProducerConfig,
     produce: &Produce,
     output: &Output,
-) -> Outcome<(u64, std::process::ExitCode)> {
+) -> Outcome<Written> {
     let count = broker.admin().describe_topic(&produce.topic)?.partition_count();
     if let Some(partition) = produce.partition.filter(|partition| *partition >= count) {
         let text = format!("the topic has the partitions 0 to {}", count - 1);
@@ -88,30 +99,29 @@ fn write(
         written: 0,
         prints: output.json,
     };
-    let mut lines = Lines::of_standard_input()?;
-    loop {
-        let number = lines.number() + 1;
-        let sent = match lines.next() {
-            Ok(Next::Line(line)) => {
-                line::parse(line, produce).and_then(|given| writer.send(number, &given))
-            }
-            Ok(Next::Pause) => {
-                writer.settle()?;
-                writer.show(|output| output.flush())?;
-                continue;
-            }
-            Ok(Next::End) => break,
-            Err(error) => Err(error),
-        };
-        // What was sent before the line at fault counts, and a fault of its own comes first.
-        if sent.is_err() || writer.is_due() {
-            writer.settle()?;
-        }
-        sent.map_err(|error| Failure::AtLine { error, line: number, written: writer.written })?;
+    let in_transaction = produce.transactional_id.is_some();
+    if in_transaction {
+        producer.init_transactions()?;
+        producer.begin_transaction()?;
     }
-    writer.settle()?;
+    let mut lines = Lines::of_standard_input()?;
+    let copied = writer.copy(&mut lines);
+    let (count, asked) = (writer.written, lines.interrupt().is_asked());
+    let aborted = in_transaction && (copied.is_err() || produce.abort || asked);
+    let ended = match (in_transaction, aborted) {
+        (false, _) => Ok(()),
+        (true, true) => producer.abort_transaction(),
+        (true, false) => producer.commit_transaction(),
+    };
+    copied.map_err(|failure| match failure {
+        Failure::AtLine { error, line, .. } if in_transaction => {
+            Failure::AtLine { error, line, written: 0 }
+        }
+        other => other,
+    })?;
+    ended?;
     producer.close()?;
-    Ok((writer.written, lines.interrupt().exit_code()))
+    Ok(Written { count, aborted, code: lines.interrupt().exit_code() })
 }
 
 /// Records on their way.
@@ -127,6 +137,31 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Sends every line, and waits for all of them.
+    fn copy(&mut self, lines: &mut Lines) -> Outcome<()> {
+        loop {
+            let number = lines.number() + 1;
+            let sent = match lines.next() {
+                Ok(Next::Line(line)) => {
+                    line::parse(line, self.produce).and_then(|given| self.send(number, &given))
+                }
+                Ok(Next::Pause) => {
+                    self.settle()?;
+                    self.show(|output| output.flush())?;
+                    continue;
+                }
+                Ok(Next::End) => break,
+                Err(error) => Err(error),
+            };
+            // What was sent before the line at fault counts, and a fault of its own comes first.
+            if sent.is_err() || self.is_due() {
+                self.settle()?;
+            }
+            sent.map_err(|error| Failure::AtLine { error, line: number, written: self.written })?;
+        }
+        self.settle()
+    }
+
     fn send(&mut self, line: u64, given: &Given) -> Result<()> {
         let mut record = ProducerRecord::new(self.produce.topic.as_str());
         if let Some(partition) = self.produce.partition.or(given.partition) {
