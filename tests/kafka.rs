@@ -7,14 +7,14 @@
 
 mod judge;
 
-use judge::manifest::{Contents, Row};
+use judge::manifest::{Committed, Contents, Row};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use topiclite::{
-    Broker, Codec, ConsumerConfig, IsolationLevel, OffsetReset, OffsetSpec, ProducerConfig,
-    ProducerRecord, TopicConfig, TopicPartition,
+    Broker, Codec, ConsumerConfig, GroupMetadata, IsolationLevel, OffsetAndMetadata, OffsetReset,
+    OffsetSpec, Producer, ProducerConfig, ProducerRecord, TopicConfig, TopicPartition,
 };
 
 /// The tools, or why there are none.
@@ -237,6 +237,109 @@ fn a_real_kafka_reads_what_several_lives_wrote() {
     }
     println!("kafka-opens: {count} partitions, {} complaints, all explained", complaints.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Two topics and a group's offsets: transactions that are committed, aborted, and open, by ids of
+/// their own. Whoever is to be found open is not closed.
+fn live_in_transactions(dir: &Path, life: usize) -> Vec<Producer> {
+    let broker = Broker::open(dir).unwrap();
+    if life == 0 {
+        for topic in TRANSACTED {
+            let mut config = TopicConfig::default().retention_ms(-1);
+            config.set("internal.segment.bytes", "2000").unwrap();
+            broker.admin().create_topic(topic, 1, config).unwrap();
+        }
+    }
+    let mut producers = Vec::new();
+    for (id, end) in [("commits", Some(true)), ("aborts", Some(false)), ("opens", None)] {
+        let producer = broker.producer(ProducerConfig::default().transactional_id(id)).unwrap();
+        producer.init_transactions().unwrap();
+        for round in 0..5 {
+            producer.begin_transaction().unwrap();
+            for number in 0..8 {
+                let value = format!("{id} life {life} round {round} record {number}");
+                let topic = TRANSACTED[number % 2];
+                producer.send_sync(ProducerRecord::new(topic).key(id).value(value)).unwrap();
+            }
+            let offset = OffsetAndMetadata::new((life * 10 + round) as i64);
+            let offsets = [(TopicPartition::new(TRANSACTED[0], 0), offset)].into_iter().collect();
+            let group = GroupMetadata::new(format!("group-{id}"));
+            producer.send_offsets_to_transaction(&offsets, &group).unwrap();
+            match end {
+                Some(true) => producer.commit_transaction().unwrap(),
+                Some(false) => producer.abort_transaction().unwrap(),
+                None if round < 2 => producer.abort_transaction().unwrap(),
+                None => break,
+            }
+        }
+        producers.push(producer);
+    }
+    if life != 2 {
+        broker.close().unwrap();
+    }
+    producers
+}
+
+const TRANSACTED: [&str; 2] = ["left", "right"];
+
+/// Kafka's reading of what is left after a clean stop, and after an end without one, under both
+/// isolation levels, with what its coordinators say.
+#[test]
+fn a_real_kafka_goes_on_with_transactions() {
+    let Some(tools) = tools() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    for life in 0..3 {
+        let open = live_in_transactions(&data, life);
+        if life == 1 {
+            let mut dump = Command::new(tools.join("kafka-dump"));
+            let dump = dump.arg("--quiet").arg(&data).output().unwrap();
+            let text = String::from_utf8_lossy(&dump.stdout);
+            println!("kafka-dump: {}", text.lines().last().unwrap_or_default());
+            assert!(dump.status.success(), "{text}");
+        }
+        if life == 0 {
+            continue;
+        }
+        let mut opens = Command::new(tools.join("kafka-opens"));
+        opens.arg(&data).args(["left:1", "right:1"]);
+        let opened = opens.output().unwrap();
+        assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+        let state: serde_json::Value = serde_json::from_slice(&opened.stdout).unwrap();
+        let kafka = Contents::parse(&state);
+        let broker = Broker::attach(&data).unwrap();
+        for topic in TRANSACTED {
+            let tp = TopicPartition::new(topic, 0);
+            compare(&broker, &kafka, &tp).unwrap();
+            let committed = rows(&broker, &tp, IsolationLevel::ReadCommitted);
+            let offsets: Vec<i64> = committed.iter().map(|row| row.offset).collect();
+            match &kafka.partitions[&tp.to_string()].committed {
+                Committed::Offsets(told) => assert_eq!(*told, offsets, "{tp}"),
+                _ => panic!("{tp}: Kafka sees no aborted transaction"),
+            }
+        }
+        for (id, told) in &kafka.transactions {
+            let ours = broker.admin().describe_transaction(id).unwrap();
+            assert_eq!(ours.state().name(), told.state, "{id}");
+            assert_eq!(i64::from(ours.producer_epoch()), told.producer_epoch, "{id}");
+        }
+        assert_eq!(kafka.transactions["opens"].state, "Ongoing");
+        assert_eq!(kafka.transactions["commits"].state, "CompleteCommit");
+        let committed = &kafka.group_offsets["group-commits"]["left-0"];
+        assert_eq!(committed.0, (life * 10 + 4) as i64);
+        let aborted = kafka.group_offsets.get("group-aborts");
+        assert!(aborted.is_none_or(BTreeMap::is_empty), "{aborted:?}");
+        let complaints = state["complaints"].as_array().cloned().unwrap_or_default();
+        for line in complaints.iter().filter_map(|line| line.as_str()) {
+            // Without a clean stop the zeros that a file grew by stand behind its last batch.
+            let found = ["Found invalid messages in log segment", "Corruption found in segment"];
+            let zeros =
+                life == 2 && line.contains("WARN") && found.iter().any(|f| line.contains(f));
+            assert!(zeros || is_explained(line), "a complaint in life {life}: {line}");
+        }
+        println!("kafka-opens, life {life}: {} transactional ids", kafka.transactions.len());
+        drop(open);
+    }
 }
 
 /// The recorded scenarios once more on a real node: do they still tell what Kafka does? Minutes, so
