@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topiclite::time::VirtualClock;
 use topiclite::{
-    Broker, BrokerConfig, BrokerOptions, ConsumerConfig, ErrorKind, IsolationLevel, OffsetReset,
-    OffsetSpec, Result, TopicPartition,
+    Broker, BrokerConfig, BrokerOptions, ConfigChange, ConsumerConfig, ErrorKind, IsolationLevel,
+    OffsetReset, OffsetSpec, Result, TopicPartition,
 };
 
 /// How long a broker remembers a producer.
@@ -375,6 +375,80 @@ fn adopted_directories_read_as_their_manifests_say_also_after_a_second_opening()
         }
     }
     conclude("adoption", cases.len(), faults);
+}
+
+/// The last committed value of each key that has one.
+fn latest(broker: &Broker, tp: &TopicPartition) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let read = read(broker, tp, IsolationLevel::ReadCommitted)?;
+    if let Some(error) = read.error {
+        return Err(error);
+    }
+    let mut latest = BTreeMap::new();
+    for row in read.rows {
+        match (row.key, row.value) {
+            (Some(key), Some(value)) => drop(latest.insert(key, value)),
+            (Some(key), None) => drop(latest.remove(&key)),
+            (None, _) => {}
+        }
+    }
+    Ok(latest)
+}
+
+/// Cleans every topic of an adopted directory, the internal ones too. What differs afterwards.
+fn cleaned(case: &Case, broker: &Broker) -> (Vec<(TopicPartition, LatestValues)>, Vec<String>) {
+    let (mut before, mut faults) = (Vec::new(), Vec::new());
+    let told = case.reopened.as_ref().unwrap_or(&case.before);
+    for name in told.partitions.keys() {
+        let tp: TopicPartition = name.parse().unwrap();
+        // What cannot be read whole is not cleaned, and says so elsewhere.
+        if let Ok(values) = latest(broker, &tp) {
+            before.push((tp, values));
+        }
+    }
+    let admin = broker.admin();
+    for topic in admin.list_all_topics().unwrap() {
+        if !topic.name().starts_with("__") {
+            let change = ConfigChange::Set("cleanup.policy".into(), "compact".into());
+            admin.alter_topic(topic.name(), &[change]).unwrap();
+        }
+        if let Err(error) = admin.compact_now(topic.name()) {
+            faults.push(format!("{}: cleaning {}: {error}", case.name, topic.name()));
+        }
+    }
+    (before, faults)
+}
+
+type LatestValues = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[test]
+fn what_kafka_wrote_is_cleaned_and_keeps_the_latest_of_each_key() {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.damage.is_none()).collect();
+    let (mut faults, mut partitions) = (Vec::new(), 0);
+    for case in &cases {
+        let scratch = tempfile::tempdir().unwrap();
+        let data = scratch.path().join("data");
+        judge::copy_dir(&case.data, &data);
+        let broker = options(case).open(&data).unwrap();
+        let (before, found) = cleaned(case, &broker);
+        faults.extend(found);
+        let told = |broker: &Broker, way: &str| {
+            let differs = |(tp, values): &(TopicPartition, LatestValues)| {
+                let after = latest(broker, tp);
+                (after.as_ref().ok() != Some(values))
+                    .then(|| format!("{} {tp} ({way}): other values: {after:?}", case.name))
+            };
+            let mut out: Vec<String> = before.iter().filter_map(differs).collect();
+            out.extend(judge_groups(case, broker));
+            out
+        };
+        faults.extend(told(&broker, "cleaned"));
+        broker.close().unwrap();
+        faults.extend(told(&Broker::attach(&data).unwrap(), "attached"));
+        faults.extend(told(&options(case).open(&data).unwrap(), "reopened"));
+        partitions += before.len();
+    }
+    println!("{partitions} partitions were cleaned");
+    conclude("cleaning", cases.len(), faults);
 }
 
 #[test]
