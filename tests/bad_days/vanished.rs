@@ -1,7 +1,7 @@
 //! File systems that shut down, and a copy-on-write one that is full: on loop devices, in a mount
 //! namespace of a child, which goes with it. Needs root and the tools of the file system.
 
-use crate::place::{create, fill, read, send, told, value};
+use crate::place::{create, fill, read, send, send_without_id, told, value};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -84,11 +84,12 @@ fn set_durable(broker: &Broker, topic: &str) {
 }
 
 /// Sends until that is refused for good, far longer than it can take. Before that it may also be
-/// told that a file cannot grow.
+/// told that a file cannot grow. A new producer with an id asks the registry for it after a while,
+/// which is gone, too.
 fn refused(broker: &Broker, topic: &str) -> Error {
     let start = Instant::now();
     loop {
-        match send(broker, topic, "x") {
+        match send_without_id(broker, topic, "x") {
             Err(error) if error.kind() == ErrorKind::StorageFailed => return error,
             outcome => {
                 if let Err(error) = outcome {
