@@ -203,15 +203,20 @@ impl Producer {
         let records: Vec<_> = records.into_iter().collect();
         let Some(first) = records.first() else { return Ok(Vec::new()) };
         self.0.check_open().map_err(|error| error.refusing(first))?;
+        let mut own_headers = false;
         for record in &records {
             record.check().map_err(|error| error.refusing(record))?;
+            own_headers |= record.owns_headers();
         }
         match self.0.check_transaction() {
             Err(error) if ProducerCore::is_thrown(&error) => return Err(error.refusing(first)),
             // Each record is told.
             _ => {}
         }
-        Ok(self.0.send_all(&records))
+        let sent = self.0.send_all(&records, own_headers);
+        // The compiler's own way of dropping them is four calls a record.
+        records.into_iter().for_each(ProducerRecord::discard);
+        Ok(sent)
     }
 
     /// Sends what lingers and waits until every record sent before is stored or has failed, also

@@ -351,10 +351,14 @@ impl ProducerCore {
         Ok(SendFuture::batched(flight, 0))
     }
 
-    pub(super) fn send_all(self: &Arc<Self>, records: &[ProducerRecord<'_>]) -> Vec<SendFuture> {
+    pub(super) fn send_all(
+        self: &Arc<Self>,
+        records: &[ProducerRecord<'_>],
+        own_headers: bool,
+    ) -> Vec<SendFuture> {
         let now_ms = self.clock().coarse_wall_ms();
         // Only records that own their headers need lists made for them.
-        let made: Vec<_> = match records.iter().any(ProducerRecord::owns_headers) {
+        let made: Vec<_> = match own_headers {
             true => records.iter().map(|record| record.header_inputs().into_owned()).collect(),
             false => Vec::new(),
         };

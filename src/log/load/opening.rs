@@ -320,6 +320,7 @@ mod crash;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod golden;
 #[cfg(test)]
 mod swaps;
