@@ -19,7 +19,6 @@ use crate::log::index::transaction_index;
 use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::snapshot;
-use crate::log::producers::transactions::OpenTransaction;
 use crate::log::read::cursor::Cursor;
 use crate::log::read::plain::FetchLimits;
 use crate::log::segment::state::{LogState, Trust};
@@ -45,14 +44,7 @@ pub fn producer_snapshot(bytes: &[u8]) {
         let again = snapshot::to_bytes(&rows);
         assert_eq!(again.len(), file.len());
         assert_eq!(snapshot::parse(&again, offset).as_ref(), Ok(&rows));
-        let open: Vec<_> = rows
-            .iter()
-            .filter(|row| row.transaction_start >= 0)
-            .map(|row| OpenTransaction {
-                producer_id: row.producer_id,
-                first_offset: row.transaction_start,
-            })
-            .collect();
+        let open = snapshot::open_transactions(&rows);
         let known = ProducerEntries::of(&rows).rows(&open);
         for (known, row) in known.iter().zip(&rows).filter(|(_, row)| row.last_offset >= 0) {
             assert_eq!(known, row);

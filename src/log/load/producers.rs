@@ -14,7 +14,7 @@ use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::Folder;
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::snapshot::{self, SNAPSHOT_BYTES_MAX, SnapshotRow};
-use crate::log::producers::transactions::{OpenTransaction, TransactionTracker};
+use crate::log::producers::transactions::TransactionTracker;
 use crate::log::segment::indexes::{proven_bytes, walk_markers};
 use crate::log::segment::state::{EndSnapshot, FileProof, SegmentState};
 use crate::storage::planted::{Planted, planted};
@@ -126,14 +126,7 @@ pub(in crate::log) fn before(
             break;
         }
     }
-    let open: Vec<OpenTransaction> = rows
-        .iter()
-        .filter(|row| row.transaction_start >= 0)
-        .map(|row| OpenTransaction {
-            producer_id: row.producer_id,
-            first_offset: row.transaction_start,
-        })
-        .collect();
+    let open = snapshot::open_transactions(&rows);
     Ok((ProducerEntries::of(&rows), TransactionTracker::resume(&open)))
 }
 

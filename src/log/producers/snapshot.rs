@@ -17,6 +17,7 @@
 //! The offset is the file's name. Decoding never panics and reserves no more than the bytes hold.
 //! Source: Kafka's `ProducerStateManager`.
 
+use crate::log::producers::transactions::OpenTransaction;
 use crate::record::crc32c;
 
 /// What the file begins with.
@@ -95,6 +96,17 @@ pub(crate) fn parse(bytes: &[u8], offset: i64) -> Result<Vec<SnapshotRow>, Snaps
 pub(crate) fn believe(bytes: &[u8]) -> Vec<SnapshotRow> {
     let (rows, _) = bytes.get(HEADER_SIZE..).unwrap_or_default().as_chunks::<ROW_SIZE>();
     rows.iter().map(SnapshotRow::of).collect()
+}
+
+/// The open transactions that rows tell of.
+pub(crate) fn open_transactions(rows: &[SnapshotRow]) -> Vec<OpenTransaction> {
+    rows.iter()
+        .filter(|row| row.transaction_start >= 0)
+        .map(|row| OpenTransaction {
+            producer_id: row.producer_id,
+            first_offset: row.transaction_start,
+        })
+        .collect()
 }
 
 /// The bytes of the file.
