@@ -182,6 +182,31 @@ fn compare(broker: &Broker, kafka: &Contents, tp: &TopicPartition) -> Result<(),
     Ok(())
 }
 
+/// Kafka's dump tool finds no fault in any file of a directory that was closed.
+fn dump(tools: &Path, data: &Path) {
+    let dump = Command::new(tools.join("kafka-dump")).arg("--quiet").arg(data).output().unwrap();
+    let text = String::from_utf8_lossy(&dump.stdout);
+    println!("kafka-dump: {}", text.lines().last().unwrap_or_default());
+    assert!(dump.status.success(), "{text}\n{}", String::from_utf8_lossy(&dump.stderr));
+}
+
+/// What a real broker sees in a directory, and what it complains of.
+fn opened(tools: &Path, data: &Path, topics: &[(&str, i32)]) -> (Contents, Vec<String>) {
+    let mut opens = Command::new(tools.join("kafka-opens"));
+    opens.arg(data);
+    for (topic, partitions) in topics {
+        opens.arg(format!("{topic}:{partitions}"));
+        opens.arg("--config").arg(format!("{topic}:retention.ms=-1"));
+    }
+    let opened = opens.output().unwrap();
+    let errors = String::from_utf8_lossy(&opened.stderr);
+    assert!(opened.status.success(), "kafka-opens: {errors}");
+    let state: serde_json::Value = serde_json::from_slice(&opened.stdout).unwrap();
+    let complaints = state["complaints"].as_array().into_iter().flatten();
+    let complaints = complaints.filter_map(|line| line.as_str()).map(str::to_owned).collect();
+    (Contents::parse(&state), complaints)
+}
+
 #[test]
 fn a_real_kafka_reads_what_several_lives_wrote() {
     let Some(tools) = tools() else { return };
@@ -190,22 +215,8 @@ fn a_real_kafka_reads_what_several_lives_wrote() {
     for life in 0..3 {
         live(&data, life);
     }
-    let dump = Command::new(tools.join("kafka-dump")).arg("--quiet").arg(&data).output().unwrap();
-    let text = String::from_utf8_lossy(&dump.stdout);
-    println!("kafka-dump: {}", text.lines().last().unwrap_or_default());
-    assert!(dump.status.success(), "{text}\n{}", String::from_utf8_lossy(&dump.stderr));
-
-    let mut opens = Command::new(tools.join("kafka-opens"));
-    opens.arg(&data);
-    for (topic, partitions) in TOPICS {
-        opens.arg(format!("{topic}:{partitions}"));
-        opens.arg("--config").arg(format!("{topic}:retention.ms=-1"));
-    }
-    let opened = opens.output().unwrap();
-    let errors = String::from_utf8_lossy(&opened.stderr);
-    assert!(opened.status.success(), "kafka-opens: {errors}");
-    let state: serde_json::Value = serde_json::from_slice(&opened.stdout).unwrap();
-    let kafka = Contents::parse(&state);
+    dump(&tools, &data);
+    let (kafka, complaints) = opened(&tools, &data, TOPICS);
 
     let broker = Broker::attach(&data).unwrap();
     let mut faults = Vec::new();
@@ -229,8 +240,7 @@ fn a_real_kafka_reads_what_several_lives_wrote() {
     if kafka.group_offsets.get("readers") != Some(&ours) {
         faults.push(format!("offsets: Kafka {:?}, ours {ours:?}", kafka.group_offsets));
     }
-    let complaints = state["complaints"].as_array().cloned().unwrap_or_default();
-    for line in complaints.iter().filter_map(|line| line.as_str()) {
+    for line in &complaints {
         if !is_explained(line) {
             faults.push(format!("a complaint: {line}"));
         }
@@ -292,21 +302,12 @@ fn a_real_kafka_goes_on_with_transactions() {
     for life in 0..3 {
         let open = live_in_transactions(&data, life);
         if life == 1 {
-            let mut dump = Command::new(tools.join("kafka-dump"));
-            let dump = dump.arg("--quiet").arg(&data).output().unwrap();
-            let text = String::from_utf8_lossy(&dump.stdout);
-            println!("kafka-dump: {}", text.lines().last().unwrap_or_default());
-            assert!(dump.status.success(), "{text}");
+            dump(&tools, &data);
         }
         if life == 0 {
             continue;
         }
-        let mut opens = Command::new(tools.join("kafka-opens"));
-        opens.arg(&data).args(["left:1", "right:1"]);
-        let opened = opens.output().unwrap();
-        assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
-        let state: serde_json::Value = serde_json::from_slice(&opened.stdout).unwrap();
-        let kafka = Contents::parse(&state);
+        let (kafka, complaints) = opened(&tools, &data, &TRANSACTED.map(|topic| (topic, 1)));
         let broker = Broker::attach(&data).unwrap();
         for topic in TRANSACTED {
             let tp = TopicPartition::new(topic, 0);
@@ -329,8 +330,7 @@ fn a_real_kafka_goes_on_with_transactions() {
         assert_eq!(committed.0, (life * 10 + 4) as i64);
         let aborted = kafka.group_offsets.get("group-aborts");
         assert!(aborted.is_none_or(BTreeMap::is_empty), "{aborted:?}");
-        let complaints = state["complaints"].as_array().cloned().unwrap_or_default();
-        for line in complaints.iter().filter_map(|line| line.as_str()) {
+        for line in &complaints {
             // Without a clean stop the zeros that a file grew by stand behind its last batch.
             let found = ["Found invalid messages in log segment", "Corruption found in segment"];
             let zeros =

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use topiclite::storage::sim::{Entries, Pages, PowerCut};
+use topiclite::storage::sim::{Entries, Pages, PowerCut, Random};
 use topiclite::storage::{Sim, Storage};
 use topiclite::time::VirtualClock;
 use topiclite::{
@@ -16,25 +16,14 @@ use topiclite::{
     ProducerRecord, ReadFrom, TopicConfig, TopicPartition,
 };
 
-/// SplitMix64: a round is its seed.
-struct Draw(u64);
+/// A number of a range.
+fn within(draw: &mut Random, range: Range<usize>) -> usize {
+    range.start + below(draw, range.end - range.start)
+}
 
-impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn within(&mut self, range: Range<usize>) -> usize {
-        range.start + self.below(range.end - range.start)
-    }
+/// A number below a bound.
+fn below(draw: &mut Random, bound: usize) -> usize {
+    draw.below(bound as u64) as usize
 }
 
 /// What was written: a value by offset.
@@ -49,7 +38,7 @@ enum Stop {
     PowerCut,
 }
 
-fn codec(draw: &mut Draw) -> Codec {
+fn codec(draw: &mut Random) -> Codec {
     let mut codecs = vec![Codec::None];
     if cfg!(feature = "gzip") {
         codecs.push(Codec::Gzip);
@@ -63,23 +52,23 @@ fn codec(draw: &mut Draw) -> Codec {
     if cfg!(feature = "zstd") {
         codecs.push(Codec::Zstd);
     }
-    codecs[draw.below(codecs.len())]
+    codecs[below(draw, codecs.len())]
 }
 
 /// A log of several segments, in batches of every size, keyed or not, and how its owner ended.
-fn written(draw: &mut Draw) -> (Sim, Truth, Stop) {
+fn written(draw: &mut Random) -> (Sim, Truth, Stop) {
     let (sim, clock) = (Sim::new(), VirtualClock::stepping());
     let broker = open_under(&clock, &sim);
-    let bytes = draw.within(1_100..3_000).to_string();
+    let bytes = within(draw, 1_100..3_000).to_string();
     let set = [("internal.segment.bytes", bytes.as_str()), ("index.interval.bytes", "200")];
     broker.admin().create_topic("t", 1, TopicConfig::from_properties(set).unwrap()).unwrap();
     let mut truth = Truth::new();
-    for _ in 0..draw.within(2..14) {
+    for _ in 0..within(draw, 2..14) {
         let config = ProducerConfig::default().compression_type(codec(draw));
         let producer = broker.producer(config).unwrap();
-        let keyed = draw.below(2) == 0;
-        let values: Vec<Vec<u8>> = (0..draw.within(1..6))
-            .map(|_| (0..draw.below(150)).map(|_| draw.next() as u8 & 0x3f).collect())
+        let keyed = below(draw, 2) == 0;
+        let values: Vec<Vec<u8>> = (0..within(draw, 1..6))
+            .map(|_| (0..below(draw, 150)).map(|_| draw.next() as u8 & 0x3f).collect())
             .collect();
         let records = values.iter().map(|value| {
             let record = ProducerRecord::new("t").partition(0).value(value).timestamp(5);
@@ -91,7 +80,7 @@ fn written(draw: &mut Draw) -> (Sim, Truth, Stop) {
         }
     }
     broker.flush().unwrap();
-    match draw.below(3) {
+    match below(draw, 3) {
         0 => {
             broker.close().unwrap();
             (sim, truth, Stop::Closed)
@@ -136,17 +125,17 @@ fn batches(bytes: &[u8]) -> Vec<usize> {
 }
 
 /// Does one thing to the bytes of the partition, and tells what.
-fn damage(draw: &mut Draw, sim: &Sim) -> String {
+fn damage(draw: &mut Random, sim: &Sim) -> String {
     let logs = files(sim, "log");
-    let log = logs[draw.below(logs.len())].clone();
+    let log = logs[below(draw, logs.len())].clone();
     let mut bytes = get(sim, &log);
     let starts = batches(&bytes);
-    let what = match draw.below(11) {
+    let what = match below(draw, 11) {
         _ if starts.len() == 1 => return "nothing".into(),
         way @ 0..5 => Some(spoil(draw, way, &mut bytes, &starts)),
         way @ 5..8 => Some(reorder(draw, way, &mut bytes, &starts)),
         8 => {
-            bytes = get(sim, &logs[draw.below(logs.len())]);
+            bytes = get(sim, &logs[below(draw, logs.len())]);
             Some("holds the bytes of a file of the log".into())
         }
         9 => None,
@@ -161,18 +150,18 @@ fn damage(draw: &mut Draw, sim: &Sim) -> String {
 }
 
 /// Other bytes in the place of some, or none.
-fn spoil(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
+fn spoil(draw: &mut Random, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
     let end = *starts.last().unwrap();
-    let at = draw.below(end);
+    let at = below(draw, end);
     match way {
         0 => {
-            let bit = draw.below(8);
+            let bit = below(draw, 8);
             bytes[at] ^= 1 << bit;
             format!("bit {bit} of byte {at}")
         }
         1 => {
             // A field of the header of a batch.
-            let at = starts[draw.below(starts.len() - 1)] + draw.below(61);
+            let at = starts[below(draw, starts.len() - 1)] + below(draw, 61);
             let to = draw.next() as u8;
             bytes[at] = to;
             format!("byte {at} is {to}")
@@ -182,12 +171,12 @@ fn spoil(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> 
             format!("cut to {at}")
         }
         3 => {
-            let at = starts[draw.below(starts.len())];
+            let at = starts[below(draw, starts.len())];
             bytes.truncate(at);
             format!("cut between batches, to {at}")
         }
         _ => {
-            let to = draw.within(at..end) + 1;
+            let to = within(draw, at..end) + 1;
             bytes[at..to].fill(0);
             format!("zeros from {at} to {to}")
         }
@@ -195,12 +184,12 @@ fn spoil(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> 
 }
 
 /// The same batches, but not one after the other.
-fn reorder(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
+fn reorder(draw: &mut Random, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -> String {
     let count = starts.len() - 1;
     let cut = |number: usize| bytes[starts[number]..starts[number + 1]].to_vec();
     let mut order: Vec<_> = (0..count).map(cut).collect();
     let rest = bytes.split_off(starts[count]);
-    let (one, other) = (draw.below(count), draw.below(count));
+    let (one, other) = (below(draw, count), below(draw, count));
     let what = match way {
         5 => {
             order.swap(one, other);
@@ -221,12 +210,12 @@ fn reorder(draw: &mut Draw, way: usize, bytes: &mut Vec<u8>, starts: &[usize]) -
 }
 
 /// A derived file is of some length, and ends with garbage.
-fn spoil_index(draw: &mut Draw, sim: &Sim) -> String {
-    let found = files(sim, ["index", "timeindex"][draw.below(2)]);
+fn spoil_index(draw: &mut Random, sim: &Sim) -> String {
+    let found = files(sim, ["index", "timeindex"][below(draw, 2)]);
     if found.is_empty() {
         return "nothing".into();
     }
-    let index = &found[draw.below(found.len())];
+    let index = &found[below(draw, found.len())];
     let to = draw.next() as u8;
     let garbage = |bytes: &mut Vec<u8>| {
         bytes.truncate(to.into());
@@ -338,7 +327,7 @@ fn is_true(seen: &Seen, truth: &Truth, broker: &Broker, what: &str) {
 
 /// Runs a round, and tells whether damage was met.
 fn round(seed: u64) -> bool {
-    let mut draw = Draw(seed);
+    let mut draw = Random::new(seed);
     let (sim, truth, stop) = written(&mut draw);
     let done = damage(&mut draw, &sim);
     let what = format!("seed {seed}, {stop:?}, {done}");
