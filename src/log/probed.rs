@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::log::Log;
-use crate::log::append::{AppendOptions, Appended, Origin};
+use crate::log::append::{AppendOptions, AppendOrigin, Appended};
 use crate::probe::Point;
 use crate::topic::{TopicPartition, is_internal};
 
@@ -19,7 +19,7 @@ impl Log {
         options: AppendOptions,
         append: impl FnOnce() -> Result<Appended>,
     ) -> Result<Appended> {
-        if options.origin == Origin::Coordinator {
+        if options.origin == AppendOrigin::Coordinator {
             return append();
         }
         let probe = &self.env.probe;

@@ -6,7 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
 use crate::log::append::validator::AppendRules;
-use crate::log::append::{AppendOptions, Appended, Origin};
+use crate::log::append::{AppendOptions, AppendOrigin, Appended};
 use crate::log::producers::entry::ProducerStamp;
 use crate::record::{
     BatchBuilder, BatchFault, BatchHeader, Codec, HeaderInput, RecordBatch, RecordInput, Stamp,
@@ -96,7 +96,7 @@ impl AppendRules {
         if !options.proven {
             batch.check_crc().map_err(BatchFault::into_error)?;
         }
-        if options.origin == Origin::Client {
+        if options.origin == AppendOrigin::Client {
             self.check_client(header)?;
         }
         let checked = Checked {
@@ -108,7 +108,7 @@ impl AppendRules {
         let vouched = options.proven
             && !self.needs_key
             && (self.log_append_time || self.before_max_ms == i64::MAX);
-        if options.origin == Origin::Coordinator {
+        if options.origin == AppendOrigin::Coordinator {
             return Ok(checked);
         }
         if vouched {

@@ -5,24 +5,24 @@
 //! [`Log::make_room`]'s. Validation follows Kafka's leader path.
 
 pub(in crate::log) mod batch;
+pub(in crate::log) mod place;
 pub(in crate::log) mod roll;
 pub(in crate::log) mod validator;
 
 use crate::error::Result;
+use crate::log::Log;
+use crate::log::append::place::{Placement, ProducerAppend};
 use crate::log::producers::Marker;
-use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp, StoredBatch};
-use crate::log::segment::active::{Active, Content, Incoming};
-use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
+use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
+use crate::log::segment::active::Content;
 use crate::record::{
     BatchBuilder, BatchHeader, Codec, CompressionRatio, MARKER_BATCH_SIZE, Measured, RecordInput,
     Stamp, encode_many, encode_marker, encode_single, single_batch_size,
 };
-use crate::storage::planted::{Planted, planted};
-use crate::sync::MutexGuard;
 
 /// Who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Origin {
+pub(crate) enum AppendOrigin {
     /// A producer: every rule holds.
     #[default]
     Client,
@@ -35,7 +35,7 @@ pub(crate) enum Origin {
 pub(crate) struct AppendOptions {
     /// The wall clock, coarse: bounds of timestamps are compared with it, LogAppendTime is it.
     pub now_ms: i64,
-    pub origin: Origin,
+    pub origin: AppendOrigin,
     /// The producer whose sequence is checked and stamped.
     pub producer: Option<ProducerStamp>,
     /// The batch was made by this process's builder a moment ago: its checksum and the numbers in
@@ -46,12 +46,12 @@ pub(crate) struct AppendOptions {
 impl AppendOptions {
     /// A producer's append at `now_ms`.
     pub fn client(now_ms: i64) -> AppendOptions {
-        AppendOptions { now_ms, origin: Origin::Client, producer: None, proven: false }
+        AppendOptions { now_ms, origin: AppendOrigin::Client, producer: None, proven: false }
     }
 
     /// A coordinator's append at `now_ms`, of a batch made by this process's builder.
     pub fn coordinator(now_ms: i64) -> AppendOptions {
-        AppendOptions { now_ms, origin: Origin::Coordinator, producer: None, proven: true }
+        AppendOptions { now_ms, origin: AppendOrigin::Coordinator, producer: None, proven: true }
     }
 }
 
@@ -73,43 +73,10 @@ pub(crate) struct Appended {
     pub ratio: Option<CompressionRatio>,
 }
 
-/// A batch that wants a place.
-#[derive(Debug, Clone, Copy)]
-struct Placement {
-    size: usize,
-    last_offset_delta: i32,
-    max_timestamp: i64,
-    /// It has its timestamps: the log's, where the topic wants that.
-    stamped: bool,
-}
-
-/// A batch whose bytes are stored, and that no reader sees.
-struct Written<'a> {
-    incoming: Incoming,
-    base_offset: i64,
-    content: Content,
-    told: Option<Told<'a>>,
-}
-
-/// What a batch tells of its producer.
-#[derive(Clone, Copy)]
-enum Told<'a> {
-    Batch(&'a ProducerStamp),
-    Marker(&'a Marker),
-}
-
 /// What an encoder in place stored: records, of a transaction or not.
 #[inline]
 fn content_of(stamp: &Stamp) -> Content {
     if stamp.transactional { Content::Anything } else { Content::PlainRecords }
-}
-
-/// What an append leaves to be done once the lock is released.
-#[derive(Debug, Default)]
-pub(in crate::log) struct After {
-    pub prepare: bool,
-    pub seal: bool,
-    pub flush: bool,
 }
 
 impl Log {
@@ -151,8 +118,9 @@ impl Log {
             last_offset_delta: 0,
             max_timestamp: record.timestamp,
             stamped: false,
+            now_ms: options.now_ms,
         };
-        self.place(writer, batch, options, |active, stamp| {
+        self.place(writer, batch, ProducerAppend::of(&options), |active, stamp| {
             encode_single(&mut active.sink(), record, stamp);
             content_of(stamp)
         })
@@ -230,8 +198,9 @@ impl Log {
             last_offset_delta: measured.last_offset_delta,
             max_timestamp: measured.max_timestamp,
             stamped: false,
+            now_ms: options.now_ms,
         };
-        self.place(self.writer.lock(), batch, options, |active, stamp| {
+        self.place(self.writer.lock(), batch, ProducerAppend::of(&options), |active, stamp| {
             encode_many(&mut active.sink(), records, measured, stamp);
             content_of(stamp)
         })
@@ -301,9 +270,9 @@ impl Log {
         if options.producer.is_none_or(|producer| producer.base_sequence != NEXT_SEQUENCE) {
             return self.store(batch, delta, max_timestamp, options);
         }
-        let size = batch.len();
-        let placement = Placement { size, last_offset_delta: delta, max_timestamp, stamped: true };
-        self.place(self.writer.lock(), placement, options, |active, stamp| {
+        let finished = finished(batch.len(), delta, max_timestamp, options);
+        let producer = ProducerAppend::of(&options);
+        self.place(self.writer.lock(), finished, producer, |active, stamp| {
             let batch = builder.restamp(stamp.base_sequence);
             active.write(batch, stamp.base_offset, stamp.leader_epoch);
             Content::Anything
@@ -311,158 +280,48 @@ impl Log {
     }
 
     /// Stores a batch that needs nothing but its offset and its leader epoch.
-    pub(in crate::log) fn store(
+    fn store(
         &self,
         batch: &[u8],
         last_offset_delta: i32,
         max_timestamp: i64,
         options: AppendOptions,
     ) -> Result<Appended> {
-        let placement =
-            Placement { size: batch.len(), last_offset_delta, max_timestamp, stamped: true };
-        self.place(self.writer.lock(), placement, options, |active, stamp| {
+        let finished = finished(batch.len(), last_offset_delta, max_timestamp, options);
+        let producer = ProducerAppend::of(&options);
+        self.place(self.writer.lock(), finished, producer, |active, stamp| {
             active.write(batch, stamp.base_offset, stamp.leader_epoch);
             Content::Anything
         })
     }
 
-    /// The one way of a batch into the log. Under the lock it is checked against what the topic
-    /// and the producer's last batches allow, gets its place and its offset, `write` stores its
-    /// bytes there, and the borders move over it. `write` says what it stored: whoever does not
-    /// know says so, and readers look.
+    /// Stores the marker of a transaction. Readers of committed records see the transaction, or
+    /// pass over it, from then on.
+    ///
+    /// # Durability
+    /// As [`Log::append`].
     ///
     /// # Errors
-    /// Nothing is appended on any. Those of the producer's sequence, of the room, of the stores.
-    #[inline]
-    fn place<'a>(
-        &'a self,
-        mut writer: MutexGuard<'a, Writer>,
-        batch: Placement,
-        mut options: AppendOptions,
-        write: impl FnOnce(&mut Active, &Stamp) -> Content,
-    ) -> Result<Appended> {
-        let rules = &writer.rules;
-        rules.check_size(batch.size).map_err(|error| self.at_home(error))?;
-        let log_append_time = rules.log_append_time;
-        if options.producer.is_some() {
-            // The lock is not released from here on: the active segment is there.
-            writer = self.ready(writer, options.now_ms)?;
-        }
-        if let Some(producer) = &mut options.producer {
-            if options.origin == Origin::Coordinator {
-                // Its batches are numbered by nobody: each begins at sequence 0.
-                let checked = writer.producers.check_epoch(producer);
-                checked.map_err(|error| self.at_home(error))?;
-            } else if producer.base_sequence == NEXT_SEQUENCE {
-                let next = writer.producers.next_sequence(producer);
-                producer.base_sequence = next.map_err(|error| self.at_home(error))?;
-            } else if let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)? {
-                return Ok(known);
-            } else if planted(Planted::SequenceNotChecked) {
-                writer = self.look_away(writer);
-            }
-        }
-        let delta = i64::from(batch.last_offset_delta);
-        let mut after = After::default();
-        let mut incoming = Incoming {
-            size: batch.size,
-            last_offset: writer.next_offset + delta,
-            max_timestamp: match log_append_time && !batch.stamped {
-                true => options.now_ms,
-                false => batch.max_timestamp,
-            },
+    /// As [`Log::append`], but for those of the size; `InvalidProducerEpoch`,
+    /// `TransactionCoordinatorFenced`.
+    pub fn append_marker(&self, mut marker: Marker, now_ms: i64) -> Result<Appended> {
+        let writer = self.ready(self.writer.lock(), now_ms)?;
+        // A directory has one coordinator at a time, which its lock sees to. Another program's had
+        // an epoch, and a lower one would be taken for that of a coordinator that was replaced.
+        let known = writer.producers.coordinator_epoch(marker.producer_id);
+        marker.coordinator_epoch = marker.coordinator_epoch.max(known);
+        let batch = Placement {
+            size: MARKER_BATCH_SIZE,
+            last_offset_delta: 0,
+            max_timestamp: now_ms,
+            stamped: true,
+            now_ms,
         };
-        if !writer.fits(incoming) {
-            let (delta, now_ms) = (batch.last_offset_delta, options.now_ms);
-            writer = self.make_room(writer, &mut incoming, delta, now_ms, &mut after)?;
-        }
-        let base_offset = incoming.last_offset - delta;
-        let mut stamp = Stamp::plain(base_offset, writer.leader_epoch);
-        if log_append_time {
-            stamp = stamp.log_append_time(options.now_ms);
-        }
-        if let Some(producer) = &options.producer {
-            stamp = producer.on(stamp);
-        }
-        let mut content = Content::Anything;
-        if let Some(active) = &mut writer.active {
-            if planted(Planted::PublishBeforeWrite) {
-                self.borders.end.publish(incoming.last_offset + 1);
-            }
-            content = write(active, &stamp);
-        }
-        let told = options.producer.as_ref().map(Told::Batch);
-        self.publish(writer, Written { incoming, base_offset, content, told }, after)
-    }
-
-    /// Has the log ready for its first append of this life, so that its producers are known.
-    #[inline]
-    fn ready<'a>(
-        &'a self,
-        writer: MutexGuard<'a, Writer>,
-        now_ms: i64,
-    ) -> Result<MutexGuard<'a, Writer>> {
-        match writer.active.is_some() {
-            true => Ok(writer),
-            false => self.make_ready(writer, now_ms),
-        }
-    }
-
-    #[cold]
-    fn make_ready<'a>(
-        &'a self,
-        mut writer: MutexGuard<'a, Writer>,
-        now_ms: i64,
-    ) -> Result<MutexGuard<'a, Writer>> {
-        while writer.active.is_none() {
-            if let Some(refusal) = &writer.refusal {
-                return Err(refusal.clone());
-            }
-            drop(writer);
-            self.prepare_to_append(now_ms)?;
-            writer = self.writer.lock();
-        }
-        Ok(writer)
-    }
-
-    /// The planted bug: others append between the look at the sequence and the store.
-    #[cold]
-    fn look_away<'a>(&'a self, writer: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
-        drop(writer);
-        for _ in 0..1000 {
-            crate::sync::spin_loop();
-        }
-        self.writer.lock()
-    }
-
-    /// What the producer's last batches say of one that is to be stored: where it is, if it is
-    /// one of them.
-    #[inline]
-    fn admit(
-        &self,
-        writer: &Writer,
-        producer: &ProducerStamp,
-        last_offset_delta: i32,
-    ) -> Result<Option<Appended>> {
-        let admission = writer.producers.check(producer, last_offset_delta);
-        match admission.map_err(|error| self.at_home(error))? {
-            Admission::Next => Ok(None),
-            Admission::Duplicate(known) => Ok(Some(self.stored_before(writer, known))),
-        }
-    }
-
-    #[cold]
-    fn stored_before(&self, writer: &Writer, known: StoredBatch) -> Appended {
-        let ahead = known.last_offset + 1 - self.commit.durable();
-        Appended {
-            base_offset: known.base_offset(),
-            last_offset: known.last_offset,
-            timestamp: known.timestamp,
-            log_append_time: writer.rules.log_append_time,
-            must_sync: ahead >= writer.rules.flush_messages,
-            duplicate: true,
-            ratio: None,
-        }
+        self.place(writer, batch, Some(ProducerAppend::Marker(marker)), |active, stamp| {
+            let batch = encode_marker(marker.kind, marker.coordinator_epoch, now_ms, stamp);
+            active.write(&batch, stamp.base_offset, stamp.leader_epoch);
+            Content::Anything
+        })
     }
 
     /// The epoch of a producer that has a transaction open here; `None` where it has none.
@@ -486,45 +345,6 @@ impl Log {
         Ok(open.iter().map(|open| (open.producer_id, epoch(open.producer_id))).collect())
     }
 
-    /// Stores the marker of a transaction. Readers of committed records see the transaction, or
-    /// pass over it, from then on.
-    ///
-    /// # Durability
-    /// As [`Log::append`].
-    ///
-    /// # Errors
-    /// As [`Log::append`]; `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
-    pub fn append_marker(&self, mut marker: Marker, now_ms: i64) -> Result<Appended> {
-        let mut writer = self.ready(self.writer.lock(), now_ms)?;
-        // A directory has one coordinator at a time, which its lock sees to. Another program's had
-        // an epoch, and a lower one would be taken for that of a coordinator that was replaced.
-        let known = writer.producers.coordinator_epoch(marker.producer_id);
-        marker.coordinator_epoch = marker.coordinator_epoch.max(known);
-        writer.producers.check_marker(&marker).map_err(|error| self.at_home(error))?;
-        let mut incoming = Incoming {
-            size: MARKER_BATCH_SIZE,
-            last_offset: writer.next_offset,
-            max_timestamp: now_ms,
-        };
-        let mut after = After::default();
-        if !writer.fits(incoming) {
-            writer = self.make_room(writer, &mut incoming, 0, now_ms, &mut after)?;
-        }
-        let base_offset = incoming.last_offset;
-        let stamp = Stamp::plain(base_offset, writer.leader_epoch).producer(
-            marker.producer_id,
-            marker.producer_epoch,
-            -1,
-        );
-        let batch = encode_marker(marker.kind, marker.coordinator_epoch, now_ms, &stamp);
-        if let Some(active) = &mut writer.active {
-            active.write(&batch, base_offset, stamp.leader_epoch);
-        }
-        let told = Some(Told::Marker(&marker));
-        let content = Content::Anything;
-        self.publish(writer, Written { incoming, base_offset, content, told }, after)
-    }
-
     /// The sequence that the log expects of a producer's next batch.
     ///
     /// # Errors
@@ -541,107 +361,10 @@ impl Log {
     pub fn last_sequence(&self, producer_id: i64) -> Result<Option<i32>> {
         Ok(self.known_writer()?.producers.last_sequence(producer_id))
     }
+}
 
-    /// Moves the borders behind a batch whose bytes are stored, and does what is left to do.
-    ///
-    /// # Errors
-    /// `StorageFull` and `StorageFailed` where the stores did not get to the file: nothing is
-    /// published.
-    // As a call it would take what it is given, and return, through memory: a tenth of an append.
-    #[inline(always)]
-    fn publish(
-        &self,
-        mut writer: MutexGuard<'_, Writer>,
-        written: Written<'_>,
-        mut after: After,
-    ) -> Result<Appended> {
-        let Written { incoming, base_offset, content, told } = written;
-        let w = &mut *writer;
-        if let Some(active) = &mut w.active {
-            if active.region.has_failed() {
-                return Err(self.stores_lost(writer, incoming.size, after));
-            }
-            w.last_position = Some(active.position);
-            active.stored(incoming, content);
-        }
-        let end = incoming.last_offset + 1;
-        w.next_offset = end;
-        match told {
-            None => self.borders.end.publish(end),
-            Some(Told::Batch(producer)) if !producer.transactional => {
-                let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
-                w.producers.observe(producer, base_offset, delta, incoming.max_timestamp);
-                self.borders.end.publish(end);
-            }
-            Some(told) => self.publish_of_transaction(w, told, base_offset, incoming),
-        }
-        let must_sync = end - self.commit.durable() >= w.rules.flush_messages;
-        after.flush |= !std::mem::replace(&mut w.dirty, true);
-        let log_append_time = w.rules.log_append_time;
-        let woken = w.watchers.take();
-        drop(writer);
-        woken.ring();
-        self.meter.appended((end - base_offset).unsigned_abs(), incoming.size);
-        if after.prepare || after.seal || after.flush {
-            self.announce(&after);
-        }
-        Ok(Appended {
-            base_offset,
-            last_offset: incoming.last_offset,
-            timestamp: incoming.max_timestamp,
-            log_append_time,
-            must_sync,
-            duplicate: false,
-            ratio: None,
-        })
-    }
-
-    /// Moves the end and the last stable offset. A transaction that begins holds readers of
-    /// committed records back before the end moves over it; a marker lets them go on after the end
-    /// moved over it, and after its transaction is among the aborted ones.
-    #[inline(never)]
-    fn publish_of_transaction(
-        &self,
-        w: &mut Writer,
-        told: Told<'_>,
-        base_offset: i64,
-        incoming: Incoming,
-    ) {
-        let (end, timestamp) = (incoming.last_offset + 1, incoming.max_timestamp);
-        let unstable = &self.borders.first_unstable_offset;
-        match told {
-            Told::Batch(producer) => {
-                let delta = i32::try_from(incoming.last_offset - base_offset).unwrap_or(0);
-                w.producers.observe(producer, base_offset, delta, timestamp);
-                let first = w.producers.first_unstable_offset();
-                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
-                self.borders.end.publish(end);
-            }
-            Told::Marker(marker) => {
-                let aborted = w.producers.observe_marker(marker, base_offset, timestamp);
-                if let (Some(row), Some(active)) = (aborted, &w.active) {
-                    active.segment.add_aborted(row);
-                }
-                self.borders.end.publish(end);
-                let first = w.producers.first_unstable_offset();
-                let first = first.filter(|_| !planted(Planted::StableOffsetTooEarly));
-                unstable.publish(first.unwrap_or(NO_OPEN_TRANSACTION));
-            }
-        }
-    }
-
-    /// Tells the broker what there is to do.
-    #[cold]
-    pub(in crate::log) fn announce(&self, after: &After) {
-        let gate = &self.env.gate;
-        if after.prepare {
-            gate.work(BackgroundWork::Prepare(self.me.clone()));
-        }
-        if after.seal {
-            gate.work(BackgroundWork::Seal(self.me.clone()));
-        }
-        if after.flush {
-            gate.work(BackgroundWork::Flush(self.me.clone()));
-        }
-    }
+/// The place that a batch wants whose records have their timestamps.
+fn finished(size: usize, delta: i32, max_timestamp: i64, options: AppendOptions) -> Placement {
+    let now_ms = options.now_ms;
+    Placement { size, last_offset_delta: delta, max_timestamp, stamped: true, now_ms }
 }

@@ -5,7 +5,7 @@
 
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::append::After;
+use crate::log::append::place::After;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::scan::SCAN_WINDOW_BYTES;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};

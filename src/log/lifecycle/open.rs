@@ -6,7 +6,7 @@
 
 use crate::config::LogConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::append::After;
+use crate::log::append::place::After;
 use crate::log::append::roll::map_bytes;
 use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use crate::log::files::partition_metadata::{

@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::log::producers::snapshot::SnapshotRow;
-use crate::record::ControlType;
+use crate::record::{BatchHeader, ControlType, TimestampType};
 use crate::storage::sim::{Entries, Pages, PowerCut, Random, Sim};
 use std::collections::BTreeMap;
 
@@ -297,6 +297,31 @@ fn send_twice(batches: i32, before: impl Fn() + Sync) -> usize {
 #[test]
 fn a_batch_that_two_threads_send_is_stored_once() {
     assert_eq!(send_twice(2000, || ()), 2000);
+}
+
+/// A marker is smaller than any batch of records that a topic may refuse for its size, and has its
+/// own time where the log gives records theirs.
+#[test]
+fn a_transaction_ends_in_a_topic_that_takes_no_record() {
+    Bench::both(|bench| {
+        bench.config.timestamp_type = TimestampType::LogAppendTime;
+        let log = bench.new_log();
+        let mut known = Known::default();
+        known.send(bench, &log, TRANSACTIONAL[0], 1);
+        log.apply_config(LogConfig { max_message_bytes: 1, ..bench.config.clone() });
+        let refused = send(bench, &log, known.next(TRANSACTIONAL[0]), 1).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::RecordTooLarge);
+        known.end(bench, &log, TRANSACTIONAL[0], ControlType::Commit);
+        known.note(&log, bench);
+        assert_eq!(log.last_stable_offset().unwrap(), log.log_end_offset().unwrap());
+        agree(bench, &log, &known, "as it runs");
+        let mut cursor = Cursor::new(1);
+        let chunk = log.read(&mut cursor, 1000, IsolationLevel::ReadCommitted).unwrap();
+        let header = BatchHeader::parse(chunk.bytes()).unwrap();
+        assert!(header.is_control());
+        assert_eq!(header.timestamp_type(), TimestampType::CreateTime);
+        assert_eq!(header.max_timestamp, bench.now_ms());
+    });
 }
 
 /// An aborted transaction stays one when its segment is sealed, and for a log that is opened

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, ErrorKind, LockLost, Result};
 use crate::log::DELETED;
-use crate::log::append::After;
+use crate::log::append::place::After;
 use crate::log::lifecycle::close::Synced;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::Segment;
