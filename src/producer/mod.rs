@@ -14,21 +14,17 @@ mod future;
 mod identity;
 mod named;
 mod partitioner;
-mod payload;
 mod record;
 mod send;
 mod storing;
 mod topics;
-mod transaction_state;
-mod transactional;
 mod transactions;
 
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use future::SendFuture;
-pub use payload::{IntoPayload, Payload};
-pub use record::{ProducerRecord, RecordMetadata};
+pub use record::{IntoPayload, Payload, ProducerRecord, RecordMetadata};
 
 use crate::broker::BrokerInner;
 use crate::config::{ProducerConfig, ProducerSettings};
@@ -46,7 +42,7 @@ use record::size_upper_bound;
 use std::fmt;
 use std::time::Duration;
 use topics::{Found, PartitionQueues, TopicCache};
-use transactional::Transactional;
+use transactions::Transactional;
 
 /// Sends records. Cheap to clone, and usable from any number of threads.
 ///

@@ -1,9 +1,20 @@
-//! What a producer sends, what comes back, and what comes back when it does not work.
+//! What a producer sends: a record, made of borrowed or owned parts.
+//!
+//! What comes back is in `metadata.rs`, what comes back when it does not work in `lost.rs`, and
+//! what a record takes in `size.rs`.
 
-use super::payload::{IntoPayload, Payload};
+mod lost;
+mod metadata;
+mod payload;
+mod size;
+
+pub use metadata::RecordMetadata;
+pub use payload::{IntoPayload, Payload};
+pub(super) use size::{size_in_batch, size_upper_bound};
+
 use crate::consumer::{ConsumerRecord, OwnedConsumerRecord, SharedRecord};
 use crate::error::{Error, ErrorKind};
-use crate::record::{HeaderInput, Headers, OwnedHeader, RecordInput, varint};
+use crate::record::{HeaderInput, Headers, OwnedHeader, RecordInput};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -65,7 +76,7 @@ impl<'a> ProducerRecord<'a> {
     }
 
     /// The copy of a record on its way to a log.
-    pub(super) fn copied(
+    pub(in crate::producer) fn copied(
         topic: &str,
         partition: Option<i32>,
         record: &RecordInput<'_>,
@@ -211,13 +222,13 @@ impl<'a> ProducerRecord<'a> {
 
     /// Whether the encoder needs a list of headers made for it.
     #[inline]
-    pub(super) fn owns_headers(&self) -> bool {
+    pub(in crate::producer) fn owns_headers(&self) -> bool {
         matches!(&self.headers, RecordHeaders::Owned(headers) if !headers.is_empty())
     }
 
     /// The headers of a record that does not own them.
     #[inline]
-    pub(super) fn lent_headers(&self) -> &[HeaderInput<'_>] {
+    pub(in crate::producer) fn lent_headers(&self) -> &[HeaderInput<'_>] {
         match &self.headers {
             RecordHeaders::Borrowed(headers) => headers,
             RecordHeaders::Owned(_) => &[],
@@ -227,7 +238,7 @@ impl<'a> ProducerRecord<'a> {
     /// Drops the record. Most own nothing, which is a look at four tags; the compiler's own way is
     /// a call for each field.
     #[inline]
-    pub(super) fn discard(self) {
+    pub(in crate::producer) fn discard(self) {
         let has_headers = match &self.headers {
             RecordHeaders::Borrowed(headers) => headers.capacity() > 0,
             RecordHeaders::Owned(headers) => headers.capacity() > 0,
@@ -242,7 +253,7 @@ impl<'a> ProducerRecord<'a> {
 
     /// The headers as the encoder takes them: lent, unless the record owns them.
     #[inline]
-    pub(super) fn header_inputs(&self) -> Cow<'_, [HeaderInput<'_>]> {
+    pub(in crate::producer) fn header_inputs(&self) -> Cow<'_, [HeaderInput<'_>]> {
         match &self.headers {
             RecordHeaders::Borrowed(headers) => Cow::Borrowed(headers),
             RecordHeaders::Owned(headers) => {
@@ -253,7 +264,7 @@ impl<'a> ProducerRecord<'a> {
 
     /// The record as the log takes it, with `timestamp` where it has none of its own.
     #[inline]
-    pub(super) fn input<'r>(
+    pub(in crate::producer) fn input<'r>(
         &'r self,
         timestamp: i64,
         headers: &'r [HeaderInput<'r>],
@@ -268,7 +279,7 @@ impl<'a> ProducerRecord<'a> {
 
     /// What the client refuses before it looks at anything else.
     #[inline]
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(in crate::producer) fn check(&self) -> Result<(), Error> {
         if self.partition.is_some_and(|p| p < 0) || self.timestamp.is_some_and(|t| t < 0) {
             return Err(self.negative());
         }
@@ -367,196 +378,9 @@ impl fmt::Debug for ProducerRecord<'_> {
     }
 }
 
-/// The header of a batch, and the most that a record adds beside its bytes and their lengths
-/// (length, attributes, timestamp and offset delta: `MAX_RECORD_OVERHEAD` of the Java client).
-const BATCH_HEADER: usize = 61;
-const RECORD_OVERHEAD_MAX: usize = 21;
-
-#[inline]
-fn field_size(field: Option<&[u8]>) -> usize {
-    match field {
-        None => 1,
-        Some(bytes) => varint::len_u64((bytes.len() as u64) << 1) + bytes.len(),
-    }
-}
-
-/// The bytes of key, value and headers with their lengths.
-#[inline]
-fn fields_size(record: &RecordInput<'_>) -> usize {
-    let mut size = field_size(record.key) + field_size(record.value);
-    size += varint::len_u64((record.headers.len() as u64) << 1);
-    for header in record.headers {
-        size += field_size(Some(header.name.as_bytes())) + field_size(header.value);
-    }
-    size
-}
-
-/// The size that `max.request.size` and `buffer.memory` are compared with: an upper bound of a
-/// batch of this record alone, without compression.
-#[inline]
-pub(super) fn size_upper_bound(record: &RecordInput<'_>) -> usize {
-    BATCH_HEADER + RECORD_OVERHEAD_MAX + fields_size(record)
-}
-
-/// The exact size of a record inside a batch.
-#[inline]
-pub(super) fn size_in_batch(
-    record: &RecordInput<'_>,
-    offset_delta: usize,
-    timestamp_delta: i64,
-) -> usize {
-    let body = 1
-        + varint::len_i64(timestamp_delta)
-        + varint::len_u64((offset_delta as u64) << 1)
-        + fields_size(record);
-    varint::len_u64((body as u64) << 1) + body
-}
-
-/// Where a record was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordMetadata {
-    offset: i64,
-    timestamp: i64,
-    partition: i32,
-    key_size: i32,
-    value_size: i32,
-}
-
-impl RecordMetadata {
-    #[inline]
-    pub(super) fn new(
-        partition: i32,
-        offset: i64,
-        timestamp: i64,
-        record: &RecordInput<'_>,
-    ) -> RecordMetadata {
-        let size = |field: Option<&[u8]>| match field {
-            None => -1,
-            Some(bytes) => i32::try_from(bytes.len()).unwrap_or(i32::MAX),
-        };
-        RecordMetadata {
-            offset,
-            timestamp,
-            partition,
-            key_size: size(record.key),
-            value_size: size(record.value),
-        }
-    }
-
-    /// The offset; -1 under `acks=0`.
-    #[inline]
-    pub fn offset(&self) -> i64 {
-        self.offset
-    }
-
-    /// The partition.
-    #[inline]
-    pub fn partition(&self) -> i32 {
-        self.partition
-    }
-
-    /// The timestamp that was stored: the record's own, or the log's with `LogAppendTime`.
-    #[inline]
-    pub fn timestamp(&self) -> i64 {
-        self.timestamp
-    }
-
-    /// The size of the key in bytes, -1 for null.
-    #[inline]
-    pub fn serialized_key_size(&self) -> i32 {
-        self.key_size
-    }
-
-    /// The size of the value in bytes, -1 for null.
-    #[inline]
-    pub fn serialized_value_size(&self) -> i32 {
-        self.value_size
-    }
-}
-
-/// What became of a record that did not get into a log.
-impl Error {
-    /// The record of a send that failed, as it was to be stored: with the topic, the partition
-    /// that was chosen, and the time of the send. Where [`Error::possibly_written`] holds, it may
-    /// be in the log all the same.
-    ///
-    /// # Examples
-    /// ```
-    /// use topiclite::{Broker, ProducerConfig, ProducerRecord, TopicConfig};
-    /// # let broker = Broker::in_memory()?;
-    /// let producer = broker.producer(ProducerConfig::default())?;
-    /// let failed = producer.send_sync(ProducerRecord::new("orders").value("tea")).unwrap_err();
-    /// assert_eq!(failed.topic(), Some("orders"));
-    ///
-    /// broker.admin().create_topic("orders", 1, TopicConfig::default())?;
-    /// let record = failed.into_record().expect("the error is a send's");
-    /// assert_eq!(producer.send_sync(record)?.offset(), 0);
-    /// # Ok::<(), topiclite::Error>(())
-    /// ```
-    pub fn record(&self) -> Option<&ProducerRecord<'static>> {
-        self.attached()?.downcast_ref()
-    }
-
-    /// The same, to be sent again.
-    pub fn into_record(self) -> Option<ProducerRecord<'static>> {
-        let shared = self.into_attached()?.downcast::<ProducerRecord<'static>>().ok()?;
-        Some(std::sync::Arc::unwrap_or_clone(shared))
-    }
-
-    /// The call's fault: the record comes back as it was given.
-    #[cold]
-    pub(super) fn refusing(self, record: &ProducerRecord<'_>) -> Error {
-        self.with_attached(std::sync::Arc::new(record.clone().into_owned()))
-    }
-
-    /// The topic's fault, or its log's: the record comes back as it was to be stored.
-    #[cold]
-    pub(super) fn losing(self, record: ProducerRecord<'static>) -> Error {
-        let error = match (self.topic(), self.partition(), record.partition) {
-            (_, None, Some(partition)) => self.with_partition(record.topic(), partition),
-            (None, None, None) => self.with_topic(record.topic()),
-            _ => self,
-        };
-        error.with_attached(std::sync::Arc::new(record))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sized(record: &ProducerRecord<'_>) -> usize {
-        size_upper_bound(&record.input(0, &record.header_inputs()))
-    }
-
-    #[test]
-    fn the_upper_bound_of_a_records_size_is_kafkas() {
-        let of = |n: usize| sized(&ProducerRecord::new("t").value(vec![0; n]));
-        assert_eq!((of(914), of(915)), (1000, 1001), "recorded from a real Kafka");
-        let record = ProducerRecord::new("t").key("").header("ab", "c").header("", None::<&str>);
-        let fields = 1 + 1 + 1 + (3 + 2) + (1 + 1);
-        assert_eq!(sized(&record), 61 + 21 + fields);
-    }
-
-    #[test]
-    fn the_size_in_a_batch_is_what_the_encoder_writes() {
-        use crate::record::{BatchBuilder, Codec, Stamp};
-        let value = vec![7; 300];
-        let records = [
-            ProducerRecord::new("t").key("k").value(&value).timestamp(1000),
-            ProducerRecord::new("t").timestamp(2_000_000).header("name", "value"),
-            ProducerRecord::new("t").value("").timestamp(3),
-        ];
-        let mut builder = BatchBuilder::new(Codec::None, None).unwrap();
-        let mut size = BATCH_HEADER;
-        for (i, record) in records.iter().enumerate() {
-            let headers = record.header_inputs();
-            let input = record.input(0, &headers);
-            size += size_in_batch(&input, i, input.timestamp - 1000);
-            builder.append(&input).unwrap();
-        }
-        assert_eq!(builder.finish(&Stamp::plain(0, -1)).unwrap().len(), size);
-    }
 
     #[test]
     fn negative_numbers_are_illegal_arguments() {
@@ -568,23 +392,6 @@ mod tests {
             assert_eq!(record.check().unwrap_err().kind(), ErrorKind::IllegalArgument);
         }
         ProducerRecord::new("t").partition(0).timestamp(0).check().unwrap();
-    }
-
-    #[test]
-    fn a_record_that_came_back_can_be_sent_again() {
-        let record = ProducerRecord::new("t").key("k").header("h", None::<&str>).timestamp(5);
-        let copy = ProducerRecord::copied("t", Some(2), &record.input(9, &record.header_inputs()));
-        let failed = Error::new(ErrorKind::StorageFull, "no room").losing(copy);
-        assert_eq!((failed.topic(), failed.partition()), (Some("t"), Some(2)));
-        let again = failed.clone().into_record().unwrap();
-        assert_eq!((again.topic(), again.chosen_timestamp()), ("t", Some(5)));
-        assert_eq!(again.chosen_partition(), Some(2));
-        assert_eq!((again.key_bytes(), again.value_bytes()), (Some(&b"k"[..]), None));
-        assert!(again.headers().eq(record.headers()));
-        assert_eq!(failed.record().unwrap().chosen_timestamp(), Some(5));
-        let refused = Error::new(ErrorKind::Closed, "closed").refusing(&ProducerRecord::new("t"));
-        assert_eq!((refused.topic(), refused.record().unwrap().topic()), (None, "t"));
-        assert!(Error::new(ErrorKind::Closed, "").into_record().is_none());
     }
 
     #[test]

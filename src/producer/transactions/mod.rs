@@ -1,11 +1,16 @@
 //! What users call: transactions over records of many partitions and the offsets of a group.
 
+mod transaction_state;
+mod transactional;
+
+pub(super) use transactional::Transactional;
+
 use super::Producer;
-use super::transaction_state::Operation;
 use crate::consumer::{GroupMetadata, OffsetAndMetadata};
 use crate::error::Result;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
+use transaction_state::Operation;
 
 /// # Transactions
 ///

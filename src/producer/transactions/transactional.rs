@@ -1,9 +1,9 @@
 //! Transactions as a producer runs them: its calls in their order, and what becomes of a
 //! transaction when something fails. What a transaction is, the coordinator decides.
 
-use super::ProducerCore;
-use super::batch::PartitionQueue;
-use super::identity::Identity;
+use super::super::ProducerCore;
+use super::super::batch::PartitionQueue;
+use super::super::identity::Identity;
 use super::transaction_state::{Operation, TransactionPhase, TransactionState};
 use crate::consumer::{GroupMetadata, OffsetAndMetadata};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +20,7 @@ use std::time::Duration;
 const NONE: u64 = 0;
 
 /// The transactions of one producer.
-pub(super) struct Transactional {
+pub(in crate::producer) struct Transactional {
     id: String,
     timeout: Duration,
     /// The number of the transaction that takes records: what a send looks at without a lock.
@@ -348,7 +348,7 @@ impl ProducerCore {
     }
 
     /// A close that has time aborts what is open, as the Java client's does.
-    pub(super) fn abort_at_close(self: &Arc<Self>, limit: Option<Duration>) {
+    pub(in crate::producer) fn abort_at_close(self: &Arc<Self>, limit: Option<Duration>) {
         let Some(transactional) = &self.transactional else { return };
         let state = transactional.state.lock().state();
         if matches!(state, TransactionPhase::InTransaction | TransactionPhase::AbortableError) {
@@ -393,7 +393,7 @@ impl ProducerCore {
     /// # Errors
     /// Those of [`Transactional::check_send`], and of joining.
     #[inline]
-    pub(super) fn stamp_in_transaction(
+    pub(in crate::producer) fn stamp_in_transaction(
         &self,
         transactional: &Transactional,
         identity: &Identity,
@@ -417,7 +417,7 @@ impl ProducerCore {
     ///
     /// # Errors
     /// Those of taking an id, and of joining the transaction.
-    pub(super) fn prepare(&self, queue: &PartitionQueue) -> Result<()> {
+    pub(in crate::producer) fn prepare(&self, queue: &PartitionQueue) -> Result<()> {
         match (&self.transactional, &self.identity) {
             (Some(transactional), _) if queue.has_batches() => self.join(transactional, queue),
             (None, Some(identity)) => identity.stamp(&self.broker).map(|_| ()),
@@ -430,7 +430,7 @@ impl ProducerCore {
     /// # Errors
     /// Those of [`Transactional::check_send`].
     #[inline]
-    pub(super) fn check_transaction(&self) -> Result<()> {
+    pub(in crate::producer) fn check_transaction(&self) -> Result<()> {
         match &self.transactional {
             None => Ok(()),
             Some(transactional) => transactional.check_send().map(|_| ()),
@@ -439,7 +439,7 @@ impl ProducerCore {
 
     /// A record of the transaction is not stored: it can only be aborted.
     #[cold]
-    pub(super) fn fail_transaction(&self, error: &Error) {
+    pub(in crate::producer) fn fail_transaction(&self, error: &Error) {
         if let Some(transactional) = &self.transactional {
             transactional.fail(error);
         }
@@ -447,7 +447,7 @@ impl ProducerCore {
 
     /// A record of the transaction may be stored or not.
     #[cold]
-    pub(super) fn leave_transaction_unresolved(&self, error: &Error) {
+    pub(in crate::producer) fn leave_transaction_unresolved(&self, error: &Error) {
         if let Some(transactional) = &self.transactional {
             let message = format!("a record may be stored or not: {}", error.message());
             transactional.fail(&Error::new(ErrorKind::Kafka, message));
