@@ -9,7 +9,7 @@
 
 mod args;
 mod bench;
-mod compact;
+mod commands;
 mod consume;
 mod demo;
 mod directory;
@@ -19,21 +19,15 @@ mod failure;
 mod format;
 mod groups;
 mod interrupt;
-mod lost_commits;
-mod manual;
 mod moment;
-mod offsets;
 mod output;
 mod produce;
-mod producers;
 mod record_json;
-mod repair;
 mod topics;
-mod transactions;
-mod verify;
 
 use args::{Command, Options};
 use clap::Parser;
+use commands::{compact, manual, offsets, producers, repair, transactions, verify};
 use failure::Outcome;
 use output::Output;
 use std::process::ExitCode;

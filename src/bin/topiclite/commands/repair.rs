@@ -7,7 +7,7 @@
 use crate::args::{Options, Repair};
 use crate::directory;
 use crate::failure::Outcome;
-use crate::lost_commits::{LostCommit, lost_commits};
+use super::lost_commits::{LostCommit, lost_commits};
 use crate::output::{Output, counted};
 use serde_json::{Value, json};
 use std::path::Path;
