@@ -2,8 +2,14 @@
 
 use super::*;
 use crate::config::IsolationLevel::{ReadCommitted, ReadUncommitted};
+use crate::error::ErrorKind;
+use crate::log::files::names::{FileKind, file_name};
+use crate::log::read::cursor::{Chunk, Cursor};
+use crate::log::read::plain::FetchLimits;
 use crate::log::tests::{Bench, START_MS, read_all};
-use crate::record::{BatchBuilder, Codec, RecordInput, Stamp, encode_emptied, encode_single};
+use crate::record::{
+    BatchBuilder, Codec, RecordBatch, RecordInput, Stamp, encode_emptied, encode_single,
+};
 use crate::storage::{Heap, Storage};
 use crate::time::Now;
 use proptest::prelude::*;

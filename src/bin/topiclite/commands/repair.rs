@@ -4,10 +4,10 @@
 //! lies behind damage; here that is done because the user says so, and everything that goes is
 //! kept in files named `.cut`.
 
+use super::lost_commits::{LostCommit, lost_commits};
 use crate::args::{Options, Repair};
 use crate::directory;
 use crate::failure::Outcome;
-use super::lost_commits::{LostCommit, lost_commits};
 use crate::output::{Output, counted};
 use serde_json::{Value, json};
 use std::path::Path;
