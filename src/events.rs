@@ -143,6 +143,41 @@ pub enum Event {
     Emptied {
         group: Arc<str>,
     },
+    /// A producer took a transactional id over. Those before it are fenced.
+    ProducerInitialized {
+        transactional_id: Arc<str>,
+        producer_epoch: i16,
+    },
+    /// A partition takes part in a transaction from here on.
+    PartitionAdded {
+        transactional_id: Arc<str>,
+        partition: TopicPartition,
+    },
+    /// The offsets of a group are committed with a transaction, and pending until it ends.
+    OffsetsPending {
+        transactional_id: Arc<str>,
+        group: Arc<str>,
+    },
+    /// A transaction took longer than its timeout, and is aborted.
+    TransactionTimedOut {
+        transactional_id: Arc<str>,
+    },
+    /// It is decided how a transaction ends.
+    TransactionDecided {
+        transactional_id: Arc<str>,
+        committed: bool,
+    },
+    /// A partition has the marker that ends a transaction there.
+    MarkerWritten {
+        transactional_id: Arc<str>,
+        partition: TopicPartition,
+        committed: bool,
+    },
+    /// All partitions of a transaction have their markers.
+    TransactionEnded {
+        transactional_id: Arc<str>,
+        committed: bool,
+    },
     /// An injected fault struck: which, and where.
     Faulted {
         fault: String,
@@ -186,6 +221,43 @@ impl fmt::Display for Names<'_> {
         }
         Ok(())
     }
+}
+
+impl Event {
+    /// The line of an event of a transaction.
+    fn tell_of_transaction(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::ProducerInitialized { transactional_id, producer_epoch } => {
+                write!(f, "{transactional_id}: producer of epoch {producer_epoch}")
+            }
+            Event::PartitionAdded { transactional_id, partition } => {
+                write!(f, "{transactional_id}: {partition} takes part")
+            }
+            Event::OffsetsPending { transactional_id, group } => {
+                write!(f, "{transactional_id}: offsets of {group} pending")
+            }
+            Event::TransactionTimedOut { transactional_id } => {
+                write!(f, "{transactional_id}: timed out")
+            }
+            Event::TransactionDecided { transactional_id, committed } => {
+                write!(f, "{transactional_id}: {} decided", end_of(*committed))
+            }
+            Event::MarkerWritten { transactional_id, partition, committed } => {
+                write!(f, "{transactional_id}: {} marker in {partition}", end_of(*committed))
+            }
+            Event::TransactionEnded { transactional_id, committed: true } => {
+                write!(f, "{transactional_id}: committed")
+            }
+            Event::TransactionEnded { transactional_id, committed: false } => {
+                write!(f, "{transactional_id}: aborted")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn end_of(committed: bool) -> &'static str {
+    if committed { "commit" } else { "abort" }
 }
 
 impl fmt::Display for Event {
@@ -233,6 +305,13 @@ impl fmt::Display for Event {
                 write!(f, "{group}: {client_id} kicked out: {reason}")
             }
             Event::Emptied { group } => write!(f, "{group}: empty"),
+            Event::ProducerInitialized { .. }
+            | Event::PartitionAdded { .. }
+            | Event::OffsetsPending { .. }
+            | Event::TransactionTimedOut { .. }
+            | Event::TransactionDecided { .. }
+            | Event::MarkerWritten { .. }
+            | Event::TransactionEnded { .. } => self.tell_of_transaction(f),
             Event::Faulted { fault, at } => write!(f, "fault: {fault}, at {at}"),
             Event::Stalled { at } => write!(f, "stalled: {at}"),
             Event::Resumed { at } => write!(f, "resumed: {at}"),

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::events::Event;
 use crate::sync::Arc;
 use crate::time;
+use crate::topic::TopicPartition;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +24,69 @@ pub(crate) enum Point<'a> {
     Fetch { topic: &'a str, partition: i32 },
     /// A consumer commits offsets.
     Commit { group: &'a str, client_id: &'a str },
+    /// A transaction takes a step.
+    Transaction {
+        step: TransactionStep,
+        transactional_id: &'a str,
+        /// Of the steps that are about one.
+        partition: Option<&'a TopicPartition>,
+        /// Of the steps that are about one.
+        group: Option<&'a str>,
+    },
+}
+
+/// A step of a transaction, as its coordinator takes it: it is done, or it is not. In between,
+/// records are appended as outside of a transaction.
+///
+/// They stand in the order in which they are taken, and are the same where a timeout, a producer
+/// that takes over, or the next life of the broker ends a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum TransactionStep {
+    /// The epoch of the transactional id is raised, so that its producers before are fenced. What
+    /// they left open is aborted before, by steps of its own.
+    Init,
+    /// A partition comes to take part, before its first record.
+    AddPartition,
+    /// The partition of `__consumer_offsets` that keeps a group comes to take part.
+    AddOffsets,
+    /// The offsets of a group are stored. They are pending until the end.
+    CommitOffsets,
+    /// The commit or the abort is decided: its record is stored.
+    Prepare,
+    /// A partition gets its marker, which ends the transaction there. One step a partition.
+    Marker,
+    /// All partitions have their marker, and the record that says so is stored.
+    Complete,
+}
+
+#[cfg(feature = "testing")]
+impl TransactionStep {
+    /// All of them, in order.
+    pub const ALL: [TransactionStep; 7] = [
+        TransactionStep::Init,
+        TransactionStep::AddPartition,
+        TransactionStep::AddOffsets,
+        TransactionStep::CommitOffsets,
+        TransactionStep::Prepare,
+        TransactionStep::Marker,
+        TransactionStep::Complete,
+    ];
+}
+
+/// Its words in a journal.
+impl fmt::Display for TransactionStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TransactionStep::Init => "init",
+            TransactionStep::AddPartition => "add partition",
+            TransactionStep::AddOffsets => "add offsets",
+            TransactionStep::CommitOffsets => "commit offsets",
+            TransactionStep::Prepare => "prepare",
+            TransactionStep::Marker => "marker",
+            TransactionStep::Complete => "complete",
+        })
+    }
 }
 
 /// Who listens.

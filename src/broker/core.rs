@@ -118,6 +118,7 @@ impl BrokerCore {
                 config: config.clone(),
                 topics: topics.clone(),
                 broker: me.clone(),
+                probe: parts.probe.clone(),
             }),
             writer: InternalTopic::new(TRANSACTIONS_TOPIC, topics.clone()),
             writes: parts.owner.is_some(),

@@ -3,8 +3,9 @@
 use super::fault::Fault;
 use super::journal::Journal;
 use super::watch::{Injected, Watch};
+use crate::admin::TransactionDescription;
 use crate::broker::{Broker, BrokerOptions};
-use crate::config::{BrokerConfig, ProducerConfig};
+use crate::config::{BrokerConfig, IsolationLevel, ProducerConfig};
 use crate::consumer::{OwnedConsumerRecord, ReadFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
@@ -126,7 +127,7 @@ impl TestBrokerBuilder {
         let sim = Sim::with_clock(clock.clock());
         let disk = Disk::new(Arc::new(sim.clone()));
         let broker = options.clone().storage(Arc::new(disk.clone())).open(DIR)?;
-        watch.note(Event::Opened);
+        watch.opened(broker.inner());
         Ok(TestBroker { broker, options, clock, watch, journal, sim, disk, is_full: false })
     }
 }
@@ -280,9 +281,14 @@ impl TestBroker {
     /// # Errors
     /// [`ErrorKind::UnknownTopicOrPartition`], and those of [`Reader::read`](crate::Reader::read).
     pub fn records(&self, topic: &str) -> Result<Vec<OwnedConsumerRecord>> {
+        self.read(topic, IsolationLevel::ReadUncommitted)
+    }
+
+    fn read(&self, topic: &str, isolation: IsolationLevel) -> Result<Vec<OwnedConsumerRecord>> {
         let mut records = Vec::new();
         for partition in 0..self.broker.admin().describe_topic(topic)?.partition_count() {
-            let mut reader = self.broker.reader(topic, partition, ReadFrom::Beginning)?;
+            let reader = self.broker.reader(topic, partition, ReadFrom::Beginning)?;
+            let mut reader = reader.isolation_level(isolation);
             loop {
                 let some = reader.read(Duration::ZERO)?;
                 if some.is_empty() {
@@ -300,10 +306,27 @@ impl TestBroker {
     /// # Errors
     /// As there.
     pub fn values(&self, topic: &str) -> Result<Vec<String>> {
-        let text = |record: &OwnedConsumerRecord| {
-            String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned()
-        };
-        Ok(self.records(topic)?.iter().map(text).collect())
+        Ok(self.records(topic)?.iter().map(text_of).collect())
+    }
+
+    /// The values that a reader of committed records sees, as [`TestBroker::values`] has them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn committed_values(&self, topic: &str) -> Result<Vec<String>> {
+        Ok(self.read(topic, IsolationLevel::ReadCommitted)?.iter().map(text_of).collect())
+    }
+
+    /// The transactions that have not ended, by transactional id: those that take records, and
+    /// those whose end is decided and not known to all their partitions. Nothing moves: what a
+    /// crash left open is listed until the first write of the next life ends it.
+    ///
+    /// # Errors
+    /// Those of [`Admin::list_transactions`](crate::Admin::list_transactions).
+    pub fn open_transactions(&self) -> Result<Vec<TransactionDescription>> {
+        let mut listed = self.broker.admin().list_transactions()?;
+        listed.retain(|transaction| !transaction.state().is_idle());
+        Ok(listed)
     }
 
     /// Has the disk take no more: appends fail with [`ErrorKind::StorageFull`] as soon as they need
@@ -411,9 +434,13 @@ impl TestBroker {
     pub fn reopen(&mut self) -> Result<()> {
         let options = self.options.clone().storage(Arc::new(self.disk.clone()));
         self.broker = options.open(DIR)?;
-        self.watch.note(Event::Opened);
+        self.watch.opened(self.broker.inner());
         Ok(())
     }
+}
+
+fn text_of(record: &OwnedConsumerRecord) -> String {
+    String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned()
 }
 
 /// One line.

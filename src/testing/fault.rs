@@ -1,7 +1,7 @@
 //! Faults, declared before they strike.
 
 use crate::error::{Error, ErrorKind};
-use crate::probe::Point;
+use crate::probe::{Point, TransactionStep};
 use crate::topic::is_internal;
 use std::fmt;
 use std::sync::Arc;
@@ -14,15 +14,38 @@ pub(super) enum Operation {
     Sync,
     Fetch,
     Commit,
+    Transaction(TransactionStep),
 }
 
 impl Operation {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Operation::Append => "append",
-            Operation::Sync => "sync",
-            Operation::Fetch => "fetch",
-            Operation::Commit => "commit",
+            Operation::Append => "append".to_owned(),
+            Operation::Sync => "sync".to_owned(),
+            Operation::Fetch => "fetch".to_owned(),
+            Operation::Commit => "commit".to_owned(),
+            Operation::Transaction(step) => step.to_string(),
+        }
+    }
+
+    /// Whether there is a partition of a topic that it is about.
+    fn has_partition(self) -> bool {
+        match self {
+            Operation::Append | Operation::Sync | Operation::Fetch => true,
+            Operation::Commit => false,
+            Operation::Transaction(step) => {
+                matches!(step, TransactionStep::AddPartition | TransactionStep::Marker)
+            }
+        }
+    }
+
+    fn has_group(self) -> bool {
+        match self {
+            Operation::Append | Operation::Sync | Operation::Fetch => false,
+            Operation::Commit => true,
+            Operation::Transaction(step) => {
+                matches!(step, TransactionStep::AddOffsets | TransactionStep::CommitOffsets)
+            }
         }
     }
 }
@@ -32,6 +55,10 @@ impl Operation {
 pub(super) enum Action {
     Fail(ErrorKind),
     LoseReply,
+    /// The process dies: before it is done, or at once after.
+    Kill {
+        done: bool,
+    },
     /// `None` is until it is released.
     Stall(Option<Duration>),
 }
@@ -55,6 +82,9 @@ pub(super) enum Action {
 ///   looks empty; others do not.
 /// - [`commit`](Fault::commit): one time is a commit of a consumer, asked for or automatic. One
 ///   that fails commits nothing. A stall holds the call that commits.
+/// - [`transaction`](Fault::transaction): one time is one [`TransactionStep`]. One that fails is
+///   not taken; what was taken before it stands, as after any error of that kind. A stall holds
+///   the call, but not where the next life of the broker ends a transaction.
 ///
 /// A call that stalls waits under the broker's clock. Its consumer counts as alive meanwhile, as
 /// Kafka's client beats in a thread of its own. Under a stepping clock nobody else could release
@@ -88,6 +118,7 @@ pub struct Fault {
     partition: Option<i32>,
     group: Option<Arc<str>>,
     client_id: Option<Arc<str>>,
+    transactional_id: Option<Arc<str>>,
     pub(super) nth: u64,
     /// `None` is always.
     pub(super) times: Option<u64>,
@@ -102,6 +133,7 @@ impl Fault {
             partition: None,
             group: None,
             client_id: None,
+            transactional_id: None,
             nth: 1,
             times: Some(1),
             action: Action::Fail(ErrorKind::Io),
@@ -128,6 +160,48 @@ impl Fault {
         Fault::of(Operation::Commit)
     }
 
+    /// About a step of transactions.
+    ///
+    /// # Examples
+    /// The process is killed between the decision and the markers. What was decided is done all the
+    /// same, by the next life:
+    /// ```
+    /// use topiclite::testing::{Crash, Fault, TestBroker, TransactionStep};
+    /// use topiclite::{ErrorKind, ProducerConfig, ProducerRecord, TopicConfig};
+    ///
+    /// let mut test = TestBroker::new()?;
+    /// test.admin().create_topic("bills", 2, TopicConfig::default())?;
+    /// let teller = || test.producer(ProducerConfig::default().transactional_id("teller"));
+    /// let producer = teller()?;
+    /// producer.init_transactions()?;
+    /// producer.begin_transaction()?;
+    /// producer.send_sync(ProducerRecord::new("bills").partition(0).value("tea"))?;
+    /// producer.send_sync(ProducerRecord::new("bills").partition(1).value("cake"))?;
+    ///
+    /// let fault = test.inject(Fault::transaction(TransactionStep::Marker).nth(2).kill());
+    /// assert_eq!(producer.commit_transaction().unwrap_err().kind(), ErrorKind::Closed);
+    /// fault.assert_hit();
+    /// test.crash(Crash::Kill)?;
+    /// assert_eq!(test.open_transactions()?.len(), 1);
+    ///
+    /// let producer = test.producer(ProducerConfig::default().transactional_id("teller"))?;
+    /// producer.init_transactions()?;
+    /// assert_eq!(test.committed_values("bills")?, ["tea", "cake"]);
+    /// test.journal().assert_in_order(&[
+    ///     "teller: commit decided",
+    ///     "teller: commit marker in bills-0",
+    ///     "fault: kills the process, at marker of teller in bills-1",
+    ///     "crashed: process killed",
+    ///     "teller: commit marker in bills-1",
+    ///     "teller: committed",
+    ///     "teller: producer of epoch 2",
+    /// ]);
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn transaction(step: TransactionStep) -> Fault {
+        Fault::of(Operation::Transaction(step))
+    }
+
     /// Only of this topic. Commits are of no topic: such a fault is refused by
     /// [`TestBroker::inject`](super::TestBroker::inject), as is every other filter that does not
     /// apply.
@@ -142,7 +216,13 @@ impl Fault {
         self.on(topic)
     }
 
-    /// Only commits of this group.
+    /// Only steps of this transactional id.
+    pub fn of_transactional_id(mut self, id: &str) -> Fault {
+        self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// Only commits of this group, and steps about its offsets.
     pub fn of_group(mut self, group: &str) -> Fault {
         self.group = Some(group.into());
         self
@@ -179,9 +259,23 @@ impl Fault {
     }
 
     /// Does it, and fails with [`ErrorKind::Timeout`] all the same: the answer is lost. For
-    /// appends and commits.
+    /// appends, commits and steps of transactions.
     pub fn lose_reply(mut self) -> Fault {
         self.action = Action::LoseReply;
+        self
+    }
+
+    /// The process dies before it is done, as by `kill -9`: each call on a handle is
+    /// [`ErrorKind::Closed`] from then on. [`TestBroker::crash`](super::TestBroker::crash) opens
+    /// what survived. For appends, commits and steps of transactions.
+    pub fn kill(mut self) -> Fault {
+        self.action = Action::Kill { done: false };
+        self
+    }
+
+    /// Does it, and the process dies before anybody hears of it.
+    pub fn kill_after(mut self) -> Fault {
+        self.action = Action::Kill { done: true };
         self
     }
 
@@ -202,6 +296,8 @@ impl Fault {
     pub(super) fn contradiction(&self) -> Option<String> {
         let operation = self.operation.name();
         let is_commit = self.operation == Operation::Commit;
+        let in_transaction = matches!(self.operation, Operation::Transaction(_));
+        let is_stored = in_transaction || is_commit || self.operation == Operation::Append;
         let filtered = |filter: &str, instead: &str| {
             Some(format!("{filter} does not apply to a fault of {operation}: {instead}"))
         };
@@ -210,12 +306,28 @@ impl Fault {
             Fault { topic: Some(_), .. } if is_commit => {
                 filtered("on", "a commit is of no topic, pick it by of_group or of_client")
             }
-            Fault { group: Some(_), .. } if !is_commit => filtered("of_group", of_partitions),
+            Fault { topic: Some(_), .. } if !self.operation.has_partition() => {
+                filtered("on", "only a partition that is added or marked has a topic")
+            }
+            Fault { group: Some(_), .. } if in_transaction && !self.operation.has_group() => {
+                filtered("of_group", "only the steps of offsets are about a group")
+            }
+            Fault { client_id: Some(_), .. } if in_transaction => {
+                filtered("of_client", "a step is picked by of_transactional_id")
+            }
+            Fault { group: Some(_), .. } if !self.operation.has_group() => {
+                filtered("of_group", of_partitions)
+            }
             Fault { client_id: Some(_), .. } if !is_commit => filtered("of_client", of_partitions),
-            Fault { action: Action::LoseReply, operation, .. }
-                if !matches!(operation, Operation::Append | Operation::Commit) =>
-            {
-                filtered("lose_reply", "only appends and commits are answered")
+            Fault { transactional_id: Some(_), .. } if !in_transaction => {
+                filtered("of_transactional_id", "only steps of transactions have one")
+            }
+            Fault { action: Action::LoseReply, .. } if !is_stored => filtered(
+                "lose_reply",
+                "only appends, commits and steps of transactions are answered",
+            ),
+            Fault { action: Action::Kill { .. }, .. } if !is_stored => {
+                filtered("kill", "it strikes at appends, commits and steps of transactions")
             }
             Fault { partition: Some(number), .. } if *number < 0 => {
                 Some(format!("there is no partition {number}"))
@@ -241,6 +353,17 @@ impl Fault {
                 self.group.as_deref().is_none_or(|wanted| wanted == group)
                     && self.client_id.as_deref().is_none_or(|wanted| wanted == client_id)
             }
+            (
+                Operation::Transaction(wanted),
+                Point::Transaction { step, transactional_id, partition, group },
+            ) => {
+                let id = self.transactional_id.as_deref();
+                let at = partition.map(|at| (at.topic(), at.partition()));
+                wanted == step
+                    && id.is_none_or(|wanted| wanted == transactional_id)
+                    && self.group.as_deref().is_none_or(|wanted| group == Some(wanted))
+                    && (self.topic.is_none() || at.is_some_and(|(t, number)| names(t, number)))
+            }
             _ => false,
         }
     }
@@ -249,6 +372,10 @@ impl Fault {
     pub(super) fn error(&self, at: &str) -> Error {
         match self.action {
             Action::Fail(kind) => Error::new(kind, format!("an injected fault at {at}")),
+            Action::Kill { .. } => Error::new(
+                ErrorKind::Closed,
+                format!("an injected fault killed the process at {at}"),
+            ),
             _ => Error::new(
                 ErrorKind::Timeout,
                 format!("an injected fault lost the answer to {at}, which was done"),
@@ -262,6 +389,8 @@ impl fmt::Display for Fault {
         match &self.action {
             Action::Fail(kind) => write!(f, "fails with {}", kind.name()),
             Action::LoseReply => f.write_str("loses the reply"),
+            Action::Kill { done: false } => f.write_str("kills the process"),
+            Action::Kill { done: true } => f.write_str("kills the process afterwards"),
             Action::Stall(None) => f.write_str("stalls"),
             Action::Stall(Some(duration)) => write!(f, "stalls for {duration:?}"),
         }
@@ -271,7 +400,7 @@ impl fmt::Display for Fault {
 /// One line: of what it is, when it strikes, and what it does.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.operation.name())?;
+        f.write_str(&self.operation.name())?;
         match (&self.topic, self.partition) {
             (Some(topic), Some(partition)) => write!(f, " {topic}-{partition}")?,
             (Some(topic), None) => write!(f, " {topic}")?,
@@ -279,6 +408,9 @@ impl fmt::Debug for Fault {
         }
         if let Some(client_id) = &self.client_id {
             write!(f, " of {client_id}")?;
+        }
+        if let Some(id) = &self.transactional_id {
+            write!(f, " of {id}")?;
         }
         if let Some(group) = &self.group {
             write!(f, " in {group}")?;
@@ -301,5 +433,12 @@ pub(super) fn name_of(point: Point<'_>) -> String {
         Point::Sync { topic, partition } => format!("sync {topic}-{partition}"),
         Point::Fetch { topic, partition } => format!("fetch {topic}-{partition}"),
         Point::Commit { group, client_id } => format!("commit of {client_id} in {group}"),
+        Point::Transaction { step, transactional_id: id, partition, group } => {
+            match (partition, group) {
+                (_, Some(group)) => format!("{step} of {id} in {group}"),
+                (Some(partition), None) => format!("{step} of {id} in {partition}"),
+                (None, None) => format!("{step} of {id}"),
+            }
+        }
     }
 }

@@ -5,8 +5,10 @@
 //! under test gets the handles that it gets in production.
 //!
 //! - Time passes in [`TestBroker::advance`], and in any call that waits.
-//! - The n-th append, sync, fetch or commit fails, stalls or loses its answer:
-//!   [`TestBroker::inject`] with a [`Fault`].
+//! - The n-th append, sync, fetch or commit fails, stalls, loses its answer or is the last thing
+//!   that the process does: [`TestBroker::inject`] with a [`Fault`].
+//! - So does each [`TransactionStep`]: [`Fault::transaction`]. What is open then:
+//!   [`TestBroker::open_transactions`].
 //! - The disk is full: [`TestBroker::fill_disk`].
 //! - A consumer dies, or stands still: [`TestBroker::kill_consumer`],
 //!   [`TestBroker::stall_consumer`].
@@ -53,9 +55,12 @@ mod fault;
 mod journal;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;
 mod watch;
 
 pub use crate::events::{Event, RemovalReason};
+pub use crate::probe::TransactionStep;
 pub use broker::{Crash, TestBroker, TestBrokerBuilder};
 pub use fault::Fault;
 pub use journal::{Entry, Journal};

@@ -3,6 +3,7 @@
 
 use super::fault::{Action, Fault, name_of};
 use super::journal::Journal;
+use crate::broker::BrokerInner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{KillSwitch, Point, Watcher};
@@ -23,6 +24,8 @@ pub(super) struct Watch {
     rules: Mutex<Rules>,
     struck: Condvar,
     consumers: Mutex<Vec<Watched>>,
+    /// The broker of this life.
+    alive: Mutex<Weak<BrokerInner>>,
 }
 
 #[derive(Debug, Default)]
@@ -140,6 +143,21 @@ impl Watch {
             rules: Mutex::new(Rules::default()),
             struck: Condvar::new(),
             consumers: Mutex::new(Vec::new()),
+            alive: Mutex::new(Weak::new()),
+        }
+    }
+
+    /// A life begins.
+    pub fn opened(&self, broker: &Arc<BrokerInner>) {
+        *self.alive.lock() = Arc::downgrade(broker);
+        self.note(Event::Opened);
+    }
+
+    /// The process dies, in the midst of a call.
+    fn die(&self) {
+        let alive = self.alive.lock().upgrade();
+        if let Some(broker) = alive {
+            broker.crash();
         }
     }
 
@@ -226,6 +244,9 @@ impl Watch {
         let Some(fault) = struck else { return Ok(()) };
         let at = name_of(point);
         self.faulted(&fault, &at);
+        if matches!(fault.action, Action::Kill { .. }) {
+            self.die();
+        }
         Err(fault.error(&at))
     }
 
@@ -249,11 +270,11 @@ impl Watcher for Watch {
     }
 
     fn check(&self, point: Point<'_>) -> Result<()> {
-        self.strike(point, |action| matches!(action, Action::Fail(_)))
+        self.strike(point, |a| matches!(a, Action::Fail(_) | Action::Kill { done: false }))
     }
 
     fn reply(&self, point: Point<'_>) -> Result<()> {
-        self.strike(point, |action| *action == Action::LoseReply)
+        self.strike(point, |a| matches!(a, Action::LoseReply | Action::Kill { done: true }))
     }
 
     fn pause(&self, point: Point<'_>) -> Result<()> {

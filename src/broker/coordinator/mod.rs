@@ -9,6 +9,7 @@
 mod group_host;
 mod groups;
 mod runtime;
+mod steps;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;

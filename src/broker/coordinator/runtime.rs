@@ -573,6 +573,19 @@ impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
     /// All others of an append, and those of a sync.
     pub fn store(&mut self, appends: Vec<C::Append>) -> Result<()> {
         let mut syncs = Vec::new();
+        self.append(appends, &mut syncs)?;
+        syncs.into_iter().try_for_each(PendingSync::wait)
+    }
+
+    /// As [`Settling::store`], with the syncs left to be waited for.
+    ///
+    /// # Errors
+    /// Those of an append but damage.
+    pub fn append(
+        &mut self,
+        appends: impl IntoIterator<Item = C::Append>,
+        syncs: &mut Vec<PendingSync>,
+    ) -> Result<()> {
         for append in appends {
             let (subject, partition) = (append.subject(), append.partition());
             match self.held.store(append, self.now) {
@@ -585,7 +598,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
                 Err(error) => return Err(error),
             }
         }
-        syncs.into_iter().try_for_each(PendingSync::wait)
+        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@ use super::runtime::CoordinatorHost;
 use crate::broker::core::BrokerCore;
 use crate::broker::topics::TopicTable;
 use crate::config::BrokerConfig;
+use crate::events::Event;
+use crate::probe::Probe;
 use crate::sync::{Arc, Weak};
 use crate::time::Now;
 use crate::topic::TRANSACTIONS_TOPIC;
@@ -16,6 +18,7 @@ pub(in crate::broker) struct TransactionHost {
     pub config: BrokerConfig,
     pub topics: Arc<TopicTable>,
     pub broker: Weak<BrokerCore>,
+    pub probe: Probe,
 }
 
 impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
@@ -34,7 +37,13 @@ impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
         shard.begin_life(now);
     }
 
-    fn show(&self, _: &[TransactionEvent]) {}
+    fn show(&self, events: &[TransactionEvent]) {
+        for event in events {
+            if let TransactionEvent::TimedOut(id) = event {
+                self.probe.note(|| Event::TransactionTimedOut { transactional_id: id.clone() });
+            }
+        }
+    }
 
     fn tell(&self, events: &[TransactionEvent]) {
         for event in events {

@@ -6,6 +6,9 @@
 //! markers could not be written stays decided: the next request of its id, the next check or the
 //! next life goes on with it.
 
+use super::runtime::Settling;
+use super::steps::About;
+use super::writer::{InternalTopic, PendingSync};
 use crate::broker::core::BrokerCore;
 use crate::broker::topics::Topic;
 use crate::broker::topics::partition::Partition;
@@ -13,8 +16,10 @@ use crate::config::TopicConfig;
 use crate::coordinator::hash::partition_for;
 use crate::coordinator::{CoordinatorResult, TransactionStamp};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::group::{MemberRef, OffsetToCommit, PartitionOutcomes};
 use crate::log::{Log, Marker};
+use crate::probe::TransactionStep;
 use crate::record::ControlType;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
@@ -22,7 +27,7 @@ use crate::time::Now;
 use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
 use crate::transaction::{
     EndAnswer, EndOfTransaction, InitAnswer, ProducerIdentity, TransactionAppend,
-    TransactionCoordinator, TransactionValue,
+    TransactionCoordinator, TransactionState, TransactionValue,
 };
 use std::time::Duration;
 
@@ -51,8 +56,13 @@ impl Transactions {
             return Ok(ProducerIdentity { producer_id, producer_epoch });
         }
         loop {
+            // What is open is aborted first, and the epoch raised by the next turn.
+            let step = match core.probe.is_on() && self.is_open(transactional_id)? {
+                true => TransactionStep::Prepare,
+                false => TransactionStep::Init,
+            };
             let mut fresh_id = || core.new_producer_id();
-            let answer = core.decide(transactional_id, |transactions, now| {
+            let answer = core.decide(step, transactional_id, |transactions, now| {
                 let result = transactions.init(transactional_id, timeout, &mut fresh_id, now);
                 let end = match &result.response {
                     Ok(InitAnswer::EndFirst(end)) => Some(end.clone()),
@@ -61,10 +71,26 @@ impl Transactions {
                 (result, end)
             })?;
             match answer {
-                InitAnswer::Ready(identity) => return Ok(identity),
-                InitAnswer::EndFirst(end) => core.finish(&end)?,
+                InitAnswer::Ready(identity) => {
+                    core.probe.note(|| Event::ProducerInitialized {
+                        transactional_id: transactional_id.into(),
+                        producer_epoch: identity.producer_epoch,
+                    });
+                    return Ok(identity);
+                }
+                InitAnswer::EndFirst(end) => {
+                    core.note_decided(&end);
+                    core.finish(&end)?;
+                }
             }
         }
+    }
+
+    fn is_open(&self, transactional_id: &str) -> Result<bool> {
+        self.0.transactions.read_of(transactional_id, |transactions, _| {
+            let value = transactions.get(transactional_id);
+            Ok(value.is_some_and(|value| value.state == TransactionState::Ongoing))
+        })
     }
 
     /// AddPartitionsToTxn, before the first record of a transaction in a partition. As a partition
@@ -78,14 +104,23 @@ impl Transactions {
         producer: ProducerIdentity,
         partition: &TopicPartition,
     ) -> Result<()> {
-        self.add(transactional_id, producer, partition).map_err(|error| match error.kind() {
+        let (step, about) = (TransactionStep::AddPartition, About::partition(partition));
+        let added = self.0.step(step, transactional_id, about, || {
+            self.add(transactional_id, producer, partition)
+        });
+        added.map_err(|error| match error.kind() {
             ErrorKind::ProducerFenced => {
                 Error::new(ErrorKind::InvalidProducerEpoch, error.message())
                     .with_partition(partition.topic(), partition.partition())
                     .with_source(error)
             }
             _ => error,
-        })
+        })?;
+        self.0.probe.note(|| Event::PartitionAdded {
+            transactional_id: transactional_id.into(),
+            partition: partition.clone(),
+        });
+        Ok(())
     }
 
     fn add(&self, id: &str, producer: ProducerIdentity, partition: &TopicPartition) -> Result<()> {
@@ -119,7 +154,10 @@ impl Transactions {
         core.offsets_topic()?;
         let number = core.groups.read(|groups, _| groups.partition_of(&member.group_id))?;
         let partition = TopicPartition::new(OFFSETS_TOPIC, number);
-        self.add(transactional_id, producer, &partition)?;
+        let about = About { partition: Some(&partition), group: Some(&member.group_id) };
+        core.step(TransactionStep::AddOffsets, transactional_id, about, || {
+            self.add(transactional_id, producer, &partition)
+        })?;
         let stamp = TransactionStamp {
             producer_id: producer.producer_id,
             producer_epoch: producer.producer_epoch,
@@ -130,9 +168,18 @@ impl Transactions {
                 groups.commit(member, offsets, &shape, now)
             })?;
         }
-        core.groups.write_of(&member.group_id, |groups, now| {
-            groups.commit_in_transaction(member, stamp, offsets, &shape, now)
-        })?
+        let about = About::group(&member.group_id);
+        let outcomes =
+            core.step(TransactionStep::CommitOffsets, transactional_id, about, || {
+                core.groups.write_of(&member.group_id, |groups, now| {
+                    groups.commit_in_transaction(member, stamp, offsets, &shape, now)
+                })?
+            })?;
+        core.probe.note(|| Event::OffsetsPending {
+            transactional_id: transactional_id.into(),
+            group: member.group_id.clone(),
+        });
+        Ok(outcomes)
     }
 
     /// EndTxn: commits or aborts, and answers when the markers are written. Who the producer is
@@ -168,19 +215,10 @@ impl Transactions {
                     committed: true,
                     partitions,
                 };
-                core.write_markers(&end, &mut Vec::new())?;
+                core.write_markers(&end, &mut Vec::new(), Lock::Free)?;
             }
         }
-        let mut fresh_id = || core.new_producer_id();
-        let answer = core.decide(transactional_id, |transactions, now| {
-            let result = transactions.end(transactional_id, producer, commit, &mut fresh_id, now);
-            let end = match &result.response {
-                Ok(EndAnswer::Decided(end, _)) => Some(end.clone()),
-                _ => None,
-            };
-            (result, end)
-        })?;
-        match answer {
+        match self.decide_end(transactional_id, producer, commit)? {
             EndAnswer::Ended(next) => Ok(next),
             EndAnswer::Decided(end, next) if planted(Planted::AnswerBeforeMarkers) => {
                 let given_back =
@@ -189,6 +227,29 @@ impl Transactions {
             }
             EndAnswer::Decided(end, next) => core.finish(&end).map(|()| next),
         }
+    }
+
+    fn decide_end(
+        &self,
+        transactional_id: &str,
+        producer: ProducerIdentity,
+        commit: bool,
+    ) -> Result<EndAnswer> {
+        let core = &self.0;
+        let mut fresh_id = || core.new_producer_id();
+        let step = TransactionStep::Prepare;
+        let answer = core.decide(step, transactional_id, |transactions, now| {
+            let result = transactions.end(transactional_id, producer, commit, &mut fresh_id, now);
+            let end = match &result.response {
+                Ok(EndAnswer::Decided(end, _)) => Some(end.clone()),
+                _ => None,
+            };
+            (result, end)
+        })?;
+        if let EndAnswer::Decided(end, _) = &answer {
+            core.note_decided(end);
+        }
+        Ok(answer)
     }
 
     /// Aborts what a producer has open in one partition, and there alone: its coordinator is not
@@ -264,19 +325,22 @@ impl BrokerCore {
     /// error of the append or of a sync, the end is given back.
     fn decide<R>(
         &self,
+        step: TransactionStep,
         id: &str,
         handler: impl FnOnce(&mut TransactionCoordinator, Now) -> Deciding<R>,
     ) -> Result<R> {
         let mut taken = None;
-        let outcome = self.transactions.write_of(id, |transactions, now| {
-            let (result, end) = handler(transactions, now);
-            taken = end;
-            result
+        let outcome = self.step(step, id, About::default(), || {
+            self.transactions.write_of(id, |transactions, now| {
+                let (result, end) = handler(transactions, now);
+                taken = end;
+                result
+            })?
         });
         if let (Err(_), Some(end)) = (&outcome, &taken) {
             self.transactions.write_of(id, |t, now| t.marked(end, &[], now))?;
         }
-        outcome?
+        outcome
     }
 
     /// Has what a transaction stored survive a power cut before its commit is decided, where one
@@ -311,13 +375,29 @@ impl BrokerCore {
     /// again.
     fn finish(&self, end: &EndOfTransaction) -> Result<()> {
         let mut marked = Vec::new();
-        let outcome = self.write_markers(end, &mut marked);
-        let id = &end.transactional_id;
-        self.transactions.write_of(id, |t, now| t.marked(end, &marked, now))?;
-        if outcome.is_ok() && self.is_durable(end) {
-            // Else a power cut could bring the decision back without it, and the markers of a
-            // second life would end the transaction after this one.
-            self.flush_transaction(id)?;
+        let written = self.write_markers(end, &mut marked, Lock::Free);
+        let give_back = |marked: &[TopicPartition]| {
+            self.transactions.write_of(&end.transactional_id, |t, now| t.marked(end, marked, now))
+        };
+        if let Err(error) = written {
+            give_back(&marked)?;
+            return Err(error);
+        }
+        let mut tried = false;
+        let step = TransactionStep::Complete;
+        let outcome = self.step(step, &end.transactional_id, About::default(), || {
+            tried = true;
+            give_back(&marked)?;
+            self.note_ended(end);
+            if self.is_durable(end) {
+                // Else a power cut could bring the decision back without it, and the markers of a
+                // second life would end the transaction after this one.
+                self.flush_transaction(&end.transactional_id)?;
+            }
+            Ok(())
+        });
+        if !tried {
+            give_back(&[])?;
         }
         outcome
     }
@@ -347,6 +427,7 @@ impl BrokerCore {
         &self,
         end: &EndOfTransaction,
         marked: &mut Vec<TopicPartition>,
+        lock: Lock,
     ) -> Result<()> {
         let is_durable = self.is_durable(end);
         if is_durable {
@@ -366,8 +447,17 @@ impl BrokerCore {
                 marked.push(partition.clone());
                 continue;
             }
-            match self.write_marker(partition, marker, &mut syncs) {
-                Ok(()) => marked.push(partition.clone()),
+            let (id, about) = (&end.transactional_id, About::partition(partition));
+            let write = || self.write_marker(partition, marker, &mut syncs);
+            let written = match lock {
+                Lock::Free => self.step(TransactionStep::Marker, id, about, write),
+                Lock::Held => self.locked_step(TransactionStep::Marker, id, about, write),
+            };
+            match written {
+                Ok(()) => {
+                    self.note_marked(end, partition);
+                    marked.push(partition.clone());
+                }
                 // It was deleted, and its records with it.
                 Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {
                     marked.push(partition.clone());
@@ -517,31 +607,69 @@ impl BrokerCore {
             let owner = self.owner()?;
             let now = settling.now();
             let mut ends: Vec<EndOfTransaction> = Vec::new();
-            let mut aborts = Vec::new();
+            let mut fenced = Vec::new();
             let ids: Vec<Arc<str>> = settling.shard().all().map(|(id, _)| id.clone()).collect();
             for id in &ids {
                 ends.extend(settling.shard().take_end(id));
                 if owner.life.ended().is_unclean()
                     && let Some((end, append)) = settling.shard().abort_open(id, now)
                 {
-                    ends.push(end);
-                    aborts.push(append);
+                    fenced.push((end, append));
                 }
             }
-            settling.store(aborts)?;
+            let outcome = self.fence_all(settling, fenced, &mut ends);
+            if outcome.is_err() {
+                // Else nobody could finish them in this life.
+                for end in &ends {
+                    let _owed = settling.shard().marked(end, &[], now);
+                }
+                return outcome;
+            }
             let mut completes = Vec::new();
             for end in &ends {
                 let mut marked = Vec::new();
-                if let Err(error) = self.write_markers(end, &mut marked) {
+                if let Err(error) = self.write_markers(end, &mut marked, Lock::Held) {
                     self.health.warn(format!(
                         "the transaction of transactional id {} is not ended everywhere: {error}",
                         end.transactional_id
                     ));
                 }
-                completes.extend(settling.shard().marked(end, &marked, now).appends);
+                let appends = settling.shard().marked(end, &marked, now).appends;
+                if !appends.is_empty() {
+                    completes.push((end.clone(), appends));
+                }
             }
-            settling.store(completes)
+            let mut syncs = Vec::new();
+            for (end, appends) in completes {
+                let (id, about) = (&end.transactional_id, About::default());
+                self.locked_step(TransactionStep::Complete, id, about, || {
+                    settling.append(appends, &mut syncs)?;
+                    self.note_ended(&end);
+                    Ok(())
+                })?;
+            }
+            syncs.into_iter().try_for_each(PendingSync::wait)
         })
+    }
+
+    /// Stores that transactions are aborted, durably, and adds their ends to `ends`.
+    fn fence_all(
+        &self,
+        settling: &mut Settling<'_, TransactionCoordinator, InternalTopic>,
+        fenced: Vec<(EndOfTransaction, TransactionAppend)>,
+        ends: &mut Vec<EndOfTransaction>,
+    ) -> Result<()> {
+        let mut syncs = Vec::new();
+        for (end, append) in fenced {
+            let (id, about) = (&end.transactional_id, About::default());
+            let step = TransactionStep::Prepare;
+            let stored =
+                self.locked_step(step, id, about, || settling.append(Some(append), &mut syncs));
+            self.note_decided(&end);
+            ends.push(end);
+            stored?;
+        }
+        syncs.into_iter().try_for_each(PendingSync::wait)
     }
 
     /// As [`BrokerCore::end_hanging`], of offsets that are pending in groups.
@@ -556,6 +684,13 @@ impl BrokerCore {
         }
         Ok(())
     }
+}
+
+/// Whether the coordinator's lock is held, so that nobody may be made to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    Free,
+    Held,
 }
 
 /// What a handler answers, and the end that it gave out with the answer.
