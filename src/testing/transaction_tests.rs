@@ -138,6 +138,33 @@ fn a_step_that_stalls_is_waited_for() {
     at_each_step("stalls", |fault| fault.stall_for(Duration::from_secs(5)));
 }
 
+/// Whoever did not hear that a marker was written has it written again: one stands there.
+#[test]
+fn a_marker_whose_answer_was_lost_is_written_once() {
+    for after_a_kill in [false, true] {
+        let mut test = broker();
+        let producer = billing(&test).unwrap();
+        let marker = Fault::transaction(TransactionStep::Marker).on("bills");
+        test.inject(if after_a_kill { marker.kill_after() } else { marker.lose_reply() });
+        let ended = bill(&producer, 0);
+        if after_a_kill {
+            assert_eq!(ended.unwrap_err().kind(), ErrorKind::Closed);
+            test.crash(Crash::Kill).unwrap();
+            billing(&test).unwrap();
+        }
+        assert_eq!(test.committed_values("bills").unwrap(), ["0/0", "0/1"]);
+        for partition in 0..2 {
+            let reader = test.reader("bills", partition, ReadFrom::End).unwrap();
+            assert_eq!(
+                reader.end_offset().unwrap(),
+                2,
+                "a record and a marker\n{}",
+                test.journal()
+            );
+        }
+    }
+}
+
 /// Between two markers: one partition shows the transaction, the other does not yet, as in Kafka;
 /// nobody can take the id over before both have it.
 #[test]

@@ -487,6 +487,16 @@ impl BrokerCore {
         marker: Marker,
         syncs: &mut Vec<(Arc<Log>, i64)>,
     ) -> Result<()> {
+        // Whoever wrote it did not come to tell. A second one would do no harm, as in Kafka.
+        if let Some(log) = self.logs_of(std::slice::from_ref(partition)).pop()
+            && log.has_marker(&marker)?
+        {
+            if log.waits_for_sync() {
+                let end = log.log_end_offset()?;
+                syncs.push((log, end));
+            }
+            return Ok(());
+        }
         if partition.topic() == OFFSETS_TOPIC {
             return self.groups.mark(partition.partition(), marker);
         }

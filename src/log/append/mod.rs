@@ -333,6 +333,15 @@ impl Log {
         Ok(self.writer.lock().producers.open_epoch(producer_id))
     }
 
+    /// Whether the transaction that this marker ends has it already.
+    ///
+    /// # Errors
+    /// Those of opening the log, and of reading what it knows of producers.
+    pub fn has_marker(&self, marker: &Marker) -> Result<bool> {
+        self.know_producers()?;
+        Ok(self.writer.lock().producers.has_marker(marker))
+    }
+
     /// The producers that have a transaction open here, by id, with their epochs.
     ///
     /// # Errors

@@ -275,6 +275,12 @@ impl ProducerEntry {
         Err(Error::new(ErrorKind::TransactionCoordinatorFenced, why))
     }
 
+    /// Whether the last that was stored of it is the marker of this epoch. Each transaction has an
+    /// epoch of its own, which its marker raises: behind it the first batch has a sequence.
+    pub fn ends_with_marker(&self, epoch: i16) -> bool {
+        self.epoch == epoch && self.coordinator_epoch >= 0 && self.batches.last().is_none()
+    }
+
     /// Its epoch.
     pub fn epoch(&self) -> i16 {
         self.epoch

@@ -187,6 +187,13 @@ impl ProducerStates {
         }
     }
 
+    /// Whether the transaction that this marker ends has it already.
+    pub fn has_marker(&self, marker: &Marker) -> bool {
+        let entry = self.entries.get(marker.producer_id);
+        !self.transactions.is_open(marker.producer_id)
+            && entry.is_some_and(|entry| entry.ends_with_marker(marker.producer_epoch))
+    }
+
     /// A marker was stored at `offset`. Returns the transaction that it aborted, if there was one.
     pub fn observe_marker(
         &mut self,
