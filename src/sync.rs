@@ -13,7 +13,8 @@ pub use rank::{Rank, ranked_lock, ranked_mutex};
 mod primitives {
     pub use super::rank::{Condvar, Mutex, MutexGuard, RwLock};
     pub use std::sync::atomic::{
-        AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        fence,
     };
     pub use std::sync::{Arc, OnceLock, Weak};
 
@@ -44,7 +45,8 @@ mod primitives {
 #[cfg(loom)]
 mod primitives {
     pub use loom::sync::atomic::{
-        AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        fence,
     };
     pub use std::sync::{Arc, OnceLock, Weak};
 

@@ -21,6 +21,7 @@ mod group_commit;
 pub(crate) mod index;
 mod lifecycle;
 pub(crate) mod load;
+mod phase;
 mod probed;
 pub(crate) mod producers;
 mod read;
@@ -55,6 +56,7 @@ use crate::log::producers::ProducerStates;
 use crate::log::segment::active::Active;
 use border::Border;
 use group_commit::GroupCommit;
+use phase::{Knowledge, KnowledgeView, Phase};
 use segments::Segments;
 use watch::WatchList;
 
@@ -63,9 +65,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meter::PartitionMeter;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{
-    Arc, AtomicBool, Mutex, MutexGuard, OnceLock, Ordering, Rank, Weak, ranked_mutex,
-};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, Rank, Weak, ranked_mutex};
 use crate::time::Signal;
 
 /// The kind of what a deleted topic's log answers.
@@ -87,13 +87,8 @@ pub(crate) struct Log {
     upkeep: Mutex<Upkeep>,
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
-    /// What a damaged log answers to a read at its end, or behind it.
-    damage: OnceLock<Error>,
-    /// What the state file keeps of a damaged log: what was known before, so that each later life
-    /// finds the same.
-    known_before: OnceLock<LogState>,
-    /// Another program's files wait for repairs that the first append makes.
-    unrepaired: AtomicBool,
+    /// Why the log ends before records that were in it, as opening found.
+    damage: OnceLock<LogDamage>,
     /// What the last sync of this life covered.
     synced: Mutex<Option<crate::log::lifecycle::close::Synced>>,
     meter: PartitionMeter,
@@ -102,10 +97,8 @@ pub(crate) struct Log {
 /// What readers look at without a lock.
 #[derive(Debug)]
 struct Borders {
-    /// The borders below hold: the folder was opened, or there was no need to.
-    known: AtomicBool,
-    /// The segments are listed.
-    opened: AtomicBool,
+    /// Whether the borders below hold, and whether the segments are listed: the phase's.
+    knowledge: KnowledgeView,
     start: Border,
     /// Moves after the bytes were published.
     end: Border,
@@ -113,20 +106,32 @@ struct Borders {
     first_unstable_offset: Border,
 }
 
+/// The damage of a log.
+#[derive(Debug)]
+struct LogDamage {
+    /// What a read at the log's end, or behind it, is answered.
+    error: Error,
+    /// What the state file keeps: what was known before, so that each later life finds the same.
+    known_before: LogState,
+}
+
 /// What lies under the partition's lock.
 #[derive(Debug)]
 struct Writer {
+    phase: Phase,
+    /// In the phase [`Phase::Writable`] alone.
     active: Option<Active>,
     /// The next offset; `Borders::end` follows it.
     next_offset: i64,
+    /// The leader epoch of this life; -1 before its first change.
     leader_epoch: i32,
+    /// Another program's bytes wait to be set aside, by the first change.
+    suspect: bool,
     rules: AppendRules,
     config: LogConfig,
     watchers: WatchList,
     /// There are bytes that no flush was announced for.
     dirty: bool,
-    /// Why nothing can be appended any more.
-    refusal: Option<Error>,
     names: UnsyncedNames,
     /// Where the last batch begins in the active segment, if one was appended there.
     last_position: Option<usize>,
@@ -159,7 +164,10 @@ impl Log {
         state: LogState,
         trust: Trust,
     ) -> Arc<Log> {
-        let known = matches!(trust, Trust::New | Trust::Clean);
+        let knowledge = match trust {
+            Trust::New | Trust::Clean => Knowledge::Borders,
+            Trust::SameBoot | Trust::OtherBoot | Trust::Foreign => Knowledge::Nothing,
+        };
         let first_unstable_offset =
             state.open_transactions.iter().map(|open| open.first_offset).min();
         let meter = PartitionMeter::new(&id.topic, id.partition);
@@ -169,8 +177,7 @@ impl Log {
             id,
             me: me.clone(),
             borders: Borders {
-                known: AtomicBool::new(known),
-                opened: AtomicBool::new(false),
+                knowledge: KnowledgeView::new(knowledge),
                 start: Border::new(state.log_start_offset),
                 end: Border::new(state.log_end_offset),
                 first_unstable_offset: Border::new(
@@ -181,14 +188,15 @@ impl Log {
             writer: ranked_mutex(
                 Rank::LogWriter,
                 Writer {
+                    phase: Phase::Recorded(knowledge),
                     active: None,
                     next_offset: state.log_end_offset,
                     leader_epoch: -1,
+                    suspect: false,
                     rules: AppendRules::new(&config),
                     config,
                     watchers: WatchList::default(),
                     dirty: false,
-                    refusal: None,
                     names: UnsyncedNames::default(),
                     last_position: None,
                     last_batch: state.last_batch,
@@ -205,8 +213,6 @@ impl Log {
             upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
             growing: ranked_mutex(Rank::LogGrowing, ()),
             damage: OnceLock::new(),
-            known_before: OnceLock::new(),
-            unrepaired: AtomicBool::new(false),
             synced: ranked_mutex(Rank::LogSynced, None),
         })
     }
@@ -279,7 +285,7 @@ impl Log {
 
     /// The damage, where the folder was opened.
     pub fn known_damage(&self) -> Option<Error> {
-        self.damage.get().cloned()
+        self.damage.get().map(|damage| damage.error.clone())
     }
 
     /// Registers `watcher` to be told of the next append, whatever it appends, and of whatever else
@@ -309,9 +315,7 @@ impl Log {
         if !lost && moved()? {
             return Ok(true);
         }
-        if let Some(refusal) = &writer.refusal
-            && refusal.kind() == ErrorKind::Closed
-        {
+        if let Phase::Closed(refusal, _) = &writer.phase {
             return Err(refusal.clone());
         }
         writer.watchers.add(watcher.into());
@@ -363,8 +367,7 @@ impl Log {
     /// The borders, once they hold.
     #[inline]
     fn known(&self) -> Result<&Borders> {
-        // Acquire: pairs with the Release at the end of opening.
-        if !self.borders.known.load(Ordering::Acquire) {
+        if !self.borders.knowledge.reaches(Knowledge::Borders) {
             self.open()?;
         }
         Ok(&self.borders)

@@ -166,7 +166,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<MutexGuard<'a, Writer>> {
         while writer.active.is_none() {
-            if let Some(refusal) = &writer.refusal {
+            if let Some(refusal) = writer.phase.refusal() {
                 return Err(refusal.clone());
             }
             drop(writer);

@@ -71,7 +71,7 @@ impl Log {
     ) -> Result<MutexGuard<'a, Writer>> {
         loop {
             incoming.last_offset = writer.next_offset + i64::from(last_offset_delta);
-            if let Some(refusal) = &writer.refusal {
+            if let Some(refusal) = writer.phase.refusal() {
                 return Err(refusal.clone());
             }
             if writer.active.is_none() {
@@ -144,7 +144,7 @@ impl Log {
         }
         let active = made?;
         writer.retire();
-        self.install(writer, active);
+        self.install(writer, active)?;
         self.env.counters.rolls.one();
         Ok(())
     }
@@ -167,12 +167,17 @@ impl Log {
                 .map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
         }
         let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
-        self.install(writer, active);
-        Ok(())
+        self.install(writer, active)
     }
 
     /// Makes a new segment the active one.
-    pub(in crate::log) fn install(&self, writer: &mut Writer, active: Active) {
+    ///
+    /// # Errors
+    /// The refusal of a log that takes no appends any more.
+    pub(in crate::log) fn install(&self, writer: &mut Writer, active: Active) -> Result<()> {
+        if let Some(refusal) = writer.phase.refusal() {
+            return Err(refusal.clone());
+        }
         active.segment.set_snapshot(match writer.producers.snapshot() {
             Some(bytes) => BaseSnapshot::Taken(Arc::new(bytes)),
             None => BaseSnapshot::Written(FileProof::default()),
@@ -181,6 +186,7 @@ impl Log {
         writer.active = Some(active);
         writer.last_position = None;
         writer.names.folder = true;
+        Ok(())
     }
 
     /// Makes the file of a new segment.

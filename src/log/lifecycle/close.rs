@@ -1,14 +1,15 @@
 //! The end of a log in this process, and what the broker keeps of it.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
+use crate::log::phase::Phase;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::state::{EndSnapshot, FileProof, IndexProofs, LogState, Trust};
 use crate::log::segment::{Segment, Stage};
 use crate::storage::File;
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 
 /// What a successful sync covered: the state file is told this, not what was appended since.
 #[derive(Debug)]
@@ -48,13 +49,6 @@ pub(in crate::log) struct FinishedSegment {
 }
 
 impl Log {
-    /// Whether the folder was opened in this life.
-    #[inline]
-    pub fn is_opened(&self) -> bool {
-        // Acquire: pairs with the Release at the end of opening.
-        self.borders.opened.load(Ordering::Acquire)
-    }
-
     /// What the state file is to keep: the log as of the last sync of this life, or as it is
     /// where there was none.
     ///
@@ -67,8 +61,8 @@ impl Log {
                 return Ok(upkeep.state.clone());
             }
         }
-        if let Some(known) = self.known_before.get() {
-            return Ok(known.clone());
+        if let Some(damage) = self.damage.get() {
+            return Ok(damage.known_before.clone());
         }
         let synced = self.synced.lock();
         let now;
@@ -95,7 +89,7 @@ impl Log {
             open_transactions: writer.producers.open(),
             producers: writer.producers.any(),
             end_snapshot: writer.end_snapshot,
-            suspect: self.unrepaired.load(Ordering::Acquire),
+            suspect: writer.suspect,
             ..LogState::default()
         };
         drop(writer);
@@ -114,10 +108,10 @@ impl Log {
     /// before the first sync. What went wrong is told by the second half.
     pub fn begin_close(&self) {
         let mut upkeep = self.upkeep.lock();
-        if !upkeep.closed {
+        if !self.has_ended() {
             let closing = self.write_all(&mut upkeep);
             upkeep.closing = Some(closing);
-            upkeep.closed = true;
+            self.end_by_close();
         }
     }
 
@@ -135,7 +129,7 @@ impl Log {
         let mut upkeep = self.upkeep.lock();
         let begun = match upkeep.closing.take() {
             Some(begun) => begun,
-            None if upkeep.closed => return Err(self.closed()),
+            None if self.has_ended() => return Err(self.closed()),
             None => self.write_all(&mut upkeep),
         };
         let outcome = match begun {
@@ -145,8 +139,7 @@ impl Log {
             }
             Err(error) => Err(error),
         };
-        upkeep.closed = true;
-        self.refuse(self.closed());
+        self.end_by_close();
         outcome
     }
 
@@ -162,13 +155,13 @@ impl Log {
     }
 
     fn write_opened(&self, upkeep: &mut Upkeep) -> Result<Closing> {
-        let damaged = self.refuse(self.closed());
+        let refused = self.end_by_close();
         if let Some(failure) = self.commit.failure() {
             return Err(failure);
         }
-        let touched = upkeep.leader_epoch.is_some();
+        let touched = self.has_begun();
         let settled = matches!(upkeep.trust, Trust::New | Trust::Clean | Trust::Foreign);
-        if !touched && (settled || damaged.is_some()) {
+        if !touched && (settled || refused.is_some()) {
             // As it was found: a directory that another program wrote stays as that left it.
             return Ok(Closing::Settled(Box::new(self.state()?)));
         }
@@ -220,41 +213,28 @@ impl Log {
         self.state()
     }
 
-    /// Makes `error` the answer to appends, lets the writer go, and wakes who waits. Returns the
-    /// refusal that there was before.
-    fn refuse(&self, error: Error) -> Option<Error> {
-        let mut writer = self.writer.lock();
-        let before = writer.refusal.replace(error);
-        writer.retire();
-        let woken = writer.watchers.take();
-        drop(writer);
-        woken.ring();
-        before.filter(|error| error.kind() != ErrorKind::Closed)
+    /// Refuses appends from here on. Returns the refusal that there was before.
+    fn end_by_close(&self) -> Option<Error> {
+        self.end(|knowledge| Phase::Closed(self.closed(), knowledge))
     }
 
     /// Stops because the directory may be another owner's: appends, and who waits for a sync, get
     /// `error`. Reads go on.
     pub fn give_up(&self, error: &Error) {
         let error = self.at_home(error.clone());
-        let mut writer = self.writer.lock();
-        if writer.refusal.as_ref().is_some_and(|refusal| refusal.kind() == error.kind()) {
-            return;
+        if self.refusal().is_none_or(|refusal| refusal.kind() != error.kind()) {
+            self.fail(error);
         }
-        writer.refusal.get_or_insert(error.clone());
-        writer.retire();
-        let woken = writer.watchers.take();
-        drop(writer);
-        self.commit.fail(error);
-        woken.ring();
     }
 
     /// Ends the log as the death of the process does: nothing is written, and whoever waits, or
     /// comes later, is refused.
     #[cfg(feature = "testing")]
     pub fn abandon(&self) {
-        self.upkeep.lock().closed = true;
+        let upkeep = self.upkeep.lock();
+        self.end_by_close();
+        drop(upkeep);
         self.commit.fail(self.closed());
-        self.refuse(self.closed());
     }
 
     /// Ends the log because its topic is deleted: appends and reads say so. The folder is the
@@ -263,10 +243,9 @@ impl Log {
     /// # Errors
     /// None at present.
     pub fn delete(&self) -> Result<()> {
-        let mut upkeep = self.upkeep.lock();
-        upkeep.closed = true;
-        let message = "the topic was deleted";
-        self.refuse(self.at_home(Error::new(DELETED, message)));
+        let _upkeep = self.upkeep.lock();
+        let deleted = self.at_home(Error::new(DELETED, "the topic was deleted"));
+        self.end(|knowledge| Phase::Deleted(deleted, knowledge));
         for segment in self.segments.reset(Vec::new()) {
             self.env.mapped.forget(&segment);
         }

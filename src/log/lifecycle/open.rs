@@ -19,14 +19,15 @@ use crate::log::load::opening::{
     OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition,
 };
 use crate::log::load::verify::PlannedRepair;
+use crate::log::phase::{Knowledge, Phase};
 use crate::log::producers::ProducerStates;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES};
 use crate::log::segment::state::{LogState, Trust};
 use crate::log::segment::swap::Swap;
 use crate::log::segment::{Segment, Stage};
-use crate::log::{Log, NO_OPEN_TRANSACTION};
+use crate::log::{Log, LogDamage, NO_OPEN_TRANSACTION};
 use crate::storage::planted::{Planted, planted};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use std::collections::VecDeque;
 
@@ -42,15 +43,10 @@ pub(in crate::log) struct Upkeep {
     pub report: OpenReport,
     /// The folder exists.
     folder: bool,
-    /// The leader epoch of this life, once it changed anything here.
-    pub leader_epoch: Option<i32>,
-    /// The last segment may be appended to.
-    resumable: bool,
     /// Segments that are not part of the log any more, and whose files are still to be removed.
     pub doomed: VecDeque<Arc<Segment>>,
     /// Cleaned segments that are in the list, and whose files have not their names yet.
     pub swaps: VecDeque<Swap>,
-    pub closed: bool,
     /// What the first half of a close came to, for the second one.
     pub closing: Option<Result<Closing>>,
 }
@@ -64,11 +60,8 @@ impl Upkeep {
             findings: Vec::new(),
             report: OpenReport::default(),
             folder: false,
-            leader_epoch: None,
-            resumable: false,
             doomed: VecDeque::new(),
             swaps: VecDeque::new(),
-            closed: false,
             closing: None,
         }
     }
@@ -105,8 +98,8 @@ impl Log {
         if self.is_opened() {
             return Ok(());
         }
-        if upkeep.closed {
-            return Err(self.refusal().unwrap_or_else(|| self.closed()));
+        if let Some(ended) = self.writer.lock().phase.end() {
+            return Err(ended.clone());
         }
         let storage = &*self.env.storage;
         let dir = &self.id.dir;
@@ -143,9 +136,8 @@ impl Log {
         if let Some(id) = opened.report.producer_id_max {
             self.env.gate.saw_producer_id(id);
         }
-        upkeep.resumable = opened.resumable;
-        if opened.read_only.is_some() {
-            self.known_before.get_or_init(|| match trust {
+        if let Some(error) = &opened.read_only {
+            let known_before = match trust {
                 Trust::Foreign => LogState {
                     recovery_point: state.recovery_point.max(checkpoint.unwrap_or(0)),
                     ..opened.state()
@@ -156,17 +148,11 @@ impl Log {
                     settled: state.holds_whole(trust),
                     ..state.clone()
                 },
-            });
+            };
+            self.damage.get_or_init(|| LogDamage { error: error.clone(), known_before });
         }
-        self.adopt_opened(&opened);
-        // What is behind a link stays as a crash left it, whatever the next close claims.
-        let stays = opened.link.is_some() && trust != Trust::Clean;
-        let tells = stays || (opened.report.foreign && opened.report.bytes_lost > 0);
-        self.unrepaired.store(tells, Ordering::Release);
+        self.adopt_opened(&opened, trust)?;
         upkeep.opened = Some(opened);
-        // Release: pairs with the Acquire in `known` and `opened`.
-        self.borders.known.store(true, Ordering::Release);
-        self.borders.opened.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -189,8 +175,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the borders and the segments from what was opened.
-    fn adopt_opened(&self, opened: &OpenedPartition) {
+    /// Takes the borders and the segments from what was opened, and enters the phase that follows.
+    fn adopt_opened(&self, opened: &OpenedPartition, trust: Trust) -> Result<()> {
         let first_unstable_offset = opened.transactions.first_unstable_offset();
         self.borders.start.publish(opened.log_start_offset);
         self.borders
@@ -209,19 +195,24 @@ impl Log {
             writer.producers.learn(producers.clone());
         }
         writer.end_snapshot = opened.end_snapshot;
-        if let Some(damage) = &opened.read_only {
-            let message = "the partition is read-only up to its damage; repair the directory";
-            let refusal = Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone());
-            writer.refusal = Some(self.at_home(refusal));
-            self.damage.get_or_init(|| damage.clone());
-        } else if let Some(refusal) = opened.refusal() {
-            writer.refusal = Some(self.at_home(refusal));
-        }
+        // What is behind a link stays as a crash left it, whatever the next close claims.
+        let stays = opened.link.is_some() && trust != Trust::Clean;
+        writer.suspect = stays || (opened.report.foreign && opened.report.bytes_lost > 0);
         self.segments.reset(found_segments(opened));
+        let refusal = match &opened.read_only {
+            Some(damage) => {
+                let message = "the partition is read-only up to its damage; repair the directory";
+                Some(Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone()))
+            }
+            None => opened.refusal(),
+        };
+        let next = match (&writer.phase, refusal) {
+            (Phase::Failed(error, _), _) => Phase::Failed(error.clone(), Knowledge::Segments),
+            (_, Some(refusal)) => Phase::ReadOnly(self.at_home(refusal)),
+            (_, None) => Phase::Opened,
+        };
         // Who waits at the end that was recorded hears where it is.
-        let woken = writer.watchers.take();
-        drop(writer);
-        woken.ring();
+        self.enter(writer, next)
     }
 
     /// Makes the log ready for its first append of this life.
@@ -230,7 +221,7 @@ impl Log {
         self.open_locked(&mut upkeep)?;
         let config = {
             let writer = self.writer.lock();
-            if let Some(refusal) = &writer.refusal {
+            if let Some(refusal) = writer.phase.refusal() {
                 return Err(refusal.clone());
             }
             if writer.active.is_some() {
@@ -239,15 +230,18 @@ impl Log {
             writer.config.clone()
         };
         self.begin_epoch(&mut upkeep)?;
-        let active = self.open_active_segment(&upkeep, &config, now_ms)?;
+        let active = self.open_active_segment(&config, now_ms)?;
         let mut writer = self.writer.lock();
         writer.producers.expire_learnt(now_ms, self.env.producer_expiration_ms);
         let last = self.segments.last().map(|segment| segment.base_offset);
-        if last == Some(active.segment.base_offset) {
-            writer.active = Some(active);
-        } else {
-            self.install(&mut writer, active);
+        if last != Some(active.segment.base_offset) {
+            return self.install(&mut writer, active);
         }
+        if let Some(refusal) = writer.phase.refusal() {
+            active.retire();
+            return Err(refusal.clone());
+        }
+        writer.active = Some(active);
         Ok(())
     }
 
@@ -258,8 +252,8 @@ impl Log {
     pub fn repair(&self) -> Result<Vec<PlannedRepair>> {
         let mut upkeep = self.upkeep.lock();
         self.open_locked(&mut upkeep)?;
-        if let Some(refusal) = &self.writer.lock().refusal {
-            return Err(refusal.clone());
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
         }
         let planned = match &upkeep.opened {
             Some(opened) => PlannedRepair::all(opened, &self.id.dir),
@@ -271,9 +265,14 @@ impl Log {
         Ok(planned)
     }
 
+    /// Whether this life has changed the partition's folder, or was about to.
+    pub(in crate::log) fn has_begun(&self) -> bool {
+        self.writer.lock().leader_epoch >= 0
+    }
+
     /// Precedes every change that this life makes to the partition's folder.
     pub(in crate::log) fn begin_epoch(&self, upkeep: &mut Upkeep) -> Result<()> {
-        if upkeep.leader_epoch.is_some() {
+        if self.has_begun() {
             return Ok(());
         }
         let incarnation = self.env.gate.enter()?;
@@ -297,10 +296,12 @@ impl Log {
             upkeep.folder = true;
         }
         let mut writer = self.writer.lock();
+        if let Some(refusal) = writer.phase.refusal() {
+            return Err(refusal.clone());
+        }
         writer.epochs = epochs;
         writer.leader_epoch = epoch;
-        drop(writer);
-        upkeep.leader_epoch = Some(epoch);
+        self.enter(writer, Phase::Writable)?;
         if self.segments.oldest_retired().is_some() || self.next_snapshot().is_some() {
             self.announce(&After { seal: true, ..After::default() });
         }
@@ -310,11 +311,11 @@ impl Log {
     /// Makes the files what opening decided they are.
     pub(in crate::log) fn finish_repairs(&self, upkeep: &mut Upkeep) -> Result<()> {
         let Some(mut opened) = upkeep.opened.take() else { return Ok(()) };
-        self.unrepaired.store(false, Ordering::Release);
+        self.writer.lock().suspect = false;
         if opened.needs_finish() {
             let recorded = if opened.swaps { self.env.gate.record(self) } else { Ok(()) };
             if let Err(error) = recorded.and_then(|()| opened.finish(&*self.env.storage)) {
-                self.unrepaired.store(opened.report.foreign, Ordering::Release);
+                self.writer.lock().suspect = opened.report.foreign;
                 upkeep.opened = Some(opened);
                 let failed = error.kind() == ErrorKind::StorageFailed;
                 return Err(if failed { self.sync_failed(error) } else { self.at_home(error) });
@@ -411,18 +412,11 @@ impl Log {
     }
 
     /// The segment that this life appends to.
-    fn open_active_segment(
-        &self,
-        upkeep: &Upkeep,
-        config: &LogConfig,
-        now_ms: i64,
-    ) -> Result<Active> {
+    fn open_active_segment(&self, config: &LogConfig, now_ms: i64) -> Result<Active> {
         let end = self.borders.end.load();
         let last = self.segments.last();
         match last {
-            Some(last) if upkeep.resumable && last.stage() == Stage::Closed => {
-                self.resume(last, config, now_ms)
-            }
+            Some(last) if last.stage() == Stage::Closed => self.resume(last, config, now_ms),
             Some(last) if last.base_offset == end => {
                 // Empty, and not ours to go on with: a file of ours takes its place.
                 self.segments.pop_last();

@@ -138,7 +138,7 @@ impl Log {
     fn nothing_there(&self, cursor: &mut Cursor, readable: Range<i64>, end: i64) -> Result<Chunk> {
         if let Some(damage) = self.damage.get().filter(|_| cursor.offset >= readable.end) {
             // Also where an open transaction holds a reader before the damage, which has its end.
-            return Err(damage.clone());
+            return Err(damage.error.clone());
         }
         let start = readable.start;
         if cursor.offset < start || cursor.offset > end {

@@ -39,6 +39,67 @@ fn a_failed_sync_is_final_for_writers_and_not_for_readers() {
     }
 }
 
+/// The lock of a directory may be lost at any moment, also in the middle of what the first append
+/// does before it stores anything.
+#[test]
+fn a_log_that_is_given_up_while_it_is_made_ready_takes_no_append() {
+    let bench = Bench::heap();
+    let log = bench.new_log();
+    bench.gate.given_up.set(Arc::downgrade(&log)).unwrap();
+    let record = RecordInput { timestamp: START_MS, ..RecordInput::default() };
+    for _ in 0..2 {
+        let refused = log.append(&record, bench.options()).unwrap_err();
+        assert_eq!(refused.kind(), lock_lost().kind());
+    }
+    assert!(log.writer.lock().active.is_none() && !log.is_writable());
+    assert_eq!(log.log_end_offset().unwrap(), 0);
+    assert_eq!(log.flush().unwrap_err().kind(), lock_lost().kind());
+    assert_eq!(log.close().unwrap_err().kind(), lock_lost().kind());
+}
+
+/// A segment that was made while the log failed gets no writer, and nothing goes into one that was
+/// opened anew.
+#[test]
+fn a_log_that_fails_while_its_segment_is_made_does_not_go_on() {
+    let bench = Bench::heap();
+    let log = bench.new_log();
+    bench.append(&log, b"v");
+    let made = log.create_segment(&bench.config, 1, 4096, bench.now_ms()).unwrap();
+    log.give_up(&lock_lost());
+    let mut writer = log.writer.lock();
+    assert_eq!(log.install(&mut writer, made).unwrap_err().kind(), lock_lost().kind());
+    assert!(writer.active.is_none());
+    drop(writer);
+    assert_eq!(log.segment_count().unwrap(), 1);
+    assert_eq!(read_all(&log, 0).len(), 1, "reads go on");
+}
+
+/// What ends a log first is what its appends are told, but for its deletion.
+#[test]
+fn what_ended_a_log_stays_the_reason() {
+    let (bench, error) = (Bench::heap(), lock_lost());
+    let log = bench.new_log();
+    bench.append(&log, b"v");
+    log.give_up(&error);
+    log.storage_failed(Error::new(ErrorKind::Io, "the disk is gone, too"));
+    assert_eq!(log.refusal().unwrap().kind(), error.kind());
+    assert_eq!(log.close().unwrap_err().kind(), error.kind());
+    assert_eq!(log.refusal().unwrap().kind(), ErrorKind::Closed);
+    log.give_up(&error);
+    assert_eq!(log.refusal().unwrap().kind(), ErrorKind::Closed);
+    log.delete().unwrap();
+    assert_eq!(log.refusal().unwrap().kind(), DELETED);
+    assert_eq!(log.close().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(log.refusal().unwrap().kind(), DELETED);
+    // One that was given up before anybody looked at it is still read.
+    let recorded = bench.open(LogState { log_end_offset: 3, ..LogState::default() }, Trust::New);
+    recorded.give_up(&error);
+    assert_eq!(recorded.log_end_offset().unwrap(), 3);
+    assert_eq!(recorded.segment_count().unwrap(), 0);
+    assert!(recorded.is_opened());
+    assert_eq!(recorded.refusal().unwrap().kind(), error.kind());
+}
+
 #[test]
 fn a_failed_sync_of_a_seal_is_final_too() {
     let (fault, mut bench) = faulty();

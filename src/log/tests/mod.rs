@@ -17,7 +17,7 @@ use super::*;
 use crate::record::{RecordBatch, RecordInput};
 use crate::storage::sim::Sim;
 use crate::storage::{Fs, Heap, Storage};
-use crate::sync::AtomicI64;
+use crate::sync::{AtomicBool, AtomicI64, Ordering};
 use crate::time::VirtualClock;
 use crate::topic::TopicId;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ pub(super) struct TestGate {
     pub entered: AtomicI64,
     pub epoch: AtomicI64,
     pub refuse: AtomicBool,
+    /// The log that is given up as soon as its life begins.
+    pub given_up: OnceLock<Weak<Log>>,
     /// What was recorded before a removal, and at which step of this disk.
     pub recorded: Mutex<Vec<(u64, LogState)>>,
     pub disk: OnceLock<Sim>,
@@ -43,6 +45,9 @@ impl EpochGate for TestGate {
             return Err(Error::new(ErrorKind::StorageFull, "refused by the test"));
         }
         self.entered.fetch_add(1, Ordering::SeqCst);
+        if let Some(log) = self.given_up.get().and_then(Weak::upgrade) {
+            log.give_up(&lock_lost());
+        }
         Ok(i32::try_from(self.epoch.load(Ordering::SeqCst)).unwrap())
     }
 
@@ -59,6 +64,10 @@ impl EpochGate for TestGate {
     fn work(&self, work: BackgroundWork) {
         self.queue.lock().push(work);
     }
+}
+
+pub(super) fn lock_lost() -> Error {
+    Error::new(ErrorKind::Locked, "another program has the directory")
 }
 
 /// One log and all around it.

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, LockLost, Result};
 use crate::log::DELETED;
 use crate::log::append::place::After;
 use crate::log::lifecycle::close::Synced;
+use crate::log::phase::Phase;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::Segment;
 use crate::log::segment::state::LastBatch;
@@ -224,10 +225,8 @@ impl Log {
 
     /// Makes the partition read-only because its disk is gone, if it was appended to and goes on.
     pub fn disk_failed(&self, cause: &Error) {
-        let writer = self.writer.lock();
-        let goes_on = writer.active.is_some() && writer.refusal.is_none();
-        drop(writer);
-        if goes_on {
+        let appends = self.writer.lock().active.is_some();
+        if appends {
             self.storage_failed(cause.clone());
         }
     }
@@ -246,14 +245,14 @@ impl Log {
         let error =
             Error::new(ErrorKind::StorageFailed, message).with_path(path).with_source(cause);
         let error = self.at_home(error);
-        let mut writer = self.writer.lock();
-        writer.refusal.get_or_insert(error.clone());
-        writer.retire();
-        let woken = writer.watchers.take();
-        drop(writer);
-        self.commit.fail(error.clone());
-        woken.ring();
+        self.fail(error.clone());
         error
+    }
+
+    /// Ends the log for appends and for who waits for a sync. Reads go on.
+    pub(in crate::log) fn fail(&self, error: Error) {
+        self.end(|knowledge| Phase::Failed(error.clone(), knowledge));
+        self.commit.fail(error);
     }
 
     /// How long a record may stay unsynced by `flush.ms`; `None` where it has no limit.
@@ -262,11 +261,6 @@ impl Log {
             Ok(ms) if ms < i64::MAX as u64 => Some(Duration::from_millis(ms)),
             _ => None,
         }
-    }
-
-    /// The error that appends get, if there is one.
-    pub fn refusal(&self) -> Option<Error> {
-        self.writer.lock().refusal.clone()
     }
 }
 

@@ -80,13 +80,13 @@ impl Log {
             log_start_offset: log.borders.start.load(),
             ..Retained::default()
         };
-        if upkeep.closed {
+        if self.has_ended() {
             return Ok(unchanged(self));
         }
         self.open_locked(&mut upkeep)?;
         let (config, refused) = {
             let writer = self.writer.lock();
-            (writer.config.clone(), writer.refusal.is_some())
+            (writer.config.clone(), writer.phase.refusal().is_some())
         };
         let count = if refused { 0 } else { self.count_expired(&config, now.wall_ms) };
         if count == 0 && upkeep.doomed.is_empty() {
@@ -175,7 +175,7 @@ impl Log {
         self.open_locked(&mut upkeep)?;
         let config = {
             let writer = self.writer.lock();
-            if let Some(refusal) = &writer.refusal {
+            if let Some(refusal) = writer.phase.refusal() {
                 return Err(refusal.clone());
             }
             writer.config.clone()
@@ -203,8 +203,7 @@ impl Log {
             last.set_stage(crate::log::segment::Stage::Retired);
         }
         let active = made.map_err(|error| self.at_home(error))?;
-        self.install(&mut writer, active);
-        Ok(())
+        self.install(&mut writer, active)
     }
 
     /// Removes the files of a segment, durably before the next one's turn: whatever a crash

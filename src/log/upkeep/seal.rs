@@ -28,7 +28,7 @@ impl Log {
     /// `StorageFull` for its index files: the segment stays retired, and a later step goes on.
     pub fn seal_step(&self) -> Result<bool> {
         let mut upkeep = self.upkeep.lock();
-        if upkeep.closed || upkeep.leader_epoch.is_none() || self.commit.failure().is_some() {
+        if !self.is_writable() {
             return Ok(false);
         }
         if let Some(segment) = self.segments.oldest_retired() {

@@ -35,7 +35,7 @@ impl Log {
     ) -> Result<bool> {
         let mut upkeep = self.upkeep.lock();
         let held = old.iter().all(|segment| self.segments.holds(segment));
-        if upkeep.closed || self.commit.failure().is_some() || !held {
+        if !self.is_writable() || !held {
             return Ok(false);
         }
         self.finish_swaps(&mut upkeep)?;
