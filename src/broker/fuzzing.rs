@@ -5,7 +5,8 @@
 //! promise is broken, and the unit tests run it on random and on mutated bytes.
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::framed_file::{Contents, Journal, JournalKind, whole_file};
+use crate::broker::meta::frame::{JournalKind, whole_file};
+use crate::broker::meta::framed_file::{Contents, Journal};
 use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, RegistryImage};
 use crate::broker::meta::state_codec::{decode_state, encode_state};
 use crate::broker::meta::state_file::{STATE_FILE, StateFile, StateFound, StateImage};

@@ -6,47 +6,21 @@
 //! that does not check is damage, and damage is told, never skipped. The file is made anew under
 //! another name, synced and renamed, so a crash at any step leaves the old one or the new one.
 
-use crate::broker::meta::codec::{Decoder, Encoder};
+use super::frame::{
+    FRAME_BYTES, Fault, HEADER_BYTES, JournalKind, find_frame, frame, header, read_frame,
+    read_header,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{File, NotBegun, Storage};
 use crate::sync::Arc;
 use std::path::{Path, PathBuf};
 
-/// The version of the layout that this code writes, and the newest one it reads.
-const VERSION: u32 = 1;
-/// Magic, version, generation and CRC.
-const HEADER_BYTES: usize = 8 + 4 + 4 + 4;
-/// Length, sequence and CRC in front of each payload.
-const FRAME_BYTES: usize = 12;
 /// A file below this size is never replaced only to save space: rewriting it costs two syncs.
 const COMPACT_BYTES_MIN: u64 = 64 * 1024;
 /// A file is replaced when it is this many times as large as its last whole image.
 const COMPACT_FACTOR: u64 = 4;
 /// Far above what a million partitions need; a larger file is not one of ours.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-
-/// Which file it is, by the eight bytes at its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) enum JournalKind {
-    Registry,
-    State,
-}
-
-impl JournalKind {
-    fn magic(self) -> &'static [u8; 8] {
-        match self {
-            JournalKind::Registry => b"TLREGIST",
-            JournalKind::State => b"TLSTATES",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            JournalKind::Registry => "registry",
-            JournalKind::State => "state file",
-        }
-    }
-}
 
 /// What a file was found to hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -345,277 +319,11 @@ impl Journal {
     }
 }
 
-/// A file of these frames.
-#[cfg(any(all(test, not(loom)), fuzzing))]
-pub(in crate::broker) fn whole_file(
-    kind: JournalKind,
-    generation: u32,
-    payloads: &[Vec<u8>],
-) -> Vec<u8> {
-    let mut bytes = header(kind, generation);
-    for (sequence, payload) in (0..).zip(payloads) {
-        bytes.extend(frame(generation, sequence, payload).unwrap_or_default());
-    }
-    bytes
-}
-
-enum Fault {
-    Version(u32),
-    Damage(&'static str),
-}
-
 fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     PathBuf::from(name)
 }
 
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 8 | magic |
-/// | 8 | 4 | version |
-/// | 12 | 4 | generation: raised by one each time the file is replaced |
-/// | 16 | 4 | CRC-32 (IEEE) of the 16 bytes before |
-fn header(kind: JournalKind, generation: u32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES);
-    bytes.extend_from_slice(kind.magic());
-    bytes.extend_from_slice(&VERSION.to_be_bytes());
-    bytes.extend_from_slice(&generation.to_be_bytes());
-    let crc = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&crc.to_be_bytes());
-    bytes
-}
-
-fn read_header(kind: JournalKind, bytes: &[u8]) -> Result<u32, Fault> {
-    let mut input = Decoder::new(bytes);
-    let short = Fault::Damage("the header is short");
-    let (Some(magic), Some(version), Some(generation), Some(crc)) =
-        (input.take(8), input.u32(), input.u32(), input.u32())
-    else {
-        return Err(short);
-    };
-    let covered = bytes.get(..HEADER_BYTES - 4).ok_or(short)?;
-    if magic != kind.magic() || crc32fast::hash(covered) != crc {
-        return Err(Fault::Damage("the header is damaged"));
-    }
-    if version != VERSION {
-        return Err(Fault::Version(version));
-    }
-    Ok(generation)
-}
-
-fn frame_crc(generation: u32, sequence: u32, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&generation.to_be_bytes());
-    hasher.update(&sequence.to_be_bytes());
-    hasher.update(&(payload.len() as u32).to_be_bytes());
-    hasher.update(payload);
-    hasher.finalize()
-}
-
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 4 | length of the payload |
-/// | 4 | 4 | sequence, from 0 in each generation |
-/// | 8 | 4 | CRC-32 (IEEE) of generation, sequence, length and payload |
-/// | 12 | | payload |
-fn frame(generation: u32, sequence: u32, payload: &[u8]) -> Result<Vec<u8>> {
-    let Ok(len) = u32::try_from(payload.len()) else {
-        return Err(Error::new(ErrorKind::IllegalArgument, "a frame holds at most 4 GiB"));
-    };
-    let mut out = Encoder::new();
-    out.u32(len);
-    out.u32(sequence);
-    out.u32(frame_crc(generation, sequence, payload));
-    let mut bytes = out.bytes();
-    bytes.extend_from_slice(payload);
-    Ok(bytes)
-}
-
-/// The payload of the frame at the start of `bytes`, if it is frame `sequence`.
-fn read_frame(generation: u32, sequence: u32, bytes: &[u8]) -> Option<&[u8]> {
-    let mut input = Decoder::new(bytes);
-    let (len, found, crc) = (input.u32()?, input.u32()?, input.u32()?);
-    if found != sequence {
-        return None;
-    }
-    let payload = input.take(usize::try_from(len).ok()?)?;
-    (frame_crc(generation, sequence, payload) == crc).then_some(payload)
-}
-
-/// Where a frame later than `sequence` begins in `bytes`, if there is one.
-fn find_frame(generation: u32, sequence: u32, bytes: &[u8]) -> Option<usize> {
-    let limit = bytes.len() / FRAME_BYTES;
-    (1..bytes.len()).find(|&at| {
-        let Some(rest) = bytes.get(at..) else { return false };
-        let Some(found) = rest.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
-        else {
-            return false;
-        };
-        let ahead = found.wrapping_sub(sequence) as usize;
-        ahead > 0 && ahead <= limit && read_frame(generation, found, rest).is_some()
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Heap;
-
-    const PATH: &str = "/d/topiclite.test";
-
-    fn storage() -> Arc<dyn Storage> {
-        let storage = Heap::new();
-        storage.create_dir(Path::new("/d")).unwrap();
-        Arc::new(storage)
-    }
-
-    fn load(storage: &Arc<dyn Storage>) -> (Journal, Contents) {
-        Journal::load(storage.clone(), PATH.into(), JournalKind::State).unwrap()
-    }
-
-    fn frames(texts: &[&str]) -> Contents {
-        Contents::Frames(texts.iter().map(|t| t.as_bytes().to_vec()).collect())
-    }
-
-    fn bytes_of(storage: &Arc<dyn Storage>) -> Vec<u8> {
-        let file = storage.open(Path::new(PATH)).unwrap();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read_exact_at(0, &mut bytes).unwrap();
-        bytes
-    }
-
-    fn put(storage: &Arc<dyn Storage>, bytes: &[u8]) {
-        let file = storage.create_cold(Path::new(PATH)).unwrap();
-        file.write_at(0, bytes).unwrap();
-    }
-
-    fn three(storage: &Arc<dyn Storage>) -> Vec<u8> {
-        let (mut journal, contents) = load(storage);
-        assert_eq!(contents, Contents::Missing);
-        journal.append(b"one", || b"one".to_vec()).unwrap();
-        journal.append(b"two", || unreachable!()).unwrap();
-        journal.append(b"three", || unreachable!()).unwrap();
-        bytes_of(storage)
-    }
-
-    #[test]
-    fn what_was_appended_is_read_back_and_appended_to() {
-        let storage = storage();
-        three(&storage);
-        let (mut journal, contents) = load(&storage);
-        assert_eq!(contents, frames(&["one", "two", "three"]));
-        journal.append(b"four", || unreachable!()).unwrap();
-        assert_eq!(load(&storage).1, frames(&["one", "two", "three", "four"]));
-    }
-
-    #[test]
-    fn a_file_cut_anywhere_is_a_prefix_and_the_next_append_replaces_it() {
-        let storage = storage();
-        let whole = three(&storage);
-        let first = HEADER_BYTES + FRAME_BYTES + 3;
-        for cut in 0..whole.len() {
-            put(&storage, &whole[..cut]);
-            let (mut journal, contents) = load(&storage);
-            match contents {
-                Contents::Damaged(_) => assert!(cut < first, "{cut}"),
-                Contents::Frames(frames) => {
-                    assert!(cut >= first && frames.len() < 3, "{cut}");
-                    let boundary = [first, first + FRAME_BYTES + 3].contains(&cut);
-                    assert_eq!(journal.will_replace(), !boundary, "{cut}");
-                    journal.append(b"next", || b"whole".to_vec()).unwrap();
-                    let after = load(&storage).1;
-                    let Contents::Frames(after) = after else { panic!("{after:?}") };
-                    assert_eq!(
-                        after.last().unwrap(),
-                        if boundary { b"next" } else { &b"whole"[..] }
-                    );
-                }
-                Contents::Missing => panic!("{cut}"),
-            }
-        }
-    }
-
-    /// A kill leaves a frame in the page cache; the next process appends behind it; the power goes.
-    #[test]
-    #[cfg(feature = "testing")]
-    fn a_frame_that_a_kill_left_is_durable_before_the_next_one_is_written() {
-        use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
-        let load = |sim: &Sim| {
-            Journal::load(Arc::new(sim.clone()), PATH.into(), JournalKind::Registry).unwrap()
-        };
-        let sim = Sim::new();
-        sim.create_dir(Path::new("/d")).unwrap();
-        load(&sim).0.append(b"one", || b"one".to_vec()).unwrap();
-        sim.record();
-        let long = [7; 900];
-        load(&sim).0.append(&long, || unreachable!()).unwrap();
-        let mut replay = sim.replay();
-        while !replay.next_step().unwrap().starts_with("write 912") {
-            replay.advance();
-        }
-        replay.advance();
-        let killed = replay.kill();
-        let (mut journal, contents) = load(&killed);
-        let Contents::Frames(found) = contents else { panic!("{contents:?}") };
-        assert_eq!(found.len(), 2);
-        killed.record();
-        journal.append(b"three", || unreachable!()).unwrap();
-        let all = [b"one".to_vec(), long.to_vec(), b"three".to_vec()];
-        let mut replay = killed.replay();
-        while replay.advance() {
-            for seed in 0..50 {
-                let cut = PowerCut::new(seed, Pages::Versions, Entries::None);
-                let (_, contents) = load(&replay.power_cut(&cut));
-                let Contents::Frames(found) = contents else { panic!("{contents:?}") };
-                assert!(all.starts_with(&found), "{} frames", found.len());
-            }
-        }
-        assert_eq!(load(&killed).1, Contents::Frames(all.to_vec()));
-    }
-
-    #[test]
-    fn a_flipped_bit_is_damage_or_a_lost_last_frame_and_never_another_content() {
-        let storage = storage();
-        let whole = three(&storage);
-        let last = whole.len() - FRAME_BYTES - 5;
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            put(&storage, &bytes);
-            match Journal::load(storage.clone(), PATH.into(), JournalKind::State) {
-                Ok((_, Contents::Damaged(_))) => assert!(bit / 8 < last, "{bit}"),
-                Ok((_, contents)) => {
-                    assert_eq!(contents, frames(&["one", "two"]), "{bit}");
-                    assert!(bit / 8 >= last);
-                }
-                Err(error) => panic!("{bit}: {error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_of_a_newer_version_is_refused() {
-        let storage = storage();
-        let mut bytes = header(JournalKind::State, 1);
-        bytes[11] = 2;
-        let crc = crc32fast::hash(&bytes[..16]).to_be_bytes();
-        bytes[16..20].copy_from_slice(&crc);
-        put(&storage, &bytes);
-        let error = Journal::load(storage, PATH.into(), JournalKind::State).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
-    }
-
-    #[test]
-    fn a_file_that_is_mostly_stale_is_replaced_and_stays_small() {
-        let storage = storage();
-        let (mut journal, _) = load(&storage);
-        let payload = vec![7; 1000];
-        for _ in 0..1000 {
-            journal.append(&payload, || b"all of it".to_vec()).unwrap();
-            assert!(journal.len <= COMPACT_BYTES_MIN);
-        }
-        let Contents::Frames(frames) = load(&storage).1 else { panic!() };
-        assert_eq!(frames[0], b"all of it");
-    }
-}
+mod tests;

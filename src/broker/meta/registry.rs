@@ -6,7 +6,8 @@
 //! a new topic of the same name. Layout in `docs/format.md`, "topiclite.registry".
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::framed_file::{Contents, Journal, JournalKind};
+use crate::broker::meta::frame::JournalKind;
+use crate::broker::meta::framed_file::{Contents, Journal};
 use crate::broker::meta::producer_ids::BLOCK_SIZE;
 use crate::error::Result;
 use crate::storage::Storage;

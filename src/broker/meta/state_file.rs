@@ -6,7 +6,8 @@
 //! contradict, is adopted. Layout in `docs/format.md`, "topiclite.state".
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::framed_file::{Contents, Journal, JournalKind};
+use crate::broker::meta::frame::JournalKind;
+use crate::broker::meta::framed_file::{Contents, Journal};
 use crate::broker::meta::state_codec::{decode_state, encode_state};
 use crate::error::Result;
 use crate::log::segment::state::LogState;

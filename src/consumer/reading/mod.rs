@@ -3,7 +3,7 @@
 //!
 //! A [`LogReader`] stands in one log. It has the log hand over verified bytes, walks over their
 //! batches (`walk.rs`), leaves out what is hidden (`aborted.rs`), and makes runs of the rest
-//! (`runs.rs`), which [`ConsumerRecords`] lend record by record (`records.rs`).
+//! (`runs.rs`), which [`ConsumerRecords`] lend record by record (`records`).
 
 mod aborted;
 mod log_reader;

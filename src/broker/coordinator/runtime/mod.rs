@@ -6,16 +6,21 @@
 //! replay at the first use; in an attached directory it is read on at each use, for the owner goes
 //! on writing.
 
-use super::writer::{PartitionWriter, PendingSync, Stored};
+mod held;
+mod settling;
+
+pub(in crate::broker) use settling::Settling;
+
+use super::writer::{PartitionWriter, PendingSync};
 use crate::broker::background::Timers;
 use crate::broker::health::HealthLog;
 use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::log::Marker;
-use crate::record::ControlType;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
+use held::{Held, is_damage};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -61,20 +66,6 @@ pub(in crate::broker) struct CoordinatorRuntime<C: CoordinatorShard, W> {
     held: Mutex<Held<C, W>>,
     watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Signal>>>>,
     settled: AtomicBool,
-}
-
-/// What lies under the coordinator's lock.
-#[derive(Debug)]
-struct Held<C, W> {
-    shard: C,
-    writer: W,
-    /// The shard is what the topic says, and nobody else writes to it.
-    loaded: bool,
-    /// Partitions whose reading ended at damage. What was read of them may be older than what they
-    /// said last, so it answers nobody, and nothing is stored behind it.
-    damaged: BTreeMap<i32, Error>,
-    encoded: EncodedRecords,
-    timer: Option<TimerKey>,
 }
 
 /// What has to be made durable before an answer may be given.
@@ -484,121 +475,6 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         syncs.clear();
         // With nothing to wait for, this cannot fail.
         drop(self.leave(held, syncs));
-    }
-}
-
-/// Whether every later reading meets it, too.
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat)
-}
-
-impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
-    /// That what the shard says of `key` is all that there is.
-    fn check_whole(&self, key: &str) -> Result<()> {
-        let partition = self.shard.partition_of(key);
-        match self.damaged.get(&partition) {
-            Some(damage) => Err(unusable(self.writer.topic(), partition, key, damage)),
-            None => Ok(()),
-        }
-    }
-
-    /// Stores the marker of a transaction and applies it.
-    fn mark(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored> {
-        if let Some(damage) = self.damaged.get(&partition) {
-            return Err(damage.clone());
-        }
-        let stored = self.writer.append_marker(partition, marker, now)?;
-        let committed = marker.kind == ControlType::Commit;
-        self.shard.transaction_ended(partition, marker.producer_id, committed);
-        Ok(stored)
-    }
-
-    /// Stores an append and applies it. A damaged partition takes none: the next reading would
-    /// end before it.
-    fn store(&mut self, append: C::Append, now: Now) -> Result<Stored> {
-        if let Some(damage) = self.damaged.get(&append.partition()) {
-            return Err(damage.clone());
-        }
-        self.encoded.clear();
-        append.encode(&mut self.encoded);
-        let stored =
-            self.writer.append(append.partition(), &self.encoded, append.transaction(), now)?;
-        self.shard.applied(append, stored.base_offset, now);
-        Ok(stored)
-    }
-}
-
-/// Why nothing is said of a key: the damage, where it is, and the way out.
-fn unusable(topic: &str, partition: i32, key: &str, damage: &Error) -> Error {
-    let text = format!(
-        "what is kept of {key} may be older than what was stored: {}; `topiclite repair` says what \
-         can be kept, and keeps it with --execute",
-        damage.message()
-    );
-    let mut error = Error::new(damage.kind(), text).with_partition(topic, partition);
-    if let Some(path) = damage.path() {
-        error = error.with_path(path);
-    }
-    if let Some(position) = damage.position() {
-        error = error.with_position(position);
-    }
-    match damage.offset() {
-        Some(offset) => error.with_offset(offset),
-        None => error,
-    }
-}
-
-/// The coordinator's lock, held until what others would be misled by is durable.
-pub(in crate::broker) struct Settling<'a, C: CoordinatorShard, W> {
-    held: &'a mut Held<C, W>,
-    health: &'a HealthLog,
-    now: Now,
-}
-
-impl<C: CoordinatorShard, W: PartitionWriter> Settling<'_, C, W> {
-    /// The state machine.
-    pub fn shard(&mut self) -> &mut C {
-        &mut self.held.shard
-    }
-
-    /// The moment.
-    pub fn now(&self) -> Now {
-        self.now
-    }
-
-    /// Stores records and makes them durable. A damaged partition takes none: that ends the use of
-    /// what it keeps, not that of all topics.
-    ///
-    /// # Errors
-    /// All others of an append, and those of a sync.
-    pub fn store(&mut self, appends: Vec<C::Append>) -> Result<()> {
-        let mut syncs = Vec::new();
-        self.append(appends, &mut syncs)?;
-        syncs.into_iter().try_for_each(PendingSync::wait)
-    }
-
-    /// As [`Settling::store`], with the syncs left to be waited for.
-    ///
-    /// # Errors
-    /// Those of an append but damage.
-    pub fn append(
-        &mut self,
-        appends: impl IntoIterator<Item = C::Append>,
-        syncs: &mut Vec<PendingSync>,
-    ) -> Result<()> {
-        for append in appends {
-            let (subject, partition) = (append.subject(), append.partition());
-            match self.held.store(append, self.now) {
-                Ok(stored) => syncs.push(stored.sync),
-                Err(error) if error.kind() == ErrorKind::ReadOnly || is_damage(&error) => {
-                    self.health.warn(format!("a record of {subject} is not stored: {error}"));
-                    let place = TopicPartition::new(self.held.writer.topic(), partition);
-                    self.health.partition(place, error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }
 

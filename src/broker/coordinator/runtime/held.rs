@@ -1,0 +1,84 @@
+//! What lies under the lock of a coordinator: its shard, and the writer of its records.
+
+use crate::broker::coordinator::writer::{PartitionWriter, Stored};
+use crate::coordinator::{CoordinatorShard, EncodedRecords, ShardAppend};
+use crate::error::{Error, ErrorKind, Result};
+use crate::log::Marker;
+use crate::record::ControlType;
+use crate::time::{Now, TimerKey};
+use std::collections::BTreeMap;
+
+/// What lies under the coordinator's lock.
+#[derive(Debug)]
+pub(super) struct Held<C, W> {
+    pub(super) shard: C,
+    pub(super) writer: W,
+    /// The shard is what the topic says, and nobody else writes to it.
+    pub(super) loaded: bool,
+    /// Partitions whose reading ended at damage. What was read of them may be older than what they
+    /// said last, so it answers nobody, and nothing is stored behind it.
+    pub(super) damaged: BTreeMap<i32, Error>,
+    pub(super) encoded: EncodedRecords,
+    pub(super) timer: Option<TimerKey>,
+}
+
+impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
+    /// That what the shard says of `key` is all that there is.
+    pub(super) fn check_whole(&self, key: &str) -> Result<()> {
+        let partition = self.shard.partition_of(key);
+        match self.damaged.get(&partition) {
+            Some(damage) => Err(unusable(self.writer.topic(), partition, key, damage)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stores the marker of a transaction and applies it.
+    pub(super) fn mark(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored> {
+        if let Some(damage) = self.damaged.get(&partition) {
+            return Err(damage.clone());
+        }
+        let stored = self.writer.append_marker(partition, marker, now)?;
+        let committed = marker.kind == ControlType::Commit;
+        self.shard.transaction_ended(partition, marker.producer_id, committed);
+        Ok(stored)
+    }
+
+    /// Stores an append and applies it. A damaged partition takes none: the next reading would
+    /// end before it.
+    pub(super) fn store(&mut self, append: C::Append, now: Now) -> Result<Stored> {
+        if let Some(damage) = self.damaged.get(&append.partition()) {
+            return Err(damage.clone());
+        }
+        self.encoded.clear();
+        append.encode(&mut self.encoded);
+        let stored =
+            self.writer.append(append.partition(), &self.encoded, append.transaction(), now)?;
+        self.shard.applied(append, stored.base_offset, now);
+        Ok(stored)
+    }
+}
+
+/// Whether every later reading meets it, too.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat)
+}
+
+/// Why nothing is said of a key: the damage, where it is, and the way out.
+fn unusable(topic: &str, partition: i32, key: &str, damage: &Error) -> Error {
+    let text = format!(
+        "what is kept of {key} may be older than what was stored: {}; `topiclite repair` says what \
+         can be kept, and keeps it with --execute",
+        damage.message()
+    );
+    let mut error = Error::new(damage.kind(), text).with_partition(topic, partition);
+    if let Some(path) = damage.path() {
+        error = error.with_path(path);
+    }
+    if let Some(position) = damage.position() {
+        error = error.with_position(position);
+    }
+    match damage.offset() {
+        Some(offset) => error.with_offset(offset),
+        None => error,
+    }
+}
