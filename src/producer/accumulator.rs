@@ -159,7 +159,7 @@ impl ProducerCore {
             if let Some(producer) = producer.upgrade() {
                 producer.lingering.0.lock().armed = None;
                 producer.send_due(now.mono);
-                producer.run_completions(false);
+                producer.run_completions_for_others(false);
                 let mut state = producer.lingering.0.lock();
                 producer.arm(&mut state);
             }

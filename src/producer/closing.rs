@@ -87,7 +87,7 @@ impl Drop for ProducerCore {
         for completion in self.line.take_all() {
             match completion.waits() {
                 true => self.broker.call_flusher(Box::new(move || completion.complete())),
-                false => completion.complete(),
+                false => self.contain(|| completion.complete()),
             }
         }
     }

@@ -199,27 +199,54 @@ impl ProducerCore {
     }
 
     /// The same. With `nested` it works inside a callback too, where the callback waits for a
-    /// record behind its own (the Java client would wait for ever).
+    /// record behind its own (the Java client would wait for ever). A callback that panics ends
+    /// nobody else's: its panic goes on behind the line.
     pub(super) fn work_off(self: &Arc<Self>, may_sync: bool, nested: bool) {
         let may_sync = may_sync || self.clock().is_virtual();
-        loop {
-            let Some(turn) = self.line.enter(nested) else { return };
-            loop {
+        let mut panic = None;
+        while let Some(turn) = self.line.enter(nested) {
+            let waits_for_sync = loop {
                 match self.line.next(may_sync) {
-                    Next::One(completion) => completion.complete(),
-                    Next::Empty => break,
-                    Next::WaitsForSync => {
-                        self.ask_for_sync();
-                        return;
+                    Next::One(completion) => {
+                        let told = catch_unwind(AssertUnwindSafe(|| completion.complete()));
+                        panic = panic.or(told.err());
                     }
+                    Next::Empty => break false,
+                    Next::WaitsForSync => break true,
                 }
-            }
+            };
             drop(turn);
+            if waits_for_sync {
+                // Behind the turn: a flusher that finds it taken goes away.
+                self.ask_for_sync();
+                break;
+            }
             // Whoever pushed after the last look, and before the turn was given back, saw it taken.
             if self.line.is_empty() {
-                return;
+                break;
             }
         }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Works off the line on a thread of the broker's, which a callback that panics does not end:
+    /// other producers depend on it.
+    pub(super) fn run_completions_for_others(self: &Arc<Self>, may_sync: bool) {
+        self.contain(|| self.run_completions(may_sync));
+    }
+
+    /// Runs callbacks where nobody is who could be told of a panic; it is a warning.
+    pub(super) fn contain(&self, callbacks: impl FnOnce()) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(callbacks)) else { return };
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        self.broker.warn_once(format!(
+            "a callback of producer {} panicked: {}",
+            self.client_id,
+            text.as_deref().unwrap_or("no message")
+        ));
     }
 
     /// Works off the rest of the line, behind a completion that was told directly.
@@ -239,7 +266,7 @@ impl ProducerCore {
         let producer = self.clone();
         self.broker.call_flusher(Box::new(move || {
             producer.line.sync_asked.store(false, Ordering::Release);
-            producer.run_completions(true);
+            producer.run_completions_for_others(true);
         }));
     }
 }

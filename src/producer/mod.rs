@@ -177,6 +177,10 @@ impl Producer {
     /// on one of the broker's threads. A failure that `send` finds itself is told at once. The
     /// future is complete after the callback.
     ///
+    /// A callback that panics keeps nobody else from being told: the panic goes on, behind them, in
+    /// the call that ran it. On a thread of the broker's it is a warning of
+    /// [`Broker::health`](crate::Broker::health).
+    ///
     /// # Errors
     /// As [`Producer::send`]; the callback is not called then.
     pub fn send_with(

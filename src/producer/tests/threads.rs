@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Durability;
+use crate::producer::RecordMetadata;
 use crate::sync::thread;
 use std::collections::HashMap;
 
@@ -122,5 +123,60 @@ fn closing_while_others_send_answers_every_accepted_record() {
         let end = broker.inner().topic("t").unwrap().partition(0).unwrap();
         let end = end.log().unwrap().log_end_offset().unwrap();
         assert_eq!(end, *accepted.lock() as i64, "linger {linger}");
+    }
+}
+
+/// Nobody waits, so that only the flusher can give the answers that need a sync: a turn at the line
+/// that ends at such an answer has to leave it to be found.
+#[test]
+fn answers_that_wait_for_a_sync_are_given_by_the_flusher_alone() {
+    for linger in [0, 1] {
+        let durable = TopicConfig::default().durability(Durability::Power);
+        let broker = on_system_clock(durable, THREADS as i32);
+        let config = ProducerConfig::default().linger_ms(linger).batch_size(100);
+        let producer = broker.producer(config).unwrap();
+        let sender = producer.clone();
+        spread(move |i| {
+            for n in 0..SENDS {
+                let (sent, received) = std::sync::mpsc::channel();
+                let callback = move |outcome: &Result<RecordMetadata, Error>| {
+                    sent.send(outcome.as_ref().unwrap().offset()).unwrap();
+                };
+                drop(sender.send_with(to(i as i32, "v"), callback).unwrap());
+                let told = received.recv_timeout(Duration::from_secs(30));
+                assert_eq!(told, Ok(n as i64), "linger {linger}: an answer is lost");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_callback_that_panics_on_a_thread_of_the_broker_ends_no_other_answer() {
+    for durability in [Durability::Process, Durability::Power] {
+        let broker = on_system_clock(TopicConfig::default().durability(durability), 5);
+        let producer = broker.producer(ProducerConfig::default().linger_ms(1)).unwrap();
+        let (sent, received) = std::sync::mpsc::channel();
+        for n in 0..10 {
+            let sent = sent.clone();
+            let callback = move |outcome: &Result<RecordMetadata, Error>| {
+                let metadata = outcome.as_ref().unwrap();
+                sent.send((metadata.partition(), metadata.offset())).unwrap();
+                assert!(n % 3 != 0, "in the callback of record {n}");
+            };
+            drop(producer.send_with(to(n % 5, "v"), callback).unwrap());
+        }
+        let mut told: Vec<_> = (0..10)
+            .map(|_| received.recv_timeout(Duration::from_secs(30)).expect("every answer is given"))
+            .collect();
+        told.sort_unstable();
+        let expected: Vec<_> = (0..10).map(|n| (n / 2, i64::from(n % 2))).collect();
+        assert_eq!(told, expected, "{durability:?}");
+        // Another producer needs the same threads.
+        let other = broker.producer(ProducerConfig::default().linger_ms(1)).unwrap();
+        let future = other.send(to(0, "v")).unwrap();
+        assert_eq!(futures_lite::future::block_on(future).unwrap().offset(), 2);
+        let health = broker.health();
+        let told: Vec<&str> = health.warnings().filter(|text| text.contains("panicked")).collect();
+        assert!(!told.is_empty(), "{health:?}");
     }
 }
