@@ -29,7 +29,8 @@
 //!   beside its owner ([`Broker::attach`]), or none at all ([`Broker::in_memory`]).
 //! - [`Producer`], [`Consumer`], [`Admin`]: Kafka's methods in snake case, Kafka's property names
 //!   and defaults ([`ProducerConfig`], [`ConsumerConfig`], [`TopicConfig`], [`BrokerConfig`]).
-//!   [`Reader`] reads a partition without any group.
+//!   [`Reader`] reads a partition without any group, and [`Table`] keeps of each key the latest
+//!   value.
 //! - [`ErrorKind`]: Kafka's names, each retriable, fatal or neither.
 //! - [`time`]: the system's clock, or a virtual one under which every timeout can be tested
 //!   without waiting.
@@ -48,7 +49,8 @@
 //!
 //! # Features
 //! The default features pull in no C source and no network. `gzip`, `snappy`, `lz4`, `zstd` (or
-//! `codecs`) add Kafka's codecs, `cli` the command line, `testing` what tests need, `full` all.
+//! `codecs`) add Kafka's codecs, `json` the values of a [`Table`] read through serde, `cli` the
+//! command line, `testing` what tests need, `full` all.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
@@ -68,6 +70,7 @@ pub mod record;
 #[doc(hidden)]
 pub mod storage;
 mod sync;
+mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
@@ -106,6 +109,12 @@ pub use log::fuzzing as log_fuzzing;
 pub use log::{Finding, FindingKind, PlannedRepair};
 pub use producer::{IntoPayload, Payload, Producer, ProducerRecord, RecordMetadata, SendFuture};
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use table::fuzzing as table_fuzzing;
+pub use table::{
+    ChangeCause, Table, TableChange, TableEntry, TableIter, TableOptions, TableOrigin, TableView,
+};
 pub use topic::TopicPartition;
 pub use transaction::TransactionState;
 #[cfg(fuzzing)]

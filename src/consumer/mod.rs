@@ -30,6 +30,7 @@ pub use reader::{ReadFrom, Reader};
 pub use reading::{
     ConsumerRecord, ConsumerRecords, OwnedConsumerRecord, RecordsIter, SharedRecord,
 };
+pub(crate) use wakeup::Wakeup;
 pub use wakeup::WakeupHandle;
 
 use crate::broker::{Broker, BrokerInner};

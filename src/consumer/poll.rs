@@ -18,7 +18,7 @@ use crate::time::Now;
 use std::time::Duration;
 
 /// An attached directory cannot tell of new records: a reader looks again this often.
-pub(super) const ATTACHED_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const ATTACHED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a turn came to.
 struct Turn {

@@ -7,6 +7,7 @@ use crate::broker::{BrokerInner, Partition};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
+use crate::time::Signal;
 use crate::topic::TopicPartition;
 use std::fmt;
 use std::time::Duration;
@@ -74,10 +75,23 @@ impl Reader {
         from: ReadFrom,
     ) -> Result<Reader> {
         let found = broker.topic(topic)?.partition(partition)?;
+        Reader::of(broker, TopicPartition::new(topic, partition), found, from)
+    }
+
+    /// A reader of a partition that was found before.
+    ///
+    /// # Errors
+    /// Those of opening the log.
+    pub(crate) fn of(
+        broker: Arc<BrokerInner>,
+        name: TopicPartition,
+        partition: Partition,
+        from: ReadFrom,
+    ) -> Result<Reader> {
         let mut reader = Reader {
             broker,
-            name: TopicPartition::new(topic, partition),
-            partition: found,
+            name,
+            partition,
             isolation: IsolationLevel::ReadUncommitted,
             records_max: RECORDS_MAX,
             position: 0,
@@ -178,6 +192,28 @@ impl Reader {
         self.current = self.read_up_to(1, timeout)?;
         Ok(self.current.iter().next())
     }
+
+    /// What it reads.
+    pub(crate) fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// Has `signal` rung by what happens behind the position; true, and nothing registered, where
+    /// something did already. Whoever registers takes it back with [`Reader::unwatch`].
+    ///
+    /// # Errors
+    /// Those of opening the log; the damage of a damaged one.
+    pub(crate) fn watch(&self, signal: &Arc<Signal>) -> Result<bool> {
+        self.partition.watch(signal, self.position, self.isolation)
+    }
+
+    /// Takes a registration back.
+    pub(crate) fn unwatch(&self, signal: &Arc<Signal>) {
+        self.partition.unwatch(signal);
+    }
+
+    /// How long whoever reads beside an owner, who tells nobody, waits until the next look.
+    pub(crate) const ATTACHED_INTERVAL: Duration = ATTACHED_INTERVAL;
 
     /// A handle that interrupts this reader from any thread.
     pub fn wakeup_handle(&self) -> WakeupHandle {

@@ -36,7 +36,7 @@ impl WakeupHandle {
 
 /// What a consumer waits on, and whether somebody asked it to stop waiting.
 #[derive(Debug)]
-pub(super) struct Wakeup {
+pub(crate) struct Wakeup {
     pending: AtomicBool,
     silent: AtomicBool,
     signal: Arc<Signal>,

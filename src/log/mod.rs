@@ -248,6 +248,15 @@ impl Log {
         Ok(borders.stable(end))
     }
 
+    /// The epoch of the life that wrote `offset`, where that is known. Opens the folder.
+    ///
+    /// # Errors
+    /// Those of opening the folder.
+    pub fn leader_epoch_of(&self, offset: i64) -> Result<Option<i32>> {
+        self.opened()?;
+        Ok(self.writer.lock().epochs.epoch_of(offset))
+    }
+
     /// Everything below it is known to have been synced.
     ///
     /// # Errors

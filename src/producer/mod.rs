@@ -24,6 +24,7 @@ mod transactions;
 mod tests;
 
 pub use future::SendFuture;
+pub(crate) use partitioner::partition_of_key;
 pub use record::{IntoPayload, Payload, ProducerRecord, RecordMetadata};
 
 use crate::broker::BrokerInner;

@@ -6,6 +6,8 @@
 /// Ranks, outermost first. `broker/mod.rs` and `log/mod.rs` say why they stand in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
+    /// The entries of one partition of a table, which stay as they are while they are saved.
+    TableEntries,
     /// The end of what a crash left open in one topic.
     TopicSettling,
     /// The coordinator of the transactions, whose markers end what groups have pending.

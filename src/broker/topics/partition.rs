@@ -187,6 +187,18 @@ impl Partition {
         }
     }
 
+    /// The epoch of the life that wrote `offset`, where that is known.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn leader_epoch_of(&self, offset: i64) -> Result<Option<i32>> {
+        match self {
+            Partition::Live(log) => log.leader_epoch_of(offset),
+            Partition::Attached(found) => found.log.leader_epoch_of(offset),
+            Partition::Missing(_) => Ok(None),
+        }
+    }
+
     /// Whole, verified batches from the cursor on: see [`Log::fetch`].
     ///
     /// # Errors

@@ -125,6 +125,17 @@ impl AttachedLog {
         })
     }
 
+    /// The epoch of the life that wrote `offset`, where that is known.
+    ///
+    /// # Errors
+    /// Those of looking.
+    pub fn leader_epoch_of(&self, offset: i64) -> Result<Option<i32>> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            Ok(seen.epochs.epoch_of(offset))
+        })
+    }
+
     /// What opening found.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ impl AttachedLog {
             return Ok(());
         };
         let file = self.file(seen, at)?;
-        let AttachedView { segments, rules, transactions, damage, .. } = seen;
+        let AttachedView { segments, rules, transactions, epochs, damage, .. } = seen;
         let Some(segment) = segments.get_mut(at) else {
             return Ok(());
         };
@@ -69,6 +69,7 @@ impl AttachedLog {
             cursor.batch_at(segment.summary.extent.size_bytes, rules).map_err(failed)?
         {
             segment.summary.observe(&batch, transactions);
+            epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
             rules.advance(&batch.header);
             *damage = None;
         }

@@ -2,6 +2,7 @@
 
 use crate::config::IsolationLevel;
 use crate::error::Error;
+use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::Finding;
 use crate::log::load::opening::{OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::TransactionTracker;
@@ -21,6 +22,7 @@ pub(super) struct AttachedView {
     pub(super) log_start_offset: i64,
     pub(super) rules: BatchExpectations,
     pub(super) transactions: TransactionTracker,
+    pub(super) epochs: EpochChain,
     /// Damage at the log end, as opening found it. A later look may find a valid batch there:
     /// then it was one in the making.
     pub(super) damage: Option<Error>,
@@ -53,6 +55,7 @@ impl AttachedView {
             log_start_offset: opened.log_start_offset,
             rules,
             transactions: opened.transactions,
+            epochs: opened.epochs,
             damage: opened.read_only,
             left_out: opened.left_out,
             findings: opened.findings,
