@@ -53,6 +53,13 @@ pub fn held_against(
     pair
 }
 
+/// Prints a line for what was measured once: a size, or a worst case.
+pub fn figure_against(what: &str, goal: f64, ours: f64, limit: f64) {
+    let ratio = ours / limit;
+    let met = if ratio <= goal { "met" } else { "MISSED" };
+    println!("ratio | {what} | {ours:.0} | limit {limit:.0} | {ratio:.2} | goal {goal:.2} | {met}");
+}
+
 pub fn median(samples: &mut [f64]) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]

@@ -205,7 +205,7 @@ impl BrokerCore {
         let mut changed = false;
         let mut present = self.topics.all();
         for entry in entries {
-            let config = settings_of(&entry, &self.health);
+            let config = settings_of(&entry, &self.health).stored(&entry.name, &self.config);
             let known = present.iter().position(|topic| *topic.name() == entry.name);
             let known = known.map(|at| present.swap_remove(at));
             match &known {

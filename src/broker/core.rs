@@ -108,6 +108,8 @@ impl BrokerCore {
             writer: InternalTopic::new(OFFSETS_TOPIC, topics.clone()),
             writes: parts.owner.is_some(),
             settled: parts.settled,
+            by_partition: true,
+            counters: counters.clone(),
         });
         let transactions = TransactionRuntime::new(RuntimeParts {
             rank: Rank::Transactions,
@@ -123,6 +125,9 @@ impl BrokerCore {
             writer: InternalTopic::new(TRANSACTIONS_TOPIC, topics.clone()),
             writes: parts.owner.is_some(),
             settled: false,
+            // The first append of a life reads all of them.
+            by_partition: false,
+            counters: counters.clone(),
         });
         BrokerCore {
             transactions,

@@ -69,12 +69,17 @@ impl Health {
 pub(super) struct BrokerCounters {
     /// Committed offsets that lay beyond the end of their log after an unclean stop.
     pub clamped_offsets: AtomicU64,
+    /// Bytes of batches of internal topics that coordinators read to learn their state.
+    pub coordinator_bytes_loaded: AtomicU64,
 }
 
 impl BrokerCounters {
     /// Every total by name.
     pub fn all(&self) -> Vec<(&'static str, u64)> {
-        vec![("clamped_offsets", self.clamped_offsets.load(Ordering::Relaxed))]
+        vec![
+            ("clamped_offsets", self.clamped_offsets.load(Ordering::Relaxed)),
+            ("coordinator_bytes_loaded", self.coordinator_bytes_loaded.load(Ordering::Relaxed)),
+        ]
     }
 }
 

@@ -36,7 +36,15 @@ settings! {
         set offsets_topic_num_partitions(count: u32);
         get offsets_topic_partitions: i32;
     }
-    "offsets.topic.segment.bytes": int(1), "104857600" { get offsets_topic_segment_bytes: i64; }
+    /// how large a segment of the offsets topic grows.
+    ///
+    /// Departure: D115. 256 KiB, Kafka's default is 100 MiB. The active segment of a partition is
+    /// never cleaned, and a group's first use reads it: 50 of this size take 12.5 MiB, and reading
+    /// one takes a millisecond or two.
+    "offsets.topic.segment.bytes": int(1), "262144" {
+        set offsets_topic_segment_bytes(bytes: u32);
+        get offsets_segment_bytes: i64;
+    }
     "offset.metadata.max.bytes": int, "4096" {
         /// In UTF-16 units, as Kafka counts; negative allows none.
         get offset_metadata_max_bytes: usize;
@@ -55,8 +63,13 @@ settings! {
     "transaction.state.log.num.partitions": int(1), "50" {
         get transactions_topic_partitions: i32;
     }
-    "transaction.state.log.segment.bytes": int(1), "104857600" {
-        get transactions_topic_segment_bytes: i64;
+    /// how large a segment of the topic of transactional ids grows.
+    ///
+    /// Departure: D116. 256 KiB, Kafka's default is 100 MiB. The first append of a life reads all
+    /// of this topic.
+    "transaction.state.log.segment.bytes": int(1), "262144" {
+        set transaction_state_log_segment_bytes(bytes: u32);
+        get transactions_segment_bytes: i64;
     }
     "transaction.state.log.min.isr": int(1), "2" { get transactions_topic_min_isr: i64; }
     "transaction.max.timeout.ms": int(1), "900000" { get transaction_max_timeout: Duration; }

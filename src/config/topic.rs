@@ -4,12 +4,15 @@ use super::by_name::by_property_name;
 use super::log::{self, Compression, Effective};
 use super::property::{Kind, OfBroker, Properties, Property, Role, Schema, int_from, long_from};
 use super::settings::settings;
-use super::{BrokerConfig, Codec, Durability, TimestampType};
+use super::{BrokerConfig, Codec, ConfigChange, Durability, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
+use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC};
 
 /// The smallest `segment.bytes` that a user may set (Kafka 4). Tests that want smaller segments
 /// set `internal.segment.bytes`.
 const SEGMENT_BYTES_MIN: i32 = 1 << 20;
+/// `segment.bytes` that Kafka makes its internal topics with.
+const KAFKA_INTERNAL_SEGMENT_BYTES: &str = "104857600";
 
 const NO_PREALLOCATION: &str = "segments are always made ahead of the writer here; leave it false";
 const NO_ELECTION: &str = "there is one replica and no election; leave it false";
@@ -299,14 +302,14 @@ impl TopicConfig {
     /// What the offsets topic is made with.
     pub(crate) fn of_offsets_topic(broker: &BrokerConfig) -> TopicConfig {
         TopicConfig::default()
-            .internal(broker.offsets_topic_segment_bytes())
+            .internal(broker.offsets_segment_bytes())
             .put(COMPRESSION_TYPE, "producer")
     }
 
     /// What the transactions topic is made with.
     pub(crate) fn of_transactions_topic(broker: &BrokerConfig) -> TopicConfig {
         TopicConfig::default()
-            .internal(broker.transactions_topic_segment_bytes())
+            .internal(broker.transactions_segment_bytes())
             .put(COMPRESSION_TYPE, "uncompressed")
             .put(MIN_INSYNC_REPLICAS, broker.transactions_topic_min_isr())
     }
@@ -316,7 +319,33 @@ impl TopicConfig {
         TopicConfig::default().retention_ms(-1).retention_bytes(-1)
     }
 
-    fn internal(self, segment_bytes: i64) -> TopicConfig {
+    /// The settings of a topic of this name as they were stored. An internal one that was made
+    /// with Kafka's size of a segment, which nobody chooses, goes by the broker's.
+    pub(crate) fn stored(self, topic: &str, broker: &BrokerConfig) -> TopicConfig {
+        let segment_bytes = match topic {
+            OFFSETS_TOPIC => broker.offsets_segment_bytes(),
+            TRANSACTIONS_TOPIC => broker.transactions_segment_bytes(),
+            _ => return self,
+        };
+        match self.get(SEGMENT_BYTES) == Some(KAFKA_INTERNAL_SEGMENT_BYTES) {
+            true => self.internal(segment_bytes),
+            false => self,
+        }
+    }
+
+    /// After changes to an internal topic: a size of its segments that was set takes the place of
+    /// the one that it was made with.
+    pub(crate) fn with_chosen_segments(mut self, changes: &[ConfigChange]) -> TopicConfig {
+        let chosen =
+            |change: &ConfigChange| matches!(change, ConfigChange::Set(k, _) if k == SEGMENT_BYTES);
+        if changes.iter().any(chosen) {
+            self.0.unset(INTERNAL_SEGMENT_BYTES);
+        }
+        self
+    }
+
+    fn internal(mut self, segment_bytes: i64) -> TopicConfig {
+        self.0.unset(SEGMENT_BYTES);
         let config = self.put(CLEANUP_POLICY, "compact");
         match segment_bytes >= i64::from(SEGMENT_BYTES_MIN) {
             true => config.put(SEGMENT_BYTES, segment_bytes),
@@ -353,6 +382,24 @@ mod tests {
 
     fn kind_of(config: &[(&str, &str)]) -> Option<ErrorKind> {
         TopicConfig::from_properties(config.iter().copied()).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn internal_topics_roll_by_the_broker_unless_someone_chose_a_size() {
+        let broker = BrokerConfig::default();
+        let size = |config: &TopicConfig| config.log_config(&broker).segment_bytes;
+        assert_eq!(size(&TopicConfig::of_offsets_topic(&broker)), 256 << 10);
+        assert_eq!(size(&TopicConfig::of_transactions_topic(&broker)), 256 << 10);
+        let kafkas = BrokerConfig::default().offsets_topic_segment_bytes(104_857_600);
+        let made = TopicConfig::of_offsets_topic(&kafkas);
+        assert_eq!(made.get("segment.bytes"), Some("104857600"));
+        assert_eq!(size(&made.clone().stored(OFFSETS_TOPIC, &broker)), 256 << 10);
+        assert_eq!(made.clone().stored(OFFSETS_TOPIC, &kafkas), made);
+        assert_eq!(made.clone().stored("mine", &broker), made);
+        let chosen = [ConfigChange::Set("segment.bytes".into(), "2097152".into())];
+        let small = TopicConfig::of_offsets_topic(&broker);
+        let altered = small.changed(&broker, &chosen).unwrap().with_chosen_segments(&chosen);
+        assert_eq!(size(&altered.stored(OFFSETS_TOPIC, &broker)), 2 << 20);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::request::{
 };
 use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
 use crate::coordinator::TransactionStamp;
+use crate::coordinator::hash::partition_for;
 use crate::coordinator::wire::STRING_BYTES_MAX;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Now;
@@ -251,18 +252,25 @@ impl GroupCoordinator {
         step
     }
 
-    /// After an unclean stop: no offset may lie beyond the end of its log, or the group would
-    /// skip what is written there next. `end` gives the log end offset of a partition that
-    /// exists. The offsets count at once; their records are owed ([`Self::owed`]) and have
-    /// to be stored before anything is appended to those logs.
+    /// After an unclean stop, of the groups in these partitions of the offsets topic, which
+    /// ascend: no offset may lie beyond the end of its log, or the group would skip what is
+    /// written there next. `end` gives the log end offset of a partition that exists. The offsets
+    /// count at once; their records are owed ([`Self::owed`]) and have to be stored before
+    /// anything is appended to those logs.
     ///
     /// Departure: D23. Kafka leaves them, and the group skips what is written there next.
     pub(crate) fn clamp_offsets(
         &mut self,
+        partitions: &[i32],
         end: &dyn Fn(&TopicPartition) -> Option<i64>,
     ) -> Vec<ClampedOffset> {
         let mut out = Vec::new();
+        let count = self.config.offsets_topic_partitions;
         for (id, group) in &mut self.groups {
+            let partition = partition_for(id, count);
+            if partitions.binary_search(&partition).is_err() {
+                continue;
+            }
             for (topic, partitions) in &mut group.offsets.stored {
                 for (&partition, stored) in partitions {
                     let partition = TopicPartition::new(topic.clone(), partition);

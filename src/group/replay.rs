@@ -155,14 +155,16 @@ impl GroupCoordinator {
         }
     }
 
-    /// The broker begins to write: whoever was a member in a former process is gone. Groups that
+    /// The broker begins to write to these partitions of the offsets topic, which ascend: whoever
+    /// was a member of a group there in a former process is gone. Groups that
     /// thereby become empty have the next generation, and their record is owed. Static members
     /// keep their session, which begins at `now`.
     ///
     /// Departure: D6. In Kafka they stay until their sessions end. Their process is gone for
     /// certain.
-    pub(crate) fn begin_life(&mut self, now: Now) {
-        let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+    pub(crate) fn begin_life_in(&mut self, partitions: &[i32], now: Now) {
+        let mut ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        ids.retain(|id| partitions.binary_search(&self.partition_of(id)).is_ok());
         for id in ids {
             if let Some(GroupKind::Consumer(modern)) =
                 self.groups.get_mut(&id).map(|group| &mut group.kind)
@@ -189,6 +191,13 @@ impl GroupCoordinator {
         }
         // The records of groups that became empty are not written now, but owed.
         drop(self.step(()));
+    }
+
+    /// As [`Self::begin_life_in`], in all partitions.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn begin_life(&mut self, now: Now) {
+        let all: Vec<i32> = (0..self.config.offsets_topic_partitions).collect();
+        self.begin_life_in(&all, now);
     }
 
     fn group_or_new(&mut self, id: &Arc<str>) -> &mut Group {

@@ -171,6 +171,7 @@ impl Log {
         let first_unstable_offset =
             state.open_transactions.iter().map(|open| open.first_offset).min();
         let meter = PartitionMeter::new(&id.topic, id.partition);
+        let rules = AppendRules::new(&id.topic, &config);
         Arc::new_cyclic(|me| Log {
             meter,
             env,
@@ -193,7 +194,7 @@ impl Log {
                     next_offset: state.log_end_offset,
                     leader_epoch: -1,
                     suspect: false,
-                    rules: AppendRules::new(&config),
+                    rules,
                     config,
                     watchers: WatchList::default(),
                     dirty: false,
@@ -345,7 +346,7 @@ impl Log {
     /// Takes over altered settings, from the next append and the next upkeep on.
     pub fn apply_config(&self, config: LogConfig) {
         let mut writer = self.writer.lock();
-        writer.rules = AppendRules::new(&config);
+        writer.rules = AppendRules::new(&self.id.topic, &config);
         let limits =
             |log: &Log, base| crate::log::segment::active::Limits::new(&config, log.jitter(base));
         if let Some(active) = &mut writer.active {

@@ -54,9 +54,16 @@ impl World {
         let mut pairs: Vec<(String, String)> = node.pairs().to_vec();
         pairs.retain(|(key, _)| !scenario.broker.contains_key(key));
         pairs.extend(scenario.broker.iter().map(|(key, value)| (key.clone(), text_of(value))));
-        // Kafka's default, which the recordings were made under unless their node says otherwise.
-        if !pairs.iter().any(|(key, _)| key == "auto.create.topics.enable") {
-            pairs.push(("auto.create.topics.enable".into(), "true".into()));
+        // Kafka's defaults, which the recordings were made under unless their node says otherwise.
+        let defaults = [
+            ("auto.create.topics.enable", "true"),
+            ("offsets.topic.segment.bytes", "104857600"),
+            ("transaction.state.log.segment.bytes", "104857600"),
+        ];
+        for (key, default) in defaults {
+            if !pairs.iter().any(|(known, _)| known == key) {
+                pairs.push((key.into(), default.into()));
+            }
         }
         let config = BrokerConfig::from_properties(pairs)?;
         let broker =

@@ -29,11 +29,21 @@ pub(in crate::broker) struct Cleaner {
     config: CleanerConfig,
     backoff: Duration,
     bytes_per_second: f64,
-    /// When there is something to do next.
-    next: Mutex<Duration>,
+    pace: Mutex<Pace>,
     /// The round that is under way: whoever cleans holds it.
     turn: Mutex<Option<(TopicPartition, Cleaning)>>,
     progress: Mutex<Progress>,
+}
+
+/// When there is something to do next.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// When all topics are looked at again.
+    look: Duration,
+    /// What was moved before is paid for by then.
+    rest: Duration,
+    /// A round is under way, or one has just ended: others may be due as well.
+    busy: bool,
 }
 
 /// How far partitions were cleaned.
@@ -72,7 +82,7 @@ impl Cleaner {
             },
             backoff: config.cleaner_backoff().max(Duration::from_millis(1)),
             bytes_per_second: config.cleaner_bytes_per_second(),
-            next: Mutex::new(first),
+            pace: Mutex::new(Pace { look: first, rest: Duration::ZERO, busy: false }),
             turn: ranked_mutex(Rank::Cleaner, None),
             progress: ranked_mutex(Rank::CleanerProgress, Progress::default()),
         }
@@ -97,18 +107,30 @@ impl BrokerCore {
             return;
         }
         let mut turn = self.cleaner.turn.lock();
-        let next = |at: Duration| *self.cleaner.next.lock() = at;
-        while *self.cleaner.next.lock() <= now.mono {
+        loop {
+            let pace = *self.cleaner.pace.lock();
+            let sealed = pace.rest <= now.mono && self.queue.take_sealed_internal();
+            if pace.rest > now.mono || (pace.look > now.mono && !pace.busy && !sealed) {
+                return;
+            }
             if turn.is_none() {
-                *turn = self.begin_round(now);
+                *turn = self.begin_round(now, pace.look > now.mono);
             }
             let Some(round) = turn.take() else {
-                return next(now.mono.saturating_add(self.cleaner.backoff));
+                let mut pace = self.cleaner.pace.lock();
+                pace.busy = false;
+                if pace.look <= now.mono {
+                    pace.look = now.mono.saturating_add(self.cleaner.backoff);
+                }
+                continue;
             };
             let (spent, goes_on, failed) = self.clean_piece(round, now);
             *turn = goes_on;
+            let mut pace = self.cleaner.pace.lock();
+            pace.busy = true;
             let rest = if failed { self.cleaner.backoff } else { self.cleaner.time_for(spent) };
-            next(now.mono.saturating_add(rest));
+            pace.rest = now.mono.saturating_add(rest);
+            drop(pace);
             if !self.clock.is_virtual() {
                 return;
             }
@@ -121,15 +143,24 @@ impl BrokerCore {
             return None;
         }
         let compacts = |topic: &Arc<Topic>| topic.config().log_config(&self.config).cleanup_compact;
-        let next = *self.cleaner.next.lock();
+        let pace = *self.cleaner.pace.lock();
+        let at_once = pace.busy || self.queue.has_sealed_internal();
+        let next = if at_once { pace.rest } else { pace.look.max(pace.rest) };
         self.topics.all().iter().any(compacts).then_some(next)
     }
 
-    /// Begins with the dirtiest log that is due, if there is one.
-    fn begin_round(&self, now: Now) -> Option<(TopicPartition, Cleaning)> {
+    /// Begins with the dirtiest log that is due, if there is one; between the looks at all topics
+    /// with one of an internal topic.
+    ///
+    /// Departure: D117. Kafka looks at those at `log.cleaner.backoff.ms`, too. Theirs are the
+    /// segments of which there are many small ones, and what they hold is read at the first use.
+    fn begin_round(&self, now: Now, internal_alone: bool) -> Option<(TopicPartition, Cleaning)> {
         let how = (CleaningScope::Settings, now.wall_ms);
         let mut dirtiest: Option<(TopicPartition, Arc<Log>, LogToClean)> = None;
         for topic in self.topics.all() {
+            if internal_alone && !topic.is_internal() {
+                continue;
+            }
             let config = topic.config().log_config(&self.config);
             let partitions = if config.cleanup_compact { topic.partition_count() } else { 0 };
             for number in 0..partitions {
@@ -174,13 +205,26 @@ impl BrokerCore {
             return None;
         }
         let log = topic.partition(number).and_then(|p| p.log().cloned()).ok()?;
-        match log.log_to_clean(checkpoint, how) {
+        let looked = log.log_to_clean(checkpoint, how).and_then(|to_clean| {
+            let config = topic.config().log_config(&self.config);
+            match topic.is_internal() && to_clean.is_overgrown(&config) {
+                true => self.close_overgrown(&log).and_then(|()| log.log_to_clean(checkpoint, how)),
+                false => Ok(to_clean),
+            }
+        });
+        match looked {
             Ok(to_clean) => Some((log, to_clean)),
             Err(error) => {
                 self.cleaning_failed(place.clone(), &log, error);
                 None
             }
         }
+    }
+
+    /// Closes the active segment of an internal topic that is larger than segments are to be: it
+    /// was written under other settings, or by Kafka, and no append may ever roll it.
+    fn close_overgrown(&self, log: &Log) -> Result<()> {
+        log.close_active_segment(self.clock.now())
     }
 
     /// Whether what is recorded of an unused partition has something to clean. One that a crash
@@ -198,7 +242,8 @@ impl BrokerCore {
         match trust {
             Trust::New => false,
             Trust::Clean => {
-                LogToClean::of_state(&recorded, checkpoint, &config, how).is_due(&config)
+                let to_clean = LogToClean::of_state(&recorded, checkpoint, &config, how);
+                to_clean.is_due(&config) || (topic.is_internal() && to_clean.is_overgrown(&config))
             }
             Trust::SameBoot | Trust::OtherBoot | Trust::Foreign => true,
         }

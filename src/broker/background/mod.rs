@@ -10,8 +10,9 @@ pub(in crate::broker) mod threads;
 use crate::broker::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
-use crate::sync::{Arc, Mutex, Rank, Weak, ranked_mutex};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey, TimerQueue};
+use crate::topic::is_internal;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(in crate::broker) struct WorkQueue {
     /// Logs with unsynced records, by the end of their interval.
     flushes: Mutex<TimerQueue<Weak<Log>>>,
     pub flush_bell: Signal,
+    /// A segment of an internal topic was sealed: there may be something to clean.
+    sealed_internal: AtomicBool,
     /// What clients ask of the flusher; `None` after the end.
     calls: Mutex<Option<VecDeque<FlushTask>>>,
 }
@@ -46,6 +49,7 @@ impl WorkQueue {
             soon_bell: Signal::new(),
             flushes: ranked_mutex(Rank::Queues, TimerQueue::new()),
             flush_bell: Signal::new(),
+            sealed_internal: AtomicBool::new(false),
             calls: ranked_mutex(Rank::Queues, Some(VecDeque::new())),
         }
     }
@@ -111,7 +115,23 @@ impl WorkQueue {
             if let Err(error) = work.run() {
                 self.report(&work, error);
             }
+            if matches!(work, BackgroundWork::Seal(_))
+                && work.log().is_some_and(|log| is_internal(&log.identity().topic))
+            {
+                // Release: pairs with the Acquire of who takes it.
+                self.sealed_internal.store(true, Ordering::Release);
+            }
         }
+    }
+
+    /// Whether a segment of an internal topic was sealed and not asked for since.
+    pub fn has_sealed_internal(&self) -> bool {
+        self.sealed_internal.load(Ordering::Acquire)
+    }
+
+    /// As [`WorkQueue::has_sealed_internal`], which is false from here on.
+    pub fn take_sealed_internal(&self) -> bool {
+        self.sealed_internal.swap(false, Ordering::AcqRel)
     }
 
     /// Flushes what is due and returns the logs that it flushed, perhaps some more than once.

@@ -1,5 +1,6 @@
 //! The steps of the background work: each is given the time, does what is due, and returns.
 
+use crate::broker::coordinator::Scope;
 use crate::broker::core::BrokerCore;
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::topics::Topic;
@@ -177,7 +178,11 @@ impl BrokerCore {
         }
         let retention = self.config.offsets_retention();
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        match self.groups.write_owed(|groups, now| groups.expire_offsets(now, retention_ms)) {
+        let expired = self.groups.load_all().and_then(|()| {
+            self.groups
+                .write_owed(Scope::All, |groups, now| groups.expire_offsets(now, retention_ms))
+        });
+        match expired {
             Ok(0) => {}
             Ok(offsets) => tracing::info!(offsets, "committed offsets expired"),
             Err(error) => self.health.background(None, error),

@@ -110,6 +110,9 @@ fn bell<'a>(shared: &'a BrokerCore, name: &str) -> &'a Signal {
 
 fn preparer(shared: &BrokerCore) -> Option<Duration> {
     shared.queue.soon_step();
+    if shared.queue.has_sealed_internal() {
+        shared.retention.bell.ring();
+    }
     None
 }
 

@@ -31,10 +31,10 @@ impl CoordinatorHost<GroupCoordinator> for GroupHost {
         GroupCoordinator::new(self.settings())
     }
 
-    fn loaded(&self, groups: &mut GroupCoordinator, now: Now) {
-        groups.begin_life(now);
+    fn loaded(&self, groups: &mut GroupCoordinator, partitions: &[i32], now: Now) {
+        groups.begin_life_in(partitions, now);
         if self.unclean {
-            self.clamp_offsets(groups);
+            self.clamp_offsets(groups, partitions);
         }
     }
 
@@ -88,7 +88,7 @@ impl GroupHost {
         }
     }
 
-    fn clamp_offsets(&self, groups: &mut GroupCoordinator) {
+    fn clamp_offsets(&self, groups: &mut GroupCoordinator, partitions: &[i32]) {
         let end = |partition: &TopicPartition| {
             let topic = self.topics.get(partition.topic()).ok()?;
             let source = topic.partition(partition.partition()).ok()?;
@@ -102,7 +102,7 @@ impl GroupHost {
                 }
             }
         };
-        for clamped in groups.clamp_offsets(&end) {
+        for clamped in groups.clamp_offsets(partitions, &end) {
             self.counters.clamped_offsets.fetch_add(1, Ordering::Relaxed);
             self.health.warn(format!(
                 "group {} had committed offset {} of {}, whose log ends at {}: set back",

@@ -1,5 +1,6 @@
 //! The requests of consumers and administrators, and what the broker asks of its groups.
 
+use super::runtime::Scope;
 use crate::broker::core::BrokerCore;
 use crate::config::TopicConfig;
 use crate::error::Result;
@@ -67,13 +68,19 @@ impl Groups {
     /// A sign of life until `poll_deadline`.
     pub fn touch(&self, group: &str, member: &str, poll_deadline: Duration) {
         // After the close nobody counts as alive anyway.
-        drop(self.read(|groups, now| groups.touch(group, member, poll_deadline, now)));
+        drop(self.read_of(group, |groups, now| {
+            groups.touch(group, member, poll_deadline, now);
+            Ok(())
+        }));
     }
 
     /// The member's handle is gone without leaving.
     pub fn stop_beating(&self, group: &str, member: &str) {
         // After the close nobody counts as alive anyway.
-        drop(self.read(|groups, now| groups.stop_beating(group, member, now)));
+        drop(self.read_of(group, |groups, now| {
+            groups.stop_beating(group, member, now);
+            Ok(())
+        }));
     }
 
     /// LeaveGroup, one outcome a member.
@@ -83,7 +90,9 @@ impl Groups {
     /// error: the members are gone all the same.
     pub fn leave(&self, group: &str, leaving: &[LeavingMember]) -> Result<Vec<Result<()>>> {
         self.0.owner()?;
-        self.0.groups.write_owed(|groups, now| groups.leave(group, leaving, now))?
+        self.0
+            .groups
+            .write_owed(Scope::Key(group), |groups, now| groups.leave(group, leaving, now))?
     }
 
     /// OffsetCommit, one outcome a partition.

@@ -19,7 +19,7 @@ mod writer;
 
 pub(in crate::broker) use group_host::GroupHost;
 pub(crate) use groups::Groups;
-pub(in crate::broker) use runtime::{CoordinatorRuntime, RuntimeParts};
+pub(in crate::broker) use runtime::{CoordinatorRuntime, RuntimeParts, Scope};
 pub(in crate::broker) use transaction_host::TransactionHost;
 pub(crate) use transactions::Transactions;
 pub(in crate::broker) use writer::{InternalTopic, PartitionWriter};

@@ -168,7 +168,7 @@ impl PartitionWriter for Memory {
         Ok(true)
     }
 
-    fn end_reading(&mut self) {}
+    fn end_reading(&mut self, _: i32) {}
 
     fn append_marker(&mut self, _: i32, _: Marker, _: Now) -> Result<Stored> {
         Err(Error::new(ErrorKind::UnsupportedVersion, "numbers are in no transaction"))
@@ -211,7 +211,7 @@ impl CoordinatorHost<Sums> for Host {
         Sums::default()
     }
 
-    fn loaded(&self, shard: &mut Sums, now: Now) {
+    fn loaded(&self, shard: &mut Sums, _: &[i32], now: Now) {
         shard.due = Some(now.mono + Duration::from_secs(5));
     }
 
@@ -253,6 +253,8 @@ impl World {
             writer: Memory { disk: self.disk.clone(), read: [0, 0] },
             writes,
             settled,
+            by_partition: true,
+            counters: Arc::default(),
         })
     }
 }
@@ -349,4 +351,34 @@ fn what_is_owed_is_durable_before_anybody_else_gets_in_and_a_failure_is_tried_ag
     owe(&runtime).unwrap();
     owe(&runtime).unwrap();
     assert_eq!((sum(&runtime, "a"), world.disk.lock().durable), (Some(3), [1, 0]));
+}
+
+#[test]
+fn what_is_asked_of_one_key_reads_its_partition_alone_and_each_is_read_once() {
+    let world = World::new();
+    let runtime = world.open(true, true);
+    for n in 1..=3 {
+        runtime.write(|sums, _| sums.add("a", n)).unwrap();
+        runtime.write(|sums, _| sums.add("other", 10 * n)).unwrap();
+    }
+    let of = |runtime: &CoordinatorRuntime<Sums, Memory>, key: &str| {
+        runtime.read_of(key, |sums, _| Ok(sums.sums.clone())).unwrap()
+    };
+    let again = world.open(true, true);
+    assert_eq!(again.partition_of("other").unwrap(), 1);
+    assert_eq!(of(&again, "a"), [("a".into(), 6)].into());
+    again.write_of("a", |sums, _| sums.add("a", 1)).unwrap();
+    assert_eq!(of(&again, "a"), [("a".into(), 7)].into(), "the other one is not read yet");
+    let both: BTreeMap<Arc<str>, i64> = [("a".into(), 7), ("other".into(), 60)].into();
+    assert_eq!(of(&again, "other"), both);
+    again.load_all().unwrap();
+    assert_eq!(again.read(|sums, _| sums.sums.clone()).unwrap(), both);
+
+    let stepwise = world.open(true, true);
+    stepwise.load_all().unwrap();
+    assert_eq!(stepwise.read_of("a", |sums, _| Ok(sums.sums.clone())).unwrap(), both);
+    let beside = world.open(false, true);
+    assert_eq!(of(&beside, "a"), [("a".into(), 7)].into());
+    again.write_of("a", |sums, _| sums.add("a", 1)).unwrap();
+    assert_eq!(of(&beside, "a"), [("a".into(), 8)].into(), "it reads on");
 }

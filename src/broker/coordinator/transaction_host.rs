@@ -33,7 +33,7 @@ impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
         })
     }
 
-    fn loaded(&self, shard: &mut TransactionCoordinator, now: Now) {
+    fn loaded(&self, shard: &mut TransactionCoordinator, _: &[i32], now: Now) {
         shard.begin_life(now);
     }
 

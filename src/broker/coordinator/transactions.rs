@@ -152,7 +152,7 @@ impl Transactions {
         }
         core.transactions_topic()?;
         core.offsets_topic()?;
-        let number = core.groups.read(|groups, _| groups.partition_of(&member.group_id))?;
+        let number = core.groups.partition_of(&member.group_id)?;
         let partition = TopicPartition::new(OFFSETS_TOPIC, number);
         let about = About { partition: Some(&partition), group: Some(&member.group_id) };
         core.step(TransactionStep::AddOffsets, transactional_id, about, || {

@@ -41,8 +41,8 @@ pub(in crate::broker) trait PartitionWriter: fmt::Debug + Send + 'static {
     /// Those of looking the end up.
     fn pass(&mut self, partition: i32, offset: i64) -> Result<bool>;
 
-    /// There is nothing more to read: nobody else writes.
-    fn end_reading(&mut self);
+    /// There is nothing more to read in a partition: nobody else writes.
+    fn end_reading(&mut self, partition: i32);
 
     /// Appends records as one batch, in a producer's transaction or in none.
     ///
@@ -248,8 +248,9 @@ impl PartitionWriter for InternalTopic {
         Ok(offset < end)
     }
 
-    fn end_reading(&mut self) {
-        self.cursors = Vec::new();
+    fn end_reading(&mut self, partition: i32) {
+        // What is left of it holds on to a segment.
+        *slot(&mut self.cursors, partition) = None;
     }
 
     fn append(

@@ -163,7 +163,7 @@ impl BrokerCore {
     /// Fills the table of topics from the registry.
     fn take_topics(&self, image: &RegistryImage) {
         for entry in image.topics.values() {
-            let config = settings_of(entry, &self.health);
+            let config = settings_of(entry, &self.health).stored(&entry.name, &self.config);
             self.topics.insert(Arc::new(Topic::new(entry, config, self.opener.clone())));
         }
     }

@@ -1,11 +1,12 @@
 //! The cleaner as a broker runs it: on its own, within its limit, over internal topics, too.
 
 use super::{commit, committed};
+use crate::group::{MemberRef, OffsetToCommit, partition_for};
 use crate::storage::sim::Sim;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
-use crate::topic::OFFSETS_TOPIC;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use crate::{
     Broker, BrokerOptions, ErrorKind, IsolationLevel, OffsetSpec, ProducerConfig, ProducerRecord,
     ReadFrom, TopicConfig,
@@ -63,6 +64,111 @@ fn committed_offsets_take_what_they_take_once_and_survive() {
         assert_eq!(committed(&broker, group), offsets, "after a clean stop");
     }
     broker.close().unwrap();
+}
+
+/// A partition of the offsets topic that only its own groups make a broker read.
+#[test]
+fn the_first_use_of_a_group_reads_what_is_left_of_its_partition() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let options = || {
+        BrokerOptions::from_properties([("offsets.topic.num.partitions", "5")])
+            .unwrap()
+            .clock(clock.clock())
+            .storage(storage.clone())
+    };
+    let broker = options().open("/data").unwrap();
+    broker.admin().create_topic("t", 3, TopicConfig::default()).unwrap();
+    for n in 0..30_000 {
+        commit(&broker, &format!("g{}", n % 20), n % 3, i64::from(n));
+        if n % 100 == 99 {
+            clock.advance(Duration::from_secs(1));
+        }
+    }
+    let size = |broker: &Broker, number| {
+        broker.admin().partition_size(OFFSETS_TOPIC, number).unwrap().batch_bytes()
+    };
+    // An active segment, one that was closed since the last look, and sixty offsets.
+    let most = (512 << 10) + 10_000;
+    let all: u64 = (0..5).map(|number| size(&broker, number)).sum();
+    assert!((0..5).all(|number| size(&broker, number) < most), "{all} bytes");
+    broker.close().unwrap();
+    let broker = options().open("/data").unwrap();
+    let read = || broker.health().counter("coordinator_bytes_loaded");
+    assert_eq!(committed(&broker, "g7").len(), 3);
+    let own = size(&broker, partition_for("g7", 5));
+    assert_eq!(read(), own, "of {all}");
+    commit(&broker, "g7", 0, 1_000_000);
+    assert_eq!(read(), own, "a commit asks for no more");
+    assert_eq!(broker.admin().list_groups().unwrap().len(), 20);
+    assert_eq!(read(), all);
+}
+
+#[test]
+fn a_host_that_only_commits_has_its_offsets_cleaned_at_each_roll() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let slow = [("log.initial.task.delay.ms", "3600000"), ("log.cleaner.backoff.ms", "3600000")];
+    let broker = open(&storage, &clock, &slow);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    broker.admin().create_topic("own", 1, compacted()).unwrap();
+    fill(&broker, "own", 100);
+    for n in 0..3_000 {
+        commit(&broker, "g", 0, n);
+        clock.advance(Duration::from_millis(10));
+        let size = broker.admin().partition_size(OFFSETS_TOPIC, 0).unwrap();
+        assert!(size.batch_bytes() < 8_500, "{size:?} after {n}");
+    }
+    let dirty = broker.admin().cleaning_status("own", 0).unwrap().first_dirty_offset();
+    assert_eq!(dirty, 0, "other topics wait for their time");
+}
+
+/// Written by Kafka, or under other settings: no append may ever roll it.
+#[test]
+fn an_active_segment_that_is_too_large_is_closed_and_cleaned() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let large = [("offsets.topic.segment.bytes", "104857600")];
+    let broker = open(&storage, &clock, &large);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    (0..4_000).for_each(|n| commit(&broker, "g", 0, n));
+    broker.close().unwrap();
+    let small = [("offsets.topic.segment.bytes", "262144")];
+    let broker = open(&storage, &clock, &small);
+    let size = || broker.admin().partition_size(OFFSETS_TOPIC, 0).unwrap().batch_bytes();
+    assert!(size() > 400_000);
+    clock.advance(Duration::from_secs(2));
+    assert!(size() < 1_000, "{} bytes", size());
+    assert_eq!(committed(&broker, "g"), [(0, 3_999)]);
+}
+
+/// A group's record grows with its members, and no setting of segments may refuse it.
+#[test]
+fn a_batch_that_is_larger_than_a_segment_of_the_offsets_topic_has_one_to_itself() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[]);
+    broker.admin().create_topic("t", 500, TopicConfig::default()).unwrap();
+    commit(&broker, "g", 0, 1);
+    let member = MemberRef {
+        group_id: "g".into(),
+        member_id: "".into(),
+        group_instance_id: None,
+        generation_id: -1,
+    };
+    for round in 0..3 {
+        let offset = |partition| OffsetToCommit {
+            partition: TopicPartition::new("t", partition),
+            offset: round,
+            leader_epoch: -1,
+            metadata: "m".repeat(100).into(),
+        };
+        let offsets: Vec<_> = (0..500).map(offset).collect();
+        let outcomes = broker.inner().groups().unwrap().commit(&member, &offsets).unwrap();
+        outcomes.into_iter().for_each(|(_, outcome)| outcome.unwrap());
+        commit(&broker, "g", 0, round);
+    }
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(committed(&broker, "g").len(), 500);
+    broker.close().unwrap();
+    let broker = open(&storage, &clock, &[]);
+    assert_eq!(committed(&broker, "g")[499], (499, 2));
 }
 
 #[test]

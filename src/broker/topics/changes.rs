@@ -257,7 +257,7 @@ impl BrokerCore {
         let config = stored
             .changed(&self.config, changes)
             .and_then(|config| match is_internal(name) {
-                true => Ok(config),
+                true => Ok(config.with_chosen_segments(changes)),
                 false => config.check_built(&stored).map(|()| config),
             })
             .map_err(|error| error.with_topic(name))?;

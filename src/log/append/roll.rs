@@ -134,10 +134,11 @@ impl Log {
             first_bytes = first_bytes.max(active.ahead_max());
             if active.segment.base_offset == base_offset {
                 // An empty segment that is mapped too small for the batch makes way.
-                return self.replace_empty(writer, first_bytes, now_ms);
+                return self.replace_empty(writer, (first_bytes, size), now_ms);
             }
         }
-        let made = self.create_segment(&writer.config, base_offset, first_bytes, now_ms);
+        let bytes = (first_bytes, size);
+        let made = self.create_segment_for(&writer.config, base_offset, bytes, now_ms);
         if made.is_err() && !self.take_back(base_offset) {
             // No record may go into the old file behind the place where the new one begins.
             writer.retire();
@@ -159,14 +160,14 @@ impl Log {
         }
     }
 
-    fn replace_empty(&self, writer: &mut Writer, first_bytes: u64, now_ms: i64) -> Result<()> {
+    fn replace_empty(&self, writer: &mut Writer, bytes: (u64, usize), now_ms: i64) -> Result<()> {
         let base_offset = writer.next_offset;
         writer.retire();
         if let Some(segment) = self.segments.pop_last() {
             remove_empty(&*self.env.storage, segment.path())
                 .map_err(|e| Error::io(e, "cannot replace the segment", segment.path()))?;
         }
-        let active = self.create_segment(&writer.config, base_offset, first_bytes, now_ms)?;
+        let active = self.create_segment_for(&writer.config, base_offset, bytes, now_ms)?;
         self.install(writer, active)
     }
 
@@ -197,8 +198,20 @@ impl Log {
         first_bytes: u64,
         now_ms: i64,
     ) -> Result<Active> {
+        self.create_segment_for(config, base_offset, (first_bytes, 0), now_ms)
+    }
+
+    /// Makes the file of a new segment that has room for a batch of `batch_bytes`, also where that
+    /// is more than a segment's size.
+    fn create_segment_for(
+        &self,
+        config: &LogConfig,
+        base_offset: i64,
+        (first_bytes, batch_bytes): (u64, usize),
+        now_ms: i64,
+    ) -> Result<Active> {
         let path = self.id.dir.join(file_name(base_offset, FileKind::Log));
-        let map_bytes = map_bytes(config);
+        let map_bytes = map_bytes(config).max(whole_pages(batch_bytes as u64));
         let storage = &self.env.storage;
         let create =
             |first: u64| storage.create(&path, map_bytes, whole_pages(first).min(map_bytes));

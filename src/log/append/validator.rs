@@ -3,6 +3,7 @@
 use crate::config::{Compression, LogConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Codec, RecordInput, TimestampType};
+use crate::topic::is_internal;
 
 /// What the settings say about appends.
 #[derive(Debug, Clone, Copy)]
@@ -18,10 +19,17 @@ pub(in crate::log) struct AppendRules {
 }
 
 impl AppendRules {
-    pub fn new(config: &LogConfig) -> AppendRules {
+    /// The rules of a topic of this name. What a coordinator stores in an internal one may be
+    /// larger than a segment, and then has one to itself: that a group becomes large does not
+    /// depend on how soon the offsets topic rolls.
+    pub fn new(topic: &str, config: &LogConfig) -> AppendRules {
+        let segment_bytes = match is_internal(topic) {
+            true => usize::MAX,
+            false => usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
+        };
         AppendRules {
             max_message_bytes: config.max_message_bytes,
-            segment_bytes: usize::try_from(config.segment_bytes).unwrap_or(usize::MAX),
+            segment_bytes,
             needs_key: config.cleanup_compact,
             log_append_time: config.timestamp_type == TimestampType::LogAppendTime,
             before_max_ms: config.timestamp_before_max_ms,

@@ -174,9 +174,11 @@ impl Active {
         waited > self.limits.segment_ms
     }
 
-    /// The most bytes that this segment takes.
+    /// The most bytes that this segment takes. An empty one takes one batch of any size that its
+    /// region has room for.
     pub fn capacity(&self) -> usize {
-        self.limits.segment_bytes.min(self.region.region().capacity())
+        let mapped = self.region.region().capacity();
+        if self.position == 0 { mapped } else { self.limits.segment_bytes.min(mapped) }
     }
 
     /// Bytes that are backed by the file.

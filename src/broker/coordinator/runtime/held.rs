@@ -1,5 +1,6 @@
 //! What lies under the lock of a coordinator: its shard, and the writer of its records.
 
+use super::loading::Loading;
 use crate::broker::coordinator::writer::{PartitionWriter, Stored};
 use crate::coordinator::{CoordinatorShard, EncodedRecords, ShardAppend};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,8 +14,8 @@ use std::collections::BTreeMap;
 pub(super) struct Held<C, W> {
     pub(super) shard: C,
     pub(super) writer: W,
-    /// The shard is what the topic says, and nobody else writes to it.
-    pub(super) loaded: bool,
+    /// Of which partitions the shard is what they say; nobody else writes to those.
+    pub(super) loading: Loading,
     /// Partitions whose reading ended at damage. What was read of them may be older than what they
     /// said last, so it answers nobody, and nothing is stored behind it.
     pub(super) damaged: BTreeMap<i32, Error>,

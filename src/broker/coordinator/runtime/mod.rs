@@ -7,13 +7,14 @@
 //! on writing.
 
 mod held;
+mod loading;
 mod settling;
 
 pub(in crate::broker) use settling::Settling;
 
 use super::writer::{PartitionWriter, PendingSync};
 use crate::broker::background::Timers;
-use crate::broker::health::HealthLog;
+use crate::broker::health::{BrokerCounters, HealthLog};
 use crate::coordinator::{CoordinatorResult, CoordinatorShard, EncodedRecords, ShardAppend};
 use crate::error::{Error, Result};
 use crate::log::Marker;
@@ -21,6 +22,7 @@ use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, rank
 use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
 use held::{Held, is_damage};
+use loading::Loading;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,8 +33,8 @@ pub(in crate::broker) trait CoordinatorHost<C: CoordinatorShard>:
     /// A shard without state, by the settings there are.
     fn new_shard(&self) -> C;
 
-    /// All records were replayed, by a process that may write.
-    fn loaded(&self, shard: &mut C, now: Now);
+    /// All records of these partitions, which ascend, were replayed, by a process that may write.
+    fn loaded(&self, shard: &mut C, partitions: &[i32], now: Now);
 
     /// Shows events to a test, in the order in which they happened. The lock is held.
     fn show(&self, events: &[C::Event]);
@@ -53,6 +55,9 @@ pub(in crate::broker) struct RuntimeParts<C: CoordinatorShard, W> {
     pub writes: bool,
     /// Nothing has to be stored before the first append to any log.
     pub settled: bool,
+    /// What is asked of one key loads no more than its partition.
+    pub by_partition: bool,
+    pub counters: Arc<BrokerCounters>,
 }
 
 /// See the module.
@@ -66,6 +71,18 @@ pub(in crate::broker) struct CoordinatorRuntime<C: CoordinatorShard, W> {
     held: Mutex<Held<C, W>>,
     watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Signal>>>>,
     settled: AtomicBool,
+    by_partition: bool,
+    counters: Arc<BrokerCounters>,
+}
+
+/// What a handler looks at.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::broker) enum Scope<'a> {
+    /// What is kept under one key.
+    Key(&'a str),
+    /// What one partition of the internal topic keeps.
+    Partition(i32),
+    All,
 }
 
 /// What has to be made durable before an answer may be given.
@@ -79,7 +96,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         let held = Held {
             shard: parts.host.new_shard(),
             writer: parts.writer,
-            loaded: false,
+            loading: Loading::default(),
             damaged: BTreeMap::new(),
             encoded: EncodedRecords::default(),
             timer: None,
@@ -94,6 +111,8 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             held: ranked_mutex(parts.rank, held),
             watchers: Mutex::new(BTreeMap::new()),
             settled: AtomicBool::new(parts.settled),
+            by_partition: parts.by_partition,
+            counters: parts.counters,
         })
     }
 
@@ -102,10 +121,20 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// # Errors
     /// Those of loading, and of the syncs of what fell due.
     pub fn read<R>(&self, handler: impl FnOnce(&mut C, Now) -> R) -> Result<R> {
-        let (mut held, now, syncs) = self.enter()?;
+        let (mut held, now, syncs) = self.enter(Scope::All)?;
         let response = handler(&mut held.shard, now);
         self.leave(held, syncs)?;
         Ok(response)
+    }
+
+    /// The partition that keeps what there is under `key`. It need not be read for that.
+    ///
+    /// # Errors
+    /// Those of looking the topic up.
+    pub fn partition_of(&self, key: &str) -> Result<i32> {
+        let mut held = self.held.lock();
+        self.begin_loading(&mut held)?;
+        Ok(held.shard.partition_of(key))
     }
 
     /// As [`CoordinatorRuntime::read`], of what is kept under `key`.
@@ -118,7 +147,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         key: &str,
         handler: impl FnOnce(&mut C, Now) -> Result<R>,
     ) -> Result<R> {
-        let (mut held, now, syncs) = self.enter()?;
+        let (mut held, now, syncs) = self.enter(Scope::Key(key))?;
         let response = held.check_whole(key).and_then(|()| handler(&mut held.shard, now));
         self.leave(held, syncs)?;
         response
@@ -134,7 +163,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         key: &str,
         handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
     ) -> Result<R> {
-        let (held, now, syncs) = self.enter()?;
+        let (held, now, syncs) = self.enter(Scope::Key(key))?;
         match held.check_whole(key) {
             Ok(()) => self.run(held, now, syncs, handler),
             Err(damage) => self.leave(held, syncs).and(Err(damage)),
@@ -149,7 +178,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         &self,
         handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
     ) -> Result<R> {
-        let (held, now, syncs) = self.enter()?;
+        let (held, now, syncs) = self.enter(Scope::All)?;
         self.run(held, now, syncs, handler)
     }
 
@@ -178,7 +207,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// # Errors
     /// Those of loading, of the append and of its sync; the partition's damage.
     pub fn mark(&self, partition: i32, marker: Marker) -> Result<()> {
-        let (mut held, now, mut syncs) = self.enter()?;
+        let (mut held, now, mut syncs) = self.enter(Scope::Partition(partition))?;
         let outcome = held.mark(partition, marker, now);
         let outcome = outcome.map(|stored| syncs.extend(stored.into_pending()));
         self.leave(held, syncs).and(outcome)
@@ -191,9 +220,10 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// Those of loading, and of the syncs.
     pub fn write_owed<R>(
         &self,
+        scope: Scope<'_>,
         handler: impl FnOnce(&mut C, Now) -> CoordinatorResult<R, C::Append>,
     ) -> Result<R> {
-        let (mut held, now, mut syncs) = self.enter()?;
+        let (mut held, now, mut syncs) = self.enter(scope)?;
         let result = handler(&mut held.shard, now);
         self.store_owed(&mut held, result.appends, now, &mut syncs);
         self.leave(held, syncs)?;
@@ -214,7 +244,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         if self.settled.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.load(&mut held)? {
+        if self.load(&mut held, Scope::All)? {
             let now = self.clock.now();
             work(&mut Settling { held: &mut held, health: &self.health, now })?;
         }
@@ -228,7 +258,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// Those of loading.
     pub fn is_damaged(&self, partition: i32) -> Result<bool> {
         let mut held = self.held.lock();
-        self.load(&mut held)?;
+        self.load(&mut held, Scope::Partition(partition))?;
         Ok(held.damaged.contains_key(&partition))
     }
 
@@ -240,7 +270,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// Those of loading, of the appends and of their syncs; what was there before stands.
     pub fn restate(&self, partition: i32) -> Result<Option<i64>> {
         let mut held = self.held.lock();
-        self.load(&mut held)?;
+        self.load(&mut held, Scope::Partition(partition))?;
         if !held.damaged.contains_key(&partition) {
             return Ok(None);
         }
@@ -283,7 +313,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         }
         held.shard = self.host.new_shard();
         held.writer.forget();
-        held.loaded = false;
+        held.loading = Loading::default();
         held.damaged.clear();
         drop(held);
         self.ring_all();
@@ -315,10 +345,10 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         bells.iter().for_each(|bell| bell.ring());
     }
 
-    /// The lock, the shard loaded, and what was due done.
-    fn enter(&self) -> Result<Entered<'_, C, W>> {
+    /// The lock, the shard loaded as far as it is looked at, and what was due done.
+    fn enter(&self, scope: Scope<'_>) -> Result<Entered<'_, C, W>> {
         let mut held = self.held.lock();
-        self.load(&mut held)?;
+        self.load(&mut held, scope)?;
         let now = self.clock.now();
         let mut syncs = Vec::new();
         if self.writes {
@@ -327,37 +357,90 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok((held, now, syncs))
     }
 
-    /// Has the shard loaded; false where there is no topic to load it from.
-    fn load(&self, held: &mut Held<C, W>) -> Result<bool> {
-        if held.loaded {
-            return Ok(true);
+    /// Has all partitions loaded. The lock is given up after each: whoever waits for it waits for
+    /// one of them at most.
+    ///
+    /// # Errors
+    /// Those of loading.
+    pub fn load_all(&self) -> Result<()> {
+        for partition in 0.. {
+            let mut held = self.held.lock();
+            let there = self.load(&mut held, Scope::Partition(partition))?;
+            if !there || held.loading.is_behind_all(partition) {
+                break;
+            }
         }
-        let Some(begun) = held.writer.begin_reading()? else { return Ok(false) };
+        Ok(())
+    }
+
+    /// Looks the topic up, if that was not done; `None` where there is none. Returns how many
+    /// partitions it has.
+    fn begin_loading(&self, held: &mut Held<C, W>) -> Result<Option<i32>> {
+        if let Some(partitions) = held.loading.partitions() {
+            return Ok(Some(partitions));
+        }
+        let Some(begun) = held.writer.begin_reading()? else { return Ok(None) };
         if begun.anew {
             held.shard = self.host.new_shard();
-        }
-        let mut scratch = Vec::new();
-        for partition in 0..begun.partitions {
-            let Held { shard, writer, .. } = &mut *held;
-            let mut unreadable = Vec::new();
-            let outcome = writer.read_on(partition, &mut |batch| {
-                let passed_over = shard
-                    .replay_batch(partition, batch, &mut scratch)
-                    .map_err(|fault| fault.into_error())?;
-                unreadable.extend(passed_over);
-                Ok(())
-            });
-            match self.judge(writer.topic(), partition, unreadable, outcome)? {
-                Some(damage) => held.damaged.insert(partition, damage),
-                None => held.damaged.remove(&partition),
-            };
+            held.damaged.clear();
         }
         if self.writes {
-            self.host.loaded(&mut held.shard, self.clock.now());
-            held.writer.end_reading();
-            held.loaded = true;
+            held.loading = Loading::of(begun.partitions);
+        }
+        Ok(Some(begun.partitions))
+    }
+
+    /// Has the shard loaded as far as `scope` looks; false where there is no topic to load it from.
+    fn load(&self, held: &mut Held<C, W>, scope: Scope<'_>) -> Result<bool> {
+        if held.loading.is_whole() {
+            return Ok(true);
+        }
+        let Some(partitions) = self.begin_loading(held)? else { return Ok(false) };
+        let one = match scope {
+            Scope::Key(key) => Some(held.shard.partition_of(key)),
+            Scope::Partition(partition) => Some(partition),
+            Scope::All => None,
+        };
+        let wanted = match one.filter(|_| self.by_partition) {
+            Some(one) => one..one.saturating_add(1).min(partitions),
+            None => 0..partitions,
+        };
+        let mut loaded = Vec::new();
+        for partition in wanted {
+            if !held.loading.is_loaded(partition) {
+                self.read_partition(held, partition)?;
+                loaded.push(partition);
+            }
+        }
+        if self.writes && !loaded.is_empty() {
+            self.host.loaded(&mut held.shard, &loaded, self.clock.now());
+            for partition in loaded {
+                held.writer.end_reading(partition);
+                held.loading.note(partition);
+            }
         }
         Ok(true)
+    }
+
+    /// Reads what a partition has that was not read yet.
+    fn read_partition(&self, held: &mut Held<C, W>, partition: i32) -> Result<()> {
+        let Held { shard, writer, .. } = &mut *held;
+        let (mut unreadable, mut scratch, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let outcome = writer.read_on(partition, &mut |batch| {
+            bytes += batch.bytes().len() as u64;
+            let passed_over = shard
+                .replay_batch(partition, batch, &mut scratch)
+                .map_err(|fault| fault.into_error())?;
+            unreadable.extend(passed_over);
+            Ok(())
+        });
+        // Relaxed: a total orders nothing.
+        self.counters.coordinator_bytes_loaded.fetch_add(bytes, Ordering::Relaxed);
+        match self.judge(writer.topic(), partition, unreadable, outcome)? {
+            Some(damage) => held.damaged.insert(partition, damage),
+            None => held.damaged.remove(&partition),
+        };
+        Ok(())
     }
 
     /// Damage ends the use of a partition, not that of its coordinator: it is returned.

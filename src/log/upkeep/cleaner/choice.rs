@@ -41,6 +41,8 @@ pub(crate) struct LogToClean {
     pub clean_bytes: u64,
     /// Bytes from the segment of the first dirty offset on that may be cleaned.
     pub cleanable_bytes: u64,
+    /// Bytes of the active segment.
+    pub active_bytes: u64,
     /// A dirty record is older than `max.compaction.lag.ms`.
     pub is_overdue: bool,
     /// What was kept of the first dirty offset does not fit the log.
@@ -90,6 +92,7 @@ impl LogToClean {
                 .map(|segment| segment.size_bytes)
                 .sum(),
             cleanable_bytes: dirty.iter().filter(below).map(|segment| segment.size_bytes).sum(),
+            active_bytes: segments.last().map_or(0, |active| active.size_bytes),
             is_overdue: earliest.min().is_some_and(|earliest| earliest < overdue),
             was_reset,
         }
@@ -105,6 +108,11 @@ impl LogToClean {
         }
     }
 
+    /// Whether its active segment is larger than its settings let one become.
+    pub fn is_overgrown(&self, config: &LogConfig) -> bool {
+        self.active_bytes > config.segment_bytes
+    }
+
     /// Whether its settings say that it is cleaned.
     pub fn is_due(&self, config: &LogConfig) -> bool {
         let by_ratio = self.cleanable_ratio() > config.min_cleanable_dirty_ratio;
@@ -117,7 +125,7 @@ fn floor(segments: &[SegmentToClean], offset: i64) -> usize {
     segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
 }
 
-/// One segment as grouping looks at it.
+/// One segment as grouping looks at it, or what a group has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentToGroup {
     pub base_offset: i64,
@@ -126,34 +134,34 @@ pub(super) struct SegmentToGroup {
     pub time_index_bytes: u64,
 }
 
-/// How many of the first segments of `segments` become one: as many as fit the sizes of a segment
-/// and of its indexes, and the offsets that an index can say. At least one, where there is one.
-pub(super) fn next_group(
-    segments: &[SegmentToGroup],
+/// A group reads at most so many bytes, or so many times the size of a segment: what a crash, or
+/// the end of the broker, makes a cleaning do again.
+const GROUP_READS_MAX: u64 = 64 << 20;
+const GROUP_READS_SEGMENTS_MAX: u64 = 8;
+
+/// Whether a group of which `so_far` is left takes the next segment in, whose offsets end before
+/// `end`: the sizes of a segment and of its indexes leave room for all of it, and an index can say
+/// its offsets. `read` is what the group has read.
+///
+/// Kafka's groups (`Cleaner.groupSegmentsBySize`) go by what segments were before the cleaning, so
+/// that of many which hold little each stays one: there, each costs as many syncs as all of them.
+pub(super) fn joins_group(
+    so_far: &SegmentToGroup,
+    read: u64,
+    next: &SegmentToGroup,
+    end: i64,
     config: &LogConfig,
-    first_uncleanable_offset: i64,
-) -> usize {
-    let Some((first, rest)) = segments.split_first() else { return 0 };
-    let (mut size, mut index, mut times) =
-        (first.size_bytes, first.index_bytes, first.time_index_bytes);
-    let mut count = 1;
-    for (at, segment) in rest.iter().enumerate() {
-        size = size.saturating_add(segment.size_bytes);
-        index = index.saturating_add(segment.index_bytes);
-        times = times.saturating_add(segment.time_index_bytes);
-        let end = rest.get(at + 1).map_or(first_uncleanable_offset, |next| next.base_offset);
-        let reach = end.saturating_sub(1).saturating_sub(first.base_offset);
-        // A segment without a batch has no offset of its own.
-        let in_reach = segment.size_bytes == 0 || reach <= i64::from(i32::MAX);
-        let fits = size <= config.segment_bytes
-            && index <= config.segment_index_bytes
-            && times <= config.segment_index_bytes;
-        if !fits || !in_reach {
-            break;
-        }
-        count += 1;
-    }
-    count
+) -> bool {
+    let reach = end.saturating_sub(1).saturating_sub(so_far.base_offset);
+    // A segment without a batch has no offset of its own.
+    let in_reach = next.size_bytes == 0 || reach <= i64::from(i32::MAX);
+    let fits = |held: u64, more: u64, most: u64| held.saturating_add(more) <= most;
+    let reads_max = config.segment_bytes.saturating_mul(GROUP_READS_SEGMENTS_MAX);
+    in_reach
+        && fits(so_far.size_bytes, next.size_bytes, config.segment_bytes)
+        && fits(so_far.index_bytes, next.index_bytes, config.segment_index_bytes)
+        && fits(so_far.time_index_bytes, next.time_index_bytes, config.segment_index_bytes)
+        && fits(read, next.size_bytes, reads_max.min(GROUP_READS_MAX).max(config.segment_bytes))
 }
 
 #[cfg(test)]
@@ -265,36 +273,30 @@ mod tests {
         );
     }
 
-    fn sized(rows: &[(i64, u64)]) -> Vec<SegmentToGroup> {
-        let row = |&(base_offset, size_bytes): &(i64, u64)| SegmentToGroup {
-            base_offset,
-            size_bytes,
-            index_bytes: 8,
-            time_index_bytes: 12,
-        };
-        rows.iter().map(row).collect()
+    fn sized(base_offset: i64, size_bytes: u64) -> SegmentToGroup {
+        SegmentToGroup { base_offset, size_bytes, index_bytes: 8, time_index_bytes: 12 }
     }
 
     #[test]
     fn segments_are_grouped_within_the_sizes_of_one() {
         let config = LogConfig { segment_bytes: 100, ..config() };
-        let count = |rows: &[(i64, u64)]| next_group(&sized(rows), &config, 1000);
-        assert_eq!(count(&[]), 0);
-        assert_eq!(count(&[(0, 500)]), 1, "one that is too large stands alone");
-        assert_eq!(count(&[(0, 50), (10, 50), (20, 1)]), 2);
-        assert_eq!(count(&[(0, 50), (10, 51)]), 1);
-        assert_eq!(count(&[(0, 0), (10, 0), (20, 100)]), 3);
+        let joins = |held, read, more, config: &LogConfig| {
+            joins_group(&sized(0, held), read, &sized(10, more), 1000, config)
+        };
+        assert!(joins(50, 50, 50, &config));
+        assert!(!joins(50, 50, 51, &config), "it could become too large");
+        assert!(joins(0, 500, 100, &config), "what is left counts, not what was read");
+        assert!(!joins(0, 701, 100, &config), "all that was read would be read again");
         let narrow = LogConfig { segment_index_bytes: 20, ..config.clone() };
-        assert_eq!(next_group(&sized(&[(0, 1), (1, 1), (2, 1)]), &narrow, 1000), 1);
+        assert!(!joins(1, 1, 1, &narrow));
     }
 
     #[test]
     fn a_group_reaches_no_farther_than_an_index_can_say() {
         let far = i64::from(i32::MAX);
-        let count = |rows: &[(i64, u64)], end| next_group(&sized(rows), &config(), end);
-        assert_eq!(count(&[(0, 1), (10, 1)], far + 1), 2);
-        assert_eq!(count(&[(0, 1), (10, 1)], far + 2), 1);
-        assert_eq!(count(&[(0, 1), (10, 1), (far + 2, 1)], far + 9), 1);
-        assert_eq!(count(&[(0, 1), (10, 0)], far + 9), 2, "it holds no offset");
+        let joins = |more, end| joins_group(&sized(0, 1), 1, &sized(10, more), end, &config());
+        assert!(joins(1, far + 1));
+        assert!(!joins(1, far + 2));
+        assert!(joins(0, far + 9), "it holds no offset");
     }
 }

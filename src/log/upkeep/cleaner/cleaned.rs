@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::choice::SegmentToGroup;
 use crate::error::{Error, Result};
 use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
 use crate::log::index::transaction_index;
@@ -24,7 +25,6 @@ const WRITE_BYTES: usize = 512 << 10;
 pub(super) struct CleanedSegment {
     folder: PathBuf,
     base_offset: i64,
-    origin: SegmentOrigin,
     file: Arc<dyn File>,
     /// What is not written yet, and where it begins.
     buffer: Vec<u8>,
@@ -62,7 +62,6 @@ impl CleanedSegment {
         storage: &dyn Storage,
         folder: &Path,
         base_offset: i64,
-        origin: SegmentOrigin,
         index_interval_bytes: u64,
     ) -> Result<CleanedSegment> {
         let path = staged_path(folder, base_offset, FileKind::Log, FileStage::Cleaned);
@@ -71,7 +70,6 @@ impl CleanedSegment {
         Ok(CleanedSegment {
             folder: folder.to_path_buf(),
             base_offset,
-            origin,
             file,
             buffer: Vec::new(),
             buffer_at: 0,
@@ -94,6 +92,17 @@ impl CleanedSegment {
         if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
     }
 
+    /// What it has come to.
+    pub fn size(&self) -> SegmentToGroup {
+        let indexes = &self.summary.indexes;
+        SegmentToGroup {
+            base_offset: self.base_offset,
+            size_bytes: self.buffer_at + self.buffer.len() as u64,
+            index_bytes: indexes.offsets.size_bytes() as u64,
+            time_index_bytes: indexes.times.size_bytes() as u64,
+        }
+    }
+
     fn write(&mut self) -> Result<()> {
         let written = self.file.write_at(self.buffer_at, &self.buffer);
         written.map_err(|e| {
@@ -114,26 +123,22 @@ impl CleanedSegment {
         mut self,
         storage: &dyn Storage,
         aborted: Vec<AbortedTransaction>,
+        origin: SegmentOrigin,
     ) -> Result<FinishedSegment> {
         self.write()?;
-        let path = staged_path(&self.folder, self.base_offset, FileKind::Log, FileStage::Cleaned);
-        if !planted(Planted::SwapBeforeSync) {
-            let synced = self.file.sync_data();
-            synced.map_err(|e| Error::io(e, "cannot sync the cleaned segment", &path))?;
-        }
         self.summary.finish();
-        let summary = self.summary;
-        let mut kinds = vec![FileKind::Log];
+        let CleanedSegment { folder, base_offset, file, summary, .. } = self;
+        let path = |kind| staged_path(&folder, base_offset, kind, FileStage::Cleaned);
+        let mut files = vec![(FileKind::Log, file)];
         let mut write = |kind: FileKind, bytes: &[u8]| -> Result<Option<FileProof>> {
-            let path = staged_path(&self.folder, self.base_offset, kind, FileStage::Cleaned);
-            let written = storage.create_cold(&path).and_then(|file| {
+            let written = storage.create_cold(&path(kind)).and_then(|file| {
                 if !bytes.is_empty() {
                     file.write_at(0, bytes)?;
                 }
-                file.sync_data()
+                Ok(file)
             });
-            written.map_err(|e| Error::io(e, "cannot write an index", &path))?;
-            kinds.push(kind);
+            let file = written.map_err(|e| Error::io(e, "cannot write an index", &path(kind)))?;
+            files.push((kind, file));
             Ok(Some(FileProof::of(bytes)))
         };
         let index = write(FileKind::OffsetIndex, &summary.indexes.offsets.to_bytes())?;
@@ -142,13 +147,22 @@ impl CleanedSegment {
             true => Some(FileProof::of(&[])),
             false => write(FileKind::TransactionIndex, &transaction_index::to_bytes(&aborted))?,
         };
+        // All is written before the first sync, as in a seal.
+        for (kind, file) in &files {
+            if *kind == FileKind::Log && planted(Planted::SwapBeforeSync) {
+                continue;
+            }
+            let synced = file.sync_data();
+            synced.map_err(|e| Error::io(e, "cannot sync the cleaned segment", &path(*kind)))?;
+        }
+        let kinds = files.iter().map(|(kind, _)| *kind).collect();
         let state = SegmentState {
             extent: summary.extent,
             proofs: IndexProofs { index, time_index, transaction_index },
             sealed: true,
             layout: SegmentLayout::Sparse,
-            origin: self.origin,
-            ..SegmentState::empty(self.base_offset)
+            origin,
+            ..SegmentState::empty(base_offset)
         };
         let (indexes, last_batch) = (summary.indexes, summary.last_batch);
         Ok(FinishedSegment { state, indexes, aborted, last_batch, kinds })

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::choice::{LogToClean, SegmentToGroup, next_group};
+use super::choice::{LogToClean, SegmentToGroup, joins_group};
 use super::cleaned::{CleanedSegment, discard};
 use super::filter::{CleanerStats, FilteredBatch, RecordFilter, RoundTimes};
 use super::offset_map::OffsetMap;
@@ -76,8 +76,8 @@ enum Phase {
 
 #[derive(Debug, Default)]
 struct Copying {
-    /// Groups that wait for their turn.
-    waiting: VecDeque<Vec<Arc<Segment>>>,
+    /// Segments that wait for their turn.
+    waiting: VecDeque<Arc<Segment>>,
     group: Option<Group>,
 }
 
@@ -88,6 +88,8 @@ struct Group {
     /// The place of the segment that is read.
     at: usize,
     source: Option<SegmentSource>,
+    /// Bytes of its segments.
+    read: u64,
     cleaned: CleanedSegment,
 }
 
@@ -244,28 +246,8 @@ impl Cleaning {
     /// Everything that the map knows of is written anew, from the start of the log on.
     fn begin_copying(&mut self) -> Result<()> {
         let end = self.end_offset();
-        let segments: Vec<_> =
-            self.segments.iter().filter(|segment| segment.base_offset < end).cloned().collect();
-        let config = self.log.writer.lock().config.clone();
-        let sized = |segment: &Arc<Segment>| {
-            let state = segment.state(None);
-            SegmentToGroup {
-                base_offset: segment.base_offset,
-                size_bytes: state.extent.size_bytes,
-                index_bytes: state.proofs.index.map_or(0, |proof| proof.len),
-                time_index_bytes: state.proofs.time_index.map_or(0, |proof| proof.len),
-            }
-        };
-        let sizes: Vec<_> = segments.iter().map(sized).collect();
-        let mut waiting = VecDeque::new();
-        let mut from = 0;
-        while from < segments.len() {
-            let rest = sizes.get(from..).unwrap_or_default();
-            let count = next_group(rest, &config, self.to_clean.first_uncleanable_offset).max(1);
-            let group = segments.get(from..from + count).unwrap_or_default();
-            waiting.push_back(group.to_vec());
-            from += count;
-        }
+        let below = |segment: &&Arc<Segment>| segment.base_offset < end;
+        let waiting = self.segments.iter().filter(below).cloned().collect();
         self.filter.transactions = CleanedTransactions::new(self.aborted.clone());
         self.phase = Phase::Copying(Box::new(Copying { waiting, group: None }));
         Ok(())
@@ -279,18 +261,23 @@ impl Cleaning {
     fn copy(&mut self, budget: u64, spent: &mut u64) -> Result<Option<CleanedLog>> {
         let Phase::Copying(copying) = &mut self.phase else { return Ok(None) };
         if copying.group.is_none() {
-            let Some(segments) = copying.waiting.pop_front() else {
+            let Some(segment) = copying.waiting.pop_front() else {
                 let cleaned = self.cleaned();
                 self.phase = Phase::Done;
                 return Ok(Some(cleaned));
             };
             self.filter.producers = self.log.writer.lock().producers.last_records();
-            copying.group = Some(Group::begin(&self.log, segments)?);
+            copying.group = Some(Group::begin(&self.log, segment)?);
         }
         let Some(group) = &mut copying.group else { return Ok(None) };
         while *spent < budget {
             let Some(segment) = group.segments.get(group.at) else {
-                return self.swap().map(|()| None);
+                let upto = self.to_clean.first_uncleanable_offset;
+                match group.takes_next(&self.log, &copying.waiting, upto) {
+                    true => group.segments.extend(copying.waiting.pop_front()),
+                    false => return self.swap().map(|()| None),
+                }
+                continue;
             };
             let source = match &mut group.source {
                 Some(source) => source,
@@ -325,11 +312,12 @@ impl Cleaning {
     fn swap(&mut self) -> Result<()> {
         let Phase::Copying(copying) = &mut self.phase else { return Ok(()) };
         let Some(group) = copying.group.take() else { return Ok(()) };
+        let origin = group.origin();
         let Group { segments, cleaned, .. } = group;
         let aborted = self.filter.transactions.take_kept();
         let base = segments.first().map_or(0, |first| first.base_offset);
         let (storage, dir) = (&*self.log.env.storage, &self.log.id.dir);
-        let swapped = cleaned.finish(storage, aborted).and_then(|finished| {
+        let swapped = cleaned.finish(storage, aborted, origin).and_then(|finished| {
             let (before, after) = (bytes_of(&segments), finished.state.extent.size_bytes);
             let swapped = self.log.swap_in(&segments, finished)?;
             Ok(swapped.then_some((before, after)))
@@ -374,17 +362,46 @@ impl Drop for Cleaning {
 }
 
 impl Group {
-    fn begin(log: &Log, segments: Vec<Arc<Segment>>) -> Result<Group> {
-        let base_offset = segments.first().map_or(0, |first| first.base_offset);
-        let foreign = segments.iter().any(|s| s.origin == SegmentOrigin::Foreign);
-        let origin = if foreign { SegmentOrigin::Foreign } else { SegmentOrigin::Ours };
+    fn begin(log: &Log, segment: Arc<Segment>) -> Result<Group> {
+        let base_offset = segment.base_offset;
         let interval = log.writer.lock().config.index_interval_bytes;
         let storage = &*log.env.storage;
-        let cleaned = CleanedSegment::create(storage, &log.id.dir, base_offset, origin, interval)?;
-        Ok(Group { segments, at: 0, source: None, cleaned })
+        let cleaned = CleanedSegment::create(storage, &log.id.dir, base_offset, interval)?;
+        Ok(Group { read: size_of(&segment), segments: vec![segment], at: 0, source: None, cleaned })
+    }
+
+    /// Whether the first of `waiting` goes into the same segment as those before it.
+    fn takes_next(&mut self, log: &Log, waiting: &VecDeque<Arc<Segment>>, upto: i64) -> bool {
+        let Some(next) = waiting.front() else { return false };
+        let end = waiting.get(1).map_or(upto, |behind| behind.base_offset);
+        let state = next.state(None);
+        let sized = SegmentToGroup {
+            base_offset: next.base_offset,
+            size_bytes: state.extent.size_bytes,
+            index_bytes: state.proofs.index.map_or(0, |proof| proof.len),
+            time_index_bytes: state.proofs.time_index.map_or(0, |proof| proof.len),
+        };
+        let config = log.writer.lock().config.clone();
+        let joins = joins_group(&self.cleaned.size(), self.read, &sized, end, &config);
+        if joins {
+            self.read += sized.size_bytes;
+        }
+        joins
+    }
+
+    /// Theirs where one of its segments is.
+    fn origin(&self) -> SegmentOrigin {
+        match self.segments.iter().any(|s| s.origin == SegmentOrigin::Foreign) {
+            true => SegmentOrigin::Foreign,
+            false => SegmentOrigin::Ours,
+        }
     }
 }
 
+fn size_of(segment: &Segment) -> u64 {
+    segment.extent().size_bytes
+}
+
 fn bytes_of(segments: &[Arc<Segment>]) -> u64 {
-    segments.iter().map(|segment| segment.extent().size_bytes).sum()
+    segments.iter().map(|segment| size_of(segment)).sum()
 }

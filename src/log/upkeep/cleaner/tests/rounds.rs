@@ -78,7 +78,8 @@ fn a_round_leaves_the_latest_records_and_fewer_segments() {
         let cleaned = round(&log, None, bench.now_ms(), CONFIG).unwrap().unwrap();
         assert_eq!(cleaned.end_offset, active);
         assert!(!cleaned.is_partial && cleaned.bytes_after < cleaned.bytes_before);
-        assert_eq!(log.segment_count().unwrap(), before, "each was as large as one may be");
+        let after = log.segment_count().unwrap();
+        assert!(after < before / 2, "what is left of them fits into few: {after} of {before}");
         let left = values(&log, 0);
         let offsets: Vec<i64> = left.iter().map(|(offset, _)| *offset).collect();
         assert_eq!(offsets, (active - 5..50).collect::<Vec<_>>());
@@ -90,7 +91,7 @@ fn a_round_leaves_the_latest_records_and_fewer_segments() {
         // Again, and nothing is left to do but to copy.
         let again = round(&log, Some(active), bench.now_ms(), CONFIG).unwrap().unwrap();
         assert_eq!(again.bytes_before, again.bytes_after);
-        assert!(log.segment_count().unwrap() < before, "what is left of them fits into few");
+        assert!(log.segment_count().unwrap() <= after);
         assert_eq!(values(&log, 0), left);
         // The log takes appends, and is the same after a clean stop.
         put(bench, &log, "k0", Some("new"));
