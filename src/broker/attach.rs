@@ -293,7 +293,7 @@ impl Watches {
 impl Attached {
     fn state_of(&self, topic: &Topic, partition: i32) -> (LogState, Trust) {
         let seen = self.seen.lock();
-        known_of(&seen.state, seen.ended, &(topic.id(), partition))
+        seen.ended.recorded_of(&seen.state, &(topic.id(), partition), true)
     }
 
     /// Reads the state file anew for one partition, if it is another one than before.
@@ -314,24 +314,9 @@ impl Attached {
             // A directory that is another program's by now is found so by the next look at it.
             let ended = evidence.ended(&state.image, &page_cache_of(&*storage, &dir)).ok()?;
             *last.lock() = now;
-            Some(known_of(&state.image, ended, &key))
+            Some(ended.recorded_of(&state.image, &key, true))
         }))
     }
-}
-
-/// What is recorded of a partition, and how much of it may be believed.
-fn known_of(state: &StateImage, ended: LastStop, key: &PartitionKey) -> (LogState, Trust) {
-    let recorded = state.state_of(key);
-    let trust = match (ended, &recorded) {
-        _ if state.is_foreign(key, recorded.as_deref()) => Trust::Foreign,
-        (LastStop::Foreign { .. }, _) => Trust::Foreign,
-        _ if state.is_held(key, recorded.as_deref()) => Trust::Clean,
-        (LastStop::Clean, Some(_)) => Trust::Clean,
-        (LastStop::OtherBoot, _) => Trust::OtherBoot,
-        // What is not recorded may have been made since.
-        _ => Trust::SameBoot,
-    };
-    (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
 }
 
 impl Attached {

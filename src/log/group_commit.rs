@@ -5,7 +5,8 @@
 //! appended before. A failed sync is final: everybody who waits, and everybody later, gets it.
 //! One that could not begin is told to its leader alone, and the next who waits leads another.
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::storage::sync_latch::SyncLatch;
 use crate::sync::{AtomicI64, Condvar, Mutex, Ordering};
 
 /// The durable border of one log, and who is moving it.
@@ -20,7 +21,7 @@ pub(crate) struct GroupCommit {
 #[derive(Debug, Default)]
 struct Turn {
     leading: bool,
-    failed: Option<crate::error::Error>,
+    syncs: SyncLatch,
 }
 
 impl GroupCommit {
@@ -53,15 +54,13 @@ impl GroupCommit {
     }
 
     /// The error of the sync that failed, if one did.
-    pub fn failure(&self) -> Option<crate::error::Error> {
-        self.turn.lock().failed.clone()
+    pub fn failure(&self) -> Option<Error> {
+        self.turn.lock().syncs.failure().cloned()
     }
 
     /// Makes `fail` the outcome of everything from here on, and wakes all who wait.
-    pub fn fail(&self, error: crate::error::Error) {
-        let mut turn = self.turn.lock();
-        turn.failed.get_or_insert(error);
-        drop(turn);
+    pub fn fail(&self, error: Error) {
+        self.turn.lock().syncs.fail(error);
         self.over.notify_all();
     }
 
@@ -71,18 +70,16 @@ impl GroupCommit {
     /// That of the sync, or of the one that failed before.
     pub fn lead(&self, sync: impl FnOnce() -> Result<i64>) -> Result<()> {
         let mut turn = self.turn.lock();
-        while turn.leading && turn.failed.is_none() {
+        while turn.leading && turn.syncs.failure().is_none() {
             self.over.wait(&mut turn);
         }
-        if let Some(error) = &turn.failed {
-            return Err(error.clone());
-        }
+        turn.syncs.check()?;
         turn.leading = true;
         drop(turn);
         let outcome = sync();
         let mut turn = self.turn.lock();
         self.end_turn(&mut turn, outcome)?;
-        turn.failed.clone().map_or(Ok(()), Err)
+        turn.syncs.check()
     }
 
     /// Lets the next one lead.
@@ -91,15 +88,13 @@ impl GroupCommit {
     /// That of a sync that could not begin, which is nobody's but the leader's.
     fn end_turn(&self, turn: &mut Turn, outcome: Result<i64>) -> Result<()> {
         turn.leading = false;
-        let outcome = match outcome {
+        let outcome = match turn.syncs.note(outcome) {
             Ok(reached) => {
                 self.raise(reached);
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::StorageFailed => {
-                turn.failed.get_or_insert(error);
-                Ok(())
-            }
+            // Whoever waits finds it there, the leader too.
+            Err(_) if turn.syncs.failure().is_some() => Ok(()),
             Err(error) => Err(error),
         };
         self.over.notify_all();
@@ -121,9 +116,7 @@ impl GroupCommit {
             if self.durable() >= upto {
                 return Ok(());
             }
-            if let Some(error) = &turn.failed {
-                return Err(error.clone());
-            }
+            turn.syncs.check()?;
             if turn.leading {
                 self.over.wait(&mut turn);
                 continue;

@@ -29,7 +29,7 @@ pub const MAGIC_V2: i8 = 2;
 /// Where the sequence of the first record stands.
 pub(super) const BASE_SEQUENCE_AT: usize = 53;
 /// Where the bytes under the checksum begin.
-pub(super) const CRC_FROM: usize = 21;
+pub(crate) const CRC_FROM: usize = 21;
 /// The least value of the length field of a version 2 batch.
 const LENGTH_MIN: i32 = 49;
 /// The least value of the length field in versions 0 and 1.

@@ -24,6 +24,7 @@ pub mod varint;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use batch::CRC_FROM;
 pub use batch::{
     BATCH_OVERHEAD, BatchHeader, LENGTH_PREFIX, MAGIC_V2, NONE, RecordBatch, TimestampType,
     restamp, set_log_append_time,

@@ -24,6 +24,7 @@ pub mod planted;
 pub mod region;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
+pub(crate) mod sync_latch;
 
 pub use crate::error::LockLost;
 #[cfg(any(test, feature = "testing"))]

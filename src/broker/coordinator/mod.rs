@@ -8,6 +8,7 @@
 
 mod group_host;
 mod groups;
+mod replay;
 mod runtime;
 mod steps;
 #[cfg(test)]

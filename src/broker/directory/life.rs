@@ -49,6 +49,29 @@ impl LastStop {
     pub fn is_unclean(self) -> bool {
         !matches!(self, LastStop::Never | LastStop::Clean | LastStop::Foreign { clean: true })
     }
+
+    /// What is recorded of a partition, and how much of it may be believed. `beside_owner`: what is
+    /// not recorded may have been made since.
+    pub fn recorded_of(
+        self,
+        image: &StateImage,
+        key: &PartitionKey,
+        beside_owner: bool,
+    ) -> (LogState, Trust) {
+        let recorded = image.state_of(key);
+        let known = recorded.as_deref();
+        let trust = match self {
+            // An entry that makes no sense is no reason to lose the partition.
+            _ if image.is_foreign(key, known) => Trust::Foreign,
+            LastStop::Foreign { .. } => Trust::Foreign,
+            _ if image.is_held(key, known) => Trust::Clean,
+            LastStop::Clean if known.is_some() => Trust::Clean,
+            LastStop::OtherBoot => Trust::OtherBoot,
+            LastStop::Never | LastStop::Clean if !beside_owner => Trust::New,
+            LastStop::Never | LastStop::Clean | LastStop::SameBoot => Trust::SameBoot,
+        };
+        (known.cloned().unwrap_or_default(), trust)
+    }
 }
 
 /// What adoption found of the partitions.
@@ -123,22 +146,7 @@ impl DirectoryLife {
 
     /// What is recorded of a partition, and how much of it may be believed.
     pub fn state_of(&self, key: PartitionKey) -> (LogState, Trust) {
-        let state = self.state.lock();
-        let recorded = state.image.state_of(&key);
-        // An entry that makes no sense is no reason to lose the partition.
-        let foreign = state.image.is_foreign(&key, recorded.as_deref());
-        let held = state.image.is_held(&key, recorded.as_deref());
-        drop(state);
-        let trust = match (self.ended, &recorded) {
-            _ if foreign => Trust::Foreign,
-            (LastStop::Foreign { .. }, _) => Trust::Foreign,
-            _ if held => Trust::Clean,
-            (LastStop::Never, _) | (LastStop::Clean, None) => Trust::New,
-            (LastStop::Clean, Some(_)) => Trust::Clean,
-            (LastStop::SameBoot, _) => Trust::SameBoot,
-            (LastStop::OtherBoot, _) => Trust::OtherBoot,
-        };
-        (recorded.map(|state| LogState::clone(&state)).unwrap_or_default(), trust)
+        self.ended.recorded_of(&self.state.lock().image, &key, false)
     }
 
     /// Records what is known of logs that are opened, and which topics are gone. Writes nothing

@@ -11,6 +11,7 @@ use super::frame::{
     read_header,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::sync_latch::{SyncLatch, sync_error};
 use crate::storage::{File, NotBegun, Storage};
 use crate::sync::Arc;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,8 @@ pub(in crate::broker) struct Journal {
     /// or a frame that only the page cache has.
     confirmed: bool,
     file: Option<Arc<dyn File>>,
-    /// A sync failed: what the disk holds is unknown until the directory is opened again.
-    failed: Option<Error>,
+    /// After a failed sync, what the disk holds is unknown until the directory is opened again.
+    syncs: SyncLatch,
 }
 
 impl Journal {
@@ -76,7 +77,7 @@ impl Journal {
             replace: true,
             confirmed: false,
             file: None,
-            failed: None,
+            syncs: SyncLatch::default(),
         };
         let contents = match journal.read_file()? {
             None => Contents::Missing,
@@ -94,9 +95,7 @@ impl Journal {
     /// [`ErrorKind::StorageFull`] and [`ErrorKind::Io`] when nothing was written;
     /// [`ErrorKind::StorageFailed`] when a sync failed, now or before.
     pub fn append(&mut self, payload: &[u8], whole: impl FnOnce() -> Vec<u8>) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.syncs.check()?;
         if self.replaces(payload.len()) {
             return self.replace_with(&whole());
         }
@@ -115,9 +114,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::append`]; before the rename the old file stands.
     pub fn replace_with(&mut self, payload: &[u8]) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.syncs.check()?;
         let generation = self.generation.wrapping_add(1);
         let mut bytes = header(self.kind, generation);
         bytes.extend_from_slice(&frame(generation, 0, payload)?);
@@ -129,7 +126,8 @@ impl Journal {
                 .map_err(|e| Error::io(e, "cannot create the file", &temporary))?;
             file.write_at(0, &bytes)
                 .map_err(|e| Error::io(e, "cannot write the file", &temporary))?;
-            file.sync_data().map_err(|e| self.sync_failed(e))?;
+            // Whatever comes of it: the old file stands.
+            file.sync_data().map_err(|e| sync_error(e, "cannot sync", &temporary))?;
         }
         self.storage
             .rename(&temporary, &self.path)
@@ -165,9 +163,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::append`].
     pub fn append_frame(&mut self, payload: &[u8]) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.syncs.check()?;
         assert!(!self.replace, "a file that is missing or torn is replaced, not appended to");
         // A frame that only the page cache has must not be torn with a whole one behind it.
         self.confirm()?;
@@ -194,9 +190,7 @@ impl Journal {
     /// # Errors
     /// As [`Journal::append`].
     pub fn confirm(&mut self) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.syncs.check()?;
         if self.confirmed || self.next_sequence == 0 {
             return Ok(());
         }
@@ -240,26 +234,13 @@ impl Journal {
         Ok(file)
     }
 
-    /// The error of a sync whose outcome decides nothing: the old file stands.
-    fn sync_failed(&self, error: std::io::Error) -> Error {
-        if NotBegun::is_in(&error) {
-            return Error::io(error, "cannot sync", &temporary_path(&self.path));
-        }
-        Error::new(ErrorKind::StorageFailed, format!("cannot sync: {error}"))
-            .with_path(temporary_path(&self.path))
-            .with_source(error)
-    }
-
     /// The error of a sync that failed, which is final, or could not begin.
     fn fail(&mut self, error: std::io::Error) -> Error {
-        if NotBegun::is_in(&error) {
-            return Error::io(error, "cannot sync", &self.path);
+        let doing = format!("cannot sync the {}", self.kind.name());
+        let error = sync_error(error, &doing, &self.path);
+        if error.kind() == ErrorKind::StorageFailed {
+            self.syncs.fail(error.clone());
         }
-        let message = format!("cannot sync the {}: {error}; open it again", self.kind.name());
-        let error = Error::new(ErrorKind::StorageFailed, message)
-            .with_path(self.path.clone())
-            .with_source(error);
-        self.failed = Some(error.clone());
         error
     }
 

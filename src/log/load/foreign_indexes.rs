@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::log::files::checkpoint::read_file;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::{Finding, FindingKind};
+use crate::log::index::INDEX_SIZE_MAX;
 use crate::log::index::offset_index::{self, IndexFault, OffsetEntry, OffsetIndex};
 use crate::log::index::time_index::{self, TimeEntry, TimeIndex};
 use crate::log::index::transaction_index;
@@ -19,9 +20,6 @@ use crate::log::segment::indexes::walk_markers;
 use crate::record::ControlType;
 use crate::storage::Storage;
 use std::path::PathBuf;
-
-/// The largest index file that is compared.
-const INDEX_SIZE_MAX: u64 = 1 << 29;
 
 const AT_NO_BATCH: IndexFault = IndexFault("it points at no batch");
 const OTHER_TIME: IndexFault = IndexFault("an entry is not the largest timestamp up to its offset");

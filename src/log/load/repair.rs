@@ -8,14 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::checkpoint::replace_file;
-use crate::log::files::names::{FileKind, file_name};
-use crate::log::index::transaction_index;
+use crate::log::files::names::file_name;
 use crate::log::load::opening::OpenedSegment;
 use crate::log::scan::SCAN_WINDOW_BYTES;
-use crate::log::segment::state::FileProof;
+use crate::log::segment::derived::{DerivedFiles, Durability};
 use crate::log::segment::summary::SegmentIndexes;
-use crate::storage::{File, NotBegun, Storage};
+use crate::storage::sync_latch::{SyncLatch, sync_error};
+use crate::storage::{File, Storage};
 
 /// One change of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +43,9 @@ pub(in crate::log) enum Step {
 #[derive(Debug, Default)]
 pub(in crate::log) struct Repairs {
     steps: VecDeque<Step>,
-    /// A sync failed: what was done so far may not be on the disk, and never will be known to be.
-    failed: Option<Error>,
+    /// After a failed sync, what was done so far may not be on the disk, and never will be known to
+    /// be.
+    syncs: SyncLatch,
 }
 
 impl Repairs {
@@ -71,16 +71,9 @@ impl Repairs {
 
     /// Takes all steps; what was taken is not taken again by the next call.
     pub fn run(&mut self, storage: &dyn Storage, segments: &mut [OpenedSegment]) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.syncs.check()?;
         while let Some(step) = self.steps.front() {
-            if let Err(error) = take(storage, step, segments) {
-                if error.kind() == ErrorKind::StorageFailed {
-                    self.failed = Some(error.clone());
-                }
-                return Err(error);
-            }
+            self.syncs.note(take(storage, step, segments))?;
             self.steps.pop_front();
         }
         Ok(())
@@ -125,15 +118,9 @@ fn take(storage: &dyn Storage, step: &Step, segments: &mut [OpenedSegment]) -> R
     }
 }
 
-/// A failed sync is final (rule R4): a second one that succeeds proves nothing. One that could not
-/// begin is taken again with its step.
+/// A step that failed in its sync is not taken again; one whose sync could not begin is.
 fn sync_failed(error: io::Error, path: &Path) -> Error {
-    if NotBegun::is_in(&error) {
-        return Error::io(error, "syncing", path);
-    }
-    Error::new(ErrorKind::StorageFailed, format!("syncing: {error}"))
-        .with_path(path)
-        .with_source(error)
+    sync_error(error, "syncing", path)
 }
 
 fn cut(storage: &dyn Storage, path: &Path, len: u64, copy: bool) -> Result<()> {
@@ -244,25 +231,10 @@ fn write_derived(storage: &dyn Storage, folder: &Path, segment: &mut OpenedSegme
         None if segment.state.extent.size_bytes == 0 => &empty,
         None => return Ok(()),
     };
-    let write = |kind: FileKind, bytes: &[u8]| -> Result<FileProof> {
-        let path = folder.join(file_name(segment.state.extent.base_offset, kind));
-        replace_file(storage, &path, bytes)?;
-        Ok(FileProof::of(bytes))
-    };
-    let offsets = write(FileKind::OffsetIndex, &indexes.offsets.to_bytes())?;
-    let times = write(FileKind::TimeIndex, &indexes.times.to_bytes())?;
-    let aborted = transaction_index::to_bytes(&segment.aborted);
-    let transactions = if aborted.is_empty() {
-        let path =
-            folder.join(file_name(segment.state.extent.base_offset, FileKind::TransactionIndex));
-        take(storage, &Step::Remove(path), &mut [])?;
-        FileProof::of(&[])
-    } else {
-        write(FileKind::TransactionIndex, &aborted)?
-    };
-    segment.state.proofs.index = Some(offsets);
-    segment.state.proofs.time_index = Some(times);
-    segment.state.proofs.transaction_index = Some(transactions);
+    let base_offset = segment.state.extent.base_offset;
+    let path_of = |kind| folder.join(file_name(base_offset, kind));
+    let mut files = DerivedFiles { storage, durability: Durability::Replaced };
+    segment.state.proofs = files.write_indexes(path_of, indexes, &segment.aborted)?;
     segment.state.sealed = true;
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::load::repair::Step;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
+use crate::log::segment::summary::INDEX_INTERVAL_BYTES;
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ impl Verification<'_> {
             Err(error) => add(vec![tell_unreadable(error)?]),
         }
         for segment in &segments {
-            match load_indexes(self.storage, &segment.state, &segment.path, 1 << 12) {
+            match load_indexes(self.storage, &segment.state, &segment.path, INDEX_INTERVAL_BYTES) {
                 Ok((_, fault)) => findings.extend(fault),
                 Err(error) => findings.push(tell_unreadable(error)?),
             }

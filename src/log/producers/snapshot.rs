@@ -27,7 +27,7 @@ const ROW_SIZE: usize = 46;
 /// The version that is written, and the only one there is.
 const VERSION: i16 = 1;
 /// What the checksum covers begins here.
-const CRC_FROM: usize = 6;
+const COVERED_FROM: usize = 6;
 
 /// The largest file that is read: five million producers.
 pub(crate) const SNAPSHOT_BYTES_MAX: u64 = 1 << 28;
@@ -71,7 +71,7 @@ pub(crate) fn parse(bytes: &[u8], offset: i64) -> Result<Vec<SnapshotRow>, Snaps
     if i16::from_be_bytes([v0, v1]) != VERSION {
         return Err(SnapshotFault("its version is unknown"));
     }
-    let covered = bytes.get(CRC_FROM..).unwrap_or_default();
+    let covered = bytes.get(COVERED_FROM..).unwrap_or_default();
     if crc32c(covered) != u32::from_be_bytes([c0, c1, c2, c3]) {
         return Err(SnapshotFault("its checksum does not fit"));
     }
@@ -119,8 +119,8 @@ pub(crate) fn to_bytes(rows: &[SnapshotRow]) -> Vec<u8> {
     for row in rows {
         row.write(&mut out);
     }
-    let crc = crc32c(out.get(CRC_FROM..).unwrap_or_default()).to_be_bytes();
-    if let Some(place) = out.get_mut(2..CRC_FROM) {
+    let crc = crc32c(out.get(COVERED_FROM..).unwrap_or_default()).to_be_bytes();
+    if let Some(place) = out.get_mut(2..COVERED_FROM) {
         place.copy_from_slice(&crc);
     }
     out

@@ -1,7 +1,6 @@
 //! From offsets to positions: how far segments go, and what their indexes say.
 
 use crate::error::Result;
-use crate::log::Log;
 use crate::log::index::offset_index::OffsetEntry;
 use crate::log::producers::transactions::{AbortedTransaction, collect_aborted};
 use crate::log::segment::Segment;
@@ -9,7 +8,8 @@ use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::SegmentIndexes;
-use crate::sync::Arc;
+use crate::log::{Log, Writer};
+use crate::sync::{Arc, MutexGuard};
 
 /// The log end, and the last segment with its extent, as they were at one moment.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Log {
         self.last_extent_in(&self.writer.lock())
     }
 
-    pub(in crate::log) fn last_extent_in(&self, writer: &crate::log::Writer) -> LastExtent {
+    pub(in crate::log) fn last_extent_in(&self, writer: &Writer) -> LastExtent {
         let end = writer.next_offset;
         let last = match &writer.active {
             Some(active) => Some((active.segment.clone(), active.extent())),
@@ -83,18 +83,12 @@ impl Log {
     }
 
     pub(super) fn position_of(&self, segment: &Arc<Segment>, relative: u32) -> Result<Hint> {
-        let lookup = |indexes: &SegmentIndexes| match indexes.offsets.floor(relative) {
-            Some(entry) => Hint {
-                position: entry.position as usize,
-                last_offset: Some(segment.base_offset + i64::from(entry.relative_offset)),
-            },
-            None => Hint::default(),
-        };
-        match self.writers_indexes(segment, lookup) {
-            Some(Hint { position: 0, .. }) => Ok(lookup(&*self.prefix_of(segment)?)),
-            Some(hint) => Ok(hint),
-            None => Ok(lookup(&*self.indexes_of(segment)?)),
-        }
+        let entry = self
+            .ask_indexes(segment, self.writer.lock(), |indexes| indexes.offsets.floor(relative))?;
+        Ok(entry.map_or(Hint::default(), |entry| Hint {
+            position: entry.position as usize,
+            last_offset: Some(segment.base_offset + i64::from(entry.relative_offset)),
+        }))
     }
 
     /// The last entry of the segment's index within reach, as far as that is in memory, or in
@@ -107,36 +101,33 @@ impl Log {
         let within = |indexes: &SegmentIndexes| {
             indexes.offsets.within(reach.relative_offset, reach.position)
         };
-        let writer = self.writer.try_lock()?;
-        let active = writer.active.as_ref().filter(|a| Arc::ptr_eq(&a.segment, segment));
-        let entry = active.map(|active| within(active.indexes()));
-        drop(writer);
-        match entry {
-            Some(Some(entry)) => Some(entry),
-            Some(None) => within(&*self.prefix_of(segment).ok()?),
-            None => within(&*self.indexes_of(segment).ok()?),
-        }
+        self.ask_indexes(segment, self.writer.try_lock()?, within).ok().flatten()
     }
 
     /// Where to begin to look for a time: an offset, relative.
     pub(super) fn offset_hint(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u32> {
-        let lookup = |indexes: &SegmentIndexes| indexes.times.lookup(timestamp);
-        match self.writers_indexes(segment, lookup) {
-            Some(0) => Ok(lookup(&*self.prefix_of(segment)?)),
-            Some(relative) => Ok(relative),
-            None => Ok(lookup(&*self.indexes_of(segment)?)),
-        }
+        let found = self.ask_indexes(segment, self.writer.lock(), |indexes| {
+            Some(indexes.times.lookup(timestamp)).filter(|relative| *relative > 0)
+        })?;
+        Ok(found.unwrap_or(0))
     }
 
-    /// Asks the writer's lookups, if it has the segment.
-    fn writers_indexes<T>(
+    /// Asks the lookups of a segment: the writer's where it has one, and where that knows nothing,
+    /// those of what an earlier life appended; else those of the whole segment.
+    fn ask_indexes<T>(
         &self,
         segment: &Arc<Segment>,
-        ask: impl Fn(&SegmentIndexes) -> T,
-    ) -> Option<T> {
-        let writer = self.writer.lock();
-        let active = writer.active.as_ref()?;
-        Arc::ptr_eq(&active.segment, segment).then(|| ask(active.indexes()))
+        writer: MutexGuard<'_, Writer>,
+        ask: impl Fn(&SegmentIndexes) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let active = writer.active.as_ref().filter(|a| Arc::ptr_eq(&a.segment, segment));
+        let answer = active.map(|active| ask(active.indexes()));
+        drop(writer);
+        match answer {
+            Some(Some(answer)) => Ok(Some(answer)),
+            Some(None) => Ok(ask(&*self.prefix_of(segment)?)),
+            None => Ok(ask(&*self.indexes_of(segment)?)),
+        }
     }
 
     /// The lookups of what an earlier life appended to a segment that this one goes on with.
@@ -158,12 +149,7 @@ impl Log {
             (Some(whole), None) => return Ok(whole),
             (Some(tail), Some(_)) => {
                 let mut whole = (*self.prefix_of(segment)?).clone();
-                for entry in tail.offsets.entries() {
-                    whole.offsets.push(entry.relative_offset, entry.position);
-                }
-                for entry in tail.times.entries() {
-                    whole.times.push(entry.timestamp, entry.relative_offset);
-                }
+                whole.extend(&tail);
                 whole
             }
             (None, _) => self.load_indexes(segment, &segment.state(None))?,

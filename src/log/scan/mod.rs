@@ -9,7 +9,7 @@
 use std::io;
 
 use crate::record::{
-    BATCH_OVERHEAD, BatchFault, BatchHeader, ControlRecord, ControlType, LENGTH_PREFIX,
+    BATCH_OVERHEAD, BatchFault, BatchHeader, CRC_FROM, ControlRecord, ControlType, LENGTH_PREFIX,
 };
 use crate::record::{RecordBatch, crc32c, crc32c_append};
 use crate::storage::File;
@@ -22,8 +22,6 @@ pub(crate) const SCAN_WINDOW_BYTES: usize = 256 * 1024;
 pub(crate) const WALK_WINDOW_BYTES: usize = 64 * 1024;
 /// How much is read at once to find one batch from an index entry: twice the default interval.
 pub(crate) const LOOKUP_WINDOW_BYTES: usize = 8 * 1024;
-/// Where the bytes that the CRC covers begin.
-const CRC_FROM: u64 = 21;
 /// The largest control batch that is looked into; Kafka's have 78 bytes.
 const CONTROL_BATCH_SIZE_MAX: usize = 4096;
 
@@ -242,7 +240,7 @@ impl<'f> BatchCursor<'f> {
         let batch = bytes.get(..header.size())?;
         let fits = !header.is_control()
             && rules.check(&header).is_ok()
-            && (!rules.crc || crc32c(batch.get(CRC_FROM as usize..)?) == header.crc);
+            && (!rules.crc || crc32c(batch.get(CRC_FROM..)?) == header.crc);
         fits.then_some(FoundBatch { header, position, control: None })
     }
 
@@ -328,7 +326,7 @@ impl<'f> BatchCursor<'f> {
         header: &BatchHeader,
     ) -> io::Result<Result<(), BatchFault>> {
         let end = position + header.size() as u64;
-        let mut at = position + CRC_FROM;
+        let mut at = position + CRC_FROM as u64;
         let mut computed = None;
         while at < end {
             let want = usize::try_from(end - at).unwrap_or(usize::MAX);

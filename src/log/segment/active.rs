@@ -5,6 +5,7 @@
 //! that needs nothing but stores; everything else is the slow path's.
 
 use crate::config::LogConfig;
+use crate::log::index::{offset_index, time_index};
 use crate::log::segment::Segment;
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::summary::SegmentIndexes;
@@ -20,9 +21,6 @@ pub(crate) const STEP_BYTES_MAX: u64 = 16 << 20;
 /// A file may be this much longer than what is stored in it, and by a quarter of that more: steps
 /// that only double leave many partitions with a little each holding several times what they store.
 const SLACK_BYTES: u64 = 1 << 20;
-/// Bytes of one entry in Kafka's index files, which decide when an index is full.
-const INDEX_ENTRY_BYTES: u64 = 8;
-const TIME_ENTRY_BYTES: u64 = 12;
 
 /// Base offset, length and leader epoch: the part of a batch that its checksum leaves out, and
 /// that a log may write.
@@ -70,17 +68,17 @@ impl Limits {
             Ok(spread) if spread > 0 => i64::try_from(random % spread).unwrap_or(0),
             _ => 0,
         };
-        let entries = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        // The bytes of an entry in Kafka's files decide when an index is full.
+        let entries =
+            |size| usize::try_from(config.segment_index_bytes).unwrap_or(usize::MAX) / size;
         Limits {
             segment_bytes: usize::try_from(config.segment_bytes)
                 .unwrap_or(usize::MAX)
                 .min(i32::MAX as usize),
             segment_ms: segment_ms - jitter,
-            index_entries_max: entries(config.segment_index_bytes / INDEX_ENTRY_BYTES).max(1),
+            index_entries_max: entries(offset_index::ENTRY_SIZE).max(1),
             // Kafka keeps one slot for the entry that closing adds.
-            time_entries_max: entries(config.segment_index_bytes / TIME_ENTRY_BYTES)
-                .saturating_sub(1)
-                .max(1),
+            time_entries_max: entries(time_index::ENTRY_SIZE).saturating_sub(1).max(1),
             index_interval_bytes: usize::try_from(config.index_interval_bytes)
                 .unwrap_or(usize::MAX),
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::log::files::checkpoint::read_file;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::{Finding, FindingKind};
+use crate::log::index::INDEX_SIZE_MAX;
 use crate::log::index::offset_index::{IndexFault, OffsetIndex};
 use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
@@ -19,10 +20,6 @@ use crate::log::segment::state::{FileProof, SegmentState};
 use crate::log::segment::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
-
-/// The largest index file that is read: an entry for each of 2^31 bytes would take more, but an
-/// index of more entries than a segment has batches is no index.
-const INDEX_SIZE_MAX: u64 = 1 << 29;
 
 /// The indexes of a segment whose batches are in `log_path`, thinned to what is worth keeping in
 /// memory, and what is to be told if a file had to be passed over.

@@ -6,6 +6,7 @@
 //! file's name.
 
 pub(in crate::log) mod active;
+pub(in crate::log) mod derived;
 pub(crate) mod extent;
 pub(crate) mod indexes;
 pub(in crate::log) mod mapped;

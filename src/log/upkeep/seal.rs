@@ -9,16 +9,14 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
-use crate::log::files::names::FileKind;
-use crate::log::index::transaction_index;
 use crate::log::lifecycle::close::FinishedSegment;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::segment::Segment;
-use crate::log::segment::state::{FileProof, IndexProofs};
+use crate::log::segment::derived::{DerivedFiles, Durability};
+use crate::log::segment::state::IndexProofs;
 use crate::storage::File;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
-use std::path::Path;
 
 impl Log {
     /// Seals the oldest retired segment. Returns whether more are left.
@@ -124,59 +122,18 @@ impl Log {
         if planted(Planted::AbortIndexLost) {
             segment.set_aborted(Vec::new());
         }
-        let aborted = transaction_index::to_bytes(&segment.aborted());
-        let mut write = |kind, bytes: &[u8]| self.write_derived(segment, kind, bytes, unsynced);
-        let index = write(FileKind::OffsetIndex, &indexes.offsets.to_bytes());
-        let times = write(FileKind::TimeIndex, &indexes.times.to_bytes());
-        let transactions = if aborted.is_empty() {
-            // Kafka makes this file at the first abort only. One that stands there is stale.
-            let path = segment.path_of(FileKind::TransactionIndex);
-            match self.env.storage.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(self.at_home(Error::io(error, "cannot remove", &path)))
-                }
-                _ => Ok(FileProof::of(&[])),
-            }
-        } else {
-            write(FileKind::TransactionIndex, &aborted)
-        };
-        Ok(IndexProofs {
-            index: Some(index?),
-            time_index: Some(times?),
-            transaction_index: Some(transactions?),
-        })
+        let path_of = |kind| segment.path_of(kind);
+        let written =
+            self.derived_files(unsynced).write_indexes(path_of, &indexes, &segment.aborted());
+        written.map_err(|error| self.at_home(error))
     }
 
-    fn write_derived(
-        &self,
-        segment: &Segment,
-        kind: FileKind,
-        bytes: &[u8],
-        unsynced: &mut Vec<Arc<dyn File>>,
-    ) -> Result<FileProof> {
-        self.write_proven(&segment.path_of(kind), bytes, unsynced)
-    }
-
-    /// The one writer of files that are made from batches. Nothing vouches for one before it is
-    /// synced: `unsynced` gets it, if it has anything to be synced.
-    pub(in crate::log) fn write_proven(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        unsynced: &mut Vec<Arc<dyn File>>,
-    ) -> Result<FileProof> {
-        let storage = &self.env.storage;
-        // An empty file where there was none, or an empty one, is its name: the folder's sync.
-        let is_due = !bytes.is_empty() || storage.metadata(path).is_ok_and(|found| found.len > 0);
-        let written = storage.create_cold(path).and_then(|file| {
-            if !bytes.is_empty() {
-                file.write_at(0, bytes)?;
-            }
-            Ok(file)
-        });
-        let file =
-            written.map_err(|e| self.at_home(Error::io(e, "cannot write a derived file", path)))?;
-        unsynced.extend(is_due.then_some(file));
-        Ok(FileProof::of(bytes))
+    /// A writer of derived files that are synced later on: `unsynced` gets them.
+    pub(in crate::log) fn derived_files<'a>(
+        &'a self,
+        unsynced: &'a mut Vec<Arc<dyn File>>,
+    ) -> DerivedFiles<'a> {
+        let durability = Durability::Collected(unsynced);
+        DerivedFiles { storage: &*self.env.storage, durability }
     }
 }

@@ -17,7 +17,7 @@ use crate::log::producers::snapshot::SnapshotRow;
 use crate::log::segment::state::{EndSnapshot, FileProof};
 use crate::log::segment::{BaseSnapshot, Segment, Stage};
 use crate::sync::Arc;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Log {
     /// Reads what the log knows of producers, unless that is known.
@@ -124,7 +124,7 @@ impl Log {
                 self.write_taken(last, &bytes, &mut snapshots)?;
             }
             None if before != Some(end) => {
-                self.write_proven(&self.snapshot_path(offset), &bytes, &mut snapshots.files)?;
+                self.write_snapshot(&self.snapshot_path(offset), &bytes, &mut snapshots)?;
                 snapshots.end = Some(end);
             }
             _ => {}
@@ -139,9 +139,19 @@ impl Log {
         snapshots: &mut FinishedSnapshots,
     ) -> Result<()> {
         let path = segment.path_of(FileKind::Snapshot);
-        let proof = self.write_proven(&path, bytes, &mut snapshots.files)?;
+        let proof = self.write_snapshot(&path, bytes, snapshots)?;
         snapshots.segments.push((segment, proof));
         Ok(())
+    }
+
+    fn write_snapshot(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        snapshots: &mut FinishedSnapshots,
+    ) -> Result<FileProof> {
+        let written = self.derived_files(&mut snapshots.files).write(path, bytes);
+        written.map_err(|error| self.at_home(error))
     }
 
     /// Makes the bytes of snapshots durable, and if asked to their names.

@@ -3,7 +3,7 @@
 use super::loading::Loading;
 use crate::broker::coordinator::writer::{PartitionWriter, Stored};
 use crate::coordinator::{CoordinatorShard, EncodedRecords, ShardAppend};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::log::Marker;
 use crate::record::ControlType;
 use crate::time::{Now, TimerKey};
@@ -57,11 +57,6 @@ impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
         self.shard.applied(append, stored.base_offset, now);
         Ok(stored)
     }
-}
-
-/// Whether every later reading meets it, too.
-pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::CorruptRecord | ErrorKind::UnsupportedFormat)
 }
 
 /// Why nothing is said of a key: the damage, where it is, and the way out.

@@ -12,6 +12,7 @@ mod settling;
 
 pub(in crate::broker) use settling::Settling;
 
+use super::replay::{AtDamage, Replayed, is_damage, replay};
 use super::writer::{PartitionWriter, PendingSync};
 use crate::broker::background::Timers;
 use crate::broker::health::{BrokerCounters, HealthLog};
@@ -21,7 +22,7 @@ use crate::log::Marker;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
-use held::{Held, is_damage};
+use held::Held;
 use loading::Loading;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -275,20 +276,8 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             return Ok(None);
         }
         let mut shard = self.host.new_shard();
-        let mut scratch = Vec::new();
         held.writer.forget();
-        let mut passed = -1;
-        while let Err(error) = held.writer.read_on(partition, &mut |batch| {
-            shard.replay_batch(partition, batch, &mut scratch).map(drop).map_err(|f| f.into_error())
-        }) {
-            let Some(offset) = error.offset().filter(|_| is_damage(&error)) else {
-                return Err(error);
-            };
-            passed = offset.max(passed) + 1;
-            if !held.writer.pass(partition, passed)? {
-                break;
-            }
-        }
+        replay(&mut held.writer, &mut shard, partition, AtDamage::GoOn).outcome?;
         let (mut begins, now) = (None, self.clock.now());
         let mut syncs = Vec::new();
         for append in shard.state_of(partition) {
@@ -425,18 +414,10 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// Reads what a partition has that was not read yet.
     fn read_partition(&self, held: &mut Held<C, W>, partition: i32) -> Result<()> {
         let Held { shard, writer, .. } = &mut *held;
-        let (mut unreadable, mut scratch, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let outcome = writer.read_on(partition, &mut |batch| {
-            bytes += batch.bytes().len() as u64;
-            let passed_over = shard
-                .replay_batch(partition, batch, &mut scratch)
-                .map_err(|fault| fault.into_error())?;
-            unreadable.extend(passed_over);
-            Ok(())
-        });
+        let replayed = replay(writer, shard, partition, AtDamage::Stop);
         // Relaxed: a total orders nothing.
-        self.counters.coordinator_bytes_loaded.fetch_add(bytes, Ordering::Relaxed);
-        match self.judge(writer.topic(), partition, unreadable, outcome)? {
+        self.counters.coordinator_bytes_loaded.fetch_add(replayed.bytes, Ordering::Relaxed);
+        match self.judge(writer.topic(), partition, replayed)? {
             Some(damage) => held.damaged.insert(partition, damage),
             None => held.damaged.remove(&partition),
         };
@@ -452,18 +433,12 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     ///
     /// # Errors
     /// What a later reading may not meet again.
-    fn judge(
-        &self,
-        topic: &str,
-        partition: i32,
-        unreadable: Vec<(i64, String)>,
-        outcome: Result<()>,
-    ) -> Result<Option<Error>> {
-        for (offset, fault) in unreadable {
+    fn judge(&self, topic: &str, partition: i32, replayed: Replayed) -> Result<Option<Error>> {
+        for (offset, fault) in replayed.unreadable {
             let place = format!("{topic}-{partition} at offset {offset}");
             self.health.warn(format!("a record of {place} is skipped: {fault}"));
         }
-        match outcome.map_err(|error| error.with_partition(topic, partition)) {
+        match replayed.outcome.map_err(|error| error.with_partition(topic, partition)) {
             Err(error) if is_damage(&error) => {
                 let text = format!("what {topic}-{partition} keeps is not used: {error}");
                 self.health.warn_once(text);

@@ -1,6 +1,7 @@
 //! What is stored, durably, before anything else is appended in a life.
 
-use super::held::{Held, is_damage};
+use super::held::Held;
+use crate::broker::coordinator::replay::is_damage;
 use crate::broker::coordinator::writer::{PartitionWriter, PendingSync};
 use crate::broker::health::HealthLog;
 use crate::coordinator::{CoordinatorShard, ShardAppend};

@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use super::choice::SegmentToGroup;
 use crate::error::{Error, Result};
 use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
-use crate::log::index::transaction_index;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::FoundBatch;
-use crate::log::segment::state::{
-    FileProof, IndexProofs, LastBatch, SegmentLayout, SegmentOrigin, SegmentState,
-};
+use crate::log::segment::derived::{DerivedFiles, Durability};
+use crate::log::segment::state::{LastBatch, SegmentLayout, SegmentOrigin, SegmentState};
 use crate::log::segment::summary::{SegmentIndexes, SegmentSummary};
 use crate::record::BatchHeader;
 use crate::storage::planted::{Planted, planted};
@@ -128,37 +126,21 @@ impl CleanedSegment {
         self.write()?;
         self.summary.finish();
         let CleanedSegment { folder, base_offset, file, summary, .. } = self;
-        let path = |kind| staged_path(&folder, base_offset, kind, FileStage::Cleaned);
-        let mut files = vec![(FileKind::Log, file)];
-        let mut write = |kind: FileKind, bytes: &[u8]| -> Result<Option<FileProof>> {
-            let written = storage.create_cold(&path(kind)).and_then(|file| {
-                if !bytes.is_empty() {
-                    file.write_at(0, bytes)?;
-                }
-                Ok(file)
-            });
-            let file = written.map_err(|e| Error::io(e, "cannot write an index", &path(kind)))?;
-            files.push((kind, file));
-            Ok(Some(FileProof::of(bytes)))
-        };
-        let index = write(FileKind::OffsetIndex, &summary.indexes.offsets.to_bytes())?;
-        let time_index = write(FileKind::TimeIndex, &summary.indexes.times.to_bytes())?;
-        let transaction_index = match aborted.is_empty() {
-            true => Some(FileProof::of(&[])),
-            false => write(FileKind::TransactionIndex, &transaction_index::to_bytes(&aborted))?,
-        };
+        let path_of = |kind| staged_path(&folder, base_offset, kind, FileStage::Cleaned);
+        let mut files = vec![file];
+        let mut derived = DerivedFiles { storage, durability: Durability::Collected(&mut files) };
+        let proofs = derived.write_indexes(path_of, &summary.indexes, &aborted)?;
         // All is written before the first sync, as in a seal.
-        for (kind, file) in &files {
-            if *kind == FileKind::Log && planted(Planted::SwapBeforeSync) {
-                continue;
-            }
+        for file in files.iter().skip(usize::from(planted(Planted::SwapBeforeSync))) {
+            let path = path_of(FileKind::Log);
             let synced = file.sync_data();
-            synced.map_err(|e| Error::io(e, "cannot sync the cleaned segment", &path(*kind)))?;
+            synced.map_err(|e| Error::io(e, "cannot sync the cleaned segment", &path))?;
         }
-        let kinds = files.iter().map(|(kind, _)| *kind).collect();
+        let mut kinds = vec![FileKind::Log, FileKind::OffsetIndex, FileKind::TimeIndex];
+        kinds.extend((!aborted.is_empty()).then_some(FileKind::TransactionIndex));
         let state = SegmentState {
             extent: summary.extent,
-            proofs: IndexProofs { index, time_index, transaction_index },
+            proofs,
             sealed: true,
             layout: SegmentLayout::Sparse,
             origin,
