@@ -4,7 +4,6 @@
 //! at a time works it off with no lock held. So callbacks run in the order of the sends, and
 //! whoever waits for a record goes on after its callbacks.
 
-use super::ProducerCore;
 use super::batch::{Batch, Callback, PartitionQueue};
 use super::future::{BatchResult, Outcome};
 use super::record::ProducerRecord;
@@ -83,7 +82,7 @@ impl CompletionQueue {
         INSIDE.with_borrow(|inside| inside.contains(&self.id()))
     }
 
-    /// Adds a completion. Called under the lane's lock, which gives the order.
+    /// Adds a completion. Called under the queue's lock, which gives the order.
     pub fn push(&self, completion: Completion) {
         self.state.lock().queue.push_back(completion);
     }
@@ -100,7 +99,7 @@ impl CompletionQueue {
     }
 
     /// `nested`: inside a callback the turn is taken a second time.
-    fn enter(&self, nested: bool) -> Option<Turn<'_>> {
+    pub fn enter(&self, nested: bool) -> Option<Turn<'_>> {
         if self.is_inside() {
             return nested.then(|| Turn::enter(self, true));
         }
@@ -114,7 +113,7 @@ impl CompletionQueue {
     }
 
     /// The first in line, unless it waits for a sync and `may_sync` is false.
-    fn next(&self, may_sync: bool) -> Next {
+    pub fn next(&self, may_sync: bool) -> Next {
         let mut state = self.state.lock();
         match state.queue.front() {
             None => Next::Empty,
@@ -123,8 +122,18 @@ impl CompletionQueue {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.state.lock().queue.is_empty()
+    }
+
+    /// Whether somebody has to ask for a sync: nobody asked for one that has not begun.
+    pub fn asks_for_sync(&self) -> bool {
+        !self.sync_asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// The sync that was asked for begins.
+    pub fn begin_sync(&self) {
+        self.sync_asked.store(false, Ordering::Release);
     }
 
     /// Takes everybody out of the line.
@@ -133,7 +142,8 @@ impl CompletionQueue {
     }
 }
 
-enum Next {
+/// The first in line, if its turn has come.
+pub(super) enum Next {
     One(Box<Completion>),
     WaitsForSync,
     Empty,
@@ -187,86 +197,5 @@ impl Drop for Completion {
             self.fail(Error::new(ErrorKind::Closed, message).with_possibly_written());
         }
         self.flight.finish(std::mem::take(&mut self.outcomes));
-    }
-}
-
-impl ProducerCore {
-    /// Works off the line as far as it goes. With `may_sync` this thread leads, or joins, the
-    /// syncs that answers wait for; without, they are left to the broker's flusher.
-    /// Inside a callback this does nothing: whoever called it goes on behind it.
-    pub(super) fn run_completions(self: &Arc<Self>, may_sync: bool) {
-        self.work_off(may_sync, false);
-    }
-
-    /// The same. With `nested` it works inside a callback too, where the callback waits for a
-    /// record behind its own (the Java client would wait for ever). A callback that panics ends
-    /// nobody else's: its panic goes on behind the line.
-    pub(super) fn work_off(self: &Arc<Self>, may_sync: bool, nested: bool) {
-        let may_sync = may_sync || self.clock().is_virtual();
-        let mut panic = None;
-        while let Some(turn) = self.line.enter(nested) {
-            let waits_for_sync = loop {
-                match self.line.next(may_sync) {
-                    Next::One(completion) => {
-                        let told = catch_unwind(AssertUnwindSafe(|| completion.complete()));
-                        panic = panic.or(told.err());
-                    }
-                    Next::Empty => break false,
-                    Next::WaitsForSync => break true,
-                }
-            };
-            drop(turn);
-            if waits_for_sync {
-                // Behind the turn: a flusher that finds it taken goes away.
-                self.ask_for_sync();
-                break;
-            }
-            // Whoever pushed after the last look, and before the turn was given back, saw it taken.
-            if self.line.is_empty() {
-                break;
-            }
-        }
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
-    }
-
-    /// Works off the line on a thread of the broker's, which a callback that panics does not end:
-    /// other producers depend on it.
-    pub(super) fn run_completions_for_others(self: &Arc<Self>, may_sync: bool) {
-        self.contain(|| self.run_completions(may_sync));
-    }
-
-    /// Runs callbacks where nobody is who could be told of a panic; it is a warning.
-    pub(super) fn contain(&self, callbacks: impl FnOnce()) {
-        let Err(panic) = catch_unwind(AssertUnwindSafe(callbacks)) else { return };
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        self.broker.warn_once(format!(
-            "a callback of producer {} panicked: {}",
-            self.client_id,
-            text.as_deref().unwrap_or("no message")
-        ));
-    }
-
-    /// Works off the rest of the line, behind a completion that was told directly.
-    pub(super) fn end_turn(self: &Arc<Self>, turn: Turn<'_>) {
-        drop(turn);
-        if !self.line.is_empty() {
-            self.run_completions(false);
-        }
-    }
-
-    /// Has the flusher's thread work off the line, syncs included.
-    pub(super) fn ask_for_sync(self: &Arc<Self>) {
-        if self.line.sync_asked.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // The task keeps the producer: an answer that was promised is given.
-        let producer = self.clone();
-        self.broker.call_flusher(Box::new(move || {
-            producer.line.sync_asked.store(false, Ordering::Release);
-            producer.run_completions_for_others(true);
-        }));
     }
 }

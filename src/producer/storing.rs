@@ -2,18 +2,19 @@
 //! apart.
 //!
 //! A batch that is sent once is numbered by the log, under the log's lock. One that may be tried
-//! again gets its sequence at the first attempt, under the lane's lock, and keeps it, so that the
-//! log stores it once however often its answer is lost.
+//! again gets its sequence at the first attempt, under the lock of its queue, and keeps it, so that
+//! the log stores it once however often its answer is lost.
 
-use super::ProducerCore;
-use super::batch::{Batch, PartitionQueue, QueueState, refused_batch};
+use super::batch::{Batch, PartitionQueue, QueueState, metadata_of, refused_batch};
+use super::env::ProducerEnv;
 use super::future::Outcome;
-use super::identity::Identity;
 use super::record::RecordMetadata;
+use super::stamper::Stamper;
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{AppendOptions, Appended, ProducerStamp};
-use crate::record::RecordInput;
+use crate::record::{Codec, RecordInput};
+use std::time::Duration;
 
 /// How a batch went.
 pub(super) struct Stored {
@@ -30,10 +31,65 @@ impl Stored {
     }
 }
 
-impl ProducerCore {
-    /// Appends a batch, stamped as at the first time. Under the lane's lock, so that sequences are
+/// Appends to logs, with what that takes of a producer: its settings and its stamps.
+#[derive(Clone, Copy)]
+pub(super) struct Appender<'a> {
+    env: &'a ProducerEnv,
+    stamper: &'a Stamper,
+}
+
+impl<'a> Appender<'a> {
+    pub fn new(env: &'a ProducerEnv, stamper: &'a Stamper) -> Appender<'a> {
+        Appender { env, stamper }
+    }
+
+    /// Appends one record. `None`: with `acks=0` nobody asks where, nor whether.
+    #[inline]
+    pub fn append(
+        &self,
+        queue: &PartitionQueue,
+        input: &RecordInput<'_>,
+        now_ms: i64,
+    ) -> Result<Option<Appended>> {
+        let options = self.stamper.append_options(self.env, queue, now_ms)?;
+        let appended = match self.env.settings.codec {
+            Codec::None => queue.log.append(input, options),
+            codec => {
+                let level = self.env.settings.level;
+                let appended = queue.log.append_records(&[*input], codec, level, options);
+                appended.inspect(|appended| self.env.note_ratio(queue, appended))
+            }
+        };
+        match appended {
+            Ok(_) if self.env.settings.acks == Acks::None => Ok(None),
+            Ok(appended) => Ok(Some(appended)),
+            Err(error) if self.stamper.is_outdated(options.producer.as_ref(), &error) => {
+                self.append(queue, input, now_ms)
+            }
+            Err(error) => {
+                self.stamper.note_refusal(options.producer.as_ref(), &error);
+                self.env.append_failed(error).map(|()| None)
+            }
+        }
+    }
+
+    #[inline]
+    pub fn metadata(
+        &self,
+        queue: &PartitionQueue,
+        appended: Option<Appended>,
+        input: &RecordInput<'_>,
+    ) -> RecordMetadata {
+        let (offset, timestamp) = match appended {
+            Some(appended) => (appended.base_offset, appended.timestamp),
+            None => (-1, input.timestamp),
+        };
+        RecordMetadata::new(queue.partition, offset, timestamp, input)
+    }
+
+    /// Appends a batch, stamped as at the first time. Under the queue's lock, so that sequences are
     /// given in the order of the batches.
-    pub(super) fn try_batch(
+    pub fn try_batch(
         &self,
         queue: &PartitionQueue,
         state: &mut QueueState,
@@ -44,13 +100,13 @@ impl ProducerCore {
         if let Err(error) = prepared {
             return self.unprepared(queue, batch, error);
         }
-        let Some(identity) = &self.identity else {
-            return batch.with_inputs(|inputs| self.store(queue, inputs, now_ms, None));
-        };
         let mut stamp = match batch.stamp {
             Some(stamp) => stamp,
-            None => match self.next_stamp(identity, queue, state.next_stamp) {
-                Ok(stamp) => stamp,
+            None => match self.stamper.next_stamp(self.env, queue, state.next_stamp) {
+                Ok(Some(stamp)) => stamp,
+                Ok(None) => {
+                    return batch.with_inputs(|inputs| self.store(queue, inputs, now_ms, None));
+                }
                 Err(error) => return Stored::over(batch.all_failed(queue, &error)),
             },
         };
@@ -70,44 +126,21 @@ impl ProducerCore {
         let mut stored = Stored::over(batch.all_failed(queue, error));
         match error.is_retriable() {
             true => stored.retriable = Some(error.clone()),
-            false => self.fail_transaction(error),
+            false => self.stamper.fail_transaction(error),
         }
         stored
     }
 
-    /// The stamp of a batch that is tried for the first time: behind the last one of the lane, or
-    /// the first one of an identity. A name goes on behind what its log has.
-    fn next_stamp(
-        &self,
-        identity: &Identity,
-        queue: &PartitionQueue,
-        behind: Option<ProducerStamp>,
-    ) -> Result<ProducerStamp> {
-        let mut stamp = identity.stamp(&self.broker)?;
-        stamp.base_sequence = match behind {
-            Some(last) if last.producer() == stamp.producer() => last.base_sequence,
-            _ if identity.is_named() => queue.log.next_sequence(&stamp)?,
-            _ => 0,
-        };
-        Ok(stamp)
-    }
-
     /// A batch fails that may be stored all the same: its sequences are not used again.
-    pub(super) fn leave_unresolved(&self, state: &mut QueueState, batch: &Batch, error: &Error) {
-        if let (Some(identity), Some(stamp)) = (&self.identity, &batch.stamp) {
-            identity.raise_epoch(stamp);
-        }
+    pub fn leave_unresolved(&self, state: &mut QueueState, batch: &Batch, error: &Error) {
+        self.stamper.leave_unresolved(batch.stamp.as_ref(), error);
         state.next_stamp = None;
-        match error.kind() {
-            ErrorKind::Timeout => self.leave_transaction_unresolved(error),
-            _ => self.fail_transaction(error),
-        }
     }
 
     /// Appends records of one partition as one batch, or as several where the topic allows
     /// smaller ones only. `stamp` is that of the first record, and becomes that of the record
     /// behind the last one; without it the log gives the sequences.
-    pub(super) fn store(
+    pub fn store(
         &self,
         queue: &PartitionQueue,
         records: &[RecordInput<'_>],
@@ -130,13 +163,13 @@ impl ProducerCore {
         now_ms: i64,
         stamp: Option<&mut ProducerStamp>,
     ) -> Result<Appended> {
-        let s = &self.settings;
+        let s = &self.env.settings;
         let append = |options| queue.log.append_records(records, s.codec, s.level, options);
         let Some(stamp) = stamp else {
             loop {
-                let options = self.append_options(queue, now_ms)?;
+                let options = self.stamper.append_options(self.env, queue, now_ms)?;
                 match append(options) {
-                    Err(error) if self.is_outdated(options.producer.as_ref(), &error) => {}
+                    Err(error) if self.stamper.is_outdated(options.producer.as_ref(), &error) => {}
                     appended => return appended,
                 }
             }
@@ -146,34 +179,14 @@ impl ProducerCore {
         let mut appended = append(stamped(*stamp));
         if let Err(error) = &appended
             && error.kind() == ErrorKind::OutOfOrderSequence
-            && let Some(identity) = &self.identity
+            && self.stamper.begin_anew(self.env, stamp)?
         {
-            // What the log knew of this producer is not what it was sent: it begins anew.
-            identity.raise_epoch(stamp);
-            let next = identity.stamp(&self.broker)?;
-            if next.producer() != stamp.producer() {
-                *stamp = ProducerStamp { base_sequence: 0, ..next };
-                appended = append(stamped(*stamp));
-            }
+            appended = append(stamped(*stamp));
         }
         if appended.is_ok() {
             *stamp = stamp.behind(records.len());
         }
         appended
-    }
-
-    /// What follows a batch that was refused for good begins under another epoch.
-    fn renumber(&self, stamp: Option<&mut ProducerStamp>, error: &Error) {
-        let Some(identity) = &self.identity else { return };
-        let Ok(current) = identity.stamp(&self.broker) else { return };
-        let failed = stamp.as_deref().copied().unwrap_or(current);
-        self.note_refusal(Some(&failed), error);
-        if let Some(stamp) = stamp
-            && let Ok(next) = identity.stamp(&self.broker)
-            && next.producer() != stamp.producer()
-        {
-            *stamp = ProducerStamp { base_sequence: 0, ..next };
-        }
     }
 
     fn store_part(
@@ -184,10 +197,10 @@ impl ProducerCore {
         mut stamp: Option<&mut ProducerStamp>,
         stored: &mut Stored,
     ) {
-        let s = &self.settings;
+        let s = &self.env.settings;
         let error = match self.append_batch(queue, records, now_ms, stamp.as_deref_mut()) {
             Ok(appended) => {
-                self.note_ratio(queue, &appended);
+                self.env.note_ratio(queue, &appended);
                 self.stored(queue, records, appended, &mut stored.outcomes);
                 if appended.must_sync && s.acks != Acks::None {
                     stored.sync = Some(appended.last_offset + 1);
@@ -210,11 +223,11 @@ impl ProducerCore {
             stored.retriable = Some(error.clone());
         }
         if stored.retriable.is_none() {
-            self.renumber(stamp, &error);
-            self.fail_transaction(&error);
+            self.stamper.renumber(self.env, stamp, &error);
+            self.stamper.fail_transaction(&error);
         }
         let faulty = matches!(error.kind(), ErrorKind::InvalidTimestamp | ErrorKind::InvalidRecord);
-        match self.append_failed(error) {
+        match self.env.append_failed(error) {
             Ok(()) => stored.outcomes.extend(records.iter().map(|record| {
                 Ok(RecordMetadata::new(queue.partition, -1, record.timestamp, record))
             })),
@@ -229,5 +242,45 @@ impl ProducerCore {
                 stored.outcomes.extend(refused_batch(queue, records, &error, fault));
             }
         }
+    }
+
+    /// The outcomes of one appended batch.
+    pub fn stored(
+        &self,
+        queue: &PartitionQueue,
+        records: &[RecordInput<'_>],
+        appended: Appended,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let known = self.env.settings.acks != Acks::None;
+        let base_offset = if known { appended.base_offset } else { -1 };
+        let append_time = appended.log_append_time.then_some(appended.timestamp);
+        outcomes.extend(records.iter().enumerate().map(|(i, record)| {
+            let index = if known { i } else { 0 };
+            Ok(metadata_of(queue, record, base_offset, index, append_time))
+        }));
+    }
+
+    /// When a batch that failed is tried again; never when `retries` are used up, or the delivery
+    /// timeout would be over, or the producer is closed for good.
+    pub fn next_attempt(&self, batch: &Batch, now: Duration) -> Option<Duration> {
+        let s = &self.env.settings;
+        if batch.attempts > s.retries {
+            return None;
+        }
+        let at = now.saturating_add(self.env.backoff(batch.attempts));
+        let end = batch.created.saturating_add(s.delivery_timeout);
+        // The last attempt is at the end itself.
+        (now < end).then_some(at.min(end))
+    }
+
+    /// The error of a batch that is not tried again.
+    pub fn given_up(&self, batch: &Batch, error: Error, now: Duration) -> Error {
+        if now < batch.created.saturating_add(self.env.settings.delivery_timeout) {
+            return error;
+        }
+        let ms = self.env.settings.delivery_timeout.as_millis();
+        let message = format!("not stored within delivery.timeout.ms={ms}: {}", error.message());
+        Error::new(ErrorKind::Timeout, message).with_source(error)
     }
 }

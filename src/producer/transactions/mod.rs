@@ -3,14 +3,14 @@
 mod transaction_state;
 mod transactional;
 
-pub(super) use transactional::Transactional;
+pub(super) use transaction_state::{Operation, TransactionPhase};
+pub(super) use transactional::{SEND_OFFSETS, Transactional};
 
 use super::Producer;
 use crate::consumer::{GroupMetadata, OffsetAndMetadata};
 use crate::error::Result;
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
-use transaction_state::Operation;
 
 /// # Transactions
 ///

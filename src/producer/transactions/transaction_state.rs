@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TransactionPhase {
+pub(in crate::producer) enum TransactionPhase {
     /// Before `init_transactions`.
     Uninitialized,
     /// Inside it.
@@ -82,7 +82,7 @@ impl TransactionPhase {
 
 /// A call that may have to be repeated to come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(in crate::producer) enum Operation {
     Init,
     Commit,
     Abort,

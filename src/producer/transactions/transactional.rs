@@ -1,20 +1,22 @@
 //! Transactions as a producer runs them: its calls in their order, and what becomes of a
 //! transaction when something fails. What a transaction is, the coordinator decides.
 
-use super::super::ProducerCore;
-use super::super::batch::PartitionQueue;
-use super::super::identity::Identity;
 use super::transaction_state::{Operation, TransactionPhase, TransactionState};
 use crate::consumer::{GroupMetadata, OffsetAndMetadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::OffsetToCommit;
 use crate::log::ProducerStamp;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::time::Signal;
+use crate::producer::batch::PartitionQueue;
+use crate::producer::env::ProducerEnv;
+use crate::producer::identity::Identity;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::topic::TopicPartition;
 use crate::transaction::ProducerIdentity;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// What sending offsets is called in errors.
+pub(in crate::producer) const SEND_OFFSETS: &str = "send_offsets_to_transaction";
 
 /// No transaction takes records at present.
 const NONE: u64 = 0;
@@ -31,7 +33,7 @@ pub(in crate::producer) struct Transactional {
 }
 
 /// One call on the transactions of a producer, which has them to itself.
-struct Call<'a>(&'a Transactional);
+pub(in crate::producer) struct Call<'a>(&'a Transactional);
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
@@ -72,7 +74,7 @@ impl Transactional {
 
     /// The transaction can only be aborted, unless the error is worse.
     #[cold]
-    fn fail(&self, error: &Error) {
+    pub fn fail(&self, error: &Error) {
         self.open.store(NONE, Ordering::Release);
         let mut state = self.state.lock();
         match error.kind() {
@@ -96,7 +98,9 @@ impl Transactional {
         self.state.lock().fail_fatally(error.clone());
     }
 
-    fn call(&self, name: &str) -> Result<Call<'_>> {
+    /// # Errors
+    /// `IllegalState` while another call is under way.
+    pub fn call(&self, name: &str) -> Result<Call<'_>> {
         if self.busy.swap(true, Ordering::AcqRel) {
             let message = format!("{name} is called while another call of its kind is under way");
             return Err(Error::new(ErrorKind::IllegalState, message));
@@ -162,116 +166,58 @@ impl Transactional {
         self.state.lock().fail(abortable.clone());
         abortable
     }
-}
 
-/// What the Java client repeats, and the crate tells at once.
-fn is_retried_by_kafka(error: &Error) -> bool {
-    error.kafka_name() == ErrorKind::Timeout.kafka_name()
-}
-
-impl ProducerCore {
-    /// # Errors
-    /// `IllegalState` without a `transactional.id`, and after a close.
-    fn transactional(&self, name: &str) -> Result<&Transactional> {
-        let Some(transactional) = &self.transactional else {
-            let message = format!("{name} needs a producer with a transactional.id");
-            return Err(Error::new(ErrorKind::IllegalState, message));
-        };
-        self.check_open()?;
-        if self.line.is_inside() {
-            let message =
-                format!("{name} inside a callback of the same producer would wait for it");
-            return Err(Error::new(ErrorKind::Kafka, message));
-        }
-        Ok(transactional)
+    /// Where the producer stands.
+    pub fn phase(&self) -> TransactionPhase {
+        self.state.lock().state()
     }
 
-    fn identity(&self) -> Result<&Identity> {
-        let missing = || Error::new(ErrorKind::IllegalState, "the producer has no id");
-        self.identity.as_ref().ok_or_else(missing)
-    }
-
-    /// Who the producer is in its present transaction.
-    fn producer_identity(&self) -> Result<ProducerIdentity> {
-        let (producer_id, producer_epoch) = self.identity()?.stamp(&self.broker)?.producer();
-        Ok(ProducerIdentity { producer_id, producer_epoch })
-    }
-
-    /// Repeats a call that fails in a way that may pass, with the pauses of a send, for
-    /// `max.block.ms`.
+    /// The first call of all: takes the id over.
     ///
     /// # Errors
-    /// `Timeout`; every error of the call that does not pass.
-    fn repeat<T>(&self, limit: Duration, mut call: impl FnMut() -> Result<T>) -> Result<T> {
-        let mut attempts = 0;
-        loop {
-            let error = match call() {
-                Err(error) if error.is_retriable() => error,
-                outcome => return outcome,
-            };
-            let now = self.clock().monotonic();
-            if now >= limit {
-                let ms = self.settings.max_block.as_millis();
-                let message = format!("not done within max.block.ms={ms}: {}", error.message());
-                return Err(Error::new(ErrorKind::Timeout, message).with_source(error));
-            }
-            attempts += 1;
-            let at = now.saturating_add(self.backoff(attempts)).min(limit);
-            self.clock().park(&Arc::new(Signal::new()), Some(at));
-        }
-    }
-
-    fn limit(&self) -> Duration {
-        self.clock().monotonic().saturating_add(self.settings.max_block)
-    }
-
-    pub(super) fn init_transactions(self: &Arc<Self>) -> Result<()> {
+    /// Those of [`Producer::init_transactions`](crate::Producer::init_transactions).
+    pub fn init(&self, env: &ProducerEnv, identity: &Identity) -> Result<()> {
         const OPERATION: Operation = Operation::Init;
-        let transactional = self.transactional(OPERATION.name())?;
-        let _call = transactional.call(OPERATION.name())?;
-        transactional.state.lock().enter(OPERATION)?;
-        let coordinator = self.broker.transactions()?;
-        let init = || coordinator.init(&transactional.id, transactional.timeout);
-        match self.repeat(self.limit(), init) {
+        let _call = self.call(OPERATION.name())?;
+        self.state.lock().enter(OPERATION)?;
+        let coordinator = env.broker.transactions()?;
+        match env.repeat(env.block_limit(), || coordinator.init(&self.id, self.timeout)) {
             Ok(given) => {
-                self.identity()?.replace(given.producer_id, given.producer_epoch);
-                transactional.state.lock().complete();
+                identity.replace(given.producer_id, given.producer_epoch);
+                self.state.lock().complete();
                 Ok(())
             }
-            Err(error) => Err(transactional.ended(OPERATION, error)),
+            Err(error) => Err(self.ended(OPERATION, error)),
         }
     }
 
-    pub(super) fn begin_transaction(&self) -> Result<()> {
-        let transactional = self.transactional("begin_transaction")?;
-        let _call = transactional.call("begin_transaction")?;
-        let number = transactional.state.lock().begin()?;
-        transactional.open.store(number, Ordering::Release);
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// Those of [`TransactionState::begin`].
+    pub fn begin(&self) -> Result<()> {
+        let _call = self.call("begin_transaction")?;
+        let number = self.state.lock().begin()?;
+        self.open.store(number, Ordering::Release);
         Ok(())
     }
 
-    pub(super) fn send_offsets(
+    /// Has offsets of a group committed with the transaction.
+    ///
+    /// # Errors
+    /// Those of [`TransactionState::check_open`], and what the coordinators refuse.
+    pub fn send_offsets(
         &self,
+        env: &ProducerEnv,
+        identity: &Identity,
         offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
         group: &GroupMetadata,
     ) -> Result<()> {
-        const NAME: &str = "send_offsets_to_transaction";
-        let illegal = |message: String| Err(Error::new(ErrorKind::IllegalArgument, message));
-        if group.generation_id() > 0 && group.member_id().is_empty() {
-            return illegal("the metadata has a generation and no member id".to_owned());
-        }
-        if let Some((partition, offset)) = offsets.iter().find(|(_, at)| at.offset() < 0) {
-            return illegal(format!("offset {} of {partition} is negative", offset.offset()));
-        }
-        let transactional = self.transactional(NAME)?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let _call = transactional.call(NAME)?;
+        let _call = self.call(SEND_OFFSETS)?;
         {
-            let mut state = transactional.state.lock();
-            state.check_pending(NAME)?;
-            state.check_open(NAME)?;
+            let mut state = self.state.lock();
+            state.check_pending(SEND_OFFSETS)?;
+            state.check_open(SEND_OFFSETS)?;
             state.started = true;
         }
         let offsets: Vec<OffsetToCommit> = offsets
@@ -283,80 +229,61 @@ impl ProducerCore {
                 metadata: at.metadata_shared().clone(),
             })
             .collect();
-        let (coordinator, producer) = (self.broker.transactions()?, self.producer_identity()?);
+        let (coordinator, producer) = (env.broker.transactions()?, producer_of(env, identity)?);
         let member = group.member();
-        let sent = self.repeat(self.limit(), || {
-            let outcomes =
-                coordinator.commit_offsets(&transactional.id, producer, &member, &offsets)?;
+        let sent = env.repeat(env.block_limit(), || {
+            let outcomes = coordinator.commit_offsets(&self.id, producer, &member, &offsets)?;
             outcomes.into_iter().try_for_each(|(_, outcome)| outcome)
         });
-        sent.map_err(|error| transactional.offsets_refused(error))
+        sent.map_err(|error| self.offsets_refused(error))
     }
 
-    pub(super) fn end_transaction(self: &Arc<Self>, operation: Operation) -> Result<()> {
-        let transactional = self.transactional(operation.name())?;
-        self.end_of(transactional, operation, self.limit())
+    /// Begins the end, or goes on with it. From here on no record joins: a lingering batch has it,
+    /// or the transaction does not. Returns why it had failed before, if it had.
+    ///
+    /// # Errors
+    /// Those of [`TransactionState::enter`].
+    pub fn enter_end(&self, operation: Operation) -> Result<Option<Error>> {
+        let mut state = self.state.lock();
+        let why = state.last_error().cloned();
+        state.enter(operation)?;
+        drop(state);
+        self.open.store(NONE, Ordering::Release);
+        Ok(why)
     }
 
-    fn end_of(
-        self: &Arc<Self>,
-        transactional: &Transactional,
+    /// The end ran out of time: it is called again.
+    pub fn leave_pending(&self, operation: Operation) {
+        self.state.lock().leave_pending(operation);
+    }
+
+    /// Ends the transaction at the coordinator, if it knows of it. All records are settled.
+    ///
+    /// # Errors
+    /// The failure of one of them; those of the coordinator.
+    pub fn end(
+        &self,
+        env: &ProducerEnv,
+        identity: &Identity,
         operation: Operation,
         limit: Duration,
     ) -> Result<()> {
-        let _call = transactional.call(operation.name())?;
-        let why = transactional.state.lock().last_error().cloned();
-        // From here on no record joins: a lingering batch has it, or the transaction does not.
-        transactional.state.lock().enter(operation)?;
-        transactional.open.store(NONE, Ordering::Release);
-        if operation == Operation::Abort {
-            self.drop_unsent(why);
-        }
-        if !self.settle(Some(limit)) {
-            transactional.state.lock().leave_pending(operation);
-            let ms = self.settings.max_block.as_millis();
-            let message = format!("records are not stored within max.block.ms={ms}; call it again");
-            return Err(Error::new(ErrorKind::Timeout, message));
-        }
         let started = {
-            let state = transactional.state.lock();
+            let state = self.state.lock();
             if let Some(failed) = state.last_error() {
                 return Err(failed.clone());
             }
             state.started
         };
         if started {
-            let (coordinator, producer) = (self.broker.transactions()?, self.producer_identity()?);
+            let (coordinator, producer) = (env.broker.transactions()?, producer_of(env, identity)?);
             let commit = operation == Operation::Commit;
-            let end = || coordinator.end(&transactional.id, producer, commit);
-            let next = self.repeat(limit, end);
-            let next = next.map_err(|error| transactional.ended(operation, error))?;
-            self.identity()?.replace(next.producer_id, next.producer_epoch);
+            let next = env.repeat(limit, || coordinator.end(&self.id, producer, commit));
+            let next = next.map_err(|error| self.ended(operation, error))?;
+            identity.replace(next.producer_id, next.producer_epoch);
         }
-        transactional.state.lock().complete();
+        self.state.lock().complete();
         Ok(())
-    }
-
-    /// What was not tried yet is not sent any more.
-    fn drop_unsent(self: &Arc<Self>, why: Option<Error>) {
-        let aborted = || {
-            let message = "the transaction was aborted before the record was sent";
-            Error::new(ErrorKind::TransactionAborted, message)
-        };
-        self.abandon_untried(&why.unwrap_or_else(aborted));
-        self.run_completions(true);
-    }
-
-    /// A close that has time aborts what is open, as the Java client's does.
-    pub(in crate::producer) fn abort_at_close(self: &Arc<Self>, limit: Option<Duration>) {
-        let Some(transactional) = &self.transactional else { return };
-        let state = transactional.state.lock().state();
-        if matches!(state, TransactionPhase::InTransaction | TransactionPhase::AbortableError) {
-            let limit = limit.unwrap_or_else(|| self.limit());
-            if let Err(error) = self.end_of(transactional, Operation::Abort, limit) {
-                tracing::warn!(client_id = %self.client_id, %error, "an abort at close failed");
-            }
-        }
     }
 
     /// Puts a partition into the present transaction, before its first batch.
@@ -364,9 +291,14 @@ impl ProducerCore {
     /// # Errors
     /// Those of the coordinator, an epoch that was replaced as `InvalidProducerEpoch`; those of a
     /// transaction that takes no partition any more.
-    fn join(&self, transactional: &Transactional, queue: &PartitionQueue) -> Result<()> {
+    pub fn join(
+        &self,
+        env: &ProducerEnv,
+        identity: &Identity,
+        queue: &PartitionQueue,
+    ) -> Result<()> {
         let number = {
-            let mut state = transactional.state.lock();
+            let mut state = self.state.lock();
             if queue.joined.load(Ordering::Acquire) == state.number {
                 return Ok(());
             }
@@ -381,9 +313,9 @@ impl ProducerCore {
             state.started = true;
             state.number
         };
-        let producer = self.producer_identity()?;
+        let producer = producer_of(env, identity)?;
         let partition = TopicPartition::new(queue.topic.clone(), queue.partition);
-        self.broker.transactions()?.add_partition(&transactional.id, producer, &partition)?;
+        env.broker.transactions()?.add_partition(&self.id, producer, &partition)?;
         queue.joined.store(number, Ordering::Release);
         Ok(())
     }
@@ -393,64 +325,34 @@ impl ProducerCore {
     /// # Errors
     /// Those of [`Transactional::check_send`], and of joining.
     #[inline]
-    pub(in crate::producer) fn stamp_in_transaction(
+    pub fn stamp(
         &self,
-        transactional: &Transactional,
+        env: &ProducerEnv,
         identity: &Identity,
         queue: &PartitionQueue,
     ) -> Result<ProducerStamp> {
         loop {
-            let number = transactional.check_send()?;
+            let number = self.check_send()?;
             if queue.joined.load(Ordering::Acquire) != number {
-                self.repeat(self.limit(), || self.join(transactional, queue))?;
+                env.repeat(env.block_limit(), || self.join(env, identity, queue))?;
             }
-            let stamp = identity.stamp(&self.broker)?;
+            let stamp = identity.stamp(&env.broker)?;
             // Numbers only rise, so the stamp is that of the transaction which the partition is
             // in; the log refuses it once the marker is there.
-            if transactional.open.load(Ordering::Acquire) == number {
+            if self.open.load(Ordering::Acquire) == number {
                 return Ok(stamp);
             }
         }
     }
+}
 
-    /// What has to be done before batches of a lane are tried, and before its lock.
-    ///
-    /// # Errors
-    /// Those of taking an id, and of joining the transaction.
-    pub(in crate::producer) fn prepare(&self, queue: &PartitionQueue) -> Result<()> {
-        match (&self.transactional, &self.identity) {
-            (Some(transactional), _) if queue.has_batches() => self.join(transactional, queue),
-            (None, Some(identity)) => identity.stamp(&self.broker).map(|_| ()),
-            _ => Ok(()),
-        }
-    }
+/// Who the producer is in its present transaction.
+fn producer_of(env: &ProducerEnv, identity: &Identity) -> Result<ProducerIdentity> {
+    let (producer_id, producer_epoch) = identity.stamp(&env.broker)?.producer();
+    Ok(ProducerIdentity { producer_id, producer_epoch })
+}
 
-    /// Whether a record may be sent at present.
-    ///
-    /// # Errors
-    /// Those of [`Transactional::check_send`].
-    #[inline]
-    pub(in crate::producer) fn check_transaction(&self) -> Result<()> {
-        match &self.transactional {
-            None => Ok(()),
-            Some(transactional) => transactional.check_send().map(|_| ()),
-        }
-    }
-
-    /// A record of the transaction is not stored: it can only be aborted.
-    #[cold]
-    pub(in crate::producer) fn fail_transaction(&self, error: &Error) {
-        if let Some(transactional) = &self.transactional {
-            transactional.fail(error);
-        }
-    }
-
-    /// A record of the transaction may be stored or not.
-    #[cold]
-    pub(in crate::producer) fn leave_transaction_unresolved(&self, error: &Error) {
-        if let Some(transactional) = &self.transactional {
-            let message = format!("a record may be stored or not: {}", error.message());
-            transactional.fail(&Error::new(ErrorKind::Kafka, message));
-        }
-    }
+/// What the Java client repeats, and the crate tells at once.
+fn is_retried_by_kafka(error: &Error) -> bool {
+    error.kafka_name() == ErrorKind::Timeout.kafka_name()
 }

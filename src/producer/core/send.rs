@@ -1,16 +1,15 @@
 //! Sending on the caller's thread: a record, or many, straight into the log.
 
 use super::ProducerCore;
-use super::batch::{PartitionQueue, estimated_size, metadata_of};
-use super::completion::{Completion, Records};
-use super::future::{BatchResult, Outcome, SendFuture, Unsynced};
-use super::record::{ProducerRecord, RecordMetadata, size_in_batch};
-use super::topics::{Found, missing_topic};
-use crate::config::Acks;
 use crate::error::{Error, Result};
 use crate::log::Appended;
-use crate::probe::Point;
-use crate::record::{BATCH_OVERHEAD, Codec, CompressionRatio, RecordInput};
+use crate::producer::batch::{PartitionQueue, estimated_size};
+use crate::producer::completion::{Completion, Records};
+use crate::producer::env::is_thrown;
+use crate::producer::future::{BatchResult, Outcome, SendFuture, Unsynced};
+use crate::producer::record::{ProducerRecord, RecordMetadata, size_in_batch};
+use crate::producer::topics::Found;
+use crate::record::{BATCH_OVERHEAD, CompressionRatio, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,7 +24,7 @@ enum SendOutcome {
 #[derive(Default)]
 struct Routes {
     groups: Vec<Group>,
-    /// Groups by the address of their lane, once there are two.
+    /// Groups by the address of their queue, once there are two.
     known: HashMap<usize, usize>,
     /// The group of the record before.
     last: usize,
@@ -64,7 +63,7 @@ impl Routes {
         }
     }
 
-    /// The group of a lane, a new one where there is none. Most calls are about one lane.
+    /// The group of a queue, a new one where there is none. Most calls are about one.
     #[inline(never)]
     fn group_of(&mut self, queue: &Arc<PartitionQueue>, place: usize) -> usize {
         let address = |queue: &Arc<PartitionQueue>| Arc::as_ptr(queue).addr();
@@ -103,7 +102,10 @@ impl Routes {
 
 impl ProducerCore {
     #[inline]
-    pub(super) fn send(self: &Arc<Self>, record: &ProducerRecord<'_>) -> Result<SendFuture> {
+    pub(in crate::producer) fn send(
+        self: &Arc<Self>,
+        record: &ProducerRecord<'_>,
+    ) -> Result<SendFuture> {
         // Before all else: up to the first call the compiler knows what the record is made of.
         let input = record.input(0, record.lent_headers());
         match record.owns_headers() {
@@ -125,7 +127,7 @@ impl ProducerCore {
         record: &ProducerRecord<'_>,
         mut input: RecordInput<'_>,
     ) -> Result<SendFuture> {
-        let now_ms = self.clock().coarse_wall_ms();
+        let now_ms = self.env.clock().coarse_wall_ms();
         input.timestamp = record.chosen_timestamp().unwrap_or(now_ms);
         // The metadata comes out in parts and is put together at its last place: moving a finished
         // future twice costs as much as finding the topic.
@@ -143,18 +145,18 @@ impl ProducerCore {
         input: &RecordInput<'_>,
         now_ms: i64,
     ) -> Result<SendOutcome> {
-        self.check_open()?;
+        self.env.check_open()?;
         record.check()?;
-        let topic = self.topics.find(record.topic(), &self.broker)?;
+        let topic = self.topics.find(record.topic(), &self.env.broker)?;
         let (queue, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
-        let size = self.check_size(input)?;
-        self.pause(queue)?;
-        if !self.settings.linger.is_zero() {
-            self.check_transaction()?;
+        let size = self.env.check_size(input)?;
+        self.env.pause(queue)?;
+        if !self.env.settings.linger.is_zero() {
+            self.stamper.check_send()?;
             let nobody = &mut None::<fn(&Outcome)>;
             return self.linger(&topic, queue, input, sticky, nobody).map(SendOutcome::Later);
         }
-        let appended = self.append(queue, input, now_ms)?;
+        let appended = self.appender().append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
@@ -162,86 +164,11 @@ impl ProducerCore {
             Some(appended) if appended.must_sync => {
                 SendOutcome::Later(self.unsynced(queue, appended, input))
             }
-            appended => SendOutcome::Stored(self.metadata(queue, appended, input)),
+            appended => SendOutcome::Stored(self.appender().metadata(queue, appended, input)),
         })
     }
 
-    /// Waits where a test wants a send to wait, before any lock is taken.
-    #[inline]
-    pub(super) fn pause(&self, queue: &PartitionQueue) -> Result<()> {
-        let probe = self.broker.probe();
-        match probe.is_on() {
-            true => probe.pause(Point::Append { topic: &queue.topic, partition: queue.partition }),
-            false => Ok(()),
-        }
-    }
-
-    /// Appends one record. `None`: with `acks=0` nobody asks where, nor whether.
-    #[inline]
-    fn append(
-        &self,
-        queue: &PartitionQueue,
-        input: &RecordInput<'_>,
-        now_ms: i64,
-    ) -> Result<Option<Appended>> {
-        let options = self.append_options(queue, now_ms)?;
-        let appended = match self.settings.codec {
-            Codec::None => queue.log.append(input, options),
-            codec => {
-                let level = self.settings.level;
-                let appended = queue.log.append_records(&[*input], codec, level, options);
-                appended.inspect(|appended| self.note_ratio(queue, appended))
-            }
-        };
-        match appended {
-            Ok(_) if self.settings.acks == Acks::None => Ok(None),
-            Ok(appended) => Ok(Some(appended)),
-            Err(error) if self.is_outdated(options.producer.as_ref(), &error) => {
-                self.append(queue, input, now_ms)
-            }
-            Err(error) => {
-                self.note_refusal(options.producer.as_ref(), &error);
-                self.append_failed(error).map(|()| None)
-            }
-        }
-    }
-
-    /// Learns from a batch how well the topic's batches compress.
-    pub(super) fn note_ratio(&self, queue: &PartitionQueue, appended: &Appended) {
-        if let Some(ratio) = appended.ratio {
-            queue.ratios.observe(self.settings.codec, ratio);
-        }
-    }
-
-    /// What a producer makes of an error of the log.
-    ///
-    /// # Errors
-    /// The error, unless `acks=0` says that nobody wants to know.
-    #[cold]
-    pub(super) fn append_failed(&self, error: Error) -> Result<()> {
-        let error = missing_topic(error);
-        if self.settings.acks == Acks::None && !ProducerCore::is_thrown(&error) {
-            tracing::warn!(client_id = %self.client_id, %error, "a record with acks=0 is lost");
-            return Ok(());
-        }
-        Err(error)
-    }
-
-    #[inline]
-    pub(super) fn metadata(
-        &self,
-        queue: &PartitionQueue,
-        appended: Option<Appended>,
-        input: &RecordInput<'_>,
-    ) -> RecordMetadata {
-        let (offset, timestamp) = match appended {
-            Some(appended) => (appended.base_offset, appended.timestamp),
-            None => (-1, input.timestamp),
-        };
-        RecordMetadata::new(queue.partition, offset, timestamp, input)
-    }
-
-    pub(super) fn unsynced(
+    pub(in crate::producer) fn unsynced(
         self: &Arc<Self>,
         queue: &Arc<PartitionQueue>,
         appended: Appended,
@@ -251,7 +178,7 @@ impl ProducerCore {
         SendFuture::unsynced(Unsynced {
             producer: self.clone(),
             queue: queue.clone(),
-            metadata: self.metadata(queue, Some(appended), input),
+            metadata: self.appender().metadata(queue, Some(appended), input),
             record: queue.copied(input),
         })
     }
@@ -261,27 +188,27 @@ impl ProducerCore {
     /// # Errors
     /// The error itself, where it is the call's fault.
     #[cold]
-    pub(super) fn refuse(
+    pub(in crate::producer) fn refuse(
         &self,
         error: Error,
         record: &ProducerRecord<'_>,
         input: &RecordInput<'_>,
     ) -> Result<Outcome> {
-        if ProducerCore::is_thrown(&error) {
+        if is_thrown(&error) {
             return Err(error.refusing(record));
         }
-        self.fail_transaction(&error);
+        self.stamper.fail_transaction(&error);
         Ok(Err(undelivered(error, record, input)))
     }
 
-    pub(super) fn send_with(
+    pub(in crate::producer) fn send_with(
         self: &Arc<Self>,
         record: &ProducerRecord<'_>,
         callback: impl FnOnce(&Outcome) + Send + 'static,
     ) -> Result<SendFuture> {
-        let checked = self.check_open().and_then(|()| record.check());
+        let checked = self.env.check_open().and_then(|()| record.check());
         checked.map_err(|error| error.refusing(record))?;
-        let now_ms = self.clock().coarse_wall_ms();
+        let now_ms = self.env.clock().coarse_wall_ms();
         let headers = record.header_inputs();
         let input = record.input(now_ms, &headers);
         let mut callback = Some(callback);
@@ -307,27 +234,27 @@ impl ProducerCore {
         now_ms: i64,
         callback: &mut Option<impl FnOnce(&Outcome) + Send + 'static>,
     ) -> Result<SendFuture> {
-        let topic = self.topics.find(record.topic(), &self.broker)?;
+        let topic = self.topics.find(record.topic(), &self.env.broker)?;
         let (queue, sticky) = self.choose(&topic, record.chosen_partition(), input)?;
-        let size = self.check_size(input)?;
-        self.pause(queue)?;
-        if !self.settings.linger.is_zero() {
-            self.check_transaction()?;
+        let size = self.env.check_size(input)?;
+        self.env.pause(queue)?;
+        if !self.env.settings.linger.is_zero() {
+            self.stamper.check_send()?;
             return self.linger(&topic, queue, input, sticky, callback);
         }
         // Taking an id may need a sync, and joining the transaction the coordinator: both come
-        // before the lane's lock.
-        self.append_options(queue, now_ms)?;
+        // before the queue's lock.
+        self.stamper.append_options(&self.env, queue, now_ms)?;
         let state = queue.lock();
-        let appended = self.append(queue, input, now_ms)?;
+        let appended = self.appender().append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
         let sync = appended.filter(|appended| appended.must_sync).map(|a| a.last_offset + 1);
-        let outcome = Ok(self.metadata(queue, appended, input));
+        let outcome = Ok(self.appender().metadata(queue, appended, input));
         let Some(callback) = callback.take() else { return Ok(SendFuture::done(outcome)) };
         if sync.is_none()
-            && let Some(turn) = self.line.enter_idle()
+            && let Some(turn) = self.completions.enter_idle()
         {
             drop(state);
             callback(&outcome);
@@ -335,7 +262,7 @@ impl ProducerCore {
             return Ok(SendFuture::done(outcome));
         }
         let flight = BatchResult::new(Arc::downgrade(self));
-        self.line.push(Completion {
+        self.completions.push(Completion {
             queue: queue.clone(),
             outcomes: vec![outcome],
             callbacks: vec![(0, Box::new(callback))],
@@ -351,12 +278,12 @@ impl ProducerCore {
         Ok(SendFuture::batched(flight, 0))
     }
 
-    pub(super) fn send_all(
+    pub(in crate::producer) fn send_all(
         self: &Arc<Self>,
         records: &[ProducerRecord<'_>],
         own_headers: bool,
     ) -> Vec<SendFuture> {
-        let now_ms = self.clock().coarse_wall_ms();
+        let now_ms = self.env.clock().coarse_wall_ms();
         // Only records that own their headers need lists made for them.
         let made: Vec<_> = match own_headers {
             true => records.iter().map(|record| record.header_inputs().into_owned()).collect(),
@@ -372,7 +299,7 @@ impl ProducerCore {
         let mut last: Option<(&str, Found<'_>)> = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
             if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
-                self.fail_transaction(&error);
+                self.stamper.fail_transaction(&error);
                 let failed = undelivered(error, record, input);
                 routes.refused.push((place, SendFuture::done(Err(failed))));
             }
@@ -389,7 +316,7 @@ impl ProducerCore {
         routes.in_order(placed, records.len())
     }
 
-    /// Finds the lane of a record, and puts the record into its group. `last` is the topic of the
+    /// Finds the queue of a record, and puts the record into its group. `last` is the topic of the
     /// record before: most calls are about one.
     #[inline]
     fn route<'p, 'r>(
@@ -402,13 +329,13 @@ impl ProducerCore {
     ) -> Result<()> {
         let name = record.topic();
         if last.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, name)) {
-            *last = Some((name, self.topics.find(name, &self.broker)?));
+            *last = Some((name, self.topics.find(name, &self.env.broker)?));
         }
         // It was set just above, or is that of the record before.
         let Some((_, topic)) = last else { return Ok(()) };
         let (queue, sticky) = self.choose(topic, record.chosen_partition(), input)?;
-        let size = self.check_size(input)?;
-        self.pause(queue)?;
+        let size = self.env.check_size(input)?;
+        self.env.pause(queue)?;
         if sticky {
             self.count_sticky(topic, size, false);
         }
@@ -433,18 +360,18 @@ impl ProducerCore {
                 &gathered
             }
         };
-        if !self.settings.linger.is_zero() {
+        if !self.env.settings.linger.is_zero() {
             return self.linger_group(&group.queue, rest, futures);
         }
-        let limit = self.settings.batch_size;
+        let limit = self.env.settings.batch_size;
         let whole = BATCH_OVERHEAD.saturating_add(group.size_max);
         while !rest.is_empty() {
-            let ratio = group.queue.ratios.estimate(self.settings.codec);
+            let ratio = group.queue.ratios.estimate(self.env.settings.codec);
             let is_one = ratio.is_none() && whole <= limit;
             let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
-            let stored = self.store(&group.queue, batch, now_ms, None);
+            let stored = self.appender().store(&group.queue, batch, now_ms, None);
             if let Some(upto) = stored.sync {
                 group.queue.owes_sync(upto);
             }
@@ -461,23 +388,6 @@ impl ProducerCore {
             }
         }
     }
-
-    /// The outcomes of one appended batch.
-    pub(super) fn stored(
-        &self,
-        queue: &PartitionQueue,
-        records: &[RecordInput<'_>],
-        appended: Appended,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        let known = self.settings.acks != Acks::None;
-        let base_offset = if known { appended.base_offset } else { -1 };
-        let append_time = appended.log_append_time.then_some(appended.timestamp);
-        outcomes.extend(records.iter().enumerate().map(|(i, record)| {
-            let index = if known { i } else { 0 };
-            Ok(metadata_of(queue, record, base_offset, index, append_time))
-        }));
-    }
 }
 
 /// The failure of a record that did not get as far as a log. In [`ProducerCore::send_all`] every
@@ -490,7 +400,7 @@ fn undelivered(error: Error, record: &ProducerRecord<'_>, input: &RecordInput<'_
 
 /// How many of the records one batch may hold, at least one: as [`Batch::has_room`] says it.
 ///
-/// [`Batch::has_room`]: super::batch::Batch::has_room
+/// [`Batch::has_room`]: crate::producer::batch::Batch::has_room
 fn batch_len(records: &[RecordInput<'_>], limit: usize, ratio: Option<CompressionRatio>) -> usize {
     let base = records.first().map_or(0, |first| first.timestamp);
     let mut size = BATCH_OVERHEAD;
