@@ -22,6 +22,7 @@ mod record;
 mod stamper;
 mod storing;
 mod topics;
+mod transacting;
 mod transactions;
 
 #[cfg(all(test, not(loom)))]

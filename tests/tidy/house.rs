@@ -105,24 +105,162 @@ const CONSUMER_ROOMS: &[&[&str]] = &[
     &["fetch"],
 ];
 
-#[test]
-fn parts_of_a_consumer_name_only_those_below_them() {
-    let rank = |room: &str| CONSUMER_ROOMS.iter().position(|line| line.contains(&room));
+/// The parts of a producer, lowest first. `future` and `batch` are the two halves of records on
+/// their way, and name each other.
+const PRODUCER_ROOMS: &[&[&str]] = &[
+    &["record", "partitioner", "identity"],
+    &["future", "batch"],
+    &["topics", "completion", "accumulator"],
+    &["env"],
+    &["transactions"],
+    &["stamper"],
+    &["storing"],
+];
+
+/// Parts that name one of their own line or above, each for a reason that the part tells.
+const PART_EXCEPTIONS: &[(&str, &str)] = &[("future", "batch"), ("batch", "future")];
+
+/// Where parts of a layer name others than those below them.
+fn names_above(layer: &str, rooms: &[&[&str]], whole: &[&str]) -> Vec<String> {
+    let rank = |room: &str| rooms.iter().position(|line| line.contains(&room));
     let mut faults = Vec::new();
-    for (path, text) in sources("src/consumer") {
+    for (path, text) in sources(&format!("src/{layer}")) {
         let inside = short(&path);
-        let own = inside.trim_start_matches("src/consumer/").split(['/', '.']).next().unwrap();
+        let own = inside.trim_start_matches(&format!("src/{layer}/"));
+        let own = own.split(['/', '.']).next().unwrap();
         let Some(from) = rank(own) else { continue };
-        for named in rooms_named("consumer", without_tests(&text)) {
-            if named != own && rank(&named) >= Some(from) {
+        for named in rooms_named(layer, without_tests(&text)) {
+            let excepted = PART_EXCEPTIONS.contains(&(own, named.as_str()));
+            if named != own && rank(&named) >= Some(from) && !excepted {
                 faults.push(format!("{inside}: {own} names {named}"));
             }
         }
-        if text.contains("super::Consumer;") || text.contains("crate::consumer::Consumer;") {
-            faults.push(format!("{inside}: {own} names the consumer that holds it"));
+        for whole in whole {
+            let named = [format!("super::{whole};"), format!("crate::{layer}::{whole};")];
+            if named.iter().any(|named| without_tests(&text).contains(named)) {
+                faults.push(format!("{inside}: {own} names {whole}, which holds it"));
+            }
         }
     }
+    faults
+}
+
+#[test]
+fn parts_of_a_consumer_name_only_those_below_them() {
+    let faults = names_above("consumer", CONSUMER_ROOMS, &["Consumer"]);
     report("parts of a consumer name only those below", faults);
+}
+
+#[test]
+fn parts_of_a_producer_name_only_those_below_them() {
+    let whole = ["Producer", "ProducerCore", "core::ProducerCore"];
+    let mut faults = names_above("producer", PRODUCER_ROOMS, &whole);
+    // Whoever waits for a batch moves it on, which takes the whole producer.
+    faults.retain(|fault| !fault.starts_with("src/producer/future.rs: future names ProducerCore,"));
+    report("parts of a producer name only those below", faults);
+}
+
+/// A type that holds the parts of its layer, and where its methods may stand.
+const WHOLES: &[(&str, &str, &[&str])] = &[
+    ("consumer", "Consumer", &["mod.rs", "calls.rs", "poll.rs", "rebalance.rs"]),
+    ("producer", "ProducerCore", &["core/"]),
+];
+
+#[test]
+fn what_holds_all_parts_has_its_methods_in_few_places() {
+    let mut faults = Vec::new();
+    for (layer, whole, places) in WHOLES {
+        for (path, text) in sources(&format!("src/{layer}")) {
+            let inside = short(&path);
+            let file = inside.trim_start_matches(&format!("src/{layer}/"));
+            let place = file.starts_with("tests") || places.iter().any(|p| file.starts_with(p));
+            if text.contains(&format!("\nimpl {whole} {{")) && !place {
+                faults.push(format!("{inside}: methods of {whole}"));
+            }
+        }
+    }
+    report("methods of what holds all parts", faults);
+}
+
+/// How many source files a room may have: more are to be rooms of their own.
+const ROOM_FILES_MAX: usize = 16;
+
+#[test]
+fn a_room_has_at_most_16_files() {
+    let mut files: BTreeMap<String, usize> = BTreeMap::new();
+    for (path, _) in sources("src") {
+        *files.entry(short(path.parent().unwrap())).or_default() += 1;
+    }
+    let wide = files.into_iter().filter(|(_, count)| *count > ROOM_FILES_MAX);
+    let told = wide.map(|(room, count)| format!("{room}: {count} files")).collect();
+    report("rooms of at most 16 files", told);
+}
+
+/// Words that say nothing of what a thing is.
+const EMPTY_WORDS: &[&str] = &["manager", "helper", "helpers", "util", "utils", "data", "info"];
+
+#[test]
+fn no_file_and_no_type_has_an_empty_name() {
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        if EMPTY_WORDS.contains(&stem) {
+            faults.push(short(&path));
+        }
+        for line in text.lines() {
+            let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+            let defines = words.next().is_some_and(|w| ["struct", "enum", "trait"].contains(&w));
+            let name: String = words
+                .next()
+                .filter(|_| defines)
+                .unwrap_or_default()
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric())
+                .collect();
+            let last = name.rfind(|c: char| c.is_ascii_uppercase()).map_or("", |at| &name[at..]);
+            if EMPTY_WORDS.contains(&last.to_ascii_lowercase().as_str()) {
+                faults.push(format!("{}: {name}", short(&path)));
+            }
+        }
+    }
+    report("names that say what a thing is", faults);
+}
+
+/// What a reader of a clone looks for first.
+const FIRST_FILES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "Cargo.toml",
+    ".ci/run",
+    "src/lib.rs",
+    "docs/format.md",
+    "docs/kafka.md",
+];
+
+#[test]
+fn files_that_a_reader_looks_for_first_are_there() {
+    let missing = FIRST_FILES.iter().filter(|file| !root().join(file).exists());
+    report("files that are there", missing.map(|file| (*file).to_owned()).collect());
+}
+
+/// Words in backquotes that name a file or a folder of the sources.
+fn paths_named(text: &str) -> BTreeSet<String> {
+    let inside = text.split('`').skip(1).step_by(2);
+    inside
+        .filter(|word| word.ends_with(".rs") && !word.contains(char::is_whitespace))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn files_that_the_architecture_names_are_in_the_tree() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let tree: Vec<String> = sources("src").iter().map(|(path, _)| short(path)).collect();
+    let known = |path: &str| tree.iter().any(|file| file.ends_with(&format!("/{path}")));
+    let missing = paths_named(&text).into_iter().filter(|path| !known(path)).collect();
+    report("ARCHITECTURE.md names files that are there", missing);
 }
 
 #[test]
