@@ -30,6 +30,8 @@ pub(in crate::broker) struct Cleaner {
     backoff: Duration,
     bytes_per_second: f64,
     pace: Mutex<Pace>,
+    /// Whether a topic is compacted, and for which state of the topics that is known.
+    compacts: Mutex<Option<((u64, usize), bool)>>,
     /// The round that is under way: whoever cleans holds it.
     turn: Mutex<Option<(TopicPartition, Cleaning)>>,
     progress: Mutex<Progress>,
@@ -83,6 +85,7 @@ impl Cleaner {
             backoff: config.cleaner_backoff().max(Duration::from_millis(1)),
             bytes_per_second: config.cleaner_bytes_per_second(),
             pace: Mutex::new(Pace { look: first, rest: Duration::ZERO, busy: false }),
+            compacts: Mutex::default(),
             turn: ranked_mutex(Rank::Cleaner, None),
             progress: ranked_mutex(Rank::CleanerProgress, Progress::default()),
         }
@@ -142,11 +145,25 @@ impl BrokerCore {
         if self.owner.is_none() || !self.cleaner.enabled {
             return None;
         }
-        let compacts = |topic: &Arc<Topic>| topic.config().log_config(&self.config).cleanup_compact;
         let pace = *self.cleaner.pace.lock();
         let at_once = pace.busy || self.queue.has_sealed_internal();
         let next = if at_once { pace.rest } else { pace.look.max(pace.rest) };
-        self.topics.all().iter().any(compacts).then_some(next)
+        self.has_compacted_topics().then_some(next)
+    }
+
+    /// Whether a topic is compacted. Every park asks this, so it is worked out once for each state
+    /// of the topics.
+    fn has_compacted_topics(&self) -> bool {
+        // Topics that were there at the opening are no change.
+        let state = (self.topics.version(), self.topics.len());
+        let known = *self.cleaner.compacts.lock();
+        if let Some((_, compacts)) = known.filter(|(of, _)| *of == state) {
+            return compacts;
+        }
+        let topics = self.topics.all();
+        let compacts = topics.iter().any(|topic| topic.log_config(&self.config).cleanup_compact);
+        *self.cleaner.compacts.lock() = Some((state, compacts));
+        compacts
     }
 
     /// Begins with the dirtiest log that is due, if there is one; between the looks at all topics
@@ -161,7 +178,7 @@ impl BrokerCore {
             if internal_alone && !topic.is_internal() {
                 continue;
             }
-            let config = topic.config().log_config(&self.config);
+            let config = topic.log_config(&self.config);
             let partitions = if config.cleanup_compact { topic.partition_count() } else { 0 };
             for number in 0..partitions {
                 let place = TopicPartition::new(topic.name().clone(), number);
@@ -238,7 +255,7 @@ impl BrokerCore {
     ) -> bool {
         let Some(owner) = &self.owner else { return false };
         let (recorded, trust) = owner.life.state_of((topic.id(), partition));
-        let config = topic.config().log_config(&self.config);
+        let config = topic.log_config(&self.config);
         match trust {
             Trust::New => false,
             Trust::Clean => {
@@ -409,7 +426,7 @@ impl BrokerCore {
     ) -> Result<Vec<(i32, Option<CleanedLog>)>> {
         self.owner()?;
         let topic = self.topic(name)?;
-        if !topic.config().log_config(&self.config).cleanup_compact {
+        if !topic.log_config(&self.config).cleanup_compact {
             let message = "the topic's cleanup.policy does not compact";
             return Err(Error::new(ErrorKind::PolicyViolation, message).with_topic(name));
         }
@@ -471,7 +488,7 @@ impl BrokerCore {
                 read_offsets(&*self.storage, &path).unwrap_or_default().remove(&place)
             }
         };
-        let config = topic.config().log_config(&self.config);
+        let config = topic.log_config(&self.config);
         let partition = topic.partition(number)?;
         let (to_clean, segments) = partition.log_to_clean(checkpoint, &config, how)?;
         let last_cleaned_ms = self.cleaner.progress.lock().last_cleaned.get(&place).copied();

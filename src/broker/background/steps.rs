@@ -143,7 +143,7 @@ impl BrokerCore {
     }
 
     fn retain(&self, topic: &Topic, now: Now) {
-        let config = topic.config().log_config(&self.config);
+        let config = topic.log_config(&self.config);
         for number in 0..topic.partition_count() {
             // A partition that was not used in this life is opened only if something would go.
             let used = topic.is_opened(number);

@@ -268,8 +268,8 @@ impl Opener for LiveOpener {
             topic_id: topic.id(),
             dir: self.dir.join(folder_name(topic.name(), partition)),
         };
-        let config = topic.config().log_config(&self.config);
+        let config = topic.log_config(&self.config);
         let (state, trust) = self.life.state_of((topic.id(), partition));
-        Ok(Partition::Live(Log::new(self.env.clone(), id, config, state, trust)))
+        Ok(Partition::Live(Log::new(self.env.clone(), id, (*config).clone(), state, trust)))
     }
 }

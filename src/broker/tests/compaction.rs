@@ -292,3 +292,24 @@ fn planted_progress_before_the_names_is_caught() {
     drop(guard);
     assert!(caught, "CheckpointBeforeRename was not caught");
 }
+
+#[test]
+fn a_look_of_the_cleaner_is_due_as_long_as_a_topic_is_compacted() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[]);
+    let admin = broker.admin();
+    let is_due = |broker: &Broker| broker.inner().next_cleaning().is_some();
+    admin.create_topic("t", 1, TopicConfig::default()).unwrap();
+    assert!(!is_due(&broker));
+    for (policy, due) in [("compact", true), ("delete", false), ("compact,delete", true)] {
+        let change = crate::ConfigChange::Set("cleanup.policy".into(), policy.into());
+        admin.alter_topic("t", &[change]).unwrap();
+        assert_eq!(is_due(&broker), due, "{policy}");
+    }
+    admin.delete_topic("t").unwrap();
+    assert!(!is_due(&broker));
+    admin.create_topic("u", 1, compacted()).unwrap();
+    assert!(is_due(&broker));
+    broker.close().unwrap();
+    assert!(is_due(&open(&storage, &clock, &[])), "from the first moment of a life");
+}

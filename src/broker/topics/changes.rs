@@ -284,7 +284,7 @@ impl BrokerCore {
         let topic = self.topic(name)?;
         self.refuse_internal(name)?;
         let found = topic.partition(partition)?;
-        if !topic.config().log_config(&self.config).cleanup_delete {
+        if !topic.log_config(&self.config).cleanup_delete {
             let why = "cleanup.policy does not contain delete; add it";
             return Err(Error::new(ErrorKind::PolicyViolation, why).with_partition(name, partition));
         }

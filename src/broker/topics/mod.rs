@@ -10,7 +10,7 @@ pub(in crate::broker) mod partition;
 
 use crate::broker::meta::registry::TopicEntry;
 use crate::broker::topics::partition::Partition;
-use crate::config::{BrokerConfig, TopicConfig};
+use crate::config::{BrokerConfig, LogConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Codec, CompressionRatio};
 use crate::sync::{
@@ -33,7 +33,7 @@ pub(crate) struct Topic {
     internal: bool,
     adopted: bool,
     deleted: AtomicBool,
-    config: RwLock<TopicConfig>,
+    settings: RwLock<TopicSettings>,
     /// How well batches of each codec compressed so far: whoever fills one asks.
     ratios: Arc<CompressionRatios>,
     /// One slot a partition, filled when it is first asked for. Only ever grows.
@@ -42,6 +42,15 @@ pub(crate) struct Topic {
     settled: AtomicBool,
     settling: Mutex<()>,
     opener: Arc<dyn Opener>,
+}
+
+/// What a topic overrides, and what comes of it.
+#[derive(Debug)]
+struct TopicSettings {
+    config: TopicConfig,
+    /// The settings in effect, once somebody asked: they are read from text, which is not for
+    /// every look at every topic.
+    effective: Option<Arc<LogConfig>>,
 }
 
 impl Topic {
@@ -56,7 +65,7 @@ impl Topic {
             internal: is_internal(&entry.name),
             adopted: entry.adopted,
             deleted: AtomicBool::new(false),
-            config: RwLock::new(config),
+            settings: RwLock::new(TopicSettings { config, effective: None }),
             ratios: Arc::default(),
             slots: ranked_lock(
                 Rank::TopicSlots,
@@ -117,7 +126,18 @@ impl Topic {
 
     /// What it overrides.
     pub fn config(&self) -> TopicConfig {
-        self.config.read().clone()
+        self.settings.read().config.clone()
+    }
+
+    /// The settings in effect under the broker's, which do not change.
+    pub fn log_config(&self, broker: &BrokerConfig) -> Arc<LogConfig> {
+        if let Some(known) = &self.settings.read().effective {
+            return known.clone();
+        }
+        let mut settings = self.settings.write();
+        let effective = Arc::new(settings.config.log_config(broker));
+        settings.effective = Some(effective.clone());
+        effective
     }
 
     /// One partition. Its folder is not touched before it is used.
@@ -165,13 +185,13 @@ impl Topic {
     /// What the registry keeps of it.
     pub(in crate::broker) fn entry(&self) -> TopicEntry {
         let partitions = self.partition_count();
-        let config = self.config.read();
+        let settings = self.settings.read();
         TopicEntry {
             name: self.name.clone(),
             id: self.id,
             partitions,
             adopted: self.adopted,
-            config: config.entries().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            config: settings.config.entries().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         }
     }
 
@@ -183,7 +203,8 @@ impl Topic {
 
     pub(in crate::broker) fn set_config(&self, config: TopicConfig, broker: &BrokerConfig) {
         let effective = config.log_config(broker);
-        *self.config.write() = config;
+        *self.settings.write() =
+            TopicSettings { config, effective: Some(Arc::new(effective.clone())) };
         for (_, partition) in self.opened() {
             if let Ok(log) = partition.log() {
                 log.apply_config(effective.clone());
