@@ -6,6 +6,7 @@
 mod compaction;
 mod groups;
 mod producers;
+mod retention;
 mod size;
 mod transactions;
 mod verify;
@@ -15,6 +16,7 @@ pub use groups::{
     GroupDescription, GroupListing, GroupOffset, MemberDescription, PartitionResults,
 };
 pub use producers::ProducerState;
+pub use retention::ProtectedOffset;
 pub use size::PartitionSize;
 pub use transactions::{AbortedRange, TransactionDescription};
 

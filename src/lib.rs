@@ -79,12 +79,14 @@ mod transaction;
 pub use admin::{
     AbortedRange, Admin, CleaningStatus, Compaction, GroupDescription, GroupListing, GroupOffset,
     ListedOffset, MemberDescription, OffsetSpec, PartitionResults, PartitionSize, ProducerState,
-    TopicDescription, TopicListing, TransactionDescription,
+    ProtectedOffset, TopicDescription, TopicListing, TransactionDescription,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use broker::fuzzing as broker_fuzzing;
-pub use broker::{AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, NewTopic};
+pub use broker::{
+    AdoptionProgress, AdoptionReport, Broker, BrokerOptions, Health, HeldRetention, NewTopic,
+};
 pub use config::{
     Acks, BrokerConfig, ConfigChange, ConfigEntry, ConfigSource, ConsumerConfig, Durability,
     IsolationLevel, OffsetReset, ProducerConfig, TopicConfig,

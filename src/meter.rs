@@ -1,4 +1,4 @@
-//! Counters for whoever collects them, through the `metrics` facade.
+//! Counters, gauges and times for whoever collects them, through the `metrics` facade.
 //!
 //! Handles are taken once, when what they belong to is made, so that counting costs one
 //! comparison where no recorder is installed, and one call of the recorder's where one is. A
@@ -7,6 +7,7 @@
 
 use crate::sync::Arc;
 use metrics::{Counter, Key, Label, Level, Metadata, SharedString};
+use std::time::Duration;
 
 /// Everything here says that it comes from the crate.
 static METADATA: Metadata<'static> = Metadata::new("topiclite", Level::INFO, Some("topiclite"));
@@ -18,6 +19,34 @@ fn counter(name: &'static str, labels: Vec<Label>) -> Counter {
 
 fn label(name: &'static str, value: &Arc<str>) -> Label {
     Label::new(name, SharedString::from_shared(value.clone()))
+}
+
+fn labels_of(topic: &Arc<str>, partition: i32) -> Vec<Label> {
+    vec![label("topic", topic), Label::new("partition", partition.to_string())]
+}
+
+fn set(name: &'static str, labels: Vec<Label>, value: f64) {
+    let key = Key::from_parts(name, labels);
+    metrics::with_recorder(|recorder| recorder.register_gauge(&key, &METADATA)).set(value);
+}
+
+/// Tells the present value of a whole broker's. Gauges are told rarely, so they are looked up at
+/// each use.
+pub(crate) fn gauge(name: &'static str, value: f64) {
+    set(name, Vec::new(), value);
+}
+
+/// Tells the present value of a partition's.
+#[allow(clippy::cast_precision_loss)] // Whoever shows it rounds it anyway.
+pub(crate) fn gauge_of(name: &'static str, topic: &Arc<str>, partition: i32, value: i64) {
+    set(name, labels_of(topic, partition), value as f64);
+}
+
+/// Tells how long something took that a sync, or more, is part of.
+pub(crate) fn took(name: &'static str, time: Duration) {
+    let key = Key::from_name(name);
+    let histogram = metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
+    histogram.record(time.as_secs_f64());
 }
 
 /// A counter of a whole broker.
@@ -44,7 +73,7 @@ pub(crate) struct PartitionMeter {
 
 impl PartitionMeter {
     pub fn new(topic: &Arc<str>, partition: i32) -> PartitionMeter {
-        let labels = || vec![label("topic", topic), Label::new("partition", partition.to_string())];
+        let labels = || labels_of(topic, partition);
         PartitionMeter {
             messages_in: counter("topiclite_messages_in_total", labels()),
             bytes_in: counter("topiclite_bytes_in_total", labels()),

@@ -156,8 +156,8 @@ impl CleaningStatus {
         self.segments
     }
 
-    /// When it was cleaned last, in milliseconds since 1970; None where that was before the
-    /// directory was opened, or never.
+    /// When it was cleaned last, in milliseconds since 1970; None where it never was, or that is
+    /// not known.
     pub fn last_cleaned_ms(&self) -> Option<i64> {
         self.last_cleaned_ms
     }

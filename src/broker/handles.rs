@@ -111,6 +111,13 @@ impl Broker {
         self.0.health()
     }
 
+    /// Tells the recorder of the `metrics` facade the present value of every gauge. They are told
+    /// at each pass of retention and of the cleaner besides, so that this is for a program that
+    /// shows them at moments of its own. `docs/metrics.md` lists them.
+    pub fn update_gauges(&self) {
+        self.0.report_gauges();
+    }
+
     /// What was found, if opening took over a directory that another program wrote.
     pub fn adoption(&self) -> Option<&AdoptionReport> {
         self.0.adoption()

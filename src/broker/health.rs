@@ -25,6 +25,39 @@ pub struct Health {
     warnings: Vec<String>,
     warning_count: u64,
     counters: Vec<(&'static str, u64)>,
+    held: BTreeMap<TopicPartition, HeldRetention>,
+}
+
+/// What retention would have removed from a partition, had a protected group read it
+/// (`retention.protected.groups`), as of the last pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRetention {
+    pub(super) group: String,
+    pub(super) committed_offset: Option<i64>,
+    pub(super) segments: usize,
+    pub(super) bytes: u64,
+}
+
+impl HeldRetention {
+    /// The protected group that is the furthest behind.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// What it has committed of the partition; None where that is nothing, or is not known.
+    pub fn committed_offset(&self) -> Option<i64> {
+        self.committed_offset
+    }
+
+    /// How many segments are kept for it.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+
+    /// How many bytes of batches they have.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Health {
@@ -41,6 +74,12 @@ impl Health {
     /// The partitions that cannot be written, or not read whole, and why.
     pub fn failed_partitions(&self) -> impl Iterator<Item = (&TopicPartition, &Error)> {
         self.partitions.iter()
+    }
+
+    /// Partitions whose retention is held back by a protected group, as of its last pass. They are
+    /// well, and take more room than their settings of age and size say.
+    pub fn held_retention(&self) -> impl Iterator<Item = (&TopicPartition, &HeldRetention)> {
+        self.held.iter()
     }
 
     /// What was found or repaired and deserves a look: the first thousand.
@@ -137,7 +176,31 @@ impl HealthLog {
 
     /// Forgets a partition that is gone.
     pub fn forget(&self, topic: &str) {
-        self.0.lock().partitions.retain(|partition, _| partition.topic() != topic);
+        let mut health = self.0.lock();
+        health.partitions.retain(|partition, _| partition.topic() != topic);
+        health.held.retain(|partition, _| partition.topic() != topic);
+    }
+
+    /// Whether retention was held back in a partition at its last pass.
+    pub fn is_held(&self, partition: &TopicPartition) -> bool {
+        self.0.lock().held.contains_key(partition)
+    }
+
+    /// Takes note of what retention found held back, `None` being nothing.
+    pub fn hold(&self, partition: &TopicPartition, held: Option<HeldRetention>) {
+        let Some(held) = held else {
+            return drop(self.0.lock().held.remove(partition));
+        };
+        let known = match held.committed_offset {
+            Some(_) => "has not read it",
+            None => "has committed nothing of it",
+        };
+        let text = format!(
+            "{partition}: retention keeps records for the protected group {:?}, which {known}",
+            held.group
+        );
+        self.0.lock().held.insert(partition.clone(), held);
+        self.warn_once(text);
     }
 
     /// Keeps a warning.

@@ -36,6 +36,6 @@ pub(crate) use crate::broker::topics::partition::Partition;
 pub(crate) use crate::broker::topics::{CompressionRatios, Topic};
 pub(crate) use coordinator::Groups;
 pub use handles::Broker;
-pub use health::Health;
+pub use health::{Health, HeldRetention};
 pub use options::BrokerOptions;
 pub(crate) use producer_names::HeldName;

@@ -1,5 +1,6 @@
 //! The typed settings that one log works with, after the topic's overrides and the broker's.
 
+use super::property::split_list;
 use super::settings::FromText;
 use super::topic as key;
 use super::{BrokerConfig, Codec, LogConfig, TopicConfig};
@@ -54,6 +55,11 @@ fn has_policy(from: &Effective<'_>, policy: &str) -> bool {
     from.text(key::CLEANUP_POLICY).split(',').any(|item| item == policy)
 }
 
+pub(super) fn protected_groups(from: &Effective<'_>) -> Vec<String> {
+    let text = from.text("retention.protected.groups");
+    split_list(&text).filter(|group| !group.is_empty()).map(str::to_owned).collect()
+}
+
 pub(super) fn compression(from: &Effective<'_>) -> Compression {
     match from.text(key::COMPRESSION_TYPE).as_str() {
         "producer" => Compression::Producer,
@@ -101,6 +107,7 @@ mod tests {
                 index_interval_bytes: 4096,
                 retention_ms: 604_800_000,
                 retention_bytes: -1,
+                protected_groups: Vec::new(),
                 cleanup_delete: true,
                 cleanup_compact: false,
                 flush_messages: i64::MAX,

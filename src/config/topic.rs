@@ -110,6 +110,20 @@ settings! {
         broker "log.retention.bytes";
     }
 
+    /// groups whose reading retention waits for: age and size remove nothing that one of them has
+    /// not committed yet, in a partition without a commit nothing at all. Names with a comma, or
+    /// with blanks at an end, cannot be listed.
+    ///
+    /// Their committed offsets in this topic do not expire. `delete_records`, compaction and the
+    /// deletion of the topic ask nobody.
+    ///
+    /// Departure: D111. Kafka has no such property: retention there removes what nobody has read.
+    "retention.protected.groups": list, "" {
+        set retention_protected_groups(groups: &[&str]) = groups.join(",");
+        get protected_groups: Vec<String> = log::protected_groups;
+        broker "log.retention.protected.groups";
+    }
+
     /// what becomes of old records: `delete` (by age and size), `compact` (of each key the latest
     /// record stays), both, or none.
     CLEANUP_POLICY "cleanup.policy": of(POLICIES), "delete" {

@@ -24,16 +24,18 @@ enum AgeFrom {
 }
 
 impl GroupCoordinator {
-    /// Has what is older than `retention_ms` go. Returns how many offsets that are.
+    /// Has what is older than `retention_ms` go, but for the offsets of a group in a topic that
+    /// `keeps` says. Returns how many offsets that are.
     pub(crate) fn expire_offsets(
         &mut self,
         now: Now,
         retention_ms: i64,
+        keeps: &dyn Fn(&str, &str) -> bool,
     ) -> CoordinatorResult<usize> {
         let mut appends = Vec::new();
         let mut count = 0;
         for group in self.groups.values() {
-            let (mut records, all) = group.expired(now.wall_ms, retention_ms);
+            let (mut records, all) = group.expired(now.wall_ms, retention_ms, keeps);
             count += records.len();
             if all && group.has_no_members() && !group.offsets.has_pending() {
                 records.extend(group.own_tombstones());
@@ -48,14 +50,20 @@ impl GroupCoordinator {
 
 impl Group {
     /// Tombstones of the offsets that expired, and whether no other is left.
-    fn expired(&self, now_ms: i64, retention_ms: i64) -> (Vec<GroupRecord>, bool) {
+    fn expired(
+        &self,
+        now_ms: i64,
+        retention_ms: i64,
+        keeps: &dyn Fn(&str, &str) -> bool,
+    ) -> (Vec<GroupRecord>, bool) {
         let Some(from) = self.age_from() else { return (Vec::new(), false) };
         let mut all = true;
         let mut records = Vec::new();
         for (partition, stored) in self.offsets.iter() {
             let read = !self.has_no_members() && self.reads(partition.topic());
             let pending = self.offsets.is_pending(&partition);
-            if read || pending || !is_old(stored, from, now_ms, retention_ms) {
+            let kept = keeps(&self.id, partition.topic());
+            if read || pending || kept || !is_old(stored, from, now_ms, retention_ms) {
                 all = false;
                 continue;
             }

@@ -44,6 +44,7 @@ pub(crate) use crate::log::segment::times::TimestampAndOffset;
 pub(crate) use crate::log::upkeep::cleaner::{
     CleanedLog, CleanerConfig, Cleaning, CleaningScope, LogToClean,
 };
+pub(crate) use crate::log::upkeep::retention::Retained;
 pub(crate) use counters::LogCounters;
 pub(crate) use env::{BackgroundWork, EpochGate, LogEnv, LogIdentity};
 pub use finding::{Finding, FindingKind};

@@ -155,7 +155,9 @@ fn a_compacted_topic_is_cleaned_on_request() {
     let done = shell.json(&["compact", "t"]);
     assert_eq!(done[0]["records_removed"], json!(0), "the active segment is left");
     let before = shell.json(&["topics", "describe", "t"]);
-    assert_eq!(before[0]["partition_details"][0]["first_dirty_offset"], json!(0));
+    let before = &before[0]["partition_details"][0];
+    assert_eq!(before["first_dirty_offset"], json!(0));
+    assert_eq!(before["last_cleaned_ms"], json!(null));
     let done = shell.json(&["compact", "t", "--now"]);
     assert_eq!(
         (&done[0]["records_removed"], &done[0]["end_offset"], &done[0]["partition"]),
@@ -167,12 +169,37 @@ fn a_compacted_topic_is_cleaned_on_request() {
     let details = &after[0]["partition_details"][0];
     assert_eq!(details["first_dirty_offset"], json!(5));
     assert_eq!(details["dirty_ratio"], json!(0.0));
+    assert!(details["last_cleaned_ms"].as_i64() > Some(1_700_000_000_000), "{details}");
+    assert_eq!(details["segments"], json!(2));
+    let text = shell.ok(&["topics", "describe", "t"]);
+    for heading in ["LOG-START", "SEGMENTS", "FIRST-DIRTY", "DIRTY-RATIO", "LAST-CLEANED"] {
+        assert!(text.contains(heading), "{heading}: {text}");
+    }
     shell.ok(&["verify"]);
     let plain = shell.run(&["compact", "missing"], b"");
     assert_eq!(plain.code, 1, "{plain:?}");
     shell.ok(&["topics", "create", "u"]);
     let refused = shell.run(&["compact", "u"], b"");
     assert!(refused.stderr.contains("cleanup.policy"), "{refused:?}");
+}
+
+#[test]
+fn a_topic_tells_for_which_group_its_records_stay() {
+    let shell = Shell::new();
+    let protected = "retention.protected.groups=billing,audit";
+    shell.ok(&["topics", "create", "t", "-X", protected, "-X", "retention.bytes=0"]);
+    shell.feed(&["produce", "t", "-p", "0"], b"0\n1\n2\n");
+    shell.ok(&["consume", "t", "--group", "billing", "--from", "beginning"]);
+    shell.ok(&["groups", "reset", "audit", "--topic", "t", "--to", "1", "--execute"]);
+    let described = &shell.json(&["topics", "describe", "t"])[0]["partition_details"][0];
+    assert_eq!(
+        (&described["protected_group"], &described["protected_offset"]),
+        (&json!("audit"), &json!(1))
+    );
+    let text = shell.ok(&["topics", "describe", "t"]);
+    assert!(text.contains("PROTECTED") && text.contains("audit@1"), "{text}");
+    shell.ok(&["topics", "alter", "t", "-X", "retention.protected.groups=nobody"]);
+    assert!(shell.ok(&["topics", "describe", "t"]).contains("nobody@-"));
 }
 
 #[test]

@@ -60,6 +60,11 @@ pub fn ago(span: &str, now: Zoned) -> Result<i64, String> {
     }
 }
 
+/// A time in milliseconds since 1970, in UTC.
+pub fn shown(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{CLEANER_CHECKPOINT, read_offsets, write_offsets};
 use crate::log::{CleanedLog, CleanerConfig, Cleaning, CleaningScope, Log, LogToClean, Trust};
+use crate::meter::gauge;
 use crate::storage::NotBegun;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
@@ -19,6 +20,10 @@ use crate::topic::TopicPartition;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What a key takes of the memory for the keys of a round.
+const OFFSET_MAP_SLOT_BYTES: usize = 24;
+/// When partitions were cleaned last, in ms since 1970: a file of the form of the checkpoints.
+const LAST_CLEANED: &str = "topiclite.cleaned";
 /// How much is read and written before others get their turn.
 const PIECE_BYTES: u64 = 4 << 20;
 
@@ -30,6 +35,10 @@ pub(in crate::broker) struct Cleaner {
     backoff: Duration,
     bytes_per_second: f64,
     pace: Mutex<Pace>,
+    /// When it looked for something to clean last.
+    last_look: Mutex<Option<Duration>>,
+    /// When the round that is under way, or the last one, began.
+    round_began: Mutex<Duration>,
     /// Whether a topic is compacted, and for which state of the topics that is known.
     compacts: Mutex<Option<((u64, usize), bool)>>,
     /// The round that is under way: whoever cleans holds it.
@@ -51,13 +60,20 @@ struct Pace {
 /// How far partitions were cleaned.
 #[derive(Debug, Default)]
 struct Progress {
-    /// First dirty offsets, once they were read.
-    checkpoints: Option<BTreeMap<TopicPartition, i64>>,
+    /// What is kept on the disk, once it was read.
+    kept: Option<Kept>,
     /// Topics that were made or deleted before that: what was kept under their names is of others.
     others: BTreeSet<Arc<str>>,
     /// Partitions that are not cleaned any more in this life, and why.
     uncleanable: BTreeMap<TopicPartition, Error>,
-    /// When each partition was cleaned last in this life, in ms since 1970.
+}
+
+/// What is kept of the cleaning of partitions.
+#[derive(Debug, Default)]
+struct Kept {
+    /// First dirty offsets.
+    checkpoints: BTreeMap<TopicPartition, i64>,
+    /// When each was cleaned last, in ms since 1970: only told, and nothing depends on it.
     last_cleaned: BTreeMap<TopicPartition, i64>,
 }
 
@@ -66,7 +82,7 @@ struct Progress {
 pub(crate) struct CleaningStatus {
     pub to_clean: LogToClean,
     pub segments: usize,
-    /// In ms since 1970; `None` where it was not cleaned in this life.
+    /// In ms since 1970; `None` where it never was, or that is not known.
     pub last_cleaned_ms: Option<i64>,
 }
 
@@ -85,6 +101,8 @@ impl Cleaner {
             backoff: config.cleaner_backoff().max(Duration::from_millis(1)),
             bytes_per_second: config.cleaner_bytes_per_second(),
             pace: Mutex::new(Pace { look: first, rest: Duration::ZERO, busy: false }),
+            last_look: Mutex::default(),
+            round_began: Mutex::default(),
             compacts: Mutex::default(),
             turn: ranked_mutex(Rank::Cleaner, None),
             progress: ranked_mutex(Rank::CleanerProgress, Progress::default()),
@@ -174,6 +192,7 @@ impl BrokerCore {
     fn begin_round(&self, now: Now, internal_alone: bool) -> Option<(TopicPartition, Cleaning)> {
         let how = (CleaningScope::Settings, now.wall_ms);
         let mut dirtiest: Option<(TopicPartition, Arc<Log>, LogToClean)> = None;
+        let mut ratio_max = 0f64;
         for topic in self.topics.all() {
             if internal_alone && !topic.is_internal() {
                 continue;
@@ -183,6 +202,7 @@ impl BrokerCore {
             for number in 0..partitions {
                 let place = TopicPartition::new(topic.name().clone(), number);
                 let Some((log, to_clean)) = self.look_at(&topic, &place, how) else { continue };
+                ratio_max = ratio_max.max(to_clean.cleanable_ratio());
                 let dirtier = dirtiest.as_ref().is_none_or(|(_, _, other)| {
                     to_clean.cleanable_ratio() > other.cleanable_ratio()
                 });
@@ -191,11 +211,17 @@ impl BrokerCore {
                 }
             }
         }
+        *self.cleaner.last_look.lock() = Some(now.mono);
+        if !internal_alone {
+            gauge("topiclite_log_cleaner_max_dirty_percent", ratio_max * 100.0);
+            self.report_cleaner_gauges();
+        }
         let (place, log, _) = dirtiest?;
+        *self.cleaner.round_began.lock() = self.clock.monotonic();
         match log.begin_cleaning(self.checkpoint_of(&place), how, self.cleaner.config) {
             Ok(round) => {
                 if planted(Planted::CheckpointBeforeRename) {
-                    self.keep_checkpoint(&place, log.log_end_offset().unwrap_or(0));
+                    self.keep_checkpoint(&place, log.log_end_offset().unwrap_or(0), None);
                 }
                 round.map(|round| (place, round))
             }
@@ -223,7 +249,7 @@ impl BrokerCore {
         }
         let log = topic.partition(number).and_then(|p| p.log().cloned()).ok()?;
         let looked = log.log_to_clean(checkpoint, how).and_then(|to_clean| {
-            let config = topic.config().log_config(&self.config);
+            let config = topic.log_config(&self.config);
             match topic.is_internal() && to_clean.is_overgrown(&config) {
                 true => self.close_overgrown(&log).and_then(|()| log.log_to_clean(checkpoint, how)),
                 false => Ok(to_clean),
@@ -290,8 +316,7 @@ impl BrokerCore {
     }
 
     fn round_over(&self, place: &TopicPartition, cleaned: &CleanedLog, now: Now) {
-        self.keep_checkpoint(place, cleaned.end_offset);
-        self.cleaner.progress.lock().last_cleaned.insert(place.clone(), now.wall_ms);
+        self.keep_checkpoint(place, cleaned.end_offset, Some(now.wall_ms));
         if let Some(owner) = &self.owner {
             let counters = &owner.env.counters;
             counters.cleanings.one();
@@ -300,6 +325,7 @@ impl BrokerCore {
             let gone = cleaned.stats.records_read.saturating_sub(cleaned.stats.records_written);
             counters.cleaner_records_removed.add(gone);
         }
+        self.report_round(cleaned);
         tracing::info!(
             %place,
             end_offset = cleaned.end_offset,
@@ -308,6 +334,46 @@ impl BrokerCore {
             keys = cleaned.keys,
             "cleaned"
         );
+    }
+
+    /// Tells what a round was like.
+    #[allow(clippy::cast_precision_loss)] // Whoever shows it rounds it anyway.
+    fn report_round(&self, cleaned: &CleanedLog) {
+        let began = *self.cleaner.round_began.lock();
+        let took = self.clock.monotonic().saturating_sub(began);
+        crate::meter::took("topiclite_log_cleaner_clean_seconds", took);
+        let percent = |part: u64, whole: u64| part as f64 * 100.0 / whole.max(1) as f64;
+        let stats = cleaned.stats;
+        gauge(
+            "topiclite_log_cleaner_recopy_percent",
+            percent(stats.bytes_written, stats.bytes_read),
+        );
+        let slots = self.cleaner.config.dedupe_buffer_bytes / OFFSET_MAP_SLOT_BYTES;
+        gauge(
+            "topiclite_log_cleaner_buffer_utilization_percent",
+            percent(cleaned.keys as u64, slots as u64),
+        );
+    }
+
+    /// Tells the present values of the cleaner.
+    #[allow(clippy::cast_precision_loss)] // Whoever shows it rounds it anyway.
+    pub(super) fn report_cleaner_gauges(&self) {
+        if self.owner.is_none() || !self.cleaner.enabled {
+            return;
+        }
+        let uncleanable: Vec<TopicPartition> =
+            self.cleaner.progress.lock().uncleanable.keys().cloned().collect();
+        let size = |place: &TopicPartition| {
+            let topic = self.topics.get(place.topic()).ok()?;
+            topic.partition(place.partition()).and_then(|found| found.size_bytes()).ok()
+        };
+        let bytes: u64 = uncleanable.iter().filter_map(size).sum();
+        gauge("topiclite_log_cleaner_uncleanable_partitions", uncleanable.len() as f64);
+        gauge("topiclite_log_cleaner_uncleanable_bytes", bytes as f64);
+        if let Some(last) = *self.cleaner.last_look.lock() {
+            let since = self.clock.monotonic().saturating_sub(last);
+            gauge("topiclite_log_cleaner_time_since_last_run_seconds", since.as_secs_f64());
+        }
     }
 
     /// Damage, and what cannot be unpacked, keeps a partition from being cleaned for as long as
@@ -350,41 +416,51 @@ impl BrokerCore {
         }
     }
 
-    /// First dirty offsets, as they were kept. What belongs to no topic is left out: it is of one
-    /// that was deleted.
-    fn checkpoints<'p>(&self, progress: &'p mut Progress) -> &'p mut BTreeMap<TopicPartition, i64> {
-        let Progress { checkpoints, others, .. } = progress;
-        checkpoints.get_or_insert_with(|| {
-            let path = self.dir.join(CLEANER_CHECKPOINT);
-            let mut rows = read_offsets(&*self.storage, &path).unwrap_or_else(|error| {
-                // Everything is looked at again.
-                self.health.warn_once(format!("the cleaner's progress is lost: {error}"));
-                BTreeMap::new()
-            });
+    /// What was kept. What belongs to no topic is left out: it is of one that was deleted.
+    fn kept<'p>(&self, progress: &'p mut Progress) -> &'p mut Kept {
+        let Progress { kept, others, .. } = progress;
+        kept.get_or_insert_with(|| {
+            let read = |name: &str, what: &str| {
+                read_offsets(&*self.storage, &self.dir.join(name)).unwrap_or_else(|error| {
+                    self.health.warn_once(format!("{what}: {error}"));
+                    BTreeMap::new()
+                })
+            };
+            // Everything is looked at again where it is lost.
+            let mut checkpoints = read(CLEANER_CHECKPOINT, "the cleaner's progress is lost");
+            let mut last_cleaned = read(LAST_CLEANED, "the times of cleanings are lost");
             let others = std::mem::take(others);
-            rows.retain(|place, _| {
-                self.topics.get(place.topic()).is_ok() && !others.contains(place.topic())
-            });
-            rows
+            for rows in [&mut checkpoints, &mut last_cleaned] {
+                rows.retain(|place, _| {
+                    self.topics.get(place.topic()).is_ok() && !others.contains(place.topic())
+                });
+            }
+            Kept { checkpoints, last_cleaned }
         })
     }
 
     fn checkpoint_of(&self, place: &TopicPartition) -> Option<i64> {
-        self.checkpoints(&mut self.cleaner.progress.lock()).get(place).copied()
+        self.kept(&mut self.cleaner.progress.lock()).checkpoints.get(place).copied()
     }
 
-    fn keep_checkpoint(&self, place: &TopicPartition, offset: i64) {
+    fn keep_checkpoint(&self, place: &TopicPartition, offset: i64, cleaned_ms: Option<i64>) {
         let mut progress = self.cleaner.progress.lock();
-        self.checkpoints(&mut progress).insert(place.clone(), offset);
-        self.write_checkpoints(&mut progress);
+        let kept = self.kept(&mut progress);
+        kept.checkpoints.insert(place.clone(), offset);
+        if let Some(at) = cleaned_ms {
+            kept.last_cleaned.insert(place.clone(), at);
+        }
+        self.write_kept(kept);
     }
 
-    fn write_checkpoints(&self, progress: &mut Progress) {
-        let path = self.dir.join(CLEANER_CHECKPOINT);
-        let written = write_offsets(&*self.storage, &path, self.checkpoints(progress));
-        if let Err(error) = written {
-            // A part is cleaned twice, which changes nothing.
-            self.health.warn_once(format!("the cleaner's progress is not kept: {error}"));
+    fn write_kept(&self, kept: &Kept) {
+        let files = [(CLEANER_CHECKPOINT, &kept.checkpoints), (LAST_CLEANED, &kept.last_cleaned)];
+        for (name, rows) in files {
+            let written = write_offsets(&*self.storage, &self.dir.join(name), rows);
+            if let Err(error) = written {
+                // A part is cleaned twice, which changes nothing.
+                self.health.warn_once(format!("the cleaner's progress is not kept: {error}"));
+            }
         }
     }
 
@@ -392,15 +468,15 @@ impl BrokerCore {
     pub(in crate::broker) fn forget_cleanings(&self, topic: &str) {
         let mut progress = self.cleaner.progress.lock();
         progress.uncleanable.retain(|place, _| place.topic() != topic);
-        progress.last_cleaned.retain(|place, _| place.topic() != topic);
-        let Some(rows) = &mut progress.checkpoints else {
+        let Some(kept) = &mut progress.kept else {
             progress.others.insert(topic.into());
             return;
         };
-        let before = rows.len();
-        rows.retain(|place, _| place.topic() != topic);
-        if rows.len() < before {
-            self.write_checkpoints(&mut progress);
+        let before = kept.checkpoints.len() + kept.last_cleaned.len();
+        kept.checkpoints.retain(|place, _| place.topic() != topic);
+        kept.last_cleaned.retain(|place, _| place.topic() != topic);
+        if kept.checkpoints.len() + kept.last_cleaned.len() < before {
+            self.write_kept(kept);
         }
     }
 
@@ -455,6 +531,7 @@ impl BrokerCore {
         let mut sum: Option<CleanedLog> = None;
         loop {
             let how = (scope, now.wall_ms);
+            *self.cleaner.round_began.lock() = self.clock.monotonic();
             let begun = log.begin_cleaning(self.checkpoint_of(&place), how, self.cleaner.config);
             let Some(mut round) = begun? else { return Ok(sum) };
             while !round.is_over() {
@@ -480,18 +557,25 @@ impl BrokerCore {
     pub(crate) fn cleaning_status(&self, topic: &Topic, number: i32) -> Result<CleaningStatus> {
         let place = TopicPartition::new(topic.name().clone(), number);
         let how = (CleaningScope::Settings, self.clock.now().wall_ms);
-        let checkpoint = match self.is_attached() {
-            false => self.checkpoint_of(&place),
+        let (checkpoint, last_cleaned_ms) = match self.is_attached() {
+            false => {
+                let mut progress = self.cleaner.progress.lock();
+                let kept = self.kept(&mut progress);
+                let of = |rows: &BTreeMap<TopicPartition, i64>| rows.get(&place).copied();
+                (of(&kept.checkpoints), of(&kept.last_cleaned))
+            }
             // Its owner goes on.
             true => {
-                let path = self.dir.join(CLEANER_CHECKPOINT);
-                read_offsets(&*self.storage, &path).unwrap_or_default().remove(&place)
+                let read = |name: &str| {
+                    let rows = read_offsets(&*self.storage, &self.dir.join(name));
+                    rows.unwrap_or_default().remove(&place)
+                };
+                (read(CLEANER_CHECKPOINT), read(LAST_CLEANED))
             }
         };
         let config = topic.log_config(&self.config);
         let partition = topic.partition(number)?;
         let (to_clean, segments) = partition.log_to_clean(checkpoint, &config, how)?;
-        let last_cleaned_ms = self.cleaner.progress.lock().last_cleaned.get(&place).copied();
         Ok(CleaningStatus { to_clean, segments, last_cleaned_ms })
     }
 }

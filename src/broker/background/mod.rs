@@ -4,6 +4,7 @@
 
 pub(in crate::broker) mod cleaner;
 pub(in crate::broker) mod disk_watch;
+pub(in crate::broker) mod gauges;
 pub(in crate::broker) mod steps;
 pub(in crate::broker) mod threads;
 
@@ -144,11 +145,17 @@ impl WorkQueue {
             due.extend(log.upgrade().filter(|log| !log.is_sync_held()));
         }
         Log::sync_parents(&due);
-        due.retain(|log| match log.flush() {
-            Ok(()) => true,
-            Err(error) => {
-                self.report(&BackgroundWork::Flush(Arc::downgrade(log)), error);
-                false
+        due.retain(|log| {
+            let began = self.clock.monotonic();
+            let flushed = log.flush();
+            let took = self.clock.monotonic().saturating_sub(began);
+            crate::meter::took("topiclite_log_flush_seconds", took);
+            match flushed {
+                Ok(()) => true,
+                Err(error) => {
+                    self.report(&BackgroundWork::Flush(Arc::downgrade(log)), error);
+                    false
+                }
             }
         });
         due

@@ -2,15 +2,33 @@
 
 use crate::broker::coordinator::Scope;
 use crate::broker::core::BrokerCore;
+use crate::broker::health::HeldRetention;
 use crate::broker::meta::state_file::PartitionKey;
 use crate::broker::topics::Topic;
 use crate::config::{BrokerConfig, LogConfig};
 use crate::error::Error;
-use crate::log::{Log, Trust};
+use crate::group::GroupCoordinator;
+use crate::log::{Log, Retained, Trust};
 use crate::sync::{Arc, Mutex, Ordering};
 use crate::time::{Clock, Now, Signal, TimerDriver};
-use crate::topic::OFFSETS_TOPIC;
+use crate::topic::{OFFSETS_TOPIC, TopicPartition};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How far the slowest protected group of a partition has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProtectedOffset {
+    pub group: String,
+    /// None where it has committed nothing, or that cannot be known.
+    pub committed_offset: Option<i64>,
+}
+
+impl ProtectedOffset {
+    /// The first offset that has to stay.
+    fn keeps_from(&self) -> i64 {
+        self.committed_offset.unwrap_or(0)
+    }
+}
 
 /// How often recovery points go into the state file: a record of it costs a sync.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
@@ -121,6 +139,7 @@ impl BrokerCore {
         for topic in self.topics.all() {
             self.retain(&topic, now);
         }
+        self.report_gauges();
     }
 
     /// Has every partition that is open forget its expired producers, if it is time for it.
@@ -155,7 +174,19 @@ impl BrokerCore {
                 // Deleted meanwhile.
                 Err(_) => return,
             };
-            match log.retention_step(now) {
+            let place = TopicPartition::new(topic.name().clone(), number);
+            let protected = match config.protected_groups.is_empty() {
+                true => None,
+                false => self.protected_offset(&place, &config.protected_groups),
+            };
+            let upto = protected.as_ref().map_or(i64::MAX, ProtectedOffset::keeps_from);
+            let outcome = log.retain_below(upto, now);
+            if let Ok(retained) = &outcome
+                && (protected.is_some() || self.health.is_held(&place))
+            {
+                self.note_held(&place, protected, retained);
+            }
+            match outcome {
                 Ok(retained) if retained.segments_deleted > 0 => tracing::info!(
                     topic = %topic.name(),
                     partition = number,
@@ -170,6 +201,57 @@ impl BrokerCore {
         }
     }
 
+    /// Tells what a pass found held back in a partition.
+    fn note_held(
+        &self,
+        place: &TopicPartition,
+        protected: Option<ProtectedOffset>,
+        retained: &Retained,
+    ) {
+        let bytes = i64::try_from(retained.bytes_held).unwrap_or(i64::MAX);
+        let name = "topiclite_log_retention_held_bytes";
+        crate::meter::gauge_of(name, place.topic_shared(), place.partition(), bytes);
+        let held = protected.filter(|_| retained.segments_held > 0);
+        self.health.hold(
+            place,
+            held.map(|by| HeldRetention {
+                group: by.group,
+                committed_offset: by.committed_offset,
+                segments: retained.segments_held,
+                bytes: retained.bytes_held,
+            }),
+        );
+    }
+
+    /// The protected group that is the furthest behind in a partition. One whose offset cannot be
+    /// known counts as one that has committed nothing: what it may not have read stays.
+    pub(in crate::broker) fn protected_offset(
+        &self,
+        place: &TopicPartition,
+        groups: &[String],
+    ) -> Option<ProtectedOffset> {
+        let offset = |group: &String| ProtectedOffset {
+            group: group.clone(),
+            committed_offset: self.committed_offset(group, place),
+        };
+        groups.iter().map(offset).min_by_key(ProtectedOffset::keeps_from)
+    }
+
+    fn committed_offset(&self, group: &str, place: &TopicPartition) -> Option<i64> {
+        self.topics.get(OFFSETS_TOPIC).ok()?;
+        let wanted = std::slice::from_ref(place);
+        let read =
+            self.groups.read_of(group, |groups, _| Ok(groups.committed(group, wanted, false)));
+        let found = read.and_then(|mut all| all.pop().unwrap_or(Ok(None)));
+        found
+            .unwrap_or_else(|error| {
+                let why = format!("what {group:?} committed of {place} is not known: {error}");
+                self.health.warn_once(why);
+                None
+            })
+            .map(|committed| committed.offset)
+    }
+
     /// Has committed offsets expire, if it is time for it.
     pub fn offsets_step(&self, now: Now) {
         let due = self.owner.is_some() && self.offsets_expiry.take(now);
@@ -178,10 +260,21 @@ impl BrokerCore {
         }
         let retention = self.config.offsets_retention();
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-        let expired = self.groups.load_all().and_then(|()| {
-            self.groups
-                .write_owed(Scope::All, |groups, now| groups.expire_offsets(now, retention_ms))
-        });
+        let protected: BTreeMap<Arc<str>, Arc<LogConfig>> = self
+            .topics
+            .all()
+            .iter()
+            .map(|topic| (topic.name().clone(), topic.log_config(&self.config)))
+            .filter(|(_, config)| !config.protected_groups.is_empty())
+            .collect();
+        let keeps = |group: &str, topic: &str| {
+            let config = protected.get(topic);
+            config.is_some_and(|config| config.protected_groups.iter().any(|name| name == group))
+        };
+        let expire =
+            |groups: &mut GroupCoordinator, now| groups.expire_offsets(now, retention_ms, &keeps);
+        let expired =
+            self.groups.load_all().and_then(|()| self.groups.write_owed(Scope::All, expire));
         match expired {
             Ok(0) => {}
             Ok(offsets) => tracing::info!(offsets, "committed offsets expired"),

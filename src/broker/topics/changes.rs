@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::log::EpochGate;
 use crate::sync::Arc;
-use crate::topic::{TopicId, check_topic_name, is_internal, names_collide};
+use crate::topic::{TopicId, TopicPartition, check_topic_name, is_internal, names_collide};
 
 impl BrokerCore {
     /// Makes a topic. Its folders appear with the first records.
@@ -290,6 +290,7 @@ impl BrokerCore {
         }
         let log = found.log()?;
         let moved = log.delete_records(before)?;
+        self.note_deleted(&TopicPartition::new(topic.name().clone(), partition), moved);
         // Where the log begins is kept by the state file alone. A call that moved it may have
         // failed to record it.
         if moved > owner.life.recorded_start(&key_of(log)) {
@@ -297,6 +298,21 @@ impl BrokerCore {
             owner.life.record(&[log], &[])?;
         }
         Ok(moved)
+    }
+
+    /// Tells where records were deleted that a protected group has not read: who asks for that
+    /// gets it.
+    fn note_deleted(&self, place: &TopicPartition, start: i64) {
+        let Ok(topic) = self.topics.get(place.topic()) else { return };
+        let config = topic.log_config(&self.config);
+        let slowest = self.protected_offset(place, &config.protected_groups);
+        let Some(by) = slowest.filter(|by| by.committed_offset.unwrap_or(0) < start) else {
+            return;
+        };
+        self.health.warn_once(format!(
+            "{place}: records were deleted on request that the protected group {:?} has not read",
+            by.group
+        ));
     }
 
     /// Refuses changes that no topic could take.

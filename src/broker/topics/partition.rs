@@ -67,6 +67,18 @@ impl Partition {
         }
     }
 
+    /// How many segments there are.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn segment_count(&self) -> Result<usize> {
+        match self {
+            Partition::Live(log) => log.segment_count(),
+            Partition::Attached(found) => found.log.segment_count(),
+            Partition::Missing(_) => Ok(0),
+        }
+    }
+
     /// How many bytes of batches there are, up to its damage if it has some.
     ///
     /// # Errors

@@ -187,7 +187,6 @@ impl AttachedLog {
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
-    #[cfg(all(test, not(loom)))]
     pub fn segment_count(&self) -> Result<usize> {
         self.with(|_, seen| Ok(seen.segments.len()))
     }

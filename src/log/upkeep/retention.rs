@@ -19,6 +19,9 @@ pub(crate) struct Retained {
     pub segments_deleted: usize,
     pub bytes_deleted: u64,
     pub log_start_offset: i64,
+    /// Segments that are old, or too many, and are held back by who has not read them.
+    pub segments_held: usize,
+    pub bytes_held: u64,
 }
 
 /// What the rules look at.
@@ -30,11 +33,21 @@ struct HeldSegment {
     max_timestamp: i64,
 }
 
-/// How many of the oldest segments go, by all three rules.
-fn expired(held: &[HeldSegment], start: i64, config: &LogConfig, now_ms: i64) -> usize {
+/// How many of the oldest segments go, by all three rules: age and size take none with a record
+/// at or behind `protected`.
+fn expired(
+    held: &[HeldSegment],
+    start: i64,
+    config: &LogConfig,
+    now_ms: i64,
+    protected: i64,
+) -> usize {
     let last = held.len().saturating_sub(1);
     // A last segment without a record is what is left when all others went.
-    let may_go = |at: usize| at < last || held.get(at).is_some_and(|held| held.size_bytes > 0);
+    let may_go = |at: usize| {
+        held.get(at)
+            .is_some_and(|held| (at < last || held.size_bytes > 0) && held.upto <= protected)
+    };
     let breach = held.iter().take(last).take_while(|held| held.upto <= start).count();
     if !config.cleanup_delete {
         return breach;
@@ -67,14 +80,15 @@ fn expired(held: &[HeldSegment], start: i64, config: &LogConfig, now_ms: i64) ->
 }
 
 impl Log {
-    /// Removes the segments that retention and deleted records allow to go.
+    /// Removes the segments that retention and deleted records allow to go. Age and size take
+    /// nothing from `protected` on.
     ///
     /// # Durability
     /// The removal survives power loss, oldest first.
     ///
     /// # Errors
     /// `Io`, and those of opening. What was removed until then stays removed.
-    pub fn retention_step(&self, now: Now) -> Result<Retained> {
+    pub fn retain_below(&self, protected: i64, now: Now) -> Result<Retained> {
         let mut upkeep = self.upkeep.lock();
         let unchanged = |log: &Log| Retained {
             log_start_offset: log.borders.start.load(),
@@ -88,19 +102,32 @@ impl Log {
             let writer = self.writer.lock();
             (writer.config.clone(), writer.phase.refusal().is_some())
         };
-        let count = if refused { 0 } else { self.count_expired(&config, now.wall_ms) };
+        let (count, held) = match refused {
+            true => (0, (0, 0)),
+            false => self.count_expired(&config, now.wall_ms, protected),
+        };
+        let told = |done: Retained| Retained { segments_held: held.0, bytes_held: held.1, ..done };
         if count == 0 && upkeep.doomed.is_empty() {
-            return Ok(unchanged(self));
+            return Ok(told(unchanged(self)));
         }
         self.begin_epoch(&mut upkeep)?;
         self.finish_swaps(&mut upkeep)?;
         if count > 0 {
-            let doomed = self.take_expired(&config, now.wall_ms)?;
+            let doomed = self.take_expired(&config, now.wall_ms, protected)?;
             upkeep.doomed.extend(doomed);
         }
         let mut done = self.remove_doomed(&mut upkeep)?;
         done.log_start_offset = self.borders.start.load();
-        Ok(done)
+        Ok(told(done))
+    }
+
+    /// As [`Log::retain_below`], where nobody holds anything back.
+    ///
+    /// # Errors
+    /// As [`Log::retain_below`].
+    #[cfg(all(test, not(loom)))]
+    pub fn retention_step(&self, now: Now) -> Result<Retained> {
+        self.retain_below(i64::MAX, now)
     }
 
     /// Removes the files of segments that are not part of the log any more, once the state file
@@ -130,7 +157,14 @@ impl Log {
         Ok(done)
     }
 
-    fn count_expired(&self, config: &LogConfig, now_ms: i64) -> usize {
+    /// How many of the oldest segments go; and how many more would go, and their bytes, if nobody
+    /// held them back.
+    fn count_expired(
+        &self,
+        config: &LogConfig,
+        now_ms: i64,
+        protected: i64,
+    ) -> (usize, (usize, u64)) {
         let extents = self.last_extent();
         let segments = self.segments.all();
         let held: Vec<HeldSegment> = segments
@@ -145,13 +179,25 @@ impl Log {
                 }
             })
             .collect();
-        expired(&held, self.borders.start.load(), config, now_ms)
+        let start = self.borders.start.load();
+        let count = expired(&held, start, config, now_ms, protected);
+        if protected == i64::MAX {
+            return (count, (0, 0));
+        }
+        let would_go = expired(&held, start, config, now_ms, i64::MAX);
+        let kept = held.get(count..would_go).unwrap_or_default();
+        (count, (kept.len(), kept.iter().map(|held| held.size_bytes).sum()))
     }
 
     /// Takes the expired segments out of the list, with the log start moved behind them. Where
     /// all go, a new segment at the log end comes first, durably: a log must not forget its end.
-    fn take_expired(&self, config: &LogConfig, now_ms: i64) -> Result<Vec<Arc<Segment>>> {
-        let count = self.count_expired(config, now_ms);
+    fn take_expired(
+        &self,
+        config: &LogConfig,
+        now_ms: i64,
+        protected: i64,
+    ) -> Result<Vec<Arc<Segment>>> {
+        let (count, _) = self.count_expired(config, now_ms, protected);
         if count == self.segments.len() {
             self.open_empty_segment(config, now_ms)?;
         }
@@ -276,7 +322,7 @@ mod tests {
     fn size_never_takes_a_log_below_its_limit() {
         let log = held(&[(100, 10, 0), (100, 20, 0), (100, 30, 0)]);
         for (limit, gone) in [(-1, 0), (301, 0), (300, 0), (201, 0), (200, 1), (1, 2), (0, 3)] {
-            assert_eq!(expired(&log, 0, &config(limit, -1), 0), gone, "limit {limit}");
+            assert_eq!(expired(&log, 0, &config(limit, -1), 0, i64::MAX), gone, "limit {limit}");
         }
     }
 
@@ -284,10 +330,10 @@ mod tests {
     fn time_is_strict_and_stops_at_the_first_young_segment() {
         let log = held(&[(10, 10, 100), (10, 20, 300), (10, 30, 200)]);
         for (now, gone) in [(1100, 0), (1101, 1), (1250, 1), (1300, 1), (1301, 3)] {
-            assert_eq!(expired(&log, 0, &config(-1, 1000), now), gone, "now {now}");
+            assert_eq!(expired(&log, 0, &config(-1, 1000), now, i64::MAX), gone, "now {now}");
         }
         let future = held(&[(10, 10, i64::MAX), (10, 20, 0)]);
-        assert_eq!(expired(&future, 0, &config(-1, 1000), 1_000_000), 0);
+        assert_eq!(expired(&future, 0, &config(-1, 1000), 1_000_000, i64::MAX), 0);
     }
 
     #[test]
@@ -295,15 +341,32 @@ mod tests {
         let log = held(&[(10, 10, 5), (10, 20, 5), (10, 30, 5)]);
         let compact = LogConfig { cleanup_delete: false, cleanup_compact: true, ..config(0, 0) };
         for (start, gone) in [(0, 0), (9, 0), (10, 1), (20, 2), (30, 2)] {
-            assert_eq!(expired(&log, start, &compact, i64::MAX), gone, "start {start}");
+            assert_eq!(expired(&log, start, &compact, i64::MAX, 0), gone, "start {start}");
         }
     }
 
     #[test]
     fn an_empty_last_segment_stays_and_an_empty_one_before_holds_nothing_back() {
-        assert_eq!(expired(&held(&[(10, 10, 5), (0, 10, -1)]), 0, &config(0, 0), 100), 1);
-        assert_eq!(expired(&held(&[(0, 10, -1), (10, 20, 5)]), 0, &config(-1, 0), 100), 2);
-        assert_eq!(expired(&held(&[(10, 10, -1), (10, 20, 5)]), 0, &config(-1, 0), 100), 0);
-        assert_eq!(expired(&[], 0, &config(0, 0), 100), 0);
+        assert_eq!(expired(&held(&[(10, 10, 5), (0, 10, -1)]), 0, &config(0, 0), 100, i64::MAX), 1);
+        assert_eq!(
+            expired(&held(&[(0, 10, -1), (10, 20, 5)]), 0, &config(-1, 0), 100, i64::MAX),
+            2
+        );
+        assert_eq!(
+            expired(&held(&[(10, 10, -1), (10, 20, 5)]), 0, &config(-1, 0), 100, i64::MAX),
+            0
+        );
+        assert_eq!(expired(&[], 0, &config(0, 0), 100, i64::MAX), 0);
+    }
+
+    #[test]
+    fn age_and_size_take_nothing_that_is_protected() {
+        let log = held(&[(100, 10, 0), (100, 20, 0), (100, 30, 0)]);
+        for (protected, gone) in [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (29, 2), (30, 3)] {
+            assert_eq!(expired(&log, 0, &config(0, -1), 0, protected), gone, "by size");
+            assert_eq!(expired(&log, 0, &config(-1, 5), 6, protected), gone, "by age");
+        }
+        // What was deleted on request goes, and no more.
+        assert_eq!(expired(&log, 20, &config(0, 0), 6, 0), 2);
     }
 }

@@ -1,10 +1,12 @@
 //! A topic as an administrator sees it: id, size, partitions, settings in effect.
 
+use crate::moment;
 use crate::offsets::borders;
 use crate::output::{Output, or_dash, size};
 use serde_json::{Map, Value, json};
 use topiclite::{
-    Admin, CleaningStatus, ConfigSource, PartitionSize, Result, TopicConfig, TopicDescription,
+    Admin, CleaningStatus, ConfigSource, PartitionSize, ProtectedOffset, Result, TopicConfig,
+    TopicDescription,
 };
 
 /// Shows one topic in full, or a line for each.
@@ -62,6 +64,8 @@ fn in_full(admin: &Admin, topic: &TopicDescription, output: &Output) -> Result<(
             or_dash(found.segments),
             or_dash(found.cleaning.map(|status| status.first_dirty_offset())),
             or_dash(found.cleaning.map(|status| format!("{:.2}", status.dirty_ratio()))),
+            or_dash(found.last_cleaned().map(moment::shown)),
+            or_dash(found.protected.as_ref().map(protected_text)),
         ]
     });
     let heading = [
@@ -73,6 +77,8 @@ fn in_full(admin: &Admin, topic: &TopicDescription, output: &Output) -> Result<(
         "SEGMENTS",
         "FIRST-DIRTY",
         "DIRTY-RATIO",
+        "LAST-CLEANED",
+        "PROTECTED",
     ];
     output.table(&heading, rows.collect())?;
     output.line("")?;
@@ -149,6 +155,13 @@ struct Partition {
     /// How far it was cleaned, of a topic that is compacted.
     cleaning: Option<CleaningStatus>,
     segments: Option<usize>,
+    /// The protected group that is the furthest behind.
+    protected: Option<ProtectedOffset>,
+}
+
+/// A group, and where it goes on reading.
+fn protected_text(protected: &ProtectedOffset) -> String {
+    format!("{}@{}", protected.group(), or_dash(protected.committed_offset()))
 }
 
 impl Partition {
@@ -162,8 +175,15 @@ impl Partition {
             "segments": self.segments,
             "first_dirty_offset": self.cleaning.map(|status| status.first_dirty_offset()),
             "dirty_ratio": self.cleaning.map(|status| status.dirty_ratio()),
-            "last_cleaned_ms": self.cleaning.and_then(|status| status.last_cleaned_ms()),
+            "last_cleaned_ms": self.last_cleaned(),
+            "protected_group": self.protected.as_ref().map(ProtectedOffset::group),
+            "protected_offset":
+                self.protected.as_ref().and_then(ProtectedOffset::committed_offset),
         })
+    }
+
+    fn last_cleaned(&self) -> Option<i64> {
+        self.cleaning.and_then(|status| status.last_cleaned_ms())
     }
 }
 
@@ -182,6 +202,7 @@ fn partitions(admin: &Admin, topic: &TopicDescription) -> Vec<Partition> {
             size: admin.partition_size(name, number).ok(),
             segments: status.map(|status| status.segments()),
             cleaning: status.filter(|_| compacts),
+            protected: admin.protected_offset(name, number).ok().flatten(),
         }
     };
     (0..topic.partition_count()).map(one).collect()
