@@ -117,7 +117,6 @@ mod tests {
                 timestamp_before_max_ms: i64::MAX,
                 timestamp_after_max_ms: 3_600_000,
                 compression: Compression::Producer,
-                file_delete_delay_ms: 60_000,
                 min_compaction_lag_ms: 0,
                 max_compaction_lag_ms: i64::MAX,
                 delete_retention_ms: 86_400_000,

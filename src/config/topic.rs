@@ -197,10 +197,9 @@ settings! {
     PREALLOCATE "preallocate": bool, "false", kept {
         broker "log.preallocate": bool, null, refused(NO_PREALLOCATION);
     }
-    "file.delete.delay.ms": long(0), "60000" {
-        get file_delete_delay_ms: i64;
-        broker "log.segment.delete.delay.ms";
-    }
+    // Departure: D112. Files are removed at once, and readers that have them mapped keep them;
+    // Kafka keeps them for so long, for readers that have not opened them yet.
+    "file.delete.delay.ms": long(0), "60000", kept { broker "log.segment.delete.delay.ms"; }
 
     /// how long a record is not compacted at least, by the timestamps of its segment.
     MIN_COMPACTION_LAG_MS "min.compaction.lag.ms": long(0), "0" {

@@ -9,6 +9,7 @@ pub(in crate::broker) mod health;
 pub(in crate::broker) mod life;
 pub(in crate::broker) mod producer_ids;
 pub(in crate::broker) mod protected;
+pub(in crate::broker) mod retention;
 pub(in crate::broker) mod transaction_crashes;
 pub(in crate::broker) mod transaction_model;
 pub(in crate::broker) mod transactions;

@@ -284,7 +284,9 @@ impl BrokerCore {
         let topic = self.topic(name)?;
         self.refuse_internal(name)?;
         let found = topic.partition(partition)?;
-        if !topic.log_config(&self.config).cleanup_delete {
+        // Under an empty policy records go on request alone.
+        let config = topic.log_config(&self.config);
+        if config.cleanup_compact && !config.cleanup_delete {
             let why = "cleanup.policy does not contain delete; add it";
             return Err(Error::new(ErrorKind::PolicyViolation, why).with_partition(name, partition));
         }
