@@ -7,6 +7,8 @@
 
 #[path = "crash/corruptions.rs"]
 mod corruptions;
+#[path = "crash/cycles.rs"]
+mod cycles;
 #[path = "crash/damage.rs"]
 mod damage;
 #[path = "crash/epochs.rs"]
@@ -21,6 +23,8 @@ mod history;
 mod images;
 #[path = "crash/kill9.rs"]
 mod kill9;
+#[path = "crash/kill9_transactions.rs"]
+mod kill9_transactions;
 #[cfg(feature = "planted-bugs")]
 #[path = "crash/planted.rs"]
 mod planted;
@@ -32,6 +36,10 @@ mod sites;
 mod stock;
 #[path = "crash/sweep.rs"]
 mod sweep;
+#[path = "crash/transacted.rs"]
+mod transacted;
+#[path = "crash/transactions.rs"]
+mod transactions;
 #[path = "crash/workload.rs"]
 mod workload;
 

@@ -305,7 +305,7 @@ fn check_group(broker: &Broker, acked: &mut Acked, life: &str) {
 
 /// A directory in memory for three of four: a kill leaves files there as it leaves them in the page
 /// cache, and syncs cost nothing. The others are on the disk, where a kill may strike in a sync.
-fn home(seed: u64) -> tempfile::TempDir {
+pub fn home(seed: u64) -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if !seed.is_multiple_of(4) && memory.is_dir() {
         return tempfile::tempdir_in(memory).unwrap();

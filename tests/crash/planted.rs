@@ -3,7 +3,7 @@
 
 use crate::history::History;
 use crate::sweep::{THREADS, sweep};
-use crate::{PLANTED, corruptions, epochs, full_disk, images, scale, sites};
+use crate::{PLANTED, corruptions, epochs, full_disk, images, scale, sites, transactions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use topiclite::storage::Fault;
@@ -47,6 +47,24 @@ bugs! {
     a_tail_that_is_not_zeroed_is_caught NoTailZero;
     a_log_end_that_is_one_too_far_is_caught OffByOneInLeo;
     segments_deleted_over_an_uncut_seal_are_caught LaterSegmentsDeleted;
+}
+
+/// What goes wrong with transactions, and with what is known of producers.
+#[test]
+fn planted_bugs_of_transactions_are_caught_by_crash_images() {
+    for bug in [
+        Planted::AnswerBeforeMarkers,
+        Planted::MarkersBeforeDecision,
+        Planted::StableOffsetTooEarly,
+        Planted::AbortIndexLost,
+        Planted::EpochReused,
+        Planted::SnapshotTrustedUnproven,
+        Planted::PendingOffsetsVisible,
+        Planted::AbortForgetsPartition,
+    ] {
+        let threads = |images| if images == 1 { 1 } else { THREADS };
+        caught_by(bug, |first, images| transactions::run(first, images, threads(images)).1);
+    }
 }
 
 #[test]

@@ -96,6 +96,10 @@ impl Transactions {
     /// AddPartitionsToTxn, before the first record of a transaction in a partition. As a partition
     /// leader has it, a stale epoch is `InvalidProducerEpoch`.
     ///
+    /// # Durability
+    /// With the first partition that is durable at each append, that the transaction is open is
+    /// durable, too.
+    ///
     /// # Errors
     /// Those of [`TransactionCoordinator::add_partition`], and of the append.
     pub fn add_partition(
@@ -126,9 +130,23 @@ impl Transactions {
     fn add(&self, id: &str, producer: ProducerIdentity, partition: &TopicPartition) -> Result<()> {
         let core = &self.0;
         core.transactions_topic()?;
+        let waits = |partitions: &[TopicPartition]| {
+            core.logs_of(partitions).iter().any(|log| log.waits_for_sync())
+        };
+        let is_durable = waits(std::slice::from_ref(partition));
+        let mut before = Vec::new();
         core.transactions.write_of(id, |transactions, now| {
+            if is_durable {
+                before = transactions.partitions(id);
+            }
             transactions.add_partition(id, producer, partition, now)
-        })?
+        })??;
+        if is_durable && !waits(&before) {
+            // Else a power cut could keep records and markers of an epoch that nobody knows of: the
+            // next producer would have it again, and its records would be taken for those.
+            core.flush_transaction(id)?;
+        }
+        Ok(())
     }
 
     /// AddOffsetsToTxn and TxnOffsetCommit, one outcome a partition: the offsets of a group are
