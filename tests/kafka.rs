@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod judge;
+#[path = "kafka/steps.rs"]
+mod steps;
 
 use judge::manifest::{Committed, Contents, Row};
 use std::collections::BTreeMap;
@@ -192,8 +194,21 @@ fn dump(tools: &Path, data: &Path) {
 
 /// What a real broker sees in a directory, and what it complains of.
 fn opened(tools: &Path, data: &Path, topics: &[(&str, i32)]) -> (Contents, Vec<String>) {
+    opened_and_kept(tools, data, topics, None)
+}
+
+/// As [`opened`], with the node left where it is told.
+fn opened_and_kept(
+    tools: &Path,
+    data: &Path,
+    topics: &[(&str, i32)],
+    keep: Option<&Path>,
+) -> (Contents, Vec<String>) {
     let mut opens = Command::new(tools.join("kafka-opens"));
     opens.arg(data);
+    if let Some(keep) = keep {
+        opens.arg("--keep").arg(keep);
+    }
     for (topic, partitions) in topics {
         opens.arg(format!("{topic}:{partitions}"));
         opens.arg("--config").arg(format!("{topic}:retention.ms=-1"));

@@ -13,10 +13,13 @@ use crate::probe::{Probe, Watcher};
 use crate::producer::{ProducerRecord, RecordMetadata};
 use crate::storage::faults::{Call, Failure, Fault as Disk, Rule};
 use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
+use crate::storage::{Fs, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
 use std::fmt;
+use std::io;
 use std::ops::Deref;
+use std::path::Path;
 use std::time::Duration;
 
 /// Where the directory lies on the simulated disk.
@@ -329,6 +332,31 @@ impl TestBroker {
         Ok(listed)
     }
 
+    /// Writes the files of the simulated disk into a real directory, as a kill at this moment
+    /// leaves them: for tools that read a directory, and for a look after a failed test.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    ///
+    /// # Examples
+    /// ```
+    /// use topiclite::testing::TestBroker;
+    /// use topiclite::{Broker, ProducerRecord, ReadFrom, TopicConfig};
+    /// let test = TestBroker::new()?;
+    /// test.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// test.put(ProducerRecord::new("orders").value("one tea"))?;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let dir = dir.path();
+    /// test.save_disk(dir)?;
+    /// let broker = Broker::attach(dir)?;
+    /// assert_eq!(broker.reader("orders", 0, ReadFrom::Beginning)?.end_offset()?, 1);
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn save_disk(&self, into: &Path) -> Result<()> {
+        let saved = save(&self.sim, &Fs::new(), Path::new(DIR), into);
+        saved.map_err(|error| Error::io(error, "save the simulated disk", into))
+    }
+
     /// Has the disk take no more: appends fail with [`ErrorKind::StorageFull`] as soon as they need
     /// room that is not prepared.
     pub fn fill_disk(&mut self) {
@@ -437,6 +465,19 @@ impl TestBroker {
         self.watch.opened(self.broker.inner());
         Ok(())
     }
+}
+
+/// Copies a folder of the simulated disk.
+fn save(sim: &Sim, disk: &Fs, from: &Path, into: &Path) -> io::Result<()> {
+    disk.create_dir_all(into)?;
+    for entry in sim.list(from)? {
+        let (from, into) = (from.join(&entry.name), into.join(&entry.name));
+        match entry.is_dir {
+            true => save(sim, disk, &from, &into)?,
+            false => disk.create_cold(&into)?.write_at(0, &sim.read_file(&from, u64::MAX)?)?,
+        }
+    }
+    Ok(())
 }
 
 fn text_of(record: &OwnedConsumerRecord) -> String {
