@@ -9,6 +9,7 @@ use criterion::{Criterion, Throughput};
 use limits::{cpu_per_unit, held_against, per_unit};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
+use topiclite::ProducerRecord;
 use workload::{SIZES, TOPIC};
 
 /// Payload of one burst on prepared pages. The broker prepares at least this much ahead once
@@ -94,6 +95,40 @@ fn idempotence() {
     }
 }
 
+/// Records by key over many partitions: one call for many of them, and a call for each. In CPU
+/// time of the sending thread: nothing waits here.
+fn keyed_over_many_partitions() {
+    const PARTITIONS: i32 = 1000;
+    const RECORDS: usize = 20_000;
+    let (dir, value) = (workload::folder(), workload::payload(100));
+    let broker = workload::open(&dir);
+    workload::create(&broker, PARTITIONS);
+    let producer = workload::producer(&broker);
+    let keys: Vec<[u8; 8]> = (0..RECORDS as u64).map(u64::to_be_bytes).collect();
+    let record = |key| ProducerRecord::new(TOPIC).key(key).value(black_box(&value));
+    let single = || {
+        cpu_per_unit(RECORDS, || {
+            for key in &keys {
+                producer.send(record(key)).unwrap().wait().unwrap();
+            }
+        })
+    };
+    for call in [1000, 10_000] {
+        let together = || {
+            cpu_per_unit(RECORDS, || {
+                for keys in keys.chunks(call) {
+                    for sent in producer.send_all(keys.iter().map(record)).unwrap() {
+                        sent.wait().unwrap();
+                    }
+                }
+            })
+        };
+        let what = format!("append, {call} keyed a call over 1,000 partitions, 100 B / one a call");
+        held_against(&what, 1.0, together, single);
+    }
+    broker.close().unwrap();
+}
+
 /// Absolute figures, with criterion's spread.
 fn absolute(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append");
@@ -122,6 +157,7 @@ fn main() {
     fresh_pages();
     prepared_pages();
     idempotence();
+    keyed_over_many_partitions();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))

@@ -119,6 +119,30 @@ fn a_batch_allocates_for_the_call_and_not_for_records() {
     }
 }
 
+/// Lists of the call ask each time they double, and so do the indexes of a few partitions.
+#[test]
+fn a_call_over_many_partitions_allocates_for_neither_records_nor_partitions() {
+    const CALL_MAX: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(&dir);
+    broker.admin().create_topic("many", 200, TopicConfig::default()).unwrap();
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    let keys: Vec<[u8; 8]> = (0..4000u64).map(u64::to_be_bytes).collect();
+    let send = |count: usize| {
+        let records =
+            keys[..count].iter().map(|key| ProducerRecord::new("many").key(key).value("v"));
+        let sent = producer.send_all(records).unwrap();
+        assert_eq!(sent.len(), count);
+        sent.into_iter().for_each(|sent| assert!(sent.wait().is_ok()));
+    };
+    // Each partition has its file, and its list of batches' producers.
+    (0..8).for_each(|_| send(4000));
+    for records in [200, 1000, 4000] {
+        let median = median_of_rounds(20, || send(records));
+        assert!(median <= CALL_MAX, "{median} for {records} records");
+    }
+}
+
 #[test]
 fn a_poll_allocates_for_the_call_and_iterating_nothing() {
     let dir = tempfile::tempdir().unwrap();

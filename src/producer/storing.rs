@@ -29,6 +29,13 @@ impl Stored {
     pub fn over(outcomes: Vec<Outcome>) -> Stored {
         Stored { outcomes, sync: None, retriable: None }
     }
+
+    /// Makes room for the outcomes of another batch.
+    pub fn clear(&mut self, records: usize) {
+        self.outcomes.clear();
+        self.outcomes.reserve(records);
+        (self.sync, self.retriable) = (None, None);
+    }
 }
 
 /// Appends to logs, with what that takes of a producer: its settings and its stamps.
@@ -164,7 +171,11 @@ impl<'a> Appender<'a> {
         stamp: Option<&mut ProducerStamp>,
     ) -> Result<Appended> {
         let s = &self.env.settings;
-        let append = |options| queue.log.append_records(records, s.codec, s.level, options);
+        let append = |options| match (records, s.codec) {
+            // It is encoded without being measured before.
+            ([record], Codec::None) => queue.log.append(record, options),
+            _ => queue.log.append_records(records, s.codec, s.level, options),
+        };
         let Some(stamp) = stamp else {
             loop {
                 let options = self.stamper.append_options(self.env, queue, now_ms)?;
@@ -189,7 +200,8 @@ impl<'a> Appender<'a> {
         appended
     }
 
-    fn store_part(
+    /// [`Appender::store`], whose outcomes come behind those that are there.
+    pub fn store_part(
         &self,
         queue: &PartitionQueue,
         records: &[RecordInput<'_>],

@@ -10,6 +10,7 @@
 
 mod lingering;
 mod numbered;
+mod routes;
 mod send;
 mod settling;
 mod transactions;

@@ -1,6 +1,7 @@
 //! Sending on the caller's thread: a record, or many, straight into the log.
 
 use super::ProducerCore;
+use super::routes::{Group, Routes};
 use crate::error::{Error, Result};
 use crate::log::Appended;
 use crate::producer::batch::{PartitionQueue, estimated_size};
@@ -8,96 +9,15 @@ use crate::producer::completion::{Completion, Records};
 use crate::producer::env::is_thrown;
 use crate::producer::future::{BatchResult, Outcome, SendFuture, Unsynced};
 use crate::producer::record::{ProducerRecord, RecordMetadata, size_in_batch};
+use crate::producer::storing::Stored;
 use crate::producer::topics::Found;
 use crate::record::{BATCH_OVERHEAD, CompressionRatio, RecordInput};
 use crate::sync::Arc;
-use std::collections::HashMap;
-use std::ops::Range;
 
 /// What became of a send so far.
 enum SendOutcome {
     Stored(RecordMetadata),
     Later(SendFuture),
-}
-
-/// Which records of [`ProducerCore::send_all`] go where.
-#[derive(Default)]
-struct Routes {
-    groups: Vec<Group>,
-    /// Groups by the address of their queue, once there are two.
-    known: HashMap<usize, usize>,
-    /// The group of the record before.
-    last: usize,
-    refused: Vec<(usize, SendFuture)>,
-}
-
-/// Records of one partition.
-struct Group {
-    queue: Arc<PartitionQueue>,
-    places: Places,
-    /// What they take inside batches, at most.
-    size_max: usize,
-}
-
-/// The places of a group's records among all, ascending.
-enum Places {
-    Run(Range<usize>),
-    Scattered(Vec<usize>),
-}
-
-impl Routes {
-    /// `size_max`: what the record takes inside a batch, at most.
-    #[inline]
-    fn add(&mut self, queue: &Arc<PartitionQueue>, place: usize, size_max: usize) {
-        if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.queue, queue)) {
-            self.last = self.group_of(queue, place);
-        }
-        let Some(group) = self.groups.get_mut(self.last) else { return };
-        group.size_max = group.size_max.saturating_add(size_max);
-        match &mut group.places {
-            Places::Run(run) if run.end == place => run.end += 1,
-            Places::Run(run) => {
-                group.places = Places::Scattered(run.clone().chain([place]).collect());
-            }
-            Places::Scattered(places) => places.push(place),
-        }
-    }
-
-    /// The group of a queue, a new one where there is none. Most calls are about one.
-    #[inline(never)]
-    fn group_of(&mut self, queue: &Arc<PartitionQueue>, place: usize) -> usize {
-        let address = |queue: &Arc<PartitionQueue>| Arc::as_ptr(queue).addr();
-        if let [only] = self.groups.as_slice() {
-            self.known.insert(address(&only.queue), 0);
-        }
-        let next = self.groups.len();
-        let found = match next {
-            0 => 0,
-            _ => *self.known.entry(address(queue)).or_insert(next),
-        };
-        if found == next {
-            let places = Places::Run(place..place);
-            self.groups.push(Group { queue: queue.clone(), places, size_max: 0 });
-        }
-        found
-    }
-
-    /// Brings the futures of the groups, and those of refused records, into the records' order.
-    fn in_order(self, placed: Vec<SendFuture>, count: usize) -> Vec<SendFuture> {
-        let mut futures: Vec<Option<SendFuture>> = Vec::new();
-        futures.resize_with(count, || None);
-        let places = self.groups.into_iter().flat_map(|group| match group.places {
-            Places::Run(run) => run.collect(),
-            Places::Scattered(places) => places,
-        });
-        for (place, future) in places.zip(placed).chain(self.refused) {
-            if let Some(slot) = futures.get_mut(place) {
-                *slot = Some(future);
-            }
-        }
-        // Every place is in one group, or was refused.
-        futures.into_iter().flatten().collect()
-    }
 }
 
 impl ProducerCore {
@@ -295,25 +215,22 @@ impl ProducerCore {
                 records.iter().zip(&made).map(|(r, headers)| r.input(now_ms, headers)).collect()
             }
         };
-        let mut routes = Routes::default();
+        let mut routes = Routes::new(records.len());
         let mut last: Option<(&str, Found<'_>)> = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
             if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
                 self.stamper.fail_transaction(&error);
                 let failed = undelivered(error, record, input);
-                routes.refused.push((place, SendFuture::done(Err(failed))));
+                routes.refuse(place, SendFuture::done(Err(failed)));
             }
         }
+        let sorted = routes.sort(&inputs);
         let mut placed = Vec::with_capacity(records.len());
-        for group in &routes.groups {
-            self.send_group(group, &inputs, now_ms, &mut placed);
+        let mut stored = Stored::over(Vec::new());
+        for (group, range) in routes.groups() {
+            self.send_group(group, sorted.range(range), now_ms, &mut stored, &mut placed);
         }
-        if let [Group { places: Places::Run(_), .. }] = routes.groups.as_slice()
-            && routes.refused.is_empty()
-        {
-            return placed;
-        }
-        routes.in_order(placed, records.len())
+        routes.in_order(sorted, placed)
     }
 
     /// Finds the queue of a record, and puts the record into its group. `last` is the topic of the
@@ -344,22 +261,16 @@ impl ProducerCore {
         Ok(())
     }
 
-    /// Sends the records of one partition in batches of `batch.size`. Adds a future for each.
+    /// Sends the records of one partition in batches of `batch.size`. Adds a future for each;
+    /// `stored` is room for outcomes.
     fn send_group(
         self: &Arc<Self>,
         group: &Group,
-        inputs: &[RecordInput<'_>],
+        mut rest: &[RecordInput<'_>],
         now_ms: i64,
+        stored: &mut Stored,
         futures: &mut Vec<SendFuture>,
     ) {
-        let gathered: Vec<RecordInput<'_>>;
-        let mut rest = match &group.places {
-            Places::Run(run) => inputs.get(run.clone()).unwrap_or_default(),
-            Places::Scattered(places) => {
-                gathered = places.iter().filter_map(|place| inputs.get(*place)).copied().collect();
-                &gathered
-            }
-        };
         if !self.env.settings.linger.is_zero() {
             return self.linger_group(&group.queue, rest, futures);
         }
@@ -371,12 +282,14 @@ impl ProducerCore {
             let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
-            let stored = self.appender().store(&group.queue, batch, now_ms, None);
+            stored.clear(batch.len());
+            self.appender().store_part(&group.queue, batch, now_ms, None, stored);
             if let Some(upto) = stored.sync {
                 group.queue.owes_sync(upto);
             }
-            for (outcome, input) in stored.outcomes.into_iter().zip(batch) {
-                futures.push(match (outcome, stored.sync) {
+            let sync = stored.sync;
+            for (outcome, input) in stored.outcomes.drain(..).zip(batch) {
+                futures.push(match (outcome, sync) {
                     (Ok(metadata), Some(_)) => SendFuture::unsynced(Unsynced {
                         producer: self.clone(),
                         queue: group.queue.clone(),

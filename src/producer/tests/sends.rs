@@ -389,6 +389,41 @@ fn send_all_makes_batches_for_each_partition_in_order() {
 }
 
 #[test]
+fn send_all_tells_each_record_its_own_outcome_however_partitions_are_mixed() {
+    let world = World::new();
+    world.topic("t", 90, &[]);
+    world.topic("u", 3, &[]);
+    for (batch_size, partitions, refused) in
+        [("16384", 90, 5), ("100", 7, 2), ("16384", 2, 400), ("16384", 1, 3), ("16384", 1, 400)]
+    {
+        let producer = world.producer(&[("batch.size", batch_size)]);
+        let values: Vec<String> =
+            (0..300).map(|n| format!("{batch_size} {partitions} {n}")).collect();
+        let partition = |n: usize| i32::try_from(n * n * 31 % partitions).unwrap();
+        let records = values.iter().enumerate().map(|(n, value)| match n % refused {
+            0 if refused < 300 => ProducerRecord::new("nope").value(value),
+            1 if partitions > 10 => to(partition(n) % 3, value).with_topic("u"),
+            _ => to(partition(n), value),
+        });
+        let sent = producer.send_all(records).unwrap();
+        assert_eq!(sent.len(), values.len());
+        for (n, future) in sent.into_iter().enumerate() {
+            let outcome = future.wait();
+            if n % refused == 0 && refused < 300 {
+                let failed = outcome.unwrap_err();
+                assert_eq!(failed.record().unwrap().value_bytes(), Some(values[n].as_bytes()));
+                continue;
+            }
+            let topic = if n % refused == 1 && partitions > 10 { "u" } else { "t" };
+            let metadata = outcome.unwrap();
+            let stored = world.read(topic, metadata.partition());
+            let record = &stored[usize::try_from(metadata.offset()).unwrap()];
+            assert_eq!(record.value.as_deref(), Some(values[n].as_str()), "{n}");
+        }
+    }
+}
+
+#[test]
 fn send_all_sends_nothing_when_a_record_is_refused_and_tells_each_failure_otherwise() {
     let world = World::new();
     world.topic("t", 1, &[]);
