@@ -8,10 +8,11 @@ use std::path::Path;
 /// Runs all checks in `dir`, which exists and is empty.
 pub(super) fn check(storage: &dyn Storage, dir: &Path) {
     type Check = fn(&dyn Storage, &Path);
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
         ("names", names_come_and_go),
         ("errors", wrong_calls_are_refused_by_kind),
         ("append", an_appended_file_grows_under_its_mapping),
+        ("prepare", a_file_is_prepared_up_to_a_border_that_lies_below_its_end),
         ("read", a_finished_file_is_mapped_for_reading),
         ("reopen", a_file_is_opened_again_for_appending),
         ("cold", a_cold_file_is_written_by_position),
@@ -109,7 +110,6 @@ fn an_appended_file_grows_under_its_mapping(storage: &dyn Storage, dir: &Path) {
     assert_eq!(file.len().unwrap(), 4096, "allocate never shrinks");
     file.allocate(8192).unwrap();
     assert_eq!((file.len().unwrap(), region.prepared()), (8192, 8192));
-    file.prefault(0..1 << 20).unwrap();
     writer.write(4094, b"across");
     assert_eq!(writer.bytes(4094..4102), b"across\0\0", "new bytes are zeros");
     writer.publish(4100);
@@ -124,6 +124,29 @@ fn an_appended_file_grows_under_its_mapping(storage: &dyn Storage, dir: &Path) {
     assert_eq!(file.read_at(8192, &mut out).unwrap(), 0, "the end of the file");
     assert_eq!(file.read_at(8190, &mut out).unwrap(), 2);
     assert_eq!(kind(file.read_exact_at(8190, &mut out)), ErrorKind::UnexpectedEof);
+}
+
+fn a_file_is_prepared_up_to_a_border_that_lies_below_its_end(storage: &dyn Storage, dir: &Path) {
+    let file = storage.create(&dir.join("f"), 1 << 20, 4096).unwrap();
+    let region = file.region().unwrap();
+    let mut writer = region.writer().unwrap();
+    writer.write(0, &[7; 4096]);
+    file.prepare(12_288, 65_536).unwrap();
+    assert_eq!(region.prepared(), 12_288);
+    assert!((12_288..=65_536).contains(&file.len().unwrap()));
+    file.prepare(8192, 8192).unwrap();
+    assert_eq!(region.prepared(), 12_288, "prepare never shrinks");
+    assert_eq!(kind(file.prepare((1 << 20) + 1, 0)), ErrorKind::InvalidInput);
+    assert!(writer.bytes(0..4096).iter().all(|byte| *byte == 7));
+    assert!(writer.bytes(4096..12_288).iter().all(|byte| *byte == 0));
+    file.prepare(20_000, 20_000).unwrap();
+    writer.write(19_999, b"x");
+    writer.publish(20_000);
+    drop(writer);
+    file.set_len(20_000).unwrap();
+    assert_eq!((file.len().unwrap(), region.prepared()), (20_000, 20_000));
+    let sealed = storage.open(&dir.join("f")).unwrap();
+    assert_eq!(kind(sealed.prepare(99, 99)), ErrorKind::PermissionDenied);
 }
 
 fn a_finished_file_is_mapped_for_reading(storage: &dyn Storage, dir: &Path) {

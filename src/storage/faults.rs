@@ -7,7 +7,6 @@ use super::{DirEntry, File, Lock, NotBegun, Region, Storage};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 macro_rules! calls {
@@ -27,7 +26,7 @@ macro_rules! calls {
 
 calls! {
     Create CreateCold OpenCold Open OpenAppend List Metadata CreateDir RemoveDir Rename Remove
-    SyncDir Lock DiskFree Region Len ReadAt WriteAt Allocate SetLen SyncData Prefault
+    SyncDir Lock DiskFree Region Len ReadAt WriteAt Allocate SetLen SyncData
 }
 
 impl Call {
@@ -416,9 +415,9 @@ impl File for FaultFile {
         self.inner.store_error(at)
     }
 
-    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        self.plan.check(Call::Prefault, &self.path)?;
-        self.inner.prefault(range)
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()> {
+        self.plan.check(Call::Allocate, &self.path)?;
+        self.inner.prepare(len, reserve)
     }
 
     fn lose_unsynced(&self) {
@@ -484,7 +483,6 @@ mod tests {
                     Call::Allocate => append.allocate(16),
                     Call::SetLen => append.set_len(4),
                     Call::SyncData => file.sync_data(),
-                    Call::Prefault => append.prefault(0..8),
                 };
                 (call, result)
             })

@@ -8,6 +8,7 @@
 mod descriptors;
 mod lock;
 mod open;
+mod pages;
 mod place;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Other hands than the storage's.
@@ -22,12 +23,12 @@ use crate::sync::{
 };
 use descriptors::{Descriptor, Descriptors, Identity};
 use memmap2::MmapOptions;
+use pages::PageFaults;
 use rustix::fs::{FallocateFlags, IFlags, fallocate, fstatfs, ioctl_getflags, ioctl_setflags};
 use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -38,9 +39,6 @@ const DESCRIPTORS_MAX: usize = 256;
 
 /// A file system with less free than this is full where a store failed without another reason.
 const FREE_BYTES_MIN: u64 = 1 << 20;
-
-/// One write of zeros where the file system cannot allocate.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// The storage of real files. Clones share their caches and counts.
 ///
@@ -71,6 +69,7 @@ struct Shared {
     names: RwLock<()>,
     /// Faults in mappings are answered for.
     guarded: bool,
+    faults: PageFaults,
 }
 
 impl Default for Fs {
@@ -104,6 +103,7 @@ impl Fs {
                 open: Mutex::default(),
                 names: ranked_lock(Rank::FileNames, ()),
                 guarded,
+                faults: PageFaults::default(),
             }),
         }
     }
@@ -395,7 +395,7 @@ fn allocate(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::empty(), from, to - from) {
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                break write_zeros(file, from, to);
+                break pages::fill(file, from, to);
             }
             other => break other.map_err(io::Error::from),
         }
@@ -433,17 +433,6 @@ fn write_in_place(file: &fs::File) {
     }
 }
 
-fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let step = (to - at).min(ZEROS.len() as u64);
-        // The step is at most the length of the constant, so it fits an index.
-        file.write_all_at(&ZEROS[..step as usize], at)?;
-        at += step;
-    }
-    Ok(())
-}
-
 struct FsFile {
     shared: Arc<Shared>,
     place: Mutex<PathBuf>,
@@ -465,11 +454,12 @@ impl FsFile {
         region.guarded(&place)
     }
 
-    /// Refuses a file that has fewer than `wanted` bytes, all of which were written to it.
-    fn check_len(&self, file: &fs::File, wanted: usize) -> io::Result<()> {
+    /// The file's length. Refuses a file that has fewer than `wanted` bytes, all of which were
+    /// written to it.
+    fn check_len(&self, file: &fs::File, wanted: usize) -> io::Result<u64> {
         let len = file.metadata()?.len();
         if len >= wanted as u64 {
-            return Ok(());
+            return Ok(len);
         }
         if let Some(region) = self.region.get() {
             // The rest of its last page reads as zeros without a fault.
@@ -566,7 +556,6 @@ impl super::File for FsFile {
         self.check_writable()?;
         let _border = self.border.lock();
         let descriptor = self.descriptor()?;
-        let present = descriptor.file().metadata()?.len();
         match self.region.get() {
             Some(region) if self.mode == Mode::Append => {
                 let prepared = to_usize(len)?;
@@ -574,12 +563,12 @@ impl super::File for FsFile {
                     return Err(invalid("beyond the mapping"));
                 }
                 // Growing one that was cut would make zeros of what was cut off.
-                self.check_len(descriptor.file(), region.prepared())?;
+                let present = self.check_len(descriptor.file(), region.prepared())?;
                 allocate(descriptor.file(), present, len)?;
                 region.set_prepared(prepared)
             }
             Some(_) => Err(invalid("the file is mapped for reading")),
-            None => allocate(descriptor.file(), present, len),
+            None => allocate(descriptor.file(), descriptor.file().metadata()?.len(), len),
         }
     }
 
@@ -604,7 +593,7 @@ impl super::File for FsFile {
                 descriptor.file().sync_data()?;
                 match self.region.get() {
                     Some(region) if self.mode == Mode::Append => {
-                        self.check_len(descriptor.file(), region.published())
+                        self.check_len(descriptor.file(), region.published()).map(drop)
                     }
                     _ => Ok(()),
                 }
@@ -622,11 +611,30 @@ impl super::File for FsFile {
         })
     }
 
-    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        match self.region.get() {
-            Some(region) if self.mode == Mode::Append => region.prefault(range),
-            _ => Ok(()),
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()> {
+        let Some(region) = self.region.get().filter(|_| self.mode == Mode::Append) else {
+            return self.allocate(len);
+        };
+        if to_usize(reserve.max(len))? > region.capacity() {
+            return Err(invalid("beyond the mapping"));
         }
+        let _border = self.border.lock();
+        let (from, to) = (region.prepared(), to_usize(len)?);
+        if from >= to {
+            return Ok(());
+        }
+        let descriptor = self.descriptor()?;
+        let present = self.check_len(descriptor.file(), from)?;
+        if present < len {
+            allocate(descriptor.file(), present, reserve.max(len))?;
+        }
+        if !planted(Planted::SparseFile) {
+            // A limit that was lowered since would end the process by a signal.
+            check_size_limit(len)?;
+            pages::fill(descriptor.file(), from as u64, len)?;
+            self.shared.faults.spare(region, from..to)?;
+        }
+        region.set_prepared(to)
     }
 }
 

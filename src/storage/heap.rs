@@ -11,7 +11,6 @@ use crate::time::Clock;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A storage in memory. Clones share their files.
@@ -406,8 +405,9 @@ impl File for HeapFile {
         Ok(())
     }
 
-    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        self.own_region().map_or(Ok(()), |region| region.prefault(range))
+    /// Memory has its pages at the first store; nothing is reserved.
+    fn prepare(&self, len: u64, _: u64) -> io::Result<()> {
+        self.allocate(len)
     }
 }
 

@@ -38,7 +38,6 @@ pub use sim::Sim;
 use crate::sync::Arc;
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// One entry of a directory.
@@ -326,12 +325,14 @@ pub trait File: Send + Sync + fmt::Debug {
         io::Error::other("a store into mapped memory failed")
     }
 
-    /// Has the pages of the prepared part of `range` ready for writing, so that the writer
-    /// takes no page fault. Only a matter of speed.
+    /// Grows the file as [`File::allocate`] does, with the new bytes in memory, written as zeros,
+    /// so that the writer's first stores to them find their pages. A file that has fewer than
+    /// `len` bytes grows to `reserve` of them at once, where the storage can; the prepared border
+    /// moves to `len` all the same.
     ///
     /// # Errors
-    /// Those of the operating system.
-    fn prefault(&self, range: Range<usize>) -> io::Result<()>;
+    /// Those of [`File::allocate`], with the prepared border where it was.
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()>;
 
     /// Counts all unsynced bytes as clean without writing them, as Linux does when a sync fails:
     /// they stay readable until the power goes. Only the simulator can do that.

@@ -7,7 +7,6 @@
 use super::{DirEntry, File, Lock, LockLost, Region, Storage};
 use crate::sync::{Arc, Mutex};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The lock of a directory for as long as it is held; what it guards asks it.
@@ -181,8 +180,9 @@ impl File for OwnedFile {
         self.lock.check().err().unwrap_or_else(|| self.inner.store_error(at))
     }
 
-    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        self.inner.prefault(range)
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()> {
+        self.lock.check()?;
+        self.inner.prepare(len, reserve)
     }
 
     fn lose_unsynced(&self) {

@@ -465,14 +465,14 @@ impl Region {
         }
     }
 
-    /// Has the operating system make the pages of the prepared part of `range` writable.
-    pub(super) fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        let end = range.end.min(self.prepared());
-        let Memory::Map { map, .. } = &self.inner.memory else { return Ok(()) };
-        if range.start >= end {
-            return Ok(());
+    /// Has the operating system make the pages of `range`, which the file has, writable.
+    pub(super) fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        match &self.inner.memory {
+            Memory::Map { map, .. } if !range.is_empty() && range.end <= self.capacity() => {
+                populate(map, range.start, range.end - range.start)
+            }
+            _ => Ok(()),
         }
-        populate(map, range.start, end - range.start)
     }
 }
 

@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::append::place::After;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::scan::SCAN_WINDOW_BYTES;
-use crate::log::segment::active::{Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX};
+use crate::log::segment::active::{
+    Active, FIRST_STEP_BYTES, Incoming, Limits, STEP_BYTES_MAX, WRITER_PART_BYTES,
+};
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::{FileProof, LastBatch};
 use crate::log::segment::{BaseSnapshot, Segment};
@@ -108,11 +110,12 @@ impl Log {
         }
         let Some(active) = &mut writer.active else { return Ok(()) };
         let end = active.position + incoming.size;
-        if end > active.wake_at {
-            active.wake_at = usize::MAX;
-            after.prepare = true;
+        let is_short = end > active.prepared();
+        if is_short {
+            active.note_late();
         }
-        if end > active.prepared() {
+        after.prepare |= active.asks_to_prepare(end);
+        if is_short {
             self.env.counters.writer_steps.one();
             active.grow(end).map_err(|error| {
                 io_error(error, "cannot grow the segment", active.segment.path())
@@ -129,9 +132,10 @@ impl Log {
     /// and stays: then there is no active one.
     pub(in crate::log) fn roll(&self, writer: &mut Writer, size: usize, now_ms: i64) -> Result<()> {
         let base_offset = writer.next_offset;
-        let mut first_bytes = FIRST_STEP_BYTES.max(size as u64);
+        let first_bytes = FIRST_STEP_BYTES.max(size as u64);
+        let mut growth = None;
         if let Some(active) = &writer.active {
-            first_bytes = first_bytes.max(active.ahead_max());
+            growth = Some(active.growth());
             if active.segment.base_offset == base_offset {
                 // An empty segment that is mapped too small for the batch makes way.
                 return self.replace_empty(writer, (first_bytes, size), now_ms);
@@ -143,7 +147,10 @@ impl Log {
             // No record may go into the old file behind the place where the new one begins.
             writer.retire();
         }
-        let active = made?;
+        let mut active = made?;
+        if let Some(growth) = growth {
+            active.set_growth(growth);
+        }
         writer.retire();
         self.install(writer, active)?;
         self.env.counters.rolls.one();
@@ -351,22 +358,32 @@ pub(in crate::log) fn whole_pages(bytes: u64) -> u64 {
     bytes.next_multiple_of(PAGE_BYTES)
 }
 
+/// Where the part ends that follows `at`: parts begin at multiples of their size, as the large
+/// folios of a file do.
+pub(in crate::log) fn part_end(at: u64, part_bytes: u64) -> u64 {
+    (at + 1).next_multiple_of(part_bytes)
+}
+
 impl Active {
     /// Grows the file so that it reaches `end` at least: by a whole step, or, on a disk that has
-    /// not so much left, by as much as is needed.
+    /// not so much left, by as much as is needed. Pages are made for a part of the step, so that
+    /// no append waits for all of them: whoever prepares ahead of the writer makes the rest, or
+    /// this again, where that comes late.
     pub(in crate::log) fn grow(&mut self, end: usize) -> std::io::Result<()> {
         let capacity = self.region.region().capacity() as u64;
         let prepared = self.prepared() as u64;
         let needed = whole_pages(end as u64).min(capacity);
-        let ahead = self.ahead_max();
-        let wanted = needed.max(whole_pages(prepared.saturating_add(ahead))).min(capacity);
-        let grown = match self.file.allocate(wanted) {
-            Err(error) if wanted > needed && Error::is_full(&error) => self.file.allocate(needed),
-            other => other,
-        };
-        grown?;
-        self.set_wake(ahead / 2);
+        let step = whole_pages(prepared.saturating_add(self.ahead_max()));
+        let reserve = needed.max(step).min(capacity);
+        let part = needed.max(part_end(prepared, WRITER_PART_BYTES)).min(reserve);
+        match self.file.prepare(part, reserve) {
+            Err(error) if reserve > needed && Error::is_full(&error) => {
+                self.file.prepare(needed, needed)?;
+            }
+            other => other?,
+        }
         self.step_bytes = (self.step_bytes * 2).min(STEP_BYTES_MAX);
+        self.refresh();
         Ok(())
     }
 }

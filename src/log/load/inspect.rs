@@ -15,7 +15,6 @@ use crate::record::{BatchFault, Codec, RecordBatch};
 use crate::storage::{File, Region, Storage};
 use crate::sync::{Arc, Mutex};
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 
 /// What is read at once where a larger read failed.
@@ -232,7 +231,7 @@ impl File for Patched {
         self.file.sync_data()
     }
 
-    fn prefault(&self, range: Range<usize>) -> io::Result<()> {
-        self.file.prefault(range)
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()> {
+        self.file.prepare(len, reserve)
     }
 }

@@ -16,6 +16,15 @@ use crate::sync::Arc;
 /// Bytes that an idle partition's first segment takes on disk. Kafka takes none, but a growing
 /// file costs a system call each time; four pages hold the first records of most.
 pub(crate) const FIRST_STEP_BYTES: u64 = 16 << 10;
+/// What a writer makes of pages itself where none are ready, in one go: a quarter of a
+/// millisecond's work at most where this was measured.
+pub(crate) const WRITER_PART_BYTES: u64 = 256 << 10;
+/// Where a step of so many bytes was asked for and did not come in time, the machine is busy: the
+/// preparer's turns come late, and waiting for it takes longer than its work. Smaller steps are
+/// outrun by any writer.
+const LATE_BYTES_MIN: u64 = 512 << 10;
+/// For so many bytes a writer makes its pages itself then.
+const ALONE_BYTES: usize = 64 << 20;
 /// The largest step by which a file grows: 16 MiB took 30 us to allocate where this was measured.
 pub(crate) const STEP_BYTES_MAX: u64 = 16 << 20;
 /// A file may be this much longer than what is stored in it, and by a quarter of that more: steps
@@ -96,8 +105,14 @@ pub(crate) struct Active {
     /// A batch that ends at or below it needs no system call and no announcement.
     soft_end: usize,
     /// From here on the next step is wanted.
-    pub wake_at: usize,
+    wake_at: usize,
+    /// It was asked for, and whoever prepares ahead has not answered.
+    asked: bool,
+    /// Up to here the writer asks for nothing.
+    alone_until: usize,
     pub step_bytes: u64,
+    /// Bytes of the segment that this writer filled before.
+    filled_before: u64,
     limits: Limits,
     /// The latest timestamp that belongs into this segment.
     roll_after_ms: i64,
@@ -129,7 +144,10 @@ impl Active {
             region,
             soft_end: 0,
             wake_at: 0,
+            asked: false,
+            alone_until: 0,
             step_bytes: FIRST_STEP_BYTES,
+            filled_before: 0,
             limits,
             roll_after_ms: i64::MAX,
             created_ms,
@@ -186,11 +204,50 @@ impl Active {
 
     /// How far the file may be ahead of its batches by a step.
     pub fn ahead_max(&self) -> u64 {
-        (SLACK_BYTES + self.position as u64 / 4).min(self.step_bytes)
+        let filled = self.filled_before + self.position as u64;
+        (SLACK_BYTES + filled / 4).min(self.step_bytes)
+    }
+
+    /// The size of steps, and what is filled, for the segment that follows this one.
+    pub fn growth(&self) -> (u64, u64) {
+        (self.step_bytes, self.position as u64)
+    }
+
+    /// Goes on growing as the segment before did.
+    pub fn set_growth(&mut self, (step_bytes, filled_before): (u64, u64)) {
+        self.step_bytes = step_bytes;
+        self.filled_before = filled_before;
+    }
+
+    /// Whether the next step has to be asked for before a batch that ends at `end`; it counts as
+    /// asked for then.
+    pub fn asks_to_prepare(&mut self, end: usize) -> bool {
+        let asks = !self.asked && end > self.wake_at && end > self.alone_until;
+        if asks {
+            (self.asked, self.wake_at) = (true, usize::MAX);
+        }
+        asks
+    }
+
+    /// The writer needs pages that are not there. Whoever was asked for them is late.
+    pub fn note_late(&mut self) {
+        if self.asked && self.ahead_max() >= LATE_BYTES_MIN {
+            self.alone_until = self.position.saturating_add(ALONE_BYTES);
+        }
+    }
+
+    /// Whether the writer makes its pages itself; what was asked for is taken back then.
+    pub fn is_alone(&mut self) -> bool {
+        let alone = self.position < self.alone_until;
+        if alone {
+            (self.asked, self.wake_at) = (false, self.alone_until);
+        }
+        alone
     }
 
     /// The next step is wanted once less than `ahead` prepared bytes are left.
     pub fn set_wake(&mut self, ahead: u64) {
+        self.asked = false;
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
         let all = self.prepared() >= self.region.region().capacity();
         self.wake_at =

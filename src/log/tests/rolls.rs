@@ -162,6 +162,48 @@ fn pages_are_prepared_ahead_of_a_writer_that_is_announced() {
     });
 }
 
+/// On a busy machine waiting for the preparer's turn takes longer than its work.
+#[test]
+fn a_writer_whose_preparer_is_late_makes_its_pages_itself_for_a_while() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 1 << 30;
+        let log = bench.new_log();
+        let value = [b'v'; 60_000];
+        let steps = |log: &Log| {
+            let counters = &log.env.counters;
+            (counters.writer_steps.total(), counters.prepared_steps.total())
+        };
+        let ahead = |log: &Log| {
+            let writer = log.writer.lock();
+            let active = writer.active.as_ref().unwrap();
+            active.prepared() - active.position
+        };
+        for _ in 0..50 {
+            bench.append(&log, &value);
+        }
+        let (by_writer, _) = steps(&log);
+        assert!(by_writer > 10, "a part at a time: {by_writer}");
+        for _ in 0..500 {
+            bench.append(&log, &value);
+            bench.run_work();
+            assert!(ahead(&log) <= 256 << 10, "no more than a part is made at once");
+        }
+        assert_eq!(steps(&log).1, 0, "nothing is made by anybody else");
+        for _ in 0..700 {
+            bench.append(&log, &value);
+            bench.run_work();
+        }
+        let (by_writer, prepared) = steps(&log);
+        assert!(prepared > 0 && ahead(&log) > 1 << 20, "asked again after a while");
+        for _ in 0..300 {
+            bench.append(&log, &value);
+            bench.run_work();
+        }
+        assert_eq!(steps(&log).0, by_writer, "the preparer is in time now");
+        assert_eq!(read_all(&log, 0).len(), 1550);
+    });
+}
+
 /// A storage that fails, below one log.
 fn faulty(inner: Arc<dyn Storage>, root: &Path) -> (Fault, Bench) {
     let fault = Fault::new(inner);

@@ -34,8 +34,7 @@ fn touched(log: &Log) {
     let writer = log.writer.lock();
     let active = writer.active.as_ref().unwrap();
     let capacity = active.region.region().capacity();
-    active.file.allocate(capacity as u64).unwrap();
-    active.file.prefault(0..capacity).unwrap();
+    active.file.prepare(capacity as u64, capacity as u64).unwrap();
 }
 
 #[test]
@@ -54,7 +53,6 @@ fn of_one_record_a_call() {
         for round in 0..3 {
             let heap = Heap::new();
             let file = heap.create(Path::new("/bare"), 256 << 20, 256 << 20).unwrap();
-            file.prefault(0..256 << 20).unwrap();
             let mut writer = file.region().unwrap().writer().unwrap();
             let floor = ns_each(count, || {
                 for i in 0..count {

@@ -5,11 +5,15 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::log::Log;
-use crate::log::append::roll::{io_error, whole_pages};
+use crate::log::append::roll::{io_error, part_end, whole_pages};
 use crate::log::segment::active::STEP_BYTES_MAX;
+use crate::sync::Arc;
 
 /// The most that is prepared ahead of a writer.
 const AHEAD_BYTES_MAX: u64 = 64 << 20;
+
+/// What is prepared between two looks at the writer.
+const PART_BYTES: u64 = 1 << 20;
 
 impl Log {
     /// Grows the active segment by one step, if its writer is about to need it, and has the pages
@@ -21,9 +25,12 @@ impl Log {
     /// had met it.
     pub fn prepare_step(&self) -> Result<bool> {
         let _growing = self.growing.lock();
-        let (segment, file, position, prepared, capacity, step) = {
+        let (segment, file, from, to) = {
             let mut writer = self.writer.lock();
             let Some(active) = &mut writer.active else { return Ok(false) };
+            if active.is_alone() {
+                return Ok(false);
+            }
             let (prepared, capacity) = (active.prepared(), active.region.region().capacity());
             let ahead = (prepared - active.position) as u64;
             let wanted = active.ahead_max().min(AHEAD_BYTES_MAX);
@@ -32,27 +39,37 @@ impl Log {
                 return Ok(false);
             }
             // What is ahead already is a part of it.
-            let step = wanted - ahead;
+            let to = whole_pages(active.position as u64 + wanted).min(capacity as u64);
             active.step_bytes = (active.step_bytes * 2).min(STEP_BYTES_MAX);
-            let (segment, file) = (active.segment.clone(), active.file.clone());
-            (segment, file, active.position as u64, prepared as u64, capacity as u64, step)
+            (active.segment.clone(), active.file.clone(), prepared as u64, to)
         };
-        let wanted = whole_pages(prepared.max(position) + step).min(capacity);
-        let failed = |error| {
-            let error = io_error(error, "cannot prepare the segment", segment.path());
-            match error.kind() {
-                ErrorKind::StorageFailed => self.storage_failed(error),
-                _ => self.at_home(error),
+        let mut at = from;
+        while at < to {
+            at = part_end(at, PART_BYTES).min(to);
+            let prepared = file.prepare(at, to);
+            let mut writer = self.writer.lock();
+            let active = writer.active.as_mut();
+            let Some(active) = active.filter(|active| Arc::ptr_eq(&active.segment, &segment))
+            else {
+                break;
+            };
+            if let Err(error) = prepared {
+                // Asked for again once the writer needs it.
+                active.set_wake(0);
+                drop(writer);
+                let error = io_error(error, "cannot prepare the segment", segment.path());
+                return Err(match error.kind() {
+                    ErrorKind::StorageFailed => self.storage_failed(error),
+                    _ => self.at_home(error),
+                });
             }
-        };
-        file.allocate(wanted).map_err(failed)?;
-        let (from, to) = (prepared as usize, wanted as usize);
-        file.prefault(from..to).map_err(failed)?;
-        self.env.counters.prepared_steps.one();
-        let mut writer = self.writer.lock();
-        if let Some(active) = &mut writer.active {
+            let is_alone = active.is_alone();
             active.refresh();
+            if is_alone {
+                break;
+            }
         }
+        self.env.counters.prepared_steps.one();
         Ok(true)
     }
 }

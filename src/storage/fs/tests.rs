@@ -38,12 +38,41 @@ fn zeros_are_written_where_allocation_is_unsupported() {
     let path = dir.path().join("f");
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
     file.write_all_at(b"kept", 0).unwrap();
-    write_zeros(&file, 4, 200_000).unwrap();
-    let bytes = Fs::new().read_file(&path, 1 << 20).unwrap();
-    assert_eq!(bytes.len(), 200_000);
+    // More than one write of zeros.
+    pages::fill(&file, 4, 2_500_000).unwrap();
+    let bytes = Fs::new().read_file(&path, 4 << 20).unwrap();
+    assert_eq!(bytes.len(), 2_500_000);
     assert_eq!(&bytes[..4], b"kept");
     assert!(bytes[4..].iter().all(|byte| *byte == 0));
-    assert!(blocks_bytes(&path) >= 200_000);
+    assert!(blocks_bytes(&path) >= 2_500_000);
+}
+
+#[test]
+fn prepared_pages_are_zeros_behind_what_is_stored_and_blocks_go_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    let file = Fs::new().create(&path, 1 << 26, 1 << 14).unwrap();
+    let region = file.region().unwrap();
+    let mut writer = region.writer().unwrap();
+    let mut stored = 0;
+    // The second step has its blocks already.
+    let steps =
+        [(1 << 18, 1 << 20, 1 << 20), (1 << 20, 1 << 22, 1 << 20), (3 << 20, 1 << 22, 1 << 22)];
+    for (len, reserve, grown) in steps {
+        // Up to the border: what is prepared next begins in the middle of no page that is used.
+        writer.write(stored, &vec![7; region.prepared() - stored]);
+        stored = region.prepared();
+        file.prepare(len, reserve).unwrap();
+        assert_eq!(region.prepared() as u64, len);
+        assert!(blocks_bytes(&path) >= grown, "a block for every byte");
+        assert_eq!(file.len().unwrap(), grown);
+    }
+    assert!(writer.bytes(0..stored).iter().all(|byte| *byte == 7), "nothing is overwritten");
+    assert!(writer.bytes(stored..3 << 20).iter().all(|byte| *byte == 0));
+    assert!(blocks_bytes(&path) < 1 << 26, "what is only mapped takes no room");
+    drop(writer);
+    file.set_len(stored as u64).unwrap();
+    assert_eq!((file.len().unwrap() as usize, region.prepared()), (stored, stored));
 }
 
 #[test]
@@ -164,7 +193,9 @@ fn a_child_fills_its_small_disk() {
     let mut writer = region.writer().unwrap();
     let full = loop {
         let at = region.prepared();
-        match file.allocate(at as u64 + (1 << 16)) {
+        let len = at as u64 + (1 << 16);
+        let grown = if at & (1 << 16) == 0 { file.allocate(len) } else { file.prepare(len, len) };
+        match grown {
             Ok(()) => writer.write(at, &[7; 1 << 16]),
             Err(error) => break error,
         }

@@ -29,7 +29,6 @@ use disk::{Disk, FileState, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// After how many removals the simulator looks for files that nobody can reach.
@@ -485,19 +484,23 @@ impl File for SimFile {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.prepare(len, len)
+    }
+
+    fn prepare(&self, len: u64, reserve: u64) -> io::Result<()> {
         if self.mode == Mode::Read {
             return Err(read_only());
         }
-        let len = to_usize(len)?;
-        if self.region.get().is_some_and(|region| len > region.capacity()) {
+        let (len, reserve) = (to_usize(len)?, to_usize(reserve.max(len))?);
+        if self.region.get().is_some_and(|region| reserve > region.capacity()) {
             return Err(invalid("beyond the mapping"));
         }
         let mut state = self.shared.state.lock();
         if state.disk.file(self.ino).is_some_and(|file| file.len < len) {
             if !planted(Planted::SparseFile) {
-                self.shared.admit(&state, self.ino, len)?;
+                self.shared.admit(&state, self.ino, reserve)?;
             }
-            self.shared.step(&mut state, Step::Grow { ino: self.ino, len });
+            self.shared.step(&mut state, Step::Grow { ino: self.ino, len: reserve });
         }
         drop(state);
         self.region.get().map_or(Ok(()), |region| region.set_prepared(len))
@@ -530,10 +533,6 @@ impl File for SimFile {
         drop(state);
         let step = Step::SyncEnd { ino: self.ino, upto };
         self.shared.step(&mut self.shared.state.lock(), step);
-        Ok(())
-    }
-
-    fn prefault(&self, _: Range<usize>) -> io::Result<()> {
         Ok(())
     }
 
