@@ -118,17 +118,37 @@ fn bare_folders(dir: &Path, count: i32) {
 /// What closing such a partition for good takes where each is closed by itself: a cut, two more
 /// files, and one sync of each of the five and of the folder. By as many threads as closing has.
 fn bare_close(dir: &Path, count: i32) {
-    let close = |number: i32| {
-        let folder = dir.join(format!("bare-{number}"));
-        let log = std::fs::File::options().write(true).open(folder.join("log")).unwrap();
-        log.set_len(178).unwrap();
-        for index in ["c", "d"] {
-            std::fs::write(folder.join(index), [7; 12]).unwrap();
-        }
-        for name in ["log", "a", "b", "c", "d", ""] {
-            std::fs::File::open(folder.join(name)).unwrap().sync_all().unwrap();
-        }
-    };
+    by_all_closers(count, |number| {
+        bare_finish(dir, number);
+        bare_sync(dir, number);
+    });
+}
+
+/// The same with all of them written, and written back at once, before the first sync.
+fn bare_close_together(dir: &Path, count: i32) {
+    by_all_closers(count, |number| bare_finish(dir, number));
+    rustix::fs::syncfs(std::fs::File::open(dir).unwrap()).unwrap();
+    by_all_closers(count, |number| bare_sync(dir, number));
+}
+
+fn bare_finish(dir: &Path, number: i32) {
+    let folder = dir.join(format!("bare-{number}"));
+    let log = std::fs::File::options().write(true).open(folder.join("log")).unwrap();
+    log.set_len(178).unwrap();
+    for index in ["c", "d"] {
+        std::fs::write(folder.join(index), [7; 12]).unwrap();
+    }
+}
+
+fn bare_sync(dir: &Path, number: i32) {
+    let folder = dir.join(format!("bare-{number}"));
+    for name in ["log", "a", "b", "c", "d", ""] {
+        std::fs::File::open(folder.join(name)).unwrap().sync_all().unwrap();
+    }
+}
+
+fn by_all_closers(count: i32, close: impl Fn(i32) + Sync) {
+    let close = &close;
     std::thread::scope(|scope| {
         for share in 0..CLOSERS {
             scope.spawn(move || (share..count).step_by(CLOSERS as usize).for_each(close));
@@ -181,6 +201,10 @@ fn main() {
     let limit = per_unit(PARTITIONS as usize, || bare_close(bare.path(), PARTITIONS));
     let close = per_unit(PARTITIONS as usize, || broker.close().unwrap());
     limits::figure("close 10,000 partitions / one sync a file", close, limit, 3.0);
+    let together = workload::folder();
+    bare_folders(together.path(), PARTITIONS);
+    let limit = per_unit(PARTITIONS as usize, || bare_close_together(together.path(), PARTITIONS));
+    limits::figure("close 10,000 partitions / written back together", close, limit, 3.0);
     let broker = Broker::in_memory().unwrap();
     workload::create(&broker, PARTITIONS);
     send(&workload::producer(&broker), TOPIC, PARTITIONS as usize, 1_000_000);

@@ -275,6 +275,8 @@ impl Storage for Fs {
 
     #[allow(clippy::disallowed_methods)] // This is the door.
     fn remove(&self, path: &Path) -> io::Result<()> {
+        // Where there is nothing, nobody has to wait for the names.
+        fs::symlink_metadata(path)?;
         let _names = self.shared.names.write();
         fs::remove_file(path)?;
         self.each_open(&std::path::absolute(path)?, |file| {
