@@ -31,6 +31,7 @@ pub use crate::error::LockLost;
 pub use faults::Fault;
 pub use fs::Fs;
 pub use heap::Heap;
+pub(crate) use region::fetch_value;
 pub use region::{Region, RegionWriter, fetch_ahead};
 #[cfg(any(test, feature = "testing"))]
 pub use sim::Sim;

@@ -465,6 +465,19 @@ impl Region {
         }
     }
 
+    /// Asks the processor for the borders, which a reader looks at first.
+    #[inline]
+    pub(crate) fn fetch_borders(&self) {
+        fetch_value(&*self.inner);
+    }
+
+    /// Asks the processor for the first bytes from `at` on.
+    #[inline]
+    pub(crate) fn fetch_bytes(&self, at: usize) {
+        let from = self.inner.base.cast_const().wrapping_add(at);
+        (0..FETCH_AHEAD).step_by(LINE).for_each(|line| fetch(from.wrapping_add(line), Use::Read));
+    }
+
     /// Has the operating system make the pages of `range`, which the file has, writable.
     pub(super) fn populate(&self, range: Range<usize>) -> io::Result<()> {
         match &self.inner.memory {
@@ -696,6 +709,8 @@ const LARGE_AHEAD: usize = 4;
 const WRITE_MAX: usize = 8192;
 /// Bytes of a line of memory.
 const LINE: usize = 64;
+/// So much of a value is asked for.
+const VALUE_MAX: usize = 1024;
 
 /// Asks the processor for what a walk gets to soon, and waits for nothing. `rest` is what is left,
 /// of which as much as `passed` comes at each step.
@@ -711,6 +726,18 @@ pub fn fetch_ahead(rest: &[u8], passed: usize) {
     let mut at = 0;
     while at < passed {
         fetch(rest.as_ptr().wrapping_add(FETCH_AHEAD + at), Use::Read);
+        at += LINE;
+    }
+}
+
+/// Asks the processor for a value that is looked at soon, as far as it is not large, and waits for
+/// nothing.
+#[inline]
+pub(crate) fn fetch_value<T>(value: &T) {
+    let start = std::ptr::from_ref(value).cast::<u8>();
+    let mut at = 0;
+    while at < size_of::<T>().min(VALUE_MAX) {
+        fetch(start.wrapping_add(at), Use::Read);
         at += LINE;
     }
 }

@@ -211,6 +211,22 @@ impl Partition {
         }
     }
 
+    /// Asks the processor for what a look at the ends takes: see [`Log::fetch_ends`].
+    #[inline]
+    pub fn fetch_ends(&self) {
+        if let Partition::Live(log) = self {
+            log.fetch_ends();
+        }
+    }
+
+    /// Asks the processor for what a registration takes: see [`Log::fetch_watchers`].
+    #[inline]
+    pub fn fetch_watchers(&self) {
+        if let Partition::Live(log) = self {
+            log.fetch_watchers();
+        }
+    }
+
     /// Whole, verified batches from the cursor on: see [`Log::fetch`].
     ///
     /// # Errors

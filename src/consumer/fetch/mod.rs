@@ -137,6 +137,11 @@ impl Fetcher {
         let mut pass = Pass::Idle;
         while budget.records > 0 {
             let Some(&(_, id)) = self.queue.front() else { break };
+            for turns in 1..=3 {
+                if let Some((_, later)) = self.queue.get(turns) {
+                    subscription.fetch_ahead(*later, turns);
+                }
+            }
             let fetch = subscription.at(id).and_then(|(_, state)| state.fetch);
             let returned = fetch.is_some_and(|fetch| {
                 fetch.returned || left_at(&mut self.left, fetch.place).returned

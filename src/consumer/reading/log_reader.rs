@@ -25,6 +25,11 @@ impl LogReader {
         LogReader { cursor: Cursor::new(offset), resume: None, record_size: SizeHint::default() }
     }
 
+    /// The place that it goes on from.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
     /// Goes elsewhere.
     pub fn seek(&mut self, offset: i64) {
         self.cursor = Cursor::new(offset);

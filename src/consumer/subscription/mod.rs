@@ -10,6 +10,7 @@ use crate::config::IsolationLevel;
 use crate::consumer::offsets::OffsetAndMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::ReadyList;
+use crate::storage::fetch_value;
 use crate::sync::Arc;
 use crate::time::Signal;
 use crate::topic::TopicPartition;
@@ -289,17 +290,51 @@ impl SubscriptionState {
         self.awake.iter().filter_map(|id| Some(&self.entries.get(*id as usize)?.as_ref()?.state))
     }
 
+    /// Asks the processor for a partition that a fetch comes to, `turns` before it does: for what
+    /// the step before made known where to find.
+    pub fn fetch_ahead(&self, id: StateId, turns: usize) {
+        let Some(entry) = self.entries.get(id as usize) else { return };
+        if turns > 2 {
+            return fetch_value(entry);
+        }
+        let Some(Entry { state, .. }) = entry else { return };
+        let cursor = state.reader.cursor();
+        if turns > 1 {
+            cursor.fetch_place();
+            if let Some(source) = &state.source {
+                source.partition.fetch_ends();
+                source.partition.fetch_watchers();
+            }
+        } else {
+            cursor.fetch_bytes();
+        }
+    }
+
     /// Looks at each partition that is awake: it falls asleep unless `look` returns true.
     pub fn look_at_awake(&mut self, mut look: impl FnMut(&mut Look<'_>) -> bool) {
         let SubscriptionState { mode, topics, entries, awake, ready, .. } = self;
-        awake.retain(|id| {
-            let Some(Some(entry)) = entry_at(entries, *id) else { return false };
-            let wanted = *mode != Mode::Topics || topics.contains(entry.partition.topic());
-            let Entry { partition, state } = entry;
-            let stays = look(&mut Look { id: *id, partition, state, wanted, ready });
-            state.awake = stays;
-            stays
-        });
+        let (mut at, mut stay) = (0, 0);
+        while let Some(&id) = awake.get(at) {
+            // What is in no cache is asked for some partitions before: waiting for it takes longer
+            // than the look.
+            let later = |turns| awake.get(at + turns).and_then(|id| entries.get(*id as usize));
+            later(2 * LOOKS_AHEAD).into_iter().for_each(fetch_value);
+            if let Some(Some(entry)) = later(LOOKS_AHEAD)
+                && let Some(source) = &entry.state.source
+            {
+                source.partition.fetch_ends();
+            }
+            if let Some(Some(Entry { partition, state })) = entry_at(entries, id) {
+                let wanted = *mode != Mode::Topics || topics.contains(partition.topic());
+                state.awake = look(&mut Look { id, partition, state, wanted, ready });
+                if state.awake {
+                    awake.swap(stay, at);
+                    stay += 1;
+                }
+            }
+            at += 1;
+        }
+        awake.truncate(stay);
     }
 
     /// Looks at one partition: it is awake afterwards if `look` returns true, or if it was before.
@@ -313,6 +348,9 @@ impl SubscriptionState {
         }
     }
 }
+
+/// So many partitions ahead memory is asked for.
+const LOOKS_AHEAD: usize = 6;
 
 /// A partition that is looked at.
 pub(in crate::consumer) struct Look<'a> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::log::read::plain::PlainPrefix;
 use crate::log::segment::SegmentView;
-use crate::storage::Region;
+use crate::storage::{Region, fetch_value};
 use std::ops::Range;
 
 /// A place in a log. As long as a reader goes on where it stopped, reading takes no lookup and no
@@ -48,6 +48,22 @@ impl Cursor {
     /// A cursor at `offset`; whether the log has it is found out by the read.
     pub fn new(offset: i64) -> Cursor {
         Cursor { offset, place: None, spot: None }
+    }
+
+    /// Asks the processor for what the next read looks at first, beside the log itself.
+    pub fn fetch_place(&self) {
+        if let Some(place) = &self.place {
+            fetch_value(&**place.view.segment());
+            place.view.region().fetch_borders();
+        }
+    }
+
+    /// Asks the processor for the bytes that the next read begins with. What
+    /// [`Cursor::fetch_place`] asks for is at hand by then.
+    pub fn fetch_bytes(&self) {
+        if let Some(place) = &self.place {
+            place.view.region().fetch_bytes(place.position);
+        }
     }
 
     /// The offset of the next record that a read gives.

@@ -19,8 +19,8 @@ use crate::log::read::plain::{FetchLimits, PlainPrefix};
 use crate::log::segment::state::{SegmentLayout, SegmentState};
 use crate::log::segment::{Segment, SegmentView};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
-use crate::storage::fetch_ahead;
 use crate::storage::planted::{Planted, planted};
+use crate::storage::{fetch_ahead, fetch_value};
 use crate::sync::Arc;
 use std::ops::Range;
 use std::path::Path;
@@ -52,6 +52,19 @@ impl Log {
             Some(chunk) => Ok(chunk),
             None => self.verified_ahead(cursor, isolation, limits.verify_bytes),
         }
+    }
+
+    /// Asks the processor for what a look at the log's ends takes, and waits for nothing.
+    #[inline]
+    pub fn fetch_ends(&self) {
+        fetch_value(&self.borders);
+        fetch_value(&self.damage);
+    }
+
+    /// Asks the processor for what a registration takes, and waits for nothing.
+    #[inline]
+    pub fn fetch_watchers(&self) {
+        fetch_value(&self.writer);
     }
 
     /// [`Log::fetch`] by a walk over the headers, of at most `max_bytes` behind the first batch.
