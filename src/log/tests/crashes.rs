@@ -149,35 +149,7 @@ fn check(after: &Sim, acks: &Acks, step: u64, trust: Trust, what: &str) {
 }
 
 fn crash_everywhere(seeds: std::ops::Range<u64>) -> usize {
-    let mut checked = 0;
-    for seed in seeds {
-        let sim = Sim::new();
-        sim.create_dir(Path::new("/logs")).unwrap();
-        sim.sync_dir(Path::new("/")).unwrap();
-        sim.record();
-        let acks = live(&sim, seed);
-        let mut replay = sim.replay();
-        loop {
-            let step = replay.step();
-            let what = |kind: &str| format!("seed {seed}, step {step}, {kind}");
-            check(&replay.kill(), &acks, step, Trust::SameBoot, &what("kill"));
-            let cuts = [
-                PowerCut::new(step, Pages::None, Entries::None),
-                PowerCut::drawn(seed * 1_000_003 + step),
-                PowerCut::drawn(seed * 1_000_003 + step + 500_000),
-            ];
-            for cut in cuts {
-                let after = replay.power_cut(&cut);
-                check(&after, &acks, step, Trust::OtherBoot, &what(&format!("{cut:?}")));
-                checked += 1;
-            }
-            checked += 1;
-            if !replay.advance() {
-                break;
-            }
-        }
-    }
-    checked
+    cuts::crash_everywhere(seeds, 2, live, check)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod appends;
 mod crashes;
+pub(in crate::log) mod cuts;
 mod durability;
 mod faults;
 mod lives;

@@ -225,33 +225,7 @@ fn check(after: &Sim, history: &History, step: u64, trust: Trust, what: &str) {
 }
 
 fn crash_everywhere(seeds: std::ops::Range<u64>) -> usize {
-    let mut checked = 0;
-    for seed in seeds {
-        let sim = Sim::new();
-        sim.create_dir(Path::new("/logs")).unwrap();
-        sim.sync_dir(Path::new("/")).unwrap();
-        sim.record();
-        let history = live(&sim, seed);
-        let mut replay = sim.replay();
-        loop {
-            let step = replay.step();
-            let what = |kind: &str| format!("seed {seed}, step {step}, {kind}");
-            check(&replay.kill(), &history, step, Trust::SameBoot, &what("kill"));
-            for cut in [
-                PowerCut::new(step, Pages::None, Entries::None),
-                PowerCut::drawn(seed * 1_000_003 + step),
-            ] {
-                let after = replay.power_cut(&cut);
-                check(&after, &history, step, Trust::OtherBoot, &what(&format!("{cut:?}")));
-                checked += 1;
-            }
-            checked += 1;
-            if !replay.advance() {
-                break;
-            }
-        }
-    }
-    checked
+    cuts::crash_everywhere(seeds, 1, live, check)
 }
 
 #[test]

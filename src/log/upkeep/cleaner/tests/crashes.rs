@@ -10,13 +10,12 @@
 use super::rounds::{CONFIG, put, round};
 use crate::config::LogConfig;
 use crate::log::segment::state::{LogState, Trust};
-use crate::log::tests::{Bench, read_all};
+use crate::log::tests::{Bench, cuts, read_all};
 use crate::log::{CleanerConfig, EpochGate, Log};
-use crate::storage::Storage;
 use crate::storage::sim::{Entries, Pages, PowerCut, Random, Sim};
 use crate::sync::{Arc, Ordering};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What was promised, and when, in steps of the disk.
 #[derive(Default)]
@@ -179,33 +178,7 @@ fn check(after: &Sim, promises: &Promises, step: u64, trust: Trust, what: &str) 
 }
 
 pub(super) fn crash_everywhere(seeds: std::ops::Range<u64>) -> usize {
-    let mut checked = 0;
-    for seed in seeds {
-        let sim = Sim::new();
-        sim.create_dir(Path::new("/logs")).unwrap();
-        sim.sync_dir(Path::new("/")).unwrap();
-        sim.record();
-        let promises = live(&sim, seed);
-        let mut replay = sim.replay();
-        loop {
-            let step = replay.step();
-            let what = |kind: &str| format!("seed {seed}, step {step}, {kind}");
-            check(&replay.kill(), &promises, step, Trust::SameBoot, &what("kill"));
-            let cuts = [
-                PowerCut::new(step, Pages::None, Entries::None),
-                PowerCut::drawn(seed * 1_000_003 + step),
-            ];
-            for cut in cuts {
-                let after = replay.power_cut(&cut);
-                check(&after, &promises, step, Trust::OtherBoot, &what(&format!("{cut:?}")));
-            }
-            checked += 3;
-            if !replay.advance() {
-                break;
-            }
-        }
-    }
-    checked
+    cuts::crash_everywhere(seeds, 1, live, check)
 }
 
 #[test]
