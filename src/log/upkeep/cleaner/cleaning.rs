@@ -91,6 +91,9 @@ struct Group {
     /// Bytes of its segments.
     read: u64,
     cleaned: CleanedSegment,
+    /// Below it are the markers that decided the transactions which are cleaned, and the last
+    /// batches of the producers.
+    vouched_end: i64,
 }
 
 /// See the module.
@@ -266,8 +269,12 @@ impl Cleaning {
                 self.phase = Phase::Done;
                 return Ok(Some(cleaned));
             };
-            self.filter.producers = self.log.writer.lock().producers.last_records();
-            copying.group = Some(Group::begin(&self.log, segment)?);
+            let vouched_end = {
+                let writer = self.log.writer.lock();
+                self.filter.producers = writer.producers.last_records();
+                if writer.producers.any() { writer.next_offset } else { 0 }
+            };
+            copying.group = Some(Group::begin(&self.log, segment, vouched_end)?);
         }
         let Some(group) = &mut copying.group else { return Ok(None) };
         while *spent < budget {
@@ -313,13 +320,13 @@ impl Cleaning {
         let Phase::Copying(copying) = &mut self.phase else { return Ok(()) };
         let Some(group) = copying.group.take() else { return Ok(()) };
         let origin = group.origin();
-        let Group { segments, cleaned, .. } = group;
+        let Group { segments, cleaned, vouched_end, .. } = group;
         let aborted = self.filter.transactions.take_kept();
         let base = segments.first().map_or(0, |first| first.base_offset);
         let (storage, dir) = (&*self.log.env.storage, &self.log.id.dir);
         let swapped = cleaned.finish(storage, aborted, origin).and_then(|finished| {
             let (before, after) = (bytes_of(&segments), finished.state.extent.size_bytes);
-            let swapped = self.log.swap_in(&segments, finished)?;
+            let swapped = self.log.swap_in(&segments, finished, vouched_end)?;
             Ok(swapped.then_some((before, after)))
         });
         match swapped {
@@ -362,12 +369,13 @@ impl Drop for Cleaning {
 }
 
 impl Group {
-    fn begin(log: &Log, segment: Arc<Segment>) -> Result<Group> {
+    fn begin(log: &Log, segment: Arc<Segment>, vouched_end: i64) -> Result<Group> {
         let base_offset = segment.base_offset;
         let interval = log.writer.lock().config.index_interval_bytes;
         let storage = &*log.env.storage;
         let cleaned = CleanedSegment::create(storage, &log.id.dir, base_offset, interval)?;
-        Ok(Group { read: size_of(&segment), segments: vec![segment], at: 0, source: None, cleaned })
+        let read = size_of(&segment);
+        Ok(Group { read, segments: vec![segment], at: 0, source: None, cleaned, vouched_end })
     }
 
     /// Whether the first of `waiting` goes into the same segment as those before it.

@@ -20,7 +20,8 @@ use crate::sync::Arc;
 
 impl Log {
     /// Puts a cleaned segment in the place of `old`. False, and nothing is changed, where these
-    /// are not all there any more.
+    /// are not all there any more. What it lacks is gone on the word of what the log has below
+    /// `vouched_end`.
     ///
     /// # Durability
     /// After `Ok(true)` the change survives power loss.
@@ -32,6 +33,7 @@ impl Log {
         &self,
         old: &[Arc<Segment>],
         finished: FinishedSegment,
+        vouched_end: i64,
     ) -> Result<bool> {
         let mut upkeep = self.upkeep.lock();
         let held = old.iter().all(|segment| self.segments.holds(segment));
@@ -39,8 +41,9 @@ impl Log {
             return Ok(false);
         }
         self.finish_swaps(&mut upkeep)?;
-        // What is kept of the log reaches behind the segments that it names.
-        let end = old.last().map_or(0, |last| last.extent().next_offset);
+        // What is kept of the log reaches behind the segments that it names, and no marker or batch
+        // may be lost because of which another one went.
+        let end = old.last().map_or(0, |last| last.extent().next_offset).max(vouched_end);
         if self.commit.durable() < end {
             self.make_durable(end)?;
         }

@@ -3,7 +3,9 @@
 mod attached;
 mod crashes;
 mod filter;
+mod history;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod rounds;
+mod world;
