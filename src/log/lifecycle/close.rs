@@ -5,6 +5,7 @@ use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::phase::Phase;
+use crate::log::producers::transactions::OpenTransaction;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::state::{EndSnapshot, FileProof, IndexProofs, LogState, Trust};
 use crate::log::segment::{Segment, Stage};
@@ -16,6 +17,7 @@ use crate::sync::Arc;
 pub(in crate::log) struct Synced {
     pub last_batch: Option<crate::log::segment::state::LastBatch>,
     pub extents: LastExtent,
+    pub open_transactions: Vec<OpenTransaction>,
 }
 
 /// What the first half of a close leaves to the second one.
@@ -66,12 +68,16 @@ impl Log {
         }
         let synced = self.synced.lock();
         let now;
-        let (end, last_batch, extents) = match &*synced {
-            Some(synced) => (synced.extents.end(), synced.last_batch, &synced.extents),
+        // Which transactions are open is told as of the same end: a marker behind it is read again.
+        let (end, last_batch, extents, open_transactions) = match &*synced {
+            Some(synced) => {
+                let (extents, open) = (&synced.extents, synced.open_transactions.clone());
+                (extents.end(), synced.last_batch, extents, open)
+            }
             None => {
                 let writer = self.writer.lock();
                 now = self.last_extent_in(&writer);
-                (now.end(), writer.find_last_batch(), &now)
+                (now.end(), writer.find_last_batch(), &now, writer.producers.open())
             }
         };
         let writer = self.writer.lock();
@@ -86,7 +92,7 @@ impl Log {
             last_batch,
             epochs: writer.epochs.starts().to_vec(),
             transactional: writer.producers.is_transactional(),
-            open_transactions: writer.producers.open(),
+            open_transactions,
             producers: writer.producers.any(),
             end_snapshot: writer.end_snapshot,
             suspect: writer.suspect,
@@ -96,7 +102,8 @@ impl Log {
         for segment in segments.iter().filter(|segment| extents.knows(segment)) {
             let row = segment.state(extents.noted(segment));
             if row.proofs.transaction_index.is_none() {
-                state.aborted.extend(segment.aborted().iter().copied());
+                let rows = segment.aborted();
+                state.aborted.extend(rows.iter().filter(|row| row.last_offset < end));
             }
             state.segments.push(row);
         }

@@ -10,6 +10,7 @@ use crate::log::DELETED;
 use crate::log::append::place::After;
 use crate::log::lifecycle::close::Synced;
 use crate::log::phase::Phase;
+use crate::log::producers::transactions::OpenTransaction;
 use crate::log::read::lookup::LastExtent;
 use crate::log::segment::Segment;
 use crate::log::segment::state::LastBatch;
@@ -25,6 +26,7 @@ struct Unsynced {
     /// The log end and the last segment: what is durable afterwards.
     extents: LastExtent,
     last_batch: Option<LastBatch>,
+    open_transactions: Vec<OpenTransaction>,
     names: UnsyncedNames,
     active: Option<(Arc<Segment>, Arc<dyn File>)>,
 }
@@ -141,7 +143,8 @@ impl Log {
 
     fn note_synced(&self, work: &Unsynced) {
         let (last_batch, extents) = (work.last_batch, work.extents.clone());
-        *self.synced.lock() = Some(Synced { last_batch, extents });
+        let open_transactions = work.open_transactions.clone();
+        *self.synced.lock() = Some(Synced { last_batch, extents, open_transactions });
     }
 
     fn take_work(&self) -> Unsynced {
@@ -150,6 +153,7 @@ impl Log {
         Unsynced {
             extents: self.last_extent_in(&writer),
             last_batch: writer.find_last_batch(),
+            open_transactions: writer.producers.open(),
             names: std::mem::take(&mut writer.names),
             active: writer.active.as_ref().map(|a| (a.segment.clone(), a.file.clone())),
         }
