@@ -365,6 +365,26 @@ fn an_abort_in_a_resumed_segment_survives_a_kill_before_its_seal() {
     });
 }
 
+/// What the state file says of transactions is as old as what it says of the log's end.
+#[test]
+fn an_end_of_a_transaction_behind_the_last_sync_survives_a_kill() {
+    for kind in [ControlType::Abort, ControlType::Commit] {
+        Bench::both(|bench| {
+            let log = bench.new_log();
+            let mut known = Known::default();
+            let [id, other] = TRANSACTIONAL;
+            known.send(bench, &log, id, 2);
+            log.flush().unwrap();
+            known.end(bench, &log, id, kind);
+            known.send(bench, &log, other, 1);
+            known.note(&log, bench);
+            let state = log.state().unwrap();
+            drop(log);
+            agree(bench, &bench.open(state, Trust::SameBoot), &known, &format!("{kind:?}"));
+        });
+    }
+}
+
 /// Batches that retention removed live on in what is known of their producers.
 #[test]
 fn a_producer_outlives_its_batches() {
@@ -399,6 +419,31 @@ fn a_producer_outlives_its_batches() {
         let log = bench.open(state, Trust::SameBoot);
         bench.clock.advance(std::time::Duration::from_secs(86_400));
         assert_eq!(log.producers(bench.now_ms()).unwrap(), []);
+    });
+}
+
+/// Also where nobody wrote a snapshot yet when they were removed.
+#[test]
+fn a_producer_outlives_its_batches_before_the_next_segment_is_sealed() {
+    Bench::both(|bench| {
+        bench.config.segment_bytes = 400;
+        let log = bench.new_log();
+        let mut known = Known::default();
+        known.send(bench, &log, IDEMPOTENT, 3);
+        while log.segment_count().unwrap() < 2 {
+            bench.append(&log, b"of nobody");
+        }
+        log.delete_records(log.log_end_offset().unwrap() - 1).unwrap();
+        log.retention_step(bench.clock.now()).unwrap();
+        assert_eq!(log.segment_count().unwrap(), 1);
+        known.note(&log, bench);
+        let state = bench.gate.recorded.lock().last().unwrap().1.clone();
+        drop(log);
+        for trust in [Trust::SameBoot, Trust::OtherBoot] {
+            let log = bench.open(state.clone(), trust);
+            assert_eq!(log.producers(bench.now_ms()).unwrap(), known.rows, "{trust:?}");
+            known.send_again(bench, &log, IDEMPOTENT);
+        }
     });
 }
 

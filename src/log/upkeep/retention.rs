@@ -116,6 +116,8 @@ impl Log {
             let doomed = self.take_expired(&config, now.wall_ms, protected)?;
             upkeep.doomed.extend(doomed);
         }
+        // What the batches tell of their producers is nowhere else once they are gone.
+        self.write_snapshots(&mut upkeep)?;
         let mut done = self.remove_doomed(&mut upkeep)?;
         done.log_start_offset = self.borders.start.load();
         Ok(told(done))
