@@ -307,27 +307,39 @@ impl Attached {
             if *last.lock() == now {
                 return None;
             }
-            let (_, registry) = Registry::load(storage.clone(), &dir).ok()?;
-            let (state, state_found) = StateFile::load(storage.clone(), &dir).ok()?;
-            let mark = read_mark(&*storage, &dir).ok()?;
-            let evidence = Evidence { registry: &registry, state: &state_found, mark: &mark };
-            // A directory that is another program's by now is found so by the next look at it.
-            let ended = evidence.ended(&state.image, &page_cache_of(&*storage, &dir)).ok()?;
+            let known = known_now(&storage, &dir, &key)?;
             *last.lock() = now;
-            Some(ended.recorded_of(&state.image, &key, true))
+            Some(known)
         }))
     }
 }
 
+/// What the state file says of a partition at this moment; `None` where it cannot be read, or is
+/// another program's by now, which the next look at the directory finds.
+fn known_now(
+    storage: &Arc<dyn Storage>,
+    dir: &Path,
+    key: &PartitionKey,
+) -> Option<(LogState, Trust)> {
+    let (_, registry) = Registry::load(storage.clone(), dir).ok()?;
+    let (state, state_found) = StateFile::load(storage.clone(), dir).ok()?;
+    let mark = read_mark(&**storage, dir).ok()?;
+    let evidence = Evidence { registry: &registry, state: &state_found, mark: &mark };
+    let ended = evidence.ended(&state.image, &page_cache_of(&**storage, dir)).ok()?;
+    Some(ended.recorded_of(&state.image, key, true))
+}
+
 impl Attached {
-    /// Runs `body` on a partition as it lies on the disk, with what is recorded of it.
+    /// Runs `body` on a partition as it lies on the disk, with what is recorded of it by now: its
+    /// owner may have put a cleaned segment in the place of others.
     fn on_disk<T>(
         &self,
         topic: &Topic,
         partition: i32,
         body: impl FnOnce(Verification<'_>) -> Result<T>,
     ) -> Result<T> {
-        let (state, trust) = self.state_of(topic, partition);
+        let known = known_now(&self.storage, &self.dir, &(topic.id(), partition));
+        let (state, trust) = known.unwrap_or_else(|| self.state_of(topic, partition));
         let place = TopicPartition::new(topic.name().clone(), partition);
         let (start, recovery) = {
             let seen = self.seen.lock();

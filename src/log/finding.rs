@@ -76,7 +76,7 @@ impl FindingKind {
 
     /// Normal after a kill, or as somebody made it: no reason to worry.
     pub fn is_note(self) -> bool {
-        matches!(self, FindingKind::UncutTail | FindingKind::Link)
+        matches!(self, FindingKind::UncutTail | FindingKind::HalfDone | FindingKind::Link)
     }
 }
 

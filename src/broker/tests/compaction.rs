@@ -13,7 +13,11 @@ use crate::{
 };
 use std::time::Duration;
 
-fn open(storage: &Arc<dyn Storage>, clock: &VirtualClock, properties: &[(&str, &str)]) -> Broker {
+pub(super) fn open(
+    storage: &Arc<dyn Storage>,
+    clock: &VirtualClock,
+    properties: &[(&str, &str)],
+) -> Broker {
     let own = [
         ("log.initial.task.delay.ms", "100"),
         ("log.cleaner.backoff.ms", "200"),
@@ -24,15 +28,15 @@ fn open(storage: &Arc<dyn Storage>, clock: &VirtualClock, properties: &[(&str, &
     options.clock(clock.clock()).storage(storage.clone()).open("/data").unwrap()
 }
 
-fn heap() -> Arc<dyn Storage> {
+pub(super) fn heap() -> Arc<dyn Storage> {
     Arc::new(Heap::new())
 }
 
-fn compacted() -> TopicConfig {
+pub(super) fn compacted() -> TopicConfig {
     TopicConfig::default().cleanup_policy(&["compact"]).segment_bytes(2000)
 }
 
-fn fill(broker: &Broker, topic: &str, records: usize) {
+pub(super) fn fill(broker: &Broker, topic: &str, records: usize) {
     let producer = broker.producer(ProducerConfig::default()).unwrap();
     for n in 0..records {
         let (key, value) = (format!("k{}", n % 7), format!("v{n}"));
@@ -255,7 +259,8 @@ fn twice(broker: &Broker) -> Vec<Vec<u8>> {
     again.map(|pair| pair[0].clone()).collect()
 }
 
-/// Fault: the process dies at any step of a cleaning. What must hold: what counts as cleaned was.
+/// Fault: the process dies at any step of a cleaning. What must hold: what counts as cleaned was;
+/// who attaches sees the latest of each key, and a check finds nothing but notes.
 fn killed_everywhere() {
     let sim = Sim::new();
     let storage: Arc<dyn Storage> = Arc::new(sim.clone());
@@ -269,6 +274,16 @@ fn killed_everywhere() {
     let mut replay = sim.replay();
     loop {
         let storage: Arc<dyn Storage> = Arc::new(replay.kill());
+        let beside = BrokerOptions::new().clock(VirtualClock::stepping().clock());
+        let beside = beside.storage(storage.clone()).attach("/data").unwrap();
+        let newest = |broker: &Broker| {
+            let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+            let read = reader.read(Duration::ZERO).unwrap();
+            read.iter().map(|record| record.offset()).filter(|offset| *offset >= 53).count()
+        };
+        assert_eq!(newest(&beside), 7, "step {}", replay.step());
+        let findings = beside.admin().verify_partition("t", 0).unwrap();
+        assert!(findings.iter().all(|found| found.is_note()), "{findings:?}");
         let broker = open(&storage, &VirtualClock::stepping(), &[]);
         broker.admin().compact("t").unwrap();
         assert_eq!(twice(&broker), Vec::<Vec<u8>>::new(), "step {}", replay.step());

@@ -1,6 +1,8 @@
 //! Tests of the broker as its handles see it.
 
 pub(in crate::broker) mod attach;
+pub(in crate::broker) mod cleaned_reads;
+pub(in crate::broker) mod cleaning_policies;
 pub(in crate::broker) mod compaction;
 pub(in crate::broker) mod crash;
 pub(in crate::broker) mod golden;
