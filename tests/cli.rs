@@ -14,6 +14,8 @@ mod groups;
 mod records;
 #[path = "cli/shell.rs"]
 mod shell;
+#[path = "cli/swaps.rs"]
+mod swaps;
 #[path = "cli/transactions.rs"]
 mod transactions;
 #[path = "cli/usage.rs"]

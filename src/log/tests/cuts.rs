@@ -27,7 +27,8 @@ pub(in crate::log) fn crash_everywhere<P>(
         let mut replay = sim.replay();
         loop {
             let step = replay.step();
-            let at = format!("seed {seed}, step {step}");
+            let next = replay.next_step().unwrap_or_default();
+            let at = format!("seed {seed}, step {step}, before {next:?}");
             check(&replay.kill(), &promises, step, Trust::SameBoot, &format!("{at}, kill"));
             let mut cuts = vec![PowerCut::new(step, Pages::None, Entries::None)];
             let draw = |n: u64| PowerCut::drawn(seed * 1_000_003 + step + n * 500_000);

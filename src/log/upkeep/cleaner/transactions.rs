@@ -69,6 +69,10 @@ impl CleanedTransactions {
 
     /// Comes to the batch with this header.
     fn advance(&mut self, header: &BatchHeader) {
+        let over = |(row, _): &(AbortedTransaction, bool)| row.last_offset < header.base_offset;
+        if self.aborted.values().any(over) {
+            self.aborted.retain(|_, entry| !over(entry));
+        }
         let last_offset = header.last_offset();
         while let Some(row) = self.waiting.front().filter(|row| row.first_offset <= last_offset) {
             let row = *row;
@@ -77,10 +81,6 @@ impl CleanedTransactions {
             if row.last_offset >= header.base_offset {
                 self.aborted.entry(row.producer_id).or_insert((row, false));
             }
-        }
-        let over = |(row, _): &(AbortedTransaction, bool)| row.last_offset < header.base_offset;
-        if self.aborted.values().any(over) {
-            self.aborted.retain(|_, entry| !over(entry));
         }
     }
 }

@@ -329,6 +329,41 @@ fn what_is_beyond_a_full_map_is_left_for_the_next_round() {
 }
 
 #[test]
+fn a_tombstone_beyond_a_full_map_has_its_horizon_from_the_pass_that_meets_it() {
+    let mut log: Vec<Vec<u8>> =
+        (0..30).map(|n| batch(n, &[(&format!("k{n}"), Some("v"))])).collect();
+    log.push(batch(30, &[("gone", None)]));
+    let left = Round { keys_max: 8, ..Round::default() }.clean(&log, &[]).0;
+    assert_eq!(left[..30], log[..30]);
+    assert_eq!(header(&left[30]).delete_horizon_ms(), Some(NOW + DAY));
+}
+
+#[test]
+fn a_transaction_that_the_same_producer_began_anew_is_its_own() {
+    // The first one's marker went in an earlier cleaning, its row did not.
+    let log = [
+        batch(0, &[("a", Some("good"))]),
+        transactional(10, 7, &[("a", Some("bad"))]),
+        marker(11, 7, ControlType::Abort),
+    ];
+    let row = |first_offset, last_offset| AbortedTransaction {
+        producer_id: 7,
+        first_offset,
+        last_offset,
+        last_stable_offset: last_offset + 1,
+    };
+    let (left, kept) = Round::default().clean(&log, &[row(1, 3), row(10, 11)]);
+    assert_eq!((offsets(&left), kept), (vec![0], vec![row(10, 11)]));
+    // Also where no batch was met between the two.
+    let (left, kept) = Round::default().clean(&log[1..], &[row(1, 9), row(10, 11)]);
+    assert_eq!((offsets(&left), kept), (vec![], vec![row(10, 11)]));
+    // And where one was.
+    let log = [transactional(1, 7, &[("a", Some("bad"))]), log[1].clone(), log[2].clone()];
+    let (left, kept) = Round::default().clean(&log, &[row(1, 3), row(10, 11)]);
+    assert_eq!((offsets(&left), kept), (vec![], vec![row(10, 11)]));
+}
+
+#[test]
 fn every_codec_and_the_logs_own_time_survive_a_rewrite() {
     for codec in Codec::ALL.into_iter().filter(|codec| codec.is_available()) {
         let stamp = |stamp: Stamp| stamp.log_append_time(77_000).producer(4, 1, 10);

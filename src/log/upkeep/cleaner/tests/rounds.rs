@@ -128,6 +128,25 @@ fn readers_in_flight_keep_their_segments_and_go_on_behind_them() {
 }
 
 #[test]
+fn old_segments_go_with_the_last_bytes_that_are_held_of_them() {
+    Bench::both(|bench| {
+        let log = filled(bench);
+        let mut old: Vec<_> = log.segments.all().iter().map(Arc::downgrade).collect();
+        old.pop();
+        let held = || old.iter().filter(|segment| segment.upgrade().is_some()).count();
+        let mut cursor = Cursor::new(0);
+        let chunk = log.read(&mut cursor, 1, IsolationLevel::ReadUncommitted).unwrap();
+        let bytes = chunk.bytes().to_vec();
+        round(&log, None, bench.now_ms(), CONFIG).unwrap().unwrap();
+        assert_eq!(held(), 1, "of {}", old.len());
+        assert_eq!(chunk.bytes(), bytes);
+        drop(chunk);
+        while !log.read(&mut cursor, 400, IsolationLevel::ReadUncommitted).unwrap().is_empty() {}
+        assert_eq!(held(), 0);
+    });
+}
+
+#[test]
 fn what_an_open_transaction_or_a_young_segment_holds_back_is_not_cleaned() {
     let mut bench = Bench::heap();
     let log = filled(&mut bench);

@@ -183,7 +183,12 @@ impl World {
         let log = bench.open(state.clone(), trust);
         let (start, end) = (log.log_start_offset().unwrap(), log.log_end_offset().unwrap());
         let (findings, report) = log.opening();
-        let what = format!("{what}: {findings:?}");
+        let rows =
+            state.segments.iter().map(|row| (row.extent.base_offset, row.extent.next_offset));
+        let rows: Vec<(i64, i64)> = rows.collect();
+        let listed = bench.storage.list(&bench.identity().dir).unwrap_or_default();
+        let names: Vec<String> = listed.into_iter().map(|entry| entry.name).collect();
+        let what = format!("{what}: {findings:?}, recorded {rows:?}, found {names:?}");
         assert!(log.refusal().is_none() && !report.foreign, "{what}");
         assert!(ends.contains(&end), "{what}: ends at {end}, not in {ends:?}");
         assert!((0..=history.start).contains(&start), "{what}: starts at {start}");
