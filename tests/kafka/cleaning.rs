@@ -61,7 +61,9 @@ fn write(broker: &Broker, round: usize) {
                     ProducerRecord::new("t").key(key).value(value)
                 });
                 let sent = producer.send_all(records.collect::<Vec<_>>()).unwrap();
-                sent.into_iter().for_each(|future| drop(future.wait().unwrap()));
+                for future in sent {
+                    future.wait().unwrap();
+                }
             };
             send(&plain, turn);
             transactional.begin_transaction().unwrap();
