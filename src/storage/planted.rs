@@ -43,6 +43,8 @@ pub enum Planted {
     LastValueDropped,
     /// A cleaned segment takes its place before it is synced.
     SwapBeforeSync,
+    /// A cleaned segment takes its place before the markers that it goes by are synced.
+    SwapBeforeMarkers,
     /// A cleaning keeps records that were aborted.
     AbortedRecordKept,
     /// A cleaning drops a marker while records of its transaction are left.

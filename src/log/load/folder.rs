@@ -11,7 +11,7 @@ use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::repair::{Repairs, Step};
 use crate::log::scan::{BatchCursor, BatchExpectations, WALK_WINDOW_BYTES};
-use crate::log::segment::state::{SegmentLayout, SegmentOrigin, SegmentState};
+use crate::log::segment::state::{LogState, SegmentLayout, SegmentOrigin, SegmentState, Trust};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 
@@ -216,6 +216,27 @@ impl Folder {
         Ok(self)
     }
 
+    /// The folder without the segments that retention took out of the log, and was about to remove
+    /// when the owner died, and these: files before the first segment that is recorded, wholly
+    /// below the log start. `None` where there are none.
+    pub(in crate::log) fn without_deleted(
+        &self,
+        state: &LogState,
+        trust: Trust,
+    ) -> (Option<Folder>, Deleted) {
+        let first = match state.segments.first() {
+            Some(first) if trust != Trust::Clean => first.extent.base_offset,
+            _ => i64::MIN,
+        };
+        let is_left =
+            |file: &&FolderFile| file.name.offset < first && file.name.stage == FileStage::Live;
+        if first > state.log_start_offset || !self.files.iter().any(|file| is_left(&file)) {
+            return (None, Deleted::default());
+        }
+        let (deleted, files) = self.files.iter().cloned().partition(|file| is_left(&file));
+        (Some(Folder { files, ..self.clone() }), Deleted(deleted))
+    }
+
     fn drop_files(
         &mut self,
         repairs: &mut Repairs,
@@ -250,6 +271,23 @@ impl Folder {
         // A rename replaces what has the name already.
         self.files
             .retain(|file| file.found_as() == FileStage::Swap || !swapped.contains(&file.name));
+    }
+}
+
+/// Files of segments that are not part of the log any more.
+#[derive(Debug, Default)]
+pub(in crate::log) struct Deleted(Vec<FolderFile>);
+
+impl Deleted {
+    /// Has them removed.
+    pub fn finish(self, folder: &Path, repairs: &mut Repairs, findings: &mut Vec<Finding>) {
+        for file in &self.0 {
+            repairs.push(Step::Remove(file.path.clone()));
+            findings.push(half_done(file, "left over from a deletion; it does not count".into()));
+        }
+        if !self.0.is_empty() {
+            repairs.sync_folder(folder);
+        }
     }
 }
 

@@ -101,6 +101,8 @@ fn open_listed(
     options: &OpenOptions<'_>,
     swaps: Swaps<'_>,
 ) -> Result<Result<OpenedPartition, Finding>> {
+    let (kept, deleted) = folder.without_deleted(state, trust);
+    let folder = kept.as_ref().unwrap_or(folder);
     // What was appended behind the recovery point may be lost, and the recorded border with it.
     let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
     let mut plan = match plan(folder, state, trust, border_holds, swaps.unrecorded) {
@@ -118,6 +120,7 @@ fn open_listed(
     let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
     pass.repairs = swaps.repairs;
     pass.findings = swaps.findings;
+    deleted.finish(&folder.path, &mut pass.repairs, &mut pass.findings);
     pass.epochs = EpochChain::from_starts(&state.epochs);
     pass.recorded_epochs = recorded_epochs(&mut pass, trust)?;
     pass.recovery_point = state.recovery_point;

@@ -116,7 +116,8 @@ fn check(after: &Sim, acks: &Acks, step: u64, trust: Trust, what: &str) {
     let state = Acks::at(&acks.states, step);
     let log = bench.open(state, trust);
     let (start, end) = (log.log_start_offset().unwrap(), log.log_end_offset().unwrap());
-    assert!(log.refusal().is_none(), "{what}: {:?}", log.opening().0);
+    let (findings, report) = log.opening();
+    assert!(log.refusal().is_none() && !report.foreign, "{what}: {findings:?}");
     let durable = match trust {
         Trust::SameBoot => acks.appended_at(step),
         _ => Acks::at(&acks.durable, step),

@@ -447,6 +447,32 @@ fn a_producer_outlives_its_batches_before_the_next_segment_is_sealed() {
     });
 }
 
+/// And where a kill took the one that was to be written.
+#[test]
+fn a_producer_outlives_its_batches_behind_a_kill() {
+    Bench::both(|bench| {
+        let log = bench.new_log();
+        let mut known = Known::default();
+        known.send(bench, &log, IDEMPOTENT, 3);
+        log.close_active_segment(bench.clock.now()).unwrap();
+        let state = log.state().unwrap();
+        drop(log);
+        let log = bench.open(state, Trust::SameBoot);
+        known.send(bench, &log, TRANSACTIONAL[0], 1);
+        log.delete_records(3).unwrap();
+        log.retention_step(bench.clock.now()).unwrap();
+        assert_eq!(log.segment_count().unwrap(), 1);
+        known.note(&log, bench);
+        let state = bench.gate.recorded.lock().last().unwrap().1.clone();
+        drop(log);
+        let log = bench.open(state, Trust::SameBoot);
+        assert_eq!(log.producers(bench.now_ms()).unwrap(), known.rows);
+        for id in [IDEMPOTENT, TRANSACTIONAL[0]] {
+            known.send_again(bench, &log, id);
+        }
+    });
+}
+
 /// A snapshot that is not as it was left is not believed: neither a damaged one, nor one of
 /// another history whose checksum holds.
 #[test]

@@ -117,6 +117,7 @@ impl Log {
             upkeep.doomed.extend(doomed);
         }
         // What the batches tell of their producers is nowhere else once they are gone.
+        self.take_first_snapshot();
         self.write_snapshots(&mut upkeep)?;
         let mut done = self.remove_doomed(&mut upkeep)?;
         done.log_start_offset = self.borders.start.load();

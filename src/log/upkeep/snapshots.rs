@@ -13,7 +13,7 @@ use crate::log::files::names::{FileKind, file_name};
 use crate::log::lifecycle::close::FinishedSnapshots;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::load::producers::KnownLog;
-use crate::log::producers::snapshot::SnapshotRow;
+use crate::log::producers::snapshot::{self, SnapshotRow};
 use crate::log::segment::state::{EndSnapshot, FileProof};
 use crate::log::segment::{BaseSnapshot, Segment, Stage};
 use crate::sync::Arc;
@@ -89,6 +89,21 @@ impl Log {
             }
         }
         None
+    }
+
+    /// Has the oldest segment tell of the producers whose batches lie before it, and are about to
+    /// go, where no snapshot of its is vouched for. Those that sent since are told by what they
+    /// sent.
+    pub(in crate::log) fn take_first_snapshot(&self) {
+        let Some(first) = self.segments.nth(0) else { return };
+        let writer = self.writer.lock();
+        let known = writer.producers.any() && writer.producers.is_known();
+        if !known || !matches!(first.snapshot(), BaseSnapshot::Unproven) {
+            return;
+        }
+        let mut rows = writer.producers.rows();
+        rows.retain(|row| row.last_offset < first.base_offset);
+        first.set_snapshot(BaseSnapshot::Taken(Arc::new(snapshot::to_bytes(&rows))));
     }
 
     /// Writes the snapshots that were taken, as far as the segments before them are durable.

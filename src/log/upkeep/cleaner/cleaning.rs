@@ -18,6 +18,7 @@ use crate::log::Log;
 use crate::log::producers::transactions::AbortedTransaction;
 use crate::log::segment::Segment;
 use crate::log::segment::state::SegmentOrigin;
+use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 
 /// What the broker's settings say of cleaning.
@@ -272,7 +273,8 @@ impl Cleaning {
             let vouched_end = {
                 let writer = self.log.writer.lock();
                 self.filter.producers = writer.producers.last_records();
-                if writer.producers.any() { writer.next_offset } else { 0 }
+                let any = writer.producers.any() && !planted(Planted::SwapBeforeMarkers);
+                if any { writer.next_offset } else { 0 }
             };
             copying.group = Some(Group::begin(&self.log, segment, vouched_end)?);
         }

@@ -1,6 +1,6 @@
 //! The suites themselves are tested: each bug of the cleaner that can be planted is caught.
 
-use super::{crashes, filter, rounds};
+use super::{crashes, filter, model, rounds};
 use crate::storage::planted::{Planted, enable};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -29,6 +29,27 @@ fn planted_loss_of_the_latest_record_is_caught() {
 #[test]
 fn planted_swap_before_its_sync_is_caught() {
     caught(Planted::SwapBeforeSync, || assert!(crashes::crash_everywhere(0..4) > 0));
+}
+
+#[test]
+fn planted_swap_before_the_markers_that_it_goes_by_is_caught() {
+    caught(Planted::SwapBeforeMarkers, || assert!(crashes::crash_everywhere(0..4) > 0));
+}
+
+/// The model finds by itself what the tests of single rules are made for.
+#[test]
+fn planted_bugs_are_caught_by_random_histories() {
+    for bug in [
+        Planted::TombstoneDroppedEarly,
+        Planted::LastValueDropped,
+        Planted::AbortedRecordKept,
+        Planted::MarkerDroppedBeforeData,
+        Planted::OffsetMapOverflowIgnored,
+        Planted::SwapBeforeMarkers,
+    ] {
+        caught(bug, || model::run_many(2000, Some(7)));
+    }
+    model::run_many(100, Some(7));
 }
 
 #[test]

@@ -129,6 +129,8 @@ pub(super) struct World {
     /// From which step of the disk on everything below an offset was durable.
     pub durable: Vec<(u64, i64)>,
     policy: Policy,
+    /// The power was cut, and nothing is recorded since: what is, is of another boot.
+    is_other_boot: bool,
 }
 
 fn config_of(policy: Policy) -> LogConfig {
@@ -167,6 +169,7 @@ impl World {
             states: vec![(0, LogState::default())],
             durable: vec![(0, 0)],
             policy: Policy::Compact,
+            is_other_boot: false,
         }
     }
 
@@ -205,6 +208,7 @@ impl World {
             durable: vec![(sim.steps(), state.recovery_point)],
             states: vec![(sim.steps(), state)],
             policy,
+            is_other_boot: trust == Trust::OtherBoot,
         }
     }
 
@@ -249,6 +253,7 @@ impl World {
         for (step, state) in std::mem::take(&mut *self.bench.gate.recorded.lock()) {
             self.durable.push((step, state.recovery_point));
             self.states.push((step, state));
+            self.is_other_boot = false;
         }
     }
 
@@ -446,6 +451,7 @@ impl World {
                 self.states.push((self.sim.steps(), state));
                 (self.sim.clone(), Trust::Clean)
             }
+            Stop::Kill if self.is_other_boot => (self.sim.kill(), Trust::OtherBoot),
             Stop::Kill => (self.sim.kill(), Trust::SameBoot),
             Stop::PowerCut(seed) => (self.sim.power_cut(&PowerCut::drawn(*seed)), Trust::OtherBoot),
         };
@@ -453,7 +459,7 @@ impl World {
         let state = self.states.last().map(|row| row.1.clone()).unwrap_or_default();
         let durable = self.durable.iter().map(|row| row.1).max().unwrap_or(0);
         let end = self.history.end();
-        let least = if trust == Trust::OtherBoot { durable } else { end };
+        let least = if matches!(stop, Stop::PowerCut(_)) { durable } else { end };
         let epoch = self.bench.gate.epoch.load(Ordering::SeqCst) + 1;
         let place = (self.policy, epoch, self.bench.now_ms());
         let history = self.history.clone();
