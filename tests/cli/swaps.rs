@@ -93,7 +93,7 @@ fn fill(broker: &Broker) {
     let plain = broker.producer(ProducerConfig::default()).unwrap();
     let send = |producer: &Producer, n: usize| {
         let (key, value) = (format!("k{}", n % 7), format!("v{n}").repeat(9));
-        let value = (n % 10 > 0).then_some(value);
+        let value = (!n.is_multiple_of(10)).then_some(value);
         producer.send_sync(ProducerRecord::new("t").key(&key).value(value.as_deref())).unwrap();
     };
     for round in 0..9 {
