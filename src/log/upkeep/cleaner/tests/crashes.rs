@@ -2,12 +2,12 @@
 //!
 //! Fault: the process dies, or the power goes, between any two changes of the disk while records
 //! are sent, plain and compressed, by producers with sequences and in transactions, flushed,
-//! trimmed, cleaned, swapped in and deleted. What must hold: a reader beside the dead owner, the log
-//! that opens, and the one that opens where recovery is cut in its turn, say of each offset what
-//! was written there; of each key the latest committed record below the end is there, tombstones
-//! until their horizon; no record of an open transaction is missing, and no aborted one is taken
-//! for committed; each producer's last batch is known; the first change leaves nothing of an
-//! unfinished swap; and a cleaning goes on from there.
+//! trimmed, cleaned, swapped in and deleted. What must hold: a reader beside the dead owner, the
+//! log that opens, and the one that opens where recovery is cut in its turn, say of each offset
+//! what was written there; of each key the latest committed record below the end is there,
+//! tombstones until their horizon; no record of an open transaction is missing, and no aborted one
+//! is taken for committed; each producer's last batch is known; the first change leaves nothing of
+//! an unfinished swap; and a cleaning goes on from there.
 
 use super::history::{Found, History};
 use super::world::{PRODUCERS, Policy, Stop, World, step};
