@@ -72,10 +72,6 @@ impl Verification<'_> {
             Err(error) => add(vec![tell_unreadable(error)?]),
         }
         for segment in &segments {
-            if is_swapped_in(&findings, &segment.path) {
-                // Its index files have their names last: those are of what it takes the place of.
-                continue;
-            }
             match load_indexes(self.storage, &segment.state, &segment.path, INDEX_INTERVAL_BYTES) {
                 Ok((_, fault)) => findings.extend(fault),
                 Err(error) => findings.push(tell_unreadable(error)?),
@@ -89,6 +85,16 @@ impl Verification<'_> {
                 }
             }
         }
+        // A cleaned segment's index files have their names last: until then those that have them
+        // are of what it takes the place of.
+        let named: Vec<bool> = findings
+            .iter()
+            .map(|found| {
+                found.kind != FindingKind::DerivedFile || !is_swapped_in(&findings, &found.path)
+            })
+            .collect();
+        let mut named = named.into_iter();
+        findings.retain(|_| named.next().unwrap_or(true));
         Ok(findings)
     }
 
@@ -127,7 +133,7 @@ impl Verification<'_> {
     }
 }
 
-/// Whether a file of the segment with these batches still has the name of a compaction's result.
+/// Whether a file of the segment that this one is of still has the name of a compaction's result.
 fn is_swapped_in(findings: &[Finding], path: &Path) -> bool {
     let file_of = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str());
