@@ -3,7 +3,7 @@
 use super::batch::PartitionQueue;
 use super::env::ProducerEnv;
 use super::identity::Identity;
-use super::transactions::Transactional;
+use super::transactions::{Prepared, Transactional};
 use crate::broker::HeldName;
 use crate::config::ProducerSettings;
 use crate::error::{Error, ErrorKind, Result};
@@ -95,18 +95,21 @@ impl Stamper {
         Ok(Some(stamp))
     }
 
-    /// What has to be done before batches of a queue are tried, and before its lock.
-    ///
-    /// # Errors
-    /// Those of taking an id, and of joining the transaction.
-    pub fn prepare(&self, env: &ProducerEnv, queue: &PartitionQueue) -> Result<()> {
+    /// What has to be done before batches of a queue are tried, and before its lock: an id is
+    /// taken, the partition takes part in the transaction.
+    pub fn prepare(&self, env: &ProducerEnv, queue: &PartitionQueue) -> Prepared {
         match (&self.transactional, &self.identity) {
             (Some(transactional), Some(identity)) if queue.has_batches() => {
-                transactional.join(env, identity, queue)
+                transactional.prepare(env, identity, queue)
             }
-            (None, Some(identity)) => identity.stamp(&env.broker).map(|_| ()),
-            _ => Ok(()),
+            (None, Some(identity)) => Prepared::plain(identity.stamp(&env.broker).map(|_| ())),
+            _ => Prepared::plain(Ok(())),
         }
+    }
+
+    /// Whether that holds for what is in the queue, whose lock is held.
+    pub fn is_prepared(&self, queue: &PartitionQueue, prepared: &Prepared) -> bool {
+        self.transactional.as_ref().is_none_or(|t| t.is_prepared(queue, prepared))
     }
 
     /// Whether a record may be sent at present.

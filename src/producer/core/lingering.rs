@@ -209,12 +209,17 @@ impl ProducerCore {
     pub(in crate::producer) fn drain(self: &Arc<Self>, queue: &Arc<PartitionQueue>, force: bool) {
         let now = self.env.clock().now();
         let mut released = 0;
-        let prepared = match queue.is_due(force, now.mono) {
-            true => self.stamper.prepare(&self.env, queue),
-            false => return,
-        };
+        if !queue.is_due(force, now.mono) {
+            return;
+        }
         let appender = self.appender();
-        let mut state = queue.lock();
+        let (prepared, mut state) = loop {
+            let prepared = self.stamper.prepare(&self.env, queue);
+            let state = queue.lock();
+            if state.batches.is_empty() || self.stamper.is_prepared(queue, &prepared) {
+                break (prepared.outcome, state);
+            }
+        };
         while let Some(batch) = state.batches.front() {
             let ready = force || batch.closed || batch.due <= now.mono;
             if !ready || state.not_before.is_some_and(|until| until > now.mono) {
@@ -301,6 +306,14 @@ impl ProducerCore {
                 None => Records::None,
             },
         });
+    }
+
+    /// Fails a batch of a transaction that nobody ends.
+    pub(in crate::producer) fn drop_last(&self, queue: &Arc<PartitionQueue>, batch: Batch) {
+        let message = "the producer was dropped before the record was sent";
+        let error = Error::new(ErrorKind::TransactionAborted, message);
+        let outcomes = batch.all_failed(queue, &error);
+        self.push_completion(queue, batch, Stored::over(outcomes));
     }
 
     /// Appends a batch that is not tried again.

@@ -153,15 +153,20 @@ impl ProducerCore {
 }
 
 impl Drop for ProducerCore {
-    /// What lingers is appended, as the Java client's thread would do it. Nothing is waited for:
-    /// a sync is left to the flusher, and a batch that cannot be stored at once has failed.
+    /// What lingers is appended, as the Java client's thread would do it, unless a transaction is
+    /// needed for it. Nothing is waited for: a sync is left to the flusher, and a batch that cannot
+    /// be stored at once has failed.
     fn drop(&mut self) {
         self.accumulator.disarm(&self.env.broker);
         let now_ms = self.env.clock().coarse_wall_ms();
         for queue in self.queues.all() {
             let mut state = queue.lock();
             for batch in std::mem::take(&mut state.batches) {
-                self.store_last(&queue, &mut state, batch, now_ms);
+                match self.stamper.transactions() {
+                    // Nobody is left who could commit it.
+                    Some(_) => self.drop_last(&queue, batch),
+                    None => self.store_last(&queue, &mut state, batch, now_ms),
+                }
             }
         }
         for completion in self.completions.take_all() {

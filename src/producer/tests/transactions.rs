@@ -342,3 +342,18 @@ fn threads_send_into_one_transaction_or_the_next_and_into_none_in_between() {
         }
     }
 }
+
+/// Whoever has the last handle drops it with a record that lingers: nobody could end its
+/// transaction, so it must not begin one.
+#[test]
+fn a_producer_that_is_dropped_opens_no_transaction_for_what_lingers() {
+    let world = World::new();
+    world.topic("t", 2, &[]);
+    let producer = transactional(&world, &[("linger.ms", "1000")]);
+    producer.begin_transaction().unwrap();
+    let told = Told::default();
+    drop(producer.send_with(to(0, "v"), told.callback()).unwrap());
+    drop(producer);
+    assert_eq!(told.take(), [Err("TransactionAbortedException")]);
+    assert_eq!(ends(&world, 0), (0, 0));
+}

@@ -4,4 +4,4 @@ mod transaction_state;
 mod transactional;
 
 pub(super) use transaction_state::{Operation, TransactionPhase};
-pub(super) use transactional::{SEND_OFFSETS, Transactional};
+pub(super) use transactional::{Prepared, SEND_OFFSETS, Transactional};

@@ -112,8 +112,14 @@ pub(super) struct TransactionState {
     state: TransactionPhase,
     /// Why there is an error state.
     last_error: Option<Error>,
-    /// Something was sent, so that the coordinator is told of the end.
+    /// A partition takes part, so that the coordinator is told of the end.
     pub started: bool,
+    /// The coordinator was asked to let one take part, and may have done so.
+    pub asked: bool,
+    /// How many threads are asking it.
+    pub joining: usize,
+    /// The end goes to the coordinator, and nothing takes part any more.
+    pub closed: bool,
     /// Of the transaction that is open, or was last; from 1.
     pub number: u64,
     /// It ran out of time and has to be called again.
@@ -126,6 +132,9 @@ impl TransactionState {
             state: TransactionPhase::Uninitialized,
             last_error: None,
             started: false,
+            asked: false,
+            joining: 0,
+            closed: false,
             number: 0,
             pending: None,
         }
@@ -192,7 +201,7 @@ impl TransactionState {
         self.check_pending("begin_transaction")?;
         self.check_error()?;
         self.become_("begin_transaction", TransactionPhase::InTransaction)?;
-        self.started = false;
+        self.forget_transaction();
         self.number += 1;
         Ok(self.number)
     }
@@ -225,8 +234,12 @@ impl TransactionState {
         if self.state.can_become(TransactionPhase::Ready) {
             self.state = TransactionPhase::Ready;
             self.last_error = None;
-            self.started = false;
+            self.forget_transaction();
         }
+    }
+
+    fn forget_transaction(&mut self) {
+        (self.started, self.asked, self.closed) = (false, false, false);
     }
 
     /// The transaction can only be aborted, if one is open that is not being aborted.

@@ -9,7 +9,7 @@ use crate::log::ProducerStamp;
 use crate::producer::batch::PartitionQueue;
 use crate::producer::env::ProducerEnv;
 use crate::producer::identity::Identity;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crate::topic::TopicPartition;
 use crate::transaction::ProducerIdentity;
 use std::collections::BTreeMap;
@@ -30,6 +30,43 @@ pub(in crate::producer) struct Transactional {
     /// A call is under way.
     busy: AtomicBool,
     state: Mutex<TransactionState>,
+    /// Nobody is asking the coordinator to let a partition take part.
+    joined: Condvar,
+}
+
+/// A partition is about to take part in a transaction, which does not end meanwhile.
+struct Joining<'a> {
+    transactional: &'a Transactional,
+    number: u64,
+}
+
+impl Joining<'_> {
+    /// The coordinator let it.
+    fn done(self, queue: &PartitionQueue) {
+        self.transactional.state.lock().started = true;
+        queue.joined.store(self.number, Ordering::Release);
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.transactional.state.lock().joining -= 1;
+        self.transactional.joined.notify_all();
+    }
+}
+
+/// What was found out of a queue before its lock was taken.
+pub(in crate::producer) struct Prepared {
+    /// For which transaction.
+    number: u64,
+    pub outcome: Result<()>,
+}
+
+impl Prepared {
+    /// Without a transaction.
+    pub fn plain(outcome: Result<()>) -> Prepared {
+        Prepared { number: NONE, outcome }
+    }
 }
 
 /// One call on the transactions of a producer, which has them to itself.
@@ -49,7 +86,72 @@ impl Transactional {
             open: AtomicU64::new(NONE),
             busy: AtomicBool::new(false),
             state: Mutex::new(TransactionState::new()),
+            joined: Condvar::new(),
         }
+    }
+
+    /// Lets a partition begin to take part, unless it does: `None`. What lingers may do so while a
+    /// commit waits for it; what is sent at once may not.
+    ///
+    /// # Errors
+    /// Those of [`TransactionState::check_open`], and `TransactionAborted`.
+    fn enter_join(&self, queue: &PartitionQueue, lingers: bool) -> Result<Option<Joining<'_>>> {
+        let mut state = self.state.lock();
+        let number = state.number;
+        if queue.joined.load(Ordering::Acquire) == number {
+            return Ok(None);
+        }
+        let is_open = match state.state() {
+            TransactionPhase::InTransaction => true,
+            TransactionPhase::Committing => lingers && !state.closed,
+            _ => false,
+        };
+        if !is_open {
+            if !lingers {
+                state.check_open("send")?;
+            }
+            state.check_error()?;
+            let message = "the transaction was aborted before the record was sent";
+            return Err(Error::new(ErrorKind::TransactionAborted, message));
+        }
+        state.asked = true;
+        state.joining += 1;
+        Ok(Some(Joining { transactional: self, number }))
+    }
+
+    /// Waits until every partition that was about to take part does, and lets no other. Returns
+    /// whether the coordinator has to be told of the end, and whether any takes part for certain.
+    ///
+    /// # Errors
+    /// That of a record that was not stored.
+    fn close(&self) -> Result<(bool, bool)> {
+        let mut state = self.state.lock();
+        while state.joining > 0 {
+            self.joined.wait(&mut state);
+        }
+        if let Some(failed) = state.last_error() {
+            return Err(failed.clone());
+        }
+        state.closed = true;
+        Ok((state.asked || state.started, state.started))
+    }
+
+    /// Has the partition of what lingers take part.
+    pub fn prepare(
+        &self,
+        env: &ProducerEnv,
+        identity: &Identity,
+        queue: &PartitionQueue,
+    ) -> Prepared {
+        let number = self.state.lock().number;
+        Prepared { number, outcome: self.join(env, identity, queue, true) }
+    }
+
+    /// Whether that holds for what is in the queue, whose lock is held. Batches of the next
+    /// transaction may be there instead of those that were looked at.
+    pub fn is_prepared(&self, queue: &PartitionQueue, prepared: &Prepared) -> bool {
+        let number = self.state.lock().number;
+        queue.joined.load(Ordering::Acquire) == number || prepared.number == number
     }
 
     /// The transaction that takes records.
@@ -218,7 +320,7 @@ impl Transactional {
             let mut state = self.state.lock();
             state.check_pending(SEND_OFFSETS)?;
             state.check_open(SEND_OFFSETS)?;
-            state.started = true;
+            state.asked = true;
         }
         let offsets: Vec<OffsetToCommit> = offsets
             .iter()
@@ -235,7 +337,9 @@ impl Transactional {
             let outcomes = coordinator.commit_offsets(&self.id, producer, &member, &offsets)?;
             outcomes.into_iter().try_for_each(|(_, outcome)| outcome)
         });
-        sent.map_err(|error| self.offsets_refused(error))
+        sent.map_err(|error| self.offsets_refused(error))?;
+        self.state.lock().started = true;
+        Ok(())
     }
 
     /// Begins the end, or goes on with it. From here on no record joins: a lingering batch has it,
@@ -268,16 +372,12 @@ impl Transactional {
         operation: Operation,
         limit: Duration,
     ) -> Result<()> {
-        let started = {
-            let state = self.state.lock();
-            if let Some(failed) = state.last_error() {
-                return Err(failed.clone());
-            }
-            state.started
-        };
-        if started {
+        let (is_told, started) = self.close()?;
+        if is_told {
             let (coordinator, producer) = (env.broker.transactions()?, producer_of(env, identity)?);
-            let commit = operation == Operation::Commit;
+            // Where no partition is known to take part no record is stored: there is nothing that
+            // could be committed, and an abort is taken in every state.
+            let commit = operation == Operation::Commit && started;
             let next = env.repeat(limit, || coordinator.end(&self.id, producer, commit));
             let next = next.map_err(|error| self.ended(operation, error))?;
             identity.replace(next.producer_id, next.producer_epoch);
@@ -291,32 +391,18 @@ impl Transactional {
     /// # Errors
     /// Those of the coordinator, an epoch that was replaced as `InvalidProducerEpoch`; those of a
     /// transaction that takes no partition any more.
-    pub fn join(
+    fn join(
         &self,
         env: &ProducerEnv,
         identity: &Identity,
         queue: &PartitionQueue,
+        lingers: bool,
     ) -> Result<()> {
-        let number = {
-            let mut state = self.state.lock();
-            if queue.joined.load(Ordering::Acquire) == state.number {
-                return Ok(());
-            }
-            match state.state() {
-                TransactionPhase::InTransaction | TransactionPhase::Committing => {}
-                _ => {
-                    state.check_error()?;
-                    let message = "the transaction was aborted before the record was sent";
-                    return Err(Error::new(ErrorKind::TransactionAborted, message));
-                }
-            }
-            state.started = true;
-            state.number
-        };
+        let Some(joining) = self.enter_join(queue, lingers)? else { return Ok(()) };
         let producer = producer_of(env, identity)?;
         let partition = TopicPartition::new(queue.topic.clone(), queue.partition);
         env.broker.transactions()?.add_partition(&self.id, producer, &partition)?;
-        queue.joined.store(number, Ordering::Release);
+        joining.done(queue);
         Ok(())
     }
 
@@ -334,7 +420,7 @@ impl Transactional {
         loop {
             let number = self.check_send()?;
             if queue.joined.load(Ordering::Acquire) != number {
-                env.repeat(env.block_limit(), || self.join(env, identity, queue))?;
+                env.repeat(env.block_limit(), || self.join(env, identity, queue, false))?;
             }
             let stamp = identity.stamp(&env.broker)?;
             // Numbers only rise, so the stamp is that of the transaction which the partition is
