@@ -21,6 +21,8 @@ mod drawn;
 mod groups;
 #[path = "bad_days/place.rs"]
 mod place;
+#[path = "bad_days/producers.rs"]
+mod producers;
 #[path = "bad_days/rlimits.rs"]
 mod rlimits;
 #[path = "bad_days/strangers.rs"]

@@ -264,13 +264,12 @@ impl Error {
     /// between: the pause is the caller's.
     ///
     /// What the operating system refuses for good (no such file, permission denied, a read-only
-    /// file system) is not, whatever the kind.
+    /// file system, a device that is gone) is not, whatever the kind.
     ///
     /// Departure: D45. `UnknownTopicOrPartition` is not. In Kafka a client may know less than the
     /// cluster; here a topic that is not there appears when somebody makes it.
     pub fn is_retriable(&self) -> bool {
-        let passes = |error: &std::io::Error| !is_final(error.kind());
-        self.kind().class() == Class::Retriable && self.io_error().is_none_or(passes)
+        self.kind().class() == Class::Retriable && self.io_error().is_none_or(|io| !is_final(io))
     }
 
     /// The handle is of no further use; only closing is left.
@@ -292,10 +291,10 @@ impl Error {
 }
 
 /// Whether the operating system would say the same again, as long as nobody changes the disk.
-fn is_final(kind: std::io::ErrorKind) -> bool {
+fn is_final(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::*;
     matches!(
-        kind,
+        error.kind(),
         NotFound
             | PermissionDenied
             | AlreadyExists
@@ -303,14 +302,19 @@ fn is_final(kind: std::io::ErrorKind) -> bool {
             | IsADirectory
             | DirectoryNotEmpty
             | ReadOnlyFilesystem
+            | StaleNetworkFileHandle
             | InvalidInput
             | InvalidData
             | InvalidFilename
             | FileTooLarge
             | CrossesDevices
             | Unsupported
-    )
+    ) || matches!(error.raw_os_error(), Some(ENXIO | ENODEV))
 }
+
+// The numbers of a device that is gone, for which std has no kind. Linux and macOS agree on them.
+const ENXIO: i32 = 6;
+const ENODEV: i32 = 19;
 
 /// For functions that return [`std::io::Result`]: the kind is the operating system's, where it
 /// was asked.

@@ -78,6 +78,11 @@ fn what_the_operating_system_refuses_for_good_is_not_retriable() {
         let error = Error::io(kind.into(), "appending", Path::new("a.log"));
         assert_eq!(error.is_retriable(), retriable, "{kind}");
     }
+    for (number, retriable) in [(5, true), (6, false), (19, false), (28, true), (30, false)] {
+        let error = std::io::Error::from_raw_os_error(number);
+        let error = Error::io(error, "appending", Path::new("a.log"));
+        assert_eq!(error.is_retriable(), retriable, "{error}");
+    }
     assert!(Error::new(ErrorKind::Io, "injected").is_retriable());
     assert!(!Error::new(ErrorKind::UnknownTopicOrPartition, "a typo").is_retriable());
 }

@@ -82,13 +82,17 @@ impl Producer {
     /// Departure: D70. An unknown topic or partition is told at once, and the transaction can be
     /// aborted. The Java client repeats it for `max.block.ms` and is of no use afterwards.
     ///
+    /// Departure: D105. Offsets that ran out of time require an abort, as nobody goes on with them.
+    /// The Java client does, and a commit waits for them.
+    ///
     /// # Errors
     /// [`IllegalArgument`](crate::ErrorKind::IllegalArgument) for a negative offset, and for a
     /// generation without a member; [`IllegalState`](crate::ErrorKind::IllegalState) outside of a
     /// transaction; [`CommitFailed`](crate::ErrorKind::CommitFailed),
-    /// [`FencedInstanceId`](crate::ErrorKind::FencedInstanceId) and
-    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition), after which the
-    /// transaction has to be aborted; [`ProducerFenced`](crate::ErrorKind::ProducerFenced), and
+    /// [`FencedInstanceId`](crate::ErrorKind::FencedInstanceId),
+    /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition), those of the disk,
+    /// and [`Timeout`](crate::ErrorKind::Timeout) after `max.block.ms`, after which the transaction
+    /// has to be aborted; [`ProducerFenced`](crate::ErrorKind::ProducerFenced), and
     /// [`Kafka`](crate::ErrorKind::Kafka) for every other refusal, after which the producer can
     /// only be closed.
     pub fn send_offsets_to_transaction(
@@ -118,6 +122,9 @@ impl Producer {
     /// [`ProducerFenced`](crate::ErrorKind::ProducerFenced), and
     /// [`InvalidTxnState`](crate::ErrorKind::InvalidTxnState) where the coordinator aborted it
     /// after `transaction.timeout.ms`: both are fatal.
+    /// [`TransactionAbortable`](crate::ErrorKind::TransactionAbortable) where its records cannot be
+    /// made durable before the decision; [`StorageFailed`](crate::ErrorKind::StorageFailed), fatal,
+    /// where the disk takes the decision, or a marker, neither now nor later.
     pub fn commit_transaction(&self) -> Result<()> {
         self.0.end_transaction(Operation::Commit)
     }

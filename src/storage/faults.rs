@@ -60,6 +60,12 @@ pub enum Failure {
     IoPagesLost,
     /// `ENOSPC`.
     Full,
+    /// `EROFS`: the file system was mounted again, read-only. For calls that change something.
+    ReadOnly,
+    /// `ENODEV`: the device is gone.
+    NoDevice,
+    /// `ENXIO`: the device is gone, as another driver says it.
+    NoDeviceOrAddress,
     /// `EMFILE`: the call could not begin.
     Descriptors,
     /// `EINTR`.
@@ -77,6 +83,9 @@ impl Failure {
         Failure::Io,
         Failure::IoPagesLost,
         Failure::Full,
+        Failure::ReadOnly,
+        Failure::NoDevice,
+        Failure::NoDeviceOrAddress,
         Failure::Descriptors,
         Failure::Interrupted,
         Failure::Short,
@@ -88,6 +97,9 @@ impl Failure {
         match self {
             Failure::Io | Failure::IoPagesLost => io::Error::from_raw_os_error(5),
             Failure::Full | Failure::Short => io::Error::from_raw_os_error(28),
+            Failure::ReadOnly => io::Error::from_raw_os_error(30),
+            Failure::NoDevice => io::Error::from_raw_os_error(19),
+            Failure::NoDeviceOrAddress => io::Error::from_raw_os_error(6),
             Failure::Descriptors => NotBegun::mark(io::Error::from_raw_os_error(24)),
             Failure::Interrupted => io::Error::from_raw_os_error(4),
             Failure::Crash => io::Error::other("the process crashed, as planned"),

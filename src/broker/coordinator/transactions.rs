@@ -208,8 +208,9 @@ impl Transactions {
     /// transaction is when this returns, and no power cut leaves a part of it.
     ///
     /// # Errors
-    /// Those of [`TransactionCoordinator::end`], of the appends and syncs. An error of a marker
-    /// leaves the end decided: the same call goes on with it.
+    /// Those of [`TransactionCoordinator::end`], of the appends and syncs; `TransactionAbortable`
+    /// where a sync of its records failed before it was decided. An error of a marker leaves the
+    /// end decided: the same call goes on with it.
     pub fn end(
         &self,
         transactional_id: &str,
@@ -222,7 +223,7 @@ impl Transactions {
             let partitions = core.transactions.read_of(transactional_id, |transactions, _| {
                 Ok(transactions.partitions(transactional_id))
             })?;
-            core.make_records_durable(&partitions)?;
+            core.make_records_durable(&partitions).map_err(not_committed)?;
             if planted(Planted::MarkersBeforeDecision) {
                 let end = EndOfTransaction {
                     transactional_id: transactional_id.into(),
@@ -719,6 +720,15 @@ impl BrokerCore {
 enum Lock {
     Free,
     Held,
+}
+
+/// A sync of what a transaction stored failed for good, so that nothing was decided.
+fn not_committed(error: Error) -> Error {
+    if error.is_retriable() {
+        return error;
+    }
+    let why = "what was sent may not survive a power cut, so that it is not committed";
+    Error::new(ErrorKind::TransactionAbortable, why).with_source(error)
 }
 
 /// What a handler answers, and the end that it gave out with the answer.

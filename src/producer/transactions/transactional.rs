@@ -234,6 +234,18 @@ impl Transactional {
                 self.fail_fatally(&unexpected);
                 return unexpected;
             }
+            // What would pass was tried again. What of the end is stored, the next producer of the
+            // id goes on with.
+            ErrorKind::Io | ErrorKind::ReadOnly | ErrorKind::CorruptRecord => {
+                let message = format!(
+                    "{} cannot be stored, so that the producer can only be closed: {}",
+                    operation.name(),
+                    error.message()
+                );
+                let failed = Error::new(ErrorKind::StorageFailed, message).with_source(error);
+                self.fail_fatally(&failed);
+                return failed;
+            }
             _ => self.fail_fatally(&error),
         }
         error
@@ -242,7 +254,15 @@ impl Transactional {
     /// What offsets that were refused mean for the transaction.
     fn offsets_refused(&self, error: Error) -> Error {
         let abortable = match error.kind() {
-            ErrorKind::Timeout | ErrorKind::Closed => return error,
+            ErrorKind::Closed => return error,
+            // Whether they are pending is not known, or the disk of the group, or of the
+            // coordinator, does not take them.
+            ErrorKind::Timeout
+            | ErrorKind::Io
+            | ErrorKind::StorageFull
+            | ErrorKind::StorageFailed
+            | ErrorKind::ReadOnly
+            | ErrorKind::CorruptRecord => error,
             ErrorKind::FencedInstanceId | ErrorKind::TransactionAbortable => error,
             ErrorKind::UnknownMemberId
             | ErrorKind::IllegalGeneration
