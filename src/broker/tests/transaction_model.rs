@@ -1,5 +1,6 @@
-//! Random transactions against a model: four transactional ids over three topics, with zombies,
-//! fences, timeouts, kills and clean stops, under a virtual clock.
+//! Random transactions against a model: four transactional ids over three topics of small
+//! segments, with zombies, fences, timeouts, records deleted in the midst of transactions, a topic
+//! deleted and made again, kills and clean stops, under a virtual clock.
 //!
 //! What must hold after every few steps: a reader of committed records sees, in every partition,
 //! the records of the committed transactions below the first open one, in the order of the log, and
@@ -9,7 +10,10 @@
 
 use super::transactions::{MINUTE, World};
 use crate::ErrorKind;
+use crate::TopicConfig;
+use crate::storage::Heap;
 use crate::storage::sim::Random;
+use crate::sync::Arc;
 use crate::transaction::{ProducerIdentity, TransactionState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -53,6 +57,8 @@ struct Model {
     /// By partition, the records in the order of the log: offset and transaction.
     records: BTreeMap<String, Vec<(i64, usize)>>,
     markers: BTreeMap<String, i64>,
+    /// Where partitions begin, of which records were deleted.
+    starts: BTreeMap<String, i64>,
     aborts: [usize; 4],
     /// When the present life began: checks run from then on.
     restarted: Duration,
@@ -62,13 +68,16 @@ struct Model {
 
 impl Model {
     fn new(seed: u64) -> Model {
+        let world = World::on(Arc::new(Heap::new()));
+        TOPICS.iter().for_each(|topic| create(&world, topic));
         Model {
-            world: Some(World::with_topics(&TOPICS)),
+            world: Some(world),
             random: Random::new(seed),
             ids: IDS.iter().map(|id| (*id, Id::default())).collect(),
             transactions: Vec::new(),
             records: BTreeMap::new(),
             markers: BTreeMap::new(),
+            starts: BTreeMap::new(),
             aborts: [0; 4],
             restarted: Duration::ZERO,
             wrote: false,
@@ -89,16 +98,47 @@ impl Model {
 
     fn step(&mut self) {
         let id = IDS[self.below(4) as usize];
-        match self.below(100) {
-            0..=5 => self.init(id),
-            6..=49 => self.send(id),
-            50..=59 => self.commit_offset(id),
-            60..=74 => self.end(id, true),
-            75..=82 => self.end(id, false),
-            83..=90 => self.zombie(id),
-            91..=97 => self.pass(),
-            98 => self.restart(true),
+        match self.below(1000) {
+            0..60 => self.init(id),
+            60..500 => self.send(id),
+            500..600 => self.commit_offset(id),
+            600..750 => self.end(id, true),
+            750..830 => self.end(id, false),
+            830..910 => self.zombie(id),
+            910..965 => self.pass(),
+            965..977 => self.delete_records(),
+            977..980 => self.delete_topic(),
+            980..990 => self.restart(true),
             _ => self.restart(false),
+        }
+    }
+
+    /// Also below the first record of an open transaction, and in its midst.
+    fn delete_records(&mut self) {
+        let topic = TOPICS[self.below(3) as usize];
+        let partition = self.below(2) as i32;
+        let name = format!("{topic}-{partition}");
+        let end = self.world().end_offset(&name);
+        let before = self.below(end.unsigned_abs() + 1) as i64;
+        let start = self.starts.entry(name).or_default();
+        if before < *start {
+            return;
+        }
+        *start = before;
+        let admin = self.world().broker.admin();
+        assert_eq!(admin.delete_records(topic, partition, before).unwrap(), before);
+        self.wrote = true;
+    }
+
+    /// What takes part in a transaction by its name gets its marker, also in the topic that has the
+    /// name by then.
+    fn delete_topic(&mut self) {
+        self.world().broker.admin().delete_topic("v").unwrap();
+        create(self.world(), "v");
+        for of in ["v-0", "v-1"] {
+            self.records.remove(of);
+            self.markers.remove(of);
+            self.starts.remove(of);
         }
     }
 
@@ -251,13 +291,17 @@ impl Model {
                 let empty = Vec::new();
                 let records = self.records.get(&name).unwrap_or(&empty);
                 let outcome = |number: usize| self.transactions[number].outcome;
-                let stable = records.iter().position(|(_, t)| outcome(*t) == Outcome::Open);
-                let seen: Vec<i64> = records[..stable.unwrap_or(records.len())]
+                let start = self.starts.get(&name).copied().unwrap_or(0);
+                let open = records.iter().find(|(_, t)| outcome(*t) == Outcome::Open);
+                let stable = open.map_or(i64::MAX, |(offset, _)| (*offset).max(start));
+                let seen: Vec<i64> = records
                     .iter()
+                    .filter(|(offset, _)| (start..stable).contains(offset))
                     .filter(|(_, t)| outcome(*t) == Outcome::Committed)
                     .map(|(offset, _)| *offset)
                     .collect();
-                assert_eq!(self.world().read(&name), seen, "{name}");
+                let what = format!("{name} from {start}, stable up to {stable}, {records:?}");
+                assert_eq!(self.world().read(&name), seen, "{what}");
                 let markers = self.markers.get(&name).copied().unwrap_or(0);
                 let end = self.world().end_offset(&name);
                 assert_eq!(end, records.len() as i64 + markers, "one marker a transaction, {name}");
@@ -279,6 +323,13 @@ impl Model {
     }
 }
 
+/// Some ten batches a segment, so that transactions lie over the borders of segments.
+fn create(world: &World, topic: &str) {
+    let mut config = TopicConfig::default();
+    config.set("internal.segment.bytes", "800").unwrap();
+    world.broker.admin().create_topic(topic, 2, config).unwrap();
+}
+
 /// How many steps: 100,000 where `TOPICLITE_SCALE` asks for the size of a commit.
 fn steps() -> u64 {
     match std::env::var("TOPICLITE_SCALE").as_deref() {
@@ -288,18 +339,23 @@ fn steps() -> u64 {
     }
 }
 
+/// The lives of one seed. Returns how its transactions ended.
+fn live(seed: u64) -> [usize; 4] {
+    let mut model = Model::new(seed);
+    for step in 0..1000 {
+        model.step();
+        if step % 20 == 19 {
+            model.check();
+        }
+    }
+    model.check();
+    model.aborts
+}
+
 fn run(seeds: std::ops::Range<u64>) {
     let mut ended = [0; 4];
     for seed in seeds {
-        let mut model = Model::new(seed);
-        for step in 0..1000 {
-            model.step();
-            if step % 20 == 19 {
-                model.check();
-            }
-        }
-        model.check();
-        for (sum, count) in ended.iter_mut().zip(model.aborts) {
+        for (sum, count) in ended.iter_mut().zip(live(seed)) {
             *sum += count;
         }
     }
@@ -309,6 +365,12 @@ fn run(seeds: std::ops::Range<u64>) {
 #[test]
 fn transactions_keep_their_promises_through_random_lives() {
     run(0..steps() / 1000);
+}
+
+/// A state that was recorded between a sync and the marker of a transaction, which is behind it.
+#[test]
+fn an_abort_behind_the_last_sync_is_found_by_the_next_life() {
+    live(18);
 }
 
 #[cfg(feature = "planted-bugs")]
