@@ -16,7 +16,7 @@ use crate::log::files::partition_metadata::{
 use crate::log::index::offset_index::OffsetIndex;
 use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
-use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
+use crate::log::load::{OpenOptions, OpenedPartition, open_partition};
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::snapshot;
 use crate::log::read::cursor::Cursor;

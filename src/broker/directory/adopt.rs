@@ -17,7 +17,7 @@ use crate::broker::random::Random;
 use crate::config::BrokerConfig;
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::log::load::opening::OpenOptions;
+use crate::log::load::OpenOptions;
 use crate::storage::NotBegun;
 use crate::topic::{TRANSACTIONS_TOPIC, TopicPartition};
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use super::owner::StartingPoint;
 use super::{AttachedLog, AttachedView, LISTINGS_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::partition_metadata::read_partition_metadata;
-use crate::log::load::opening::{OpenOptions, OpenedPartition, open_partition};
+use crate::log::load::{OpenOptions, OpenedPartition, open_partition};
 use crate::sync::Ordering;
 
 impl AttachedLog {

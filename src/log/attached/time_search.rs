@@ -2,7 +2,8 @@
 
 use super::{AttachedLog, AttachedSegment, AttachedView};
 use crate::error::{Error, Result};
-use crate::log::read::{Steps, misplaced};
+use crate::log::read::misplaced;
+use crate::log::read::steps::Steps;
 use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES};
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;

@@ -4,7 +4,7 @@ use crate::config::IsolationLevel;
 use crate::error::Error;
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::Finding;
-use crate::log::load::opening::{OpenedPartition, OpenedSegment};
+use crate::log::load::{OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::TransactionTracker;
 use crate::log::scan::BatchExpectations;
 use crate::log::segment::state::SegmentState;

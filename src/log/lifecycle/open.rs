@@ -15,10 +15,8 @@ use crate::log::files::partition_metadata::{
 };
 use crate::log::finding::Finding;
 use crate::log::lifecycle::close::Closing;
-use crate::log::load::opening::{
-    OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition,
-};
 use crate::log::load::verify::PlannedRepair;
+use crate::log::load::{OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition};
 use crate::log::phase::{Knowledge, Phase};
 use crate::log::producers::ProducerStates;
 use crate::log::segment::active::{Active, FIRST_STEP_BYTES};

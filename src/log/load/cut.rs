@@ -8,9 +8,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, FileStage, file_name};
+use crate::log::load::OpenedPartition;
 use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::foreign as adoption;
-use crate::log::load::opening::OpenedPartition;
 use crate::log::load::repair::{Repairs, Step};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;

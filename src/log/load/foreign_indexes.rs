@@ -13,7 +13,7 @@ use crate::log::index::INDEX_SIZE_MAX;
 use crate::log::index::offset_index::{self, IndexFault, OffsetEntry, OffsetIndex};
 use crate::log::index::time_index::{self, TimeEntry, TimeIndex};
 use crate::log::index::transaction_index;
-use crate::log::load::opening::OpenedSegment;
+use crate::log::load::OpenedSegment;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::FoundBatch;
 use crate::log::segment::indexes::walk_markers;

@@ -17,10 +17,11 @@ use crate::log::files::checkpoint::is_of_content;
 use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
-use crate::log::load::opening::{OpenOptions, OpenedPartition, OpenedSegment};
+use crate::log::load::plan::{Plan, contradiction, plan};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::Repairs;
 use crate::log::load::swaps;
+use crate::log::load::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
 use crate::log::segment::indexes::{proven_aborted, walk_markers};
@@ -35,25 +36,6 @@ use crate::storage::planted::{Planted, planted};
 /// that a broker accepts by default has 1 MiB. Looking through all of a preallocated file would
 /// cost more than opening may take.
 const LOOK_AHEAD_BYTES: u64 = 2 << 20;
-
-/// A segment's file beside what is recorded of it.
-type Matched<'a> = (&'a FolderFile, &'a SegmentState);
-
-/// The state's segments beside the files.
-#[derive(Default)]
-struct Plan<'a> {
-    /// Segments that need no reading.
-    settled: Vec<Matched<'a>>,
-    /// The segment that is read from behind its recorded batches on.
-    border: Option<Matched<'a>>,
-    /// Files that are read from their first byte on.
-    rest: Vec<&'a FolderFile>,
-    /// Those of `rest` that may have gaps, by what is recorded of them: all of each was durable
-    /// when it was recorded.
-    sparse: Vec<&'a SegmentState>,
-    /// Where the log ends before `rest`, and without `border`.
-    expected: i64,
-}
 
 /// Opens the partition; `Err` inside says what contradicts the state.
 pub(in crate::log) fn open(
@@ -194,75 +176,6 @@ fn recorded_epochs(pass: &mut Pass<'_>, trust: Trust) -> Result<EpochChain> {
     Ok(found)
 }
 
-/// Finds each recorded segment's file, and what has to be read.
-fn plan<'a>(
-    folder: &'a Folder,
-    state: &'a LogState,
-    trust: Trust,
-    border_holds: bool,
-    unrecorded: &'a [SegmentState],
-) -> Result<Plan<'a>, Finding> {
-    let mut files = folder.logs().peekable();
-    let mut segments = state.segments.iter().peekable();
-    let mut plan = Plan { expected: state.log_end_offset, ..Plan::default() };
-    if trust != Trust::Clean {
-        // Retention removes whole segments from the front, below a log start that it has had
-        // kept before. Others that are missing there were lost.
-        let first = files.peek().map_or(0, |file| file.name.offset);
-        let mut gone = false;
-        let removed = |segment: &&SegmentState| {
-            segment.extent.base_offset < first
-                && segment.extent.next_offset <= state.log_start_offset
-        };
-        while segments.next_if(removed).is_some() {
-            gone = true;
-        }
-        if gone && segments.peek().is_none() {
-            plan.expected = first;
-        }
-    }
-    if !border_holds && let Some(segment) = segments.peek() {
-        plan.expected = segment.extent.base_offset;
-    }
-    let unread = |segment: &&SegmentState| {
-        border_holds || segment.extent.next_offset <= state.recovery_point
-    };
-    while let Some(segment) = segments.next_if(unread) {
-        let base = segment.extent.base_offset;
-        let Some(file) = files.next_if(|file| file.name.offset == base) else {
-            let message = format!("segment {base} is recorded and missing");
-            return Err(contradiction(&folder.path, message));
-        };
-        let was = segment.extent.size_bytes;
-        // A sealed file was cut, durably, before it was recorded as that.
-        let cut = trust == Trust::Clean || segment.sealed;
-        if file.len < was || (cut && file.len > was) {
-            let message = format!("{} bytes, but {was} were recorded", file.len);
-            return Err(contradiction(&file.path, message));
-        }
-        plan.settled.push((file, segment));
-        if !border_holds {
-            plan.expected = segment.extent.next_offset;
-        }
-    }
-    plan.rest = files.collect();
-    let sparse = segments.filter(|segment| !segment.layout.is_dense());
-    plan.sparse = sparse.chain(unrecorded).collect();
-    if let Some(lost) = plan.sparse.iter().find(|segment| !plan.reads(segment)) {
-        let message = format!("segment {} is recorded and missing", lost.extent.base_offset);
-        return Err(contradiction(&folder.path, message));
-    }
-    match (trust, plan.rest.first()) {
-        (Trust::Clean, Some(file)) => {
-            return Err(contradiction(&file.path, "a segment that was not there".to_owned()));
-        }
-        (Trust::Clean, None) => {}
-        _ if border_holds => plan.border = plan.settled.pop(),
-        _ => {}
-    }
-    Ok(plan)
-}
-
 /// Whether the last recorded batch is still there: the cheapest sign that nobody else wrote.
 fn check_last_batch(
     storage: &dyn Storage,
@@ -350,26 +263,6 @@ fn read_tail(
         rest = later;
     }
     Ok(Ok(()))
-}
-
-impl Plan<'_> {
-    /// A log of which nothing recorded is left begins at its first file.
-    fn begin_at_first_file(&mut self) {
-        if self.settled.is_empty()
-            && self.border.is_none()
-            && let Some(first) = self.rest.first()
-        {
-            self.expected = self.expected.max(first.name.offset);
-        }
-    }
-
-    fn sparse_at(&self, file: &FolderFile) -> Option<&SegmentState> {
-        self.sparse.iter().find(|segment| segment.extent.base_offset == file.name.offset).copied()
-    }
-
-    fn reads(&self, segment: &SegmentState) -> bool {
-        self.rest.iter().any(|file| file.name.offset == segment.extent.base_offset)
-    }
 }
 
 /// Reads a segment that may have gaps; `Err` inside if it is not what was recorded of it.
@@ -511,14 +404,4 @@ fn read_aborted(pass: &Pass<'_>) -> Result<Vec<AbortedTransaction>> {
         })?;
     }
     Ok(rows)
-}
-
-fn contradiction(path: &std::path::Path, message: String) -> Finding {
-    Finding {
-        kind: FindingKind::StateContradicted,
-        path: path.to_owned(),
-        position: None,
-        offset: None,
-        message,
-    }
 }

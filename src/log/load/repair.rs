@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::file_name;
-use crate::log::load::opening::OpenedSegment;
+use crate::log::load::OpenedSegment;
 use crate::log::scan::SCAN_WINDOW_BYTES;
 use crate::log::segment::derived::{DerivedFiles, Durability};
 use crate::log::segment::summary::SegmentIndexes;

@@ -4,24 +4,22 @@
 //! once for each part of a segment per open; what this process appended counts as verified.
 
 pub(in crate::log) mod cursor;
+mod locate;
 pub(in crate::log) mod lookup;
 pub(in crate::log) mod plain;
+pub(in crate::log) mod steps;
 mod time_search;
 
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::DELETED;
 use crate::log::Log;
-use crate::log::index::offset_index::OffsetEntry;
 use crate::log::read::cursor::{Chunk, Cursor, Place};
-use crate::log::read::lookup::Hint;
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
-use crate::log::segment::state::{SegmentLayout, SegmentState};
-use crate::log::segment::{Segment, SegmentView};
+use crate::log::segment::SegmentView;
+use crate::log::segment::state::SegmentLayout;
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::storage::planted::{Planted, planted};
 use crate::storage::{fetch_ahead, fetch_value};
-use crate::sync::Arc;
 use std::ops::Range;
 use std::path::Path;
 
@@ -267,114 +265,6 @@ impl Log {
         Ok(taken.into_chunk(place, sound_end))
     }
 
-    /// Where to go on when `place` has no batch for `offset`: behind a roll, a resumption or a
-    /// hole. `None` if the bytes are not there yet.
-    #[cold]
-    fn next_place(&self, place: &Place, offset: i64) -> Result<Option<Place>> {
-        let next = self.locate(offset)?;
-        let same = Arc::ptr_eq(place.view.segment(), next.view.segment());
-        let moved = !same
-            || next.position > place.position
-            || next.view.limit() > place.view.limit().max(place.position);
-        Ok(moved.then_some(next))
-    }
-
-    /// The place of the batch that holds `offset`, or of the first one behind it.
-    ///
-    /// # Errors
-    /// `OffsetOutOfRange` if no segment holds it.
-    pub(in crate::log) fn locate(&self, offset: i64) -> Result<Place> {
-        self.opened()?;
-        let mut segment = self.segments.floor(offset);
-        while let Some(candidate) = segment {
-            let found = match self.locate_in(&candidate, offset) {
-                // It left the log since the look at the list.
-                Err(_) if !self.segments.holds(&candidate) => {
-                    segment = self.segments.floor(offset);
-                    continue;
-                }
-                found => found?,
-            };
-            if let Some(place) = found {
-                return Ok(place);
-            }
-            segment = self.segments.higher(candidate.base_offset);
-            if segment.is_none() {
-                // The end: the reader waits here for the next batch.
-                let view = self.view(&candidate)?;
-                let position = view.limit();
-                return Ok(Place::at(&view, position));
-            }
-        }
-        if let Some(refusal) = self.refusal().filter(|r| r.kind() == DELETED) {
-            return Err(refusal);
-        }
-        let error = Error::new(ErrorKind::OffsetOutOfRange, "the log has no segment for it");
-        Err(self.at_home(error.with_offset(offset)))
-    }
-
-    /// The place in this segment, if it has the batch.
-    fn locate_in(&self, segment: &Arc<Segment>, offset: i64) -> Result<Option<Place>> {
-        let view = self.view(segment)?;
-        let from = self.position_hint(segment, offset)?;
-        self.walk_to(&view, from, offset)
-    }
-
-    /// A view of a segment, mapped where it was not.
-    pub(in crate::log) fn view(&self, segment: &Arc<Segment>) -> Result<SegmentView> {
-        let (view, opened) =
-            segment.view(&*self.env.storage).map_err(|error| self.at_home(error))?;
-        if opened {
-            self.env.mapped.touch(segment);
-        }
-        Ok(view)
-    }
-
-    /// The first batch from `hint` on whose last offset is not below `offset`.
-    fn walk_to(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
-        if view.limit() == 0 {
-            return Ok(None);
-        }
-        let found = self.reading(view, hint.position, || self.walk_readable(view, hint, offset))?;
-        if found.is_none() && view.has_lost() {
-            return Err(self.lost(view));
-        }
-        Ok(found)
-    }
-
-    fn walk_readable(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
-        let limit = view.readable();
-        let mut position = hint.position;
-        // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
-        // damaged one gets there, and nobody else's offset leads to it.
-        let mut expected = None;
-        let mut hinted = hint.last_offset;
-        let dense = is_dense(view);
-        if dense && position == 0 {
-            expected = Some(view.segment().base_offset);
-        }
-        while position < limit {
-            let bytes = view.region().read(position..limit);
-            let place = || Place::at(view, position);
-            let batch = RecordBatch::parse(bytes).map_err(|fault| self.damaged(&place(), fault))?;
-            let base = batch.header().base_offset;
-            let delta = i64::from(batch.header().last_offset_delta);
-            if let Some(hinted) = hinted.take().filter(|_| dense) {
-                expected = expected.or(hinted.checked_sub(delta));
-            }
-            let own = expected.unwrap_or(base);
-            if own.saturating_add(delta).max(own) >= offset {
-                if own != base {
-                    return Err(self.misplaced(&place(), base, own));
-                }
-                return Ok(Some(Place { expected: Some(own), ..place() }));
-            }
-            position += batch.bytes().len();
-            expected = expected.map(|own| own.saturating_add(delta).saturating_add(1));
-        }
-        Ok(None)
-    }
-
     /// The error of stored bytes that are not what was written.
     #[cold]
     pub(in crate::log) fn damaged(&self, place: &Place, fault: BatchFault) -> Error {
@@ -482,55 +372,6 @@ pub(in crate::log) fn cut_short(path: &Path, at: u64) -> Error {
 pub(in crate::log) fn misplaced(found: i64, expected: i64) -> Error {
     let message = format!("a batch with the base offset {found}, where {expected} should be");
     Error::new(ErrorKind::CorruptRecord, message)
-}
-
-/// A walk over headers that knows, where offsets are dense, which base offset is due.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in crate::log) struct Steps {
-    pub position: u64,
-    /// The base offset of the batch there, where that follows from what lies before.
-    pub expected: Option<i64>,
-    /// The last offset of the batch there, where an index says it.
-    hinted: Option<i64>,
-    dense: bool,
-}
-
-impl Steps {
-    /// From where an entry of the segment's index leads, or from its beginning.
-    pub fn from_entry(entry: Option<OffsetEntry>, segment: &SegmentState) -> Steps {
-        let (base, dense) = (segment.extent.base_offset, is_held_dense(segment.layout));
-        match entry {
-            Some(entry) => Steps {
-                position: entry.position.into(),
-                expected: None,
-                hinted: Some(base + i64::from(entry.relative_offset)).filter(|_| dense),
-                dense,
-            },
-            None => Steps { expected: Some(base).filter(|_| dense), dense, ..Steps::default() },
-        }
-    }
-
-    /// Where nothing tells which offset is due.
-    pub fn unknown(position: u64) -> Steps {
-        Steps { position, ..Steps::default() }
-    }
-
-    /// The base offset that the batch here ought to have; its own where nothing tells.
-    pub fn own_base(&mut self, header: &BatchHeader) -> i64 {
-        if let Some(hinted) = self.hinted.take() {
-            let due = hinted.checked_sub(i64::from(header.last_offset_delta));
-            self.expected = self.expected.or(due);
-        }
-        self.expected.unwrap_or(header.base_offset)
-    }
-
-    /// Goes on behind the batch.
-    pub fn over(&mut self, header: &BatchHeader) {
-        let own = self.own_base(header);
-        let next = own.saturating_add(i64::from(header.last_offset_delta)).saturating_add(1);
-        self.expected = Some(next).filter(|_| self.dense && self.expected.is_some());
-        self.position += header.size() as u64;
-    }
 }
 
 /// Whether a batch from `base` up to `next` is where `expected` should be, or, where that is not

@@ -8,8 +8,9 @@
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::read::cursor::Place;
+use crate::log::read::is_dense;
 use crate::log::read::lookup::Reach;
-use crate::log::read::{Steps, is_dense};
+use crate::log::read::steps::Steps;
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::times::{self, TimedSegment, TimestampAndOffset, Visit};
 use crate::log::segment::{Segment, SegmentView};

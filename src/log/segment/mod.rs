@@ -10,10 +10,14 @@ pub(in crate::log) mod derived;
 pub(crate) mod extent;
 pub(crate) mod indexes;
 pub(in crate::log) mod mapped;
+mod sound;
 pub(crate) mod state;
 pub(crate) mod summary;
 pub(in crate::log) mod swap;
 pub(crate) mod times;
+mod view;
+
+pub(crate) use view::SegmentView;
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +29,7 @@ use crate::log::segment::state::{
     FileProof, IndexProofs, SegmentLayout, SegmentOrigin, SegmentState,
 };
 use crate::log::segment::summary::SegmentIndexes;
-use crate::storage::{File, Region, Storage};
+use crate::storage::{File, Storage};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Rank, ranked_mutex};
 
 /// No ticket of the LRU.
@@ -397,67 +401,6 @@ impl Segment {
         }
     }
 
-    /// Whether this process appended everything from this position on.
-    #[inline]
-    pub fn is_own(&self, from: usize) -> bool {
-        from as u64 >= self.own_from.load(Ordering::Relaxed)
-    }
-
-    /// The end of the batches from this position on that are known to be sound: this process
-    /// appended them, or found their checksums right and their records well-formed. `from` itself
-    /// if nothing is known.
-    #[inline]
-    pub fn sound_end(&self, from: usize) -> usize {
-        // Relaxed: the bytes themselves come with the published border. Whoever reads a stale
-        // value checks once more. Acquire: `mixed_end` comes with the proof.
-        let own_from = self.own_from.load(Ordering::Relaxed);
-        if from as u64 >= own_from {
-            return usize::MAX;
-        }
-        let proven = self.proven.load(Ordering::Acquire);
-        let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
-        match begin <= from as u64 && end > from as u64 {
-            true if end >= own_from => usize::MAX,
-            true => usize::try_from(end).unwrap_or(from),
-            false => from,
-        }
-    }
-
-    /// Notes that all batches in these positions are sound.
-    pub fn prove(&self, from: usize, to: usize) {
-        let (from, to) = (from as u64, to as u64);
-        let merge = |proven: u64| {
-            let (begin, end) = (proven >> 32, proven & u64::from(u32::MAX));
-            let touches = from <= end && begin <= to && end != 0;
-            let (begin, end) = if touches {
-                (begin.min(from), end.max(to))
-            } else if to - from > end - begin {
-                (from, to)
-            } else {
-                return None;
-            };
-            (end <= u64::from(u32::MAX)).then_some(begin << 32 | end)
-        };
-        // An outcome that is lost to another thread only means one more check.
-        let proven = self.proven.load(Ordering::Acquire);
-        if let Some(next) = merge(proven) {
-            self.proven.store(next, Ordering::Release);
-        }
-    }
-
-    /// Notes a batch that is not plain and ends at `end`, before its bytes are published or
-    /// proven.
-    pub fn note_not_plain(&self, end: usize) {
-        // Relaxed: it is seen by whoever sees the border, or the proof, that comes after it.
-        self.mixed_end.fetch_max(end as u64, Ordering::Relaxed);
-    }
-
-    /// Whether batches that are not plain may lie behind `from`, among those that are sound.
-    #[inline]
-    pub fn is_mixed(&self, from: usize) -> bool {
-        self.mixed_end.load(Ordering::Relaxed) > from as u64
-    }
-
     pub(in crate::log) fn swap_ticket(&self, ticket: u64) -> Option<u64> {
         let old = self.ticket.swap(ticket, Ordering::Relaxed);
         (old != NO_TICKET).then_some(old)
@@ -465,69 +408,6 @@ impl Segment {
 
     pub(in crate::log) fn take_ticket(&self) -> Option<u64> {
         self.swap_ticket(NO_TICKET)
-    }
-}
-
-/// The bytes of a segment, held in place for a reader.
-#[derive(Debug, Clone)]
-pub(crate) struct SegmentView {
-    segment: Arc<Segment>,
-    region: Region,
-    /// The end of the batches; `None` while a writer moves it.
-    size: Option<usize>,
-}
-
-impl SegmentView {
-    #[inline]
-    pub fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// Where the batches that may be read end. Everything below it stays as it is.
-    #[inline]
-    pub fn limit(&self) -> usize {
-        let published = self.region.published();
-        self.size.map_or(published, |size| size.min(published))
-    }
-
-    /// The limit, or where bytes begin that the operating system cannot give any more.
-    #[inline]
-    pub fn readable(&self) -> usize {
-        self.limit().min(self.region.lost_from())
-    }
-
-    /// Whether there is a byte at `position` that cannot be read any more.
-    #[inline]
-    pub fn is_lost(&self, position: usize) -> bool {
-        position >= self.region.lost_from() && position < self.limit()
-    }
-
-    /// Has the file's length say where exactly the bytes that cannot be read any more begin: the
-    /// rest of the last page that is left reads as zeros.
-    #[cold]
-    pub fn find_loss(&self) {
-        if let Some(Ok(len)) = self.segment.file().map(|file| file.len())
-            && len < self.limit() as u64
-        {
-            self.region.lose_from(len);
-        }
-    }
-
-    /// Whether there are bytes that cannot be read any more.
-    #[inline]
-    pub fn has_lost(&self) -> bool {
-        self.region.lost_from() < self.limit()
-    }
-
-    /// The batches from `from` to where they can be read.
-    #[inline]
-    pub fn bytes_from(&self, from: usize) -> &[u8] {
-        let limit = self.readable();
-        if from < limit { self.region.read(from..limit) } else { &[] }
     }
 }
 
@@ -541,34 +421,6 @@ mod tests {
         let state = SegmentState { extent, ..SegmentState::empty(0) };
         let path = PathBuf::from("t-0/00000000000000000000.log");
         Segment::found(path, &state, Stage::Closed)
-    }
-
-    #[test]
-    fn proven_ranges_grow_where_they_touch() {
-        let segment = segment(1000);
-        assert_eq!(segment.sound_end(0), 0);
-        segment.prove(100, 200);
-        assert_eq!([100, 120, 199].map(|from| segment.sound_end(from)), [200; 3]);
-        assert_eq!([0, 99, 200].map(|from| segment.sound_end(from)), [0, 99, 200]);
-        segment.prove(200, 300);
-        segment.prove(0, 100);
-        assert_eq!(segment.sound_end(0), 300);
-        segment.prove(900, 950);
-        assert_eq!(segment.sound_end(0), 300, "the longer range stays");
-        assert_eq!(segment.sound_end(900), 900);
-        segment.prove(500, 900);
-        assert_eq!((segment.sound_end(500), segment.sound_end(0)), (900, 0));
-    }
-
-    #[test]
-    fn own_appends_are_sound_and_the_rest_is_not_by_them() {
-        let segment = segment(1000);
-        assert_eq!(segment.sound_end(1000), usize::MAX);
-        assert_eq!(segment.sound_end(999), 999);
-        segment.prove(0, 990);
-        assert_eq!(segment.sound_end(10), 990);
-        segment.prove(990, 1000);
-        assert_eq!(segment.sound_end(10), usize::MAX, "what was found goes on in what is own");
     }
 
     #[test]

@@ -120,9 +120,9 @@ fn a_foreign_partition_is_read_whole_and_appended_to_in_a_new_segment() {
         let log = bench.open(LogState::default(), Trust::Foreign);
         let mut read = 0;
         let mut progress = |bytes| read += bytes;
-        let options = crate::log::load::opening::OpenOptions {
+        let options = crate::log::load::OpenOptions {
             progress: Some(&mut progress),
-            ..crate::log::load::opening::OpenOptions::default()
+            ..crate::log::load::OpenOptions::default()
         };
         log.recover(options).unwrap();
         assert!(read > 0 && log.opening().1.foreign);

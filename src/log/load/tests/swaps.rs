@@ -1,6 +1,5 @@
 //! A compaction of our own that ends at any of its steps.
 
-use super::bench::*;
 use super::*;
 use crate::log::finding::FindingKind;
 use crate::log::segment::state::{SegmentLayout, SegmentOrigin};

@@ -1,6 +1,5 @@
 //! Giving up what lies behind damage: what is kept, and crashes in between.
 
-use super::bench::*;
 use super::*;
 use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 

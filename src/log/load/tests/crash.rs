@@ -1,6 +1,5 @@
 //! Opening survives crashes of its own repairs, and any damage.
 
-use super::bench::*;
 use super::*;
 use crate::log::files::names::{FileKind, SegmentFileName};
 use crate::storage::Fault;
