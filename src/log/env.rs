@@ -12,7 +12,7 @@ use crate::storage::Storage;
 use crate::sync::{Arc, Weak};
 use crate::topic::TopicId;
 
-/// What all logs of one broker share.
+/// The surroundings that all logs of one broker share.
 #[derive(Debug)]
 pub(crate) struct LogEnv {
     pub storage: Arc<dyn Storage>,
@@ -32,7 +32,7 @@ pub(crate) struct LogEnv {
     pub probe: Probe,
 }
 
-/// Who a log is, and where it lives.
+/// The name of a log, and its folder.
 #[derive(Debug, Clone)]
 pub(crate) struct LogIdentity {
     pub topic: Arc<str>,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What was found.
+    /// The kind of a finding.
     pub kind: FindingKind,
     /// The file, or the partition's folder.
     pub path: PathBuf,
@@ -19,7 +19,7 @@ pub struct Finding {
     pub message: String,
 }
 
-/// What was found.
+/// The kind of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FindingKind {

@@ -6,7 +6,7 @@
 //! Slow work (opening, sealing, retention, closing) is one at a time under `upkeep`, and no lock
 //! that an appender needs is held across a sync.
 //! Order of locks, as `sync::Rank` asserts it: upkeep, what was synced, growth ahead of the writer,
-//! writer, segments, a segment's home.
+//! writer, segments, a segment's inner state.
 
 mod append;
 pub(crate) mod attached;
@@ -95,7 +95,7 @@ pub(crate) struct Log {
     meter: PartitionMeter,
 }
 
-/// What readers look at without a lock.
+/// The borders that readers look at without a lock.
 #[derive(Debug)]
 struct Borders {
     /// Whether the borders below hold, and whether the segments are listed: the phase's.
@@ -116,7 +116,7 @@ struct LogDamage {
     known_before: LogState,
 }
 
-/// What lies under the partition's lock.
+/// The state of a log that its appends share, under the partition's lock.
 #[derive(Debug)]
 struct Writer {
     phase: Phase,
@@ -339,9 +339,9 @@ impl Log {
         woken.ring();
     }
 
-    /// Takes the registration of `event` back, if it was not spent.
-    pub fn unwatch(&self, event: &Arc<Signal>) {
-        self.writer.lock().watchers.remove(event);
+    /// Takes the registration of `signal` back, if it was not spent.
+    pub fn unwatch(&self, signal: &Arc<Signal>) {
+        self.writer.lock().watchers.remove(signal);
     }
 
     /// Takes over altered settings, from the next append and the next upkeep on.

@@ -40,7 +40,7 @@ pub(in crate::log) enum Phase {
     Deleted(Error, Knowledge),
 }
 
-/// What is known of a log, each with all before it.
+/// The share of a log that is known, each with all before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(in crate::log) enum Knowledge {

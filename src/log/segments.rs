@@ -11,7 +11,7 @@ use crate::log::producers::transactions::AbortedTransaction;
 use crate::log::segment::{Segment, Stage};
 use crate::sync::{Arc, Rank, RwLock, ranked_lock};
 
-/// See the module.
+/// The segments of one partition.
 #[derive(Debug)]
 pub(in crate::log) struct Segments {
     list: RwLock<VecDeque<Arc<Segment>>>,

@@ -12,24 +12,24 @@ use crate::time::Signal;
 /// Somebody who waits at the end of a log.
 #[derive(Debug, Clone)]
 pub(crate) enum Watcher {
-    /// A reader of this log alone, by its bell.
-    Bell(Arc<Signal>),
+    /// A reader of this log alone, by its signal.
+    Signal(Arc<Signal>),
     /// A reader of many logs: its list, and what it knows this one by.
     Listed(Arc<ReadyList>, u32),
 }
 
 impl Watcher {
-    pub fn bell(&self) -> &Arc<Signal> {
+    pub fn signal(&self) -> &Arc<Signal> {
         match self {
-            Watcher::Bell(bell) => bell,
-            Watcher::Listed(list, _) => &list.bell,
+            Watcher::Signal(signal) => signal,
+            Watcher::Listed(list, _) => &list.signal,
         }
     }
 }
 
 impl From<&Arc<Signal>> for Watcher {
-    fn from(bell: &Arc<Signal>) -> Watcher {
-        Watcher::Bell(bell.clone())
+    fn from(signal: &Arc<Signal>) -> Watcher {
+        Watcher::Signal(signal.clone())
     }
 }
 
@@ -43,16 +43,16 @@ impl From<(&Arc<ReadyList>, u32)> for Watcher {
 /// by the append that puts its log here.
 #[derive(Debug)]
 pub(crate) struct ReadyList {
-    bell: Arc<Signal>,
+    signal: Arc<Signal>,
     /// Whether there is a key: looking at an empty list takes no lock.
     filled: AtomicBool,
     keys: Mutex<Vec<u32>>,
 }
 
 impl ReadyList {
-    /// An empty list, whose reader waits on `bell`.
-    pub fn new(bell: Arc<Signal>) -> ReadyList {
-        ReadyList { bell, filled: AtomicBool::new(false), keys: Mutex::new(Vec::new()) }
+    /// An empty list, whose reader waits on `signal`.
+    pub fn new(signal: Arc<Signal>) -> ReadyList {
+        ReadyList { signal, filled: AtomicBool::new(false), keys: Mutex::new(Vec::new()) }
     }
 
     /// Makes room for so many keys, so that no append has to.
@@ -92,7 +92,7 @@ pub(crate) struct WatchList {
 impl WatchList {
     /// Registers a reader, once however often it is asked to.
     pub fn add(&mut self, watcher: Watcher) {
-        let known = |other: &&mut Watcher| Arc::ptr_eq(other.bell(), watcher.bell());
+        let known = |other: &&mut Watcher| Arc::ptr_eq(other.signal(), watcher.signal());
         if self.first.is_none() {
             self.first = Some(watcher);
         } else if let Some(known) = self.first.iter_mut().chain(&mut self.more).find(known) {
@@ -102,10 +102,10 @@ impl WatchList {
         }
     }
 
-    /// Forgets the reader that waits on `bell`.
-    pub fn remove(&mut self, bell: &Arc<Signal>) {
-        self.more.retain(|known| !Arc::ptr_eq(known.bell(), bell));
-        if self.first.as_ref().is_some_and(|first| Arc::ptr_eq(first.bell(), bell)) {
+    /// Forgets the reader that waits on `signal`.
+    pub fn remove(&mut self, signal: &Arc<Signal>) {
+        self.more.retain(|known| !Arc::ptr_eq(known.signal(), signal));
+        if self.first.as_ref().is_some_and(|first| Arc::ptr_eq(first.signal(), signal)) {
             self.first = self.more.pop();
         }
     }
@@ -131,7 +131,7 @@ impl WatchList {
     }
 }
 
-/// Readers whose bells are to be rung once the lock is released.
+/// Readers whose signals are to be rung once the lock is released.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Woken(Option<(Watcher, Vec<Watcher>)>);
@@ -149,6 +149,6 @@ impl Woken {
 #[inline(never)]
 fn ring_all(first: &Watcher, more: &[Watcher]) {
     for watcher in std::iter::once(first).chain(more) {
-        watcher.bell().ring();
+        watcher.signal().ring();
     }
 }

@@ -44,7 +44,7 @@ pub(super) const DELETE_HORIZON_BIT: i16 = 0x40;
 /// No producer id, epoch, sequence or timestamp.
 pub const NONE: i64 = -1;
 
-/// Who gave a batch its timestamps.
+/// The giver of a batch's timestamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampType {
     /// The producer, record by record.

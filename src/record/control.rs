@@ -11,7 +11,7 @@ use super::records::Record;
 /// The size of a transaction marker's batch in bytes.
 pub const MARKER_BATCH_SIZE: usize = 78;
 
-/// What a control record says. Kafka's class is `ControlRecordType`.
+/// The statement of a control record. Kafka's class is `ControlRecordType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ControlType {
     /// The transaction of this producer id is aborted.

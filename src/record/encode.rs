@@ -15,7 +15,7 @@ use super::varint;
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 
-/// Where a batch is encoded to. The log implements it over its region.
+/// The target of an encoder. The log implements it over its region.
 pub trait Sink {
     /// Stores `bytes` at `at`, counted from the start of the batch. Called once for each byte of
     /// the batch, the header last.
@@ -75,7 +75,7 @@ impl fmt::Debug for HeaderInput<'_> {
     }
 }
 
-/// What the log and the producer's state add to the records of a batch.
+/// The numbers that the log and the producer's state add to the records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The offset of the first record.
@@ -173,7 +173,7 @@ impl Stamp {
     }
 }
 
-/// What the records of a batch tell its header.
+/// The numbers that the records of a batch tell its header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub(super) last_offset_delta: i32,
@@ -225,7 +225,7 @@ pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Sta
     sink.put(0, &header.encode());
 }
 
-/// What records come to as one batch that is not compressed.
+/// The measures of records as one batch that is not compressed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// The size of the batch in bytes.

@@ -6,7 +6,7 @@ use super::codec::{Codec, DECOMPRESSED_MAX_SETTING};
 use super::varint::VarintFault;
 use crate::error::{Error, ErrorKind};
 
-/// Why bytes are not a (readable) record batch.
+/// The reason why bytes are not a (readable) record batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BatchFault {

@@ -11,7 +11,7 @@ pub const MAX_LEN_32: usize = 5;
 /// The longest encoding of a 64-bit value, in bytes.
 pub const MAX_LEN_64: usize = 10;
 
-/// Why bytes are not a variable-length integer.
+/// The reason why bytes are not a variable-length integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VarintFault {
     /// The bytes end inside the integer.

@@ -32,7 +32,7 @@ const SLOTS: usize = 256;
 /// itself. Where it loses more, what lies between the last of them is taken with them.
 const RUNS: usize = 32;
 
-/// What faults left of a region.
+/// The part of a region that faults left.
 #[derive(Debug)]
 pub(super) struct Faults {
     /// A store did not get to the file.
@@ -75,7 +75,7 @@ impl Faults {
     }
 }
 
-/// What the handler knows of a region.
+/// A region as the handler knows it.
 struct Entry {
     faults: *const Faults,
     published: *const Border,
@@ -195,7 +195,7 @@ fn free_slot() -> &'static Slot {
     first
 }
 
-/// What this thread is reading.
+/// The bytes that this thread is reading.
 struct Section {
     /// Where the region begins; 0 outside of any section.
     start: Cell<usize>,

@@ -426,7 +426,7 @@ pub trait Lock: Send + Sync + fmt::Debug {
     }
 }
 
-/// Why a lock was refused: the payload of the `WouldBlock` error of [`Storage::lock`].
+/// The reason why a lock was refused: the payload of the `WouldBlock` error of [`Storage::lock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldElsewhere {
     /// The process that holds the lock, where the operating system tells.
@@ -458,7 +458,7 @@ impl fmt::Display for HeldElsewhere {
 
 impl std::error::Error for HeldElsewhere {}
 
-/// What a handle of a file is for.
+/// The purpose of a file's handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Append,

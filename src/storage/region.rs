@@ -65,7 +65,7 @@ impl Drop for Counted {
     }
 }
 
-/// Where the bytes live.
+/// The memory that a region's bytes live in.
 enum Memory {
     /// A mapped file, or anonymous memory.
     Map { map: MmapRaw, _count: Option<Counted> },
@@ -742,7 +742,7 @@ pub(crate) fn fetch_value<T>(value: &T) {
     }
 }
 
-/// What a line of memory is asked for.
+/// The use that a line of memory is asked for.
 enum Use {
     Read,
     Write,

@@ -41,7 +41,7 @@ pub enum Rank {
     /// The list of a log's segments.
     LogSegments,
     /// Where one segment lives.
-    SegmentHome,
+    SegmentInner,
     /// What an attached reader knows of one log.
     AttachedLog,
     /// The state file.

@@ -307,7 +307,9 @@ fn a_type_name_has_one_meaning_in_a_layer() {
                 continue;
             }
             for line in without_tests(&text).lines() {
-                let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+                // `pub(in crate::log)` is two words.
+                let visibility = |word: &&str| word.starts_with("pub") || word.ends_with(')');
+                let mut words = line.split_whitespace().skip_while(visibility);
                 let defines = words.next().is_some_and(|word| {
                     ["struct", "enum", "trait", "type"].contains(&word) && !line.starts_with(' ')
                 });

@@ -325,6 +325,7 @@ impl BrokerCore {
 
     /// Gives a topic settings that another version took and this one refuses.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(crate) fn store_unbuilt(&self, name: &str, changes: &[ConfigChange]) -> Result<()> {
         let topic = self.topic(name)?;
         let config = topic.config().changed(&self.config, changes)?;

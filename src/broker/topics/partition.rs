@@ -311,7 +311,7 @@ impl Partition {
     ) -> Result<bool> {
         match self {
             Partition::Live(log) => log.watch(watcher, beyond, isolation),
-            Partition::Attached(found) => found.watch(watcher.into().bell(), beyond, isolation),
+            Partition::Attached(found) => found.watch(watcher.into().signal(), beyond, isolation),
             Partition::Missing(_) => Ok(false),
         }
     }

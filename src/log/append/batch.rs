@@ -172,7 +172,7 @@ impl AppendRules {
     }
 }
 
-/// What a batch is, once it was checked.
+/// A finished batch that was checked.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::log) struct Checked {
     pub last_offset_delta: i32,

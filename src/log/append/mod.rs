@@ -20,7 +20,7 @@ use crate::record::{
     Stamp, encode_many, encode_marker, encode_single, single_batch_size,
 };
 
-/// Who appends.
+/// The one who appends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum AppendOrigin {
     /// A producer: every rule holds.
@@ -30,7 +30,7 @@ pub(crate) enum AppendOrigin {
     Coordinator,
 }
 
-/// How a batch is appended.
+/// The terms of an append.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AppendOptions {
     /// The wall clock, coarse: bounds of timestamps are compared with it, LogAppendTime is it.
@@ -55,7 +55,7 @@ impl AppendOptions {
     }
 }
 
-/// Where an append went.
+/// The place of a batch that was appended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Appended {
     pub base_offset: i64,

@@ -73,7 +73,7 @@ struct Written<'a> {
     producer: Option<&'a ProducerAppend>,
 }
 
-/// What an append leaves to be done once the lock is released.
+/// Work that an append leaves to be done once the lock is released.
 #[derive(Debug, Default)]
 pub(in crate::log) struct After {
     pub prepare: bool,
@@ -155,12 +155,12 @@ impl Log {
     ) -> Result<MutexGuard<'a, Writer>> {
         match writer.active.is_some() {
             true => Ok(writer),
-            false => self.make_ready(writer, now_ms),
+            false => self.ready_first(writer, now_ms),
         }
     }
 
     #[cold]
-    fn make_ready<'a>(
+    fn ready_first<'a>(
         &'a self,
         mut writer: MutexGuard<'a, Writer>,
         now_ms: i64,

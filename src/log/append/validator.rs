@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Codec, RecordInput, TimestampType};
 use crate::topic::is_internal;
 
-/// What the settings say about appends.
+/// The settings that decide about appends.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::log) struct AppendRules {
     max_message_bytes: usize,

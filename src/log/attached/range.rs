@@ -17,7 +17,7 @@ pub(super) struct FetchRange {
     pub place: Foothold,
 }
 
-/// What is known of where a read begins.
+/// The place at which a read begins, as far as it is known.
 pub(super) struct Foothold {
     /// Whether offsets are dense there.
     pub dense: bool,

@@ -13,7 +13,7 @@ use crate::storage::File;
 use crate::sync::{Arc, OnceLock};
 use std::path::PathBuf;
 
-/// What was seen of the partition so far.
+/// The partition as it was seen so far.
 #[derive(Debug)]
 pub(super) struct AttachedView {
     /// Another one for each view of the partition: places in one are none in the next.

@@ -9,7 +9,7 @@ use crate::topic::TopicPartition;
 /// Digits of the base offset in a file name: as many as `i64::MAX` has, and one more (Kafka).
 const OFFSET_DIGITS: usize = 20;
 
-/// What a segment file holds.
+/// The kind of a segment's file, by what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum FileKind {
     /// `.log`: the batches.

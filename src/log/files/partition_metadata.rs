@@ -70,7 +70,7 @@ pub(crate) fn write_partition_metadata(
     checkpoint::replace_file(storage, &folder.join(PARTITION_METADATA), text.as_bytes())
 }
 
-/// What `meta.properties` says.
+/// The contents of `meta.properties`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MetaProperties {
     pub cluster_id: String,

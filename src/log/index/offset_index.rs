@@ -25,7 +25,7 @@ pub(crate) struct OffsetEntry {
     pub position: u32,
 }
 
-/// Why the bytes of an index are not believed.
+/// The reason why the bytes of an index are not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexFault(pub &'static str);
 

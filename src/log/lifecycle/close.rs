@@ -12,7 +12,7 @@ use crate::log::segment::{Segment, Stage};
 use crate::storage::File;
 use crate::sync::Arc;
 
-/// What a successful sync covered: the state file is told this, not what was appended since.
+/// The extent of a successful sync: the state file is told this, not what was appended since.
 #[derive(Debug)]
 pub(in crate::log) struct Synced {
     pub last_batch: Option<crate::log::segment::state::LastBatch>,
@@ -20,18 +20,18 @@ pub(in crate::log) struct Synced {
     pub open_transactions: Vec<OpenTransaction>,
 }
 
-/// What the first half of a close leaves to the second one.
+/// The rest of a close, which its first half leaves to the second one.
 #[derive(Debug)]
 pub(in crate::log) enum Closing {
     /// The log is as it was, and nothing is to be done.
     Settled(Box<LogState>),
     /// What is to be synced, oldest first.
-    Finished(Vec<FinishedSegment>, FinishedSnapshots),
+    Finished(Vec<UnsyncedSegment>, UnsyncedSnapshots),
 }
 
 /// Snapshots of the producers whose bytes are written, and not durable.
 #[derive(Debug, Default)]
-pub(in crate::log) struct FinishedSnapshots {
+pub(in crate::log) struct UnsyncedSnapshots {
     pub files: Vec<Arc<dyn File>>,
     /// Those at the beginning of these segments.
     pub segments: Vec<(Arc<Segment>, FileProof)>,
@@ -41,7 +41,7 @@ pub(in crate::log) struct FinishedSnapshots {
 
 /// A segment whose files are final, and not durable.
 #[derive(Debug)]
-pub(in crate::log) struct FinishedSegment {
+pub(in crate::log) struct UnsyncedSegment {
     pub segment: Arc<Segment>,
     /// The segment's own, where a sync is due.
     pub file: Option<Arc<dyn File>>,
@@ -193,8 +193,8 @@ impl Log {
     fn sync_finished(
         &self,
         upkeep: &mut Upkeep,
-        finished: Vec<FinishedSegment>,
-        snapshots: FinishedSnapshots,
+        finished: Vec<UnsyncedSegment>,
+        snapshots: UnsyncedSnapshots,
     ) -> Result<LogState> {
         if let Some(failure) = self.commit.failure() {
             return Err(failure);

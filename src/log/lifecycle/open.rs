@@ -29,7 +29,7 @@ use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use std::collections::VecDeque;
 
-/// What lies under the lock of slow work.
+/// The state that slow work shares, under its lock.
 #[derive(Debug)]
 pub(in crate::log) struct Upkeep {
     /// What the broker knew when the log was made.

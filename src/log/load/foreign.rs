@@ -22,7 +22,7 @@ use crate::log::scan::{BatchExpectations, Invalid, Stop};
 use crate::log::segment::state::{LogState, SegmentState};
 use crate::storage::Storage;
 
-/// What of our own knowledge stands, although the files contradict the rest.
+/// The part of our own knowledge that stands, although the files contradict the rest.
 pub(in crate::log) struct Vouched<'a> {
     /// A log that ends below it lost records that a sync, or the page cache, ought to have kept
     /// (rule R1).

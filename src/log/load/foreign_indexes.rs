@@ -107,7 +107,7 @@ fn without_zeros(bytes: &[u8], entry_size: usize) -> &[u8] {
     bytes.get(..written).unwrap_or_default()
 }
 
-/// Where a walk over the batches is in each of the files.
+/// The place of a walk over the batches in each of the files.
 struct Comparison {
     /// Position and offset of the entries that no batch was seen for, the next one last.
     offsets: Vec<(u64, i64)>,

@@ -28,6 +28,7 @@ use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::Folder;
 use crate::log::load::foreign as adoption;
+use crate::log::load::recovery::Opened;
 use crate::log::load::repair::Repairs;
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
@@ -37,7 +38,7 @@ use crate::storage::Storage;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
 
-/// What opening needs to know beside the state.
+/// The terms of an opening, beside the state.
 pub(crate) struct OpenOptions<'a> {
     /// The highest leader epoch that was durably taken. Batches of our own with a higher one are
     /// refused.
@@ -85,7 +86,7 @@ pub(crate) struct OpenedSegment {
     pub aborted: Vec<AbortedTransaction>,
 }
 
-/// How much work opening was.
+/// The work that opening was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct OpenReport {
     /// Bytes of batches that were read.
@@ -306,13 +307,13 @@ pub(crate) fn open_partition(
         Trust::New | Trust::Foreign => None,
         Trust::Clean | Trust::SameBoot | Trust::OtherBoot => {
             match recovery::open(storage, &folder, state, trust, &options)? {
-                Ok(mut opened) => {
+                Opened::AsRecorded(mut opened) => {
                     opened.transactional = state.transactional;
                     opened.keep_snapshots_of(state);
                     opened.note_folder(&folder);
-                    return Ok(opened);
+                    return Ok(*opened);
                 }
-                Err(contradiction) => Some(contradiction),
+                Opened::Contradicted(finding) => Some(finding),
             }
         }
     };

@@ -26,7 +26,7 @@ use crate::sync::Arc;
 /// How often progress is told: after so many bytes.
 const PROGRESS_BYTES: u64 = 8 << 20;
 
-/// See the module.
+/// A reading pass over the segments of a partition.
 pub(in crate::log) struct Pass<'a> {
     pub storage: &'a dyn Storage,
     pub folder: &'a Folder,
@@ -54,14 +54,14 @@ pub(in crate::log) struct Pass<'a> {
     pub interval_bytes: u64,
 }
 
-/// Where the valid batches of a file end, and why.
+/// The end of a file's valid batches, and why it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::log) struct SegmentEnd {
     pub position: u64,
     pub stop: Stop,
 }
 
-/// How one file is read.
+/// The place from which one file is read.
 pub(in crate::log) enum Begin {
     FirstByte(SegmentLayout, SegmentOrigin),
     /// As another program's, though its offsets may be known to be dense.
@@ -72,7 +72,7 @@ pub(in crate::log) enum Begin {
     Border(SegmentState, Vec<AbortedTransaction>),
 }
 
-/// What is known of a segment before it is read, and then of what was read.
+/// A segment that is being read, with what is known of it.
 struct Beginning {
     summary: SegmentSummary,
     layout: SegmentLayout,

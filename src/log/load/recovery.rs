@@ -20,7 +20,7 @@ use crate::log::load::folder::{Folder, FolderFile};
 use crate::log::load::plan::{Plan, contradiction, plan};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::Repairs;
-use crate::log::load::swaps;
+use crate::log::load::swaps::{self, Finished, Swapped};
 use crate::log::load::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
@@ -37,35 +37,50 @@ use crate::storage::planted::{Planted, planted};
 /// cost more than opening may take.
 const LOOK_AHEAD_BYTES: u64 = 2 << 20;
 
-/// Opens the partition; `Err` inside says what contradicts the state.
+/// A partition that the state file knows, opened.
+pub(in crate::log) enum Opened {
+    /// As it was recorded, or as a kill or a power cut leaves that.
+    AsRecorded(Box<OpenedPartition>),
+    /// The files contradict what is recorded.
+    Contradicted(Finding),
+}
+
+/// Opens the partition.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
 pub(in crate::log) fn open(
     storage: &dyn Storage,
     folder: &Folder,
     state: &LogState,
     trust: Trust,
     options: &OpenOptions<'_>,
-) -> Result<Result<OpenedPartition, Finding>> {
+) -> Result<Opened> {
     if trust == Trust::Clean && folder.has_half_done_swap() {
         let message = "there are files of a compaction that did not finish".to_owned();
-        return Ok(Err(contradiction(&folder.path, message)));
+        return Ok(Opened::Contradicted(contradiction(&folder.path, message)));
     }
     if trust == Trust::Clean || !folder.is_half_done() {
         return open_listed(storage, folder, state, trust, options, Swaps::default());
     }
     match swaps::finish(storage, folder, state, options.index_interval_bytes)? {
-        Ok(swaps::Finished { folder, state, unrecorded, aborted, repairs, findings }) => {
+        Swapped::Finished(done) => {
+            let Finished { folder, state, unrecorded, aborted, repairs, findings } = *done;
             let swaps = Swaps { unrecorded: &unrecorded, aborted: &aborted, repairs, findings };
-            let opened = open_listed(storage, &folder, &state, trust, options, swaps)?;
-            Ok(opened.map(|opened| OpenedPartition { swaps: true, ..opened }))
+            let mut opened = open_listed(storage, &folder, &state, trust, options, swaps)?;
+            if let Opened::AsRecorded(opened) = &mut opened {
+                opened.swaps = true;
+            }
+            Ok(opened)
         }
-        Err(file) => {
+        Swapped::NotOurs(file) => {
             let message = "it is not what a compaction of ours leaves".to_owned();
-            Ok(Err(contradiction(&file.path, message)))
+            Ok(Opened::Contradicted(contradiction(&file.path, message)))
         }
     }
 }
 
-/// What a compaction that was interrupted adds to what is listed and recorded.
+/// The results of an interrupted compaction, beside what is listed and recorded.
 #[derive(Default)]
 struct Swaps<'a> {
     unrecorded: &'a [SegmentState],
@@ -82,14 +97,14 @@ fn open_listed(
     trust: Trust,
     options: &OpenOptions<'_>,
     swaps: Swaps<'_>,
-) -> Result<Result<OpenedPartition, Finding>> {
+) -> Result<Opened> {
     let (kept, deleted) = folder.without_deleted(state, trust);
     let folder = kept.as_ref().unwrap_or(folder);
     // What was appended behind the recovery point may be lost, and the recorded border with it.
     let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
     let mut plan = match plan(folder, state, trust, border_holds, swaps.unrecorded) {
         Ok(plan) => plan,
-        Err(finding) => return Ok(Err(finding)),
+        Err(finding) => return Ok(Opened::Contradicted(finding)),
     };
     if options.beside_owner {
         plan.begin_at_first_file();
@@ -97,7 +112,7 @@ fn open_listed(
     if let Some(last) = state.last_batch.filter(|_| border_holds)
         && let Some(finding) = check_last_batch(storage, folder, state, last)?
     {
-        return Ok(Err(finding));
+        return Ok(Opened::Contradicted(finding));
     }
     let mut pass = Pass::new(storage, folder, options.index_interval_bytes);
     pass.repairs = swaps.repairs;
@@ -133,13 +148,13 @@ fn open_listed(
     }
     pass.rules.epoch = pass.epochs.latest().unwrap_or(0);
     if trust != Trust::Clean
-        && let Err(finding) = read_tail(&mut pass, &plan, trust, &mut aborted)?
+        && let Some(finding) = read_tail(&mut pass, &plan, trust, &mut aborted)?
     {
-        return Ok(Err(finding));
+        return Ok(Opened::Contradicted(finding));
     }
     let mut opened = end(pass, trust, state.log_start_offset);
     opened.resumable = opened.read_only.is_none() && opened.ends_resumable();
-    Ok(Ok(opened))
+    Ok(Opened::AsRecorded(Box::new(opened)))
 }
 
 /// Closes the pass. Snapshots that a clean stop left are all below the end.
@@ -223,13 +238,14 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
     Ok(())
 }
 
-/// Reads from the border on: to the end of the last file, or to what ends the log.
+/// Reads from the border on: to the end of the last file, or to what ends the log. Returns what
+/// contradicts the state.
 fn read_tail(
     pass: &mut Pass<'_>,
     plan: &Plan<'_>,
     trust: Trust,
     aborted: &mut Aborted<'_>,
-) -> Result<Result<(), Finding>> {
+) -> Result<Option<Finding>> {
     if trust == Trust::SameBoot {
         pass.zeros_max_bytes = LOOK_AHEAD_BYTES;
     }
@@ -239,42 +255,42 @@ fn read_tail(
         let end = pass.read_segment(file, Begin::Border(*segment, rows))?;
         rest = pass.skip_unused(rest)?;
         if !continues(pass, &end, file, rest, trust)? {
-            return Ok(Ok(()));
+            return Ok(None);
         }
     }
     while let Some((file, later)) = rest.split_first() {
         if let Some(segment) = plan.sparse_at(file) {
-            if let Err(finding) = read_sparse(pass, file, segment)? {
-                return Ok(Err(finding));
+            if let Some(finding) = read_sparse(pass, file, segment)? {
+                return Ok(Some(finding));
             }
             rest = later;
             continue;
         }
         if file.name.offset != pass.log_end() {
             hole(pass, file, rest, trust)?;
-            return Ok(Ok(()));
+            return Ok(None);
         }
         let end =
             pass.read_segment(file, Begin::FirstByte(SegmentLayout::Dense, SegmentOrigin::Ours))?;
         let later = pass.skip_unused(later)?;
         if !continues(pass, &end, file, later, trust)? {
-            return Ok(Ok(()));
+            return Ok(None);
         }
         rest = later;
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
-/// Reads a segment that may have gaps; `Err` inside if it is not what was recorded of it.
+/// Reads a segment that may have gaps. Returns in what it is not what was recorded of it.
 /// Nobody has written to it since.
 fn read_sparse(
     pass: &mut Pass<'_>,
     file: &FolderFile,
     segment: &SegmentState,
-) -> Result<Result<(), Finding>> {
+) -> Result<Option<Finding>> {
     if segment.extent.base_offset < pass.log_end() {
         let message = format!("the file begins below offset {}", pass.log_end());
-        return Ok(Err(contradiction(&file.path, message)));
+        return Ok(Some(contradiction(&file.path, message)));
     }
     let end = pass.read_segment(file, Begin::FirstByte(segment.layout, segment.origin))?;
     let recorded = (segment.extent.size_bytes, segment.extent.next_offset);
@@ -288,11 +304,11 @@ fn read_sparse(
             end.position,
             pass.log_end()
         );
-        return Ok(Err(contradiction(&file.path, message)));
+        return Ok(Some(contradiction(&file.path, message)));
     }
     pass.end_own_tail(file, &end)?;
     pass.reach(segment.extent.next_offset);
-    Ok(Ok(()))
+    Ok(None)
 }
 
 /// Decides what the end of one file's batches means. Returns whether the next file is read.
@@ -359,7 +375,7 @@ fn settled(
     }
 }
 
-/// Where the aborted transactions of segments that are not read come from.
+/// The aborted transactions of segments that are not read.
 struct Aborted<'a> {
     /// Those of segments without a vouched file.
     listed: &'a [AbortedTransaction],

@@ -30,32 +30,43 @@ pub(in crate::log) struct Finished {
 }
 
 /// A result of the compaction.
-struct Swapped {
+struct SwapResult {
     state: SegmentState,
     aborted: Vec<AbortedTransaction>,
     last_batch: Option<LastBatch>,
 }
 
-/// Decides what half-done files of a log of ours stand for; `Err` inside names a file that is not
-/// as a compaction leaves it.
+/// Half-done files of a log of ours.
+pub(in crate::log) enum Swapped {
+    /// They stand for this.
+    Finished(Box<Finished>),
+    /// One of them is not as a compaction of ours leaves it.
+    NotOurs(FolderFile),
+}
+
+/// Decides what half-done files of a log of ours stand for.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
 pub(in crate::log) fn finish(
     storage: &dyn Storage,
     folder: &Folder,
     state: &LogState,
     interval_bytes: u64,
-) -> Result<Result<Finished, FolderFile>> {
+) -> Result<Swapped> {
     let (mut repairs, mut findings) = (Repairs::default(), Vec::new());
     let folder = folder.clone().resolve(storage, &mut repairs, &mut findings, &state.segments)?;
     let mut results = Vec::new();
     for file in folder.logs().filter(|file| file.found_as() == FileStage::Swap) {
         match read(storage, &folder, file, state.transactional, interval_bytes)? {
             Some(swapped) => results.push(swapped),
-            None => return Ok(Err(file.clone())),
+            None => return Ok(Swapped::NotOurs(file.clone())),
         }
     }
     let aborted = results.iter().flat_map(|swapped| swapped.aborted.iter().copied()).collect();
     let (state, unrecorded) = put_in_place(state, results, &folder);
-    Ok(Ok(Finished { folder, state, unrecorded, aborted, repairs, findings }))
+    let finished = Finished { folder, state, unrecorded, aborted, repairs, findings };
+    Ok(Swapped::Finished(Box::new(finished)))
 }
 
 /// Reads a result whole; `None` where it has anything but valid batches.
@@ -65,7 +76,7 @@ fn read(
     file: &FolderFile,
     transactional: bool,
     interval_bytes: u64,
-) -> Result<Option<Swapped>> {
+) -> Result<Option<SwapResult>> {
     let mut pass = Pass::new(storage, folder, interval_bytes);
     if transactional {
         // A transaction that was aborted here may have begun in any segment before.
@@ -81,7 +92,7 @@ fn read(
     let begin = Begin::FirstByte(SegmentLayout::Sparse, SegmentOrigin::Ours);
     let end = pass.read_segment(file, begin)?;
     let last_batch = pass.last_batch;
-    Ok(pass.segments.pop().filter(|_| end.stop == Stop::End).map(|read| Swapped {
+    Ok(pass.segments.pop().filter(|_| end.stop == Stop::End).map(|read| SwapResult {
         state: read.state,
         aborted: read.aborted,
         last_batch,
@@ -92,7 +103,7 @@ fn read(
 /// that stand behind it all.
 fn put_in_place(
     state: &LogState,
-    results: Vec<Swapped>,
+    results: Vec<SwapResult>,
     folder: &Folder,
 ) -> (LogState, Vec<SegmentState>) {
     let mut state = state.clone();

@@ -8,8 +8,8 @@ use crate::log::producers::{LastRecord, Marker};
 use crate::record::{BatchHeader, ControlRecord};
 use std::collections::BTreeMap;
 
-/// See the module. Most batches come from the producer of the batch before, whose entry takes no
-/// search.
+/// The producers of one partition. Most batches come from the producer of the batch before, whose
+/// entry takes no search.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerEntries {
     /// In the order of their first batches.

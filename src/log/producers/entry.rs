@@ -16,7 +16,8 @@ const BATCHES_MAX: usize = 5;
 /// Kafka's client counts by the topic's name, and is refused.
 pub(crate) const NEXT_SEQUENCE: i32 = -2;
 
-/// Who sends a batch, in which order: what the log checks, and stamps on the batch.
+/// The sender of a batch, and its place among the sender's: the log checks it, and stamps it on
+/// the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerStamp {
     pub producer_id: i64,
@@ -116,7 +117,7 @@ impl PartialEq for RecentBatches {
 
 impl Eq for RecentBatches {}
 
-/// What is to become of a batch.
+/// The verdict on a batch that is to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It is stored.
@@ -125,7 +126,7 @@ pub(crate) enum Admission {
     Duplicate(StoredBatch),
 }
 
-/// See the module.
+/// The state of one producer id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProducerEntry {
     epoch: i16,

@@ -27,7 +27,7 @@ use snapshot::SnapshotRow;
 use std::collections::BTreeMap;
 use transactions::{AbortedTransaction, OpenTransaction, TransactionTracker};
 
-/// See the module.
+/// The producers of one partition, with their transactions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerStates {
     entries: ProducerEntries,

@@ -32,7 +32,7 @@ const COVERED_FROM: usize = 6;
 /// The largest file that is read: five million producers.
 pub(crate) const SNAPSHOT_BYTES_MAX: u64 = 1 << 28;
 
-/// What is wrong with a file: it is not believed.
+/// The fault of a file that is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SnapshotFault(pub &'static str);
 

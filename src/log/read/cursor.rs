@@ -17,7 +17,7 @@ pub(crate) struct Cursor {
     pub(in crate::log) spot: Option<Spot>,
 }
 
-/// Where the batch with the cursor's offset begins.
+/// The place of the batch with the cursor's offset.
 #[derive(Debug, Clone)]
 pub(in crate::log) struct Place {
     pub view: SegmentView,
@@ -27,7 +27,7 @@ pub(in crate::log) struct Place {
     pub expected: Option<i64>,
 }
 
-/// Where an attached log goes on reading: base offset of the segment, position in it.
+/// The place at which an attached log goes on reading: base offset of the segment, position in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::log) struct Spot {
     pub segment: i64,
@@ -92,6 +92,7 @@ impl Cursor {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 impl Cursor {
     /// Goes elsewhere.
     pub fn seek(&mut self, offset: i64) {
@@ -114,7 +115,7 @@ pub(crate) struct Chunk {
     plain: PlainPrefix,
 }
 
-/// What keeps the bytes of a chunk.
+/// The owner of a chunk's bytes.
 #[derive(Debug, Clone)]
 enum Held {
     Nothing,

@@ -18,7 +18,7 @@ pub(in crate::log) struct LastExtent {
     last: Option<(Arc<Segment>, SegmentExtent)>,
 }
 
-/// Where to begin to look for a batch.
+/// A place from which a batch is looked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::log) struct Hint {
     pub position: usize,

@@ -307,7 +307,7 @@ fn next_batch(rest: &[u8], sound_bytes: usize) -> std::result::Result<RecordBatc
     Ok(batch)
 }
 
-/// What a walk has taken so far.
+/// The batches that a walk has taken so far.
 #[derive(Debug, Default)]
 struct TakenBatches {
     bytes: usize,

@@ -23,7 +23,7 @@ pub(crate) struct PlainPrefix {
     pub next_offset: i64,
 }
 
-/// How much a reader wants at once.
+/// The most that a reader wants at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FetchLimits {
     pub records_max: usize,
@@ -56,7 +56,7 @@ impl Log {
     ) -> Option<PlainPrefix> {
         let (from, segment) = (place.position, place.view.segment());
         let dense = segment.layout.is_dense();
-        if limit.saturating_sub(from) < BYTES_MIN || !dense || segment.is_mixed(from) {
+        if limit.saturating_sub(from) < BYTES_MIN || !dense || segment.has_not_plain(from) {
             return None;
         }
         let header = |position| BatchHeader::parse(place.view.region().read(position..limit)).ok();

@@ -29,7 +29,7 @@ pub(crate) const LOOKUP_WINDOW_BYTES: usize = 8 * 1024;
 /// The largest control batch that is looked into; Kafka's have 78 bytes.
 const CONTROL_BATCH_SIZE_MAX: usize = 4096;
 
-/// Why no valid batch begins at a position.
+/// The reason why no valid batch begins at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// The file ends exactly here.
@@ -42,7 +42,7 @@ pub(crate) enum Stop {
     Invalid(Invalid),
 }
 
-/// What is wrong with a batch.
+/// The fault of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Invalid {
     /// Its bytes.
@@ -110,7 +110,7 @@ impl FoundBatch {
     }
 }
 
-/// What a batch must satisfy beside its CRC.
+/// The conditions that a batch must satisfy beside its CRC.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchExpectations {
     /// Base offset of the segment.

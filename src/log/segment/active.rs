@@ -35,7 +35,7 @@ const SLACK_BYTES: u64 = 1 << 20;
 /// that a log may write.
 const STAMP_BYTES: usize = 16;
 
-/// What an append adds to a segment, beside bytes.
+/// The numbers of a batch that an append adds to a segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming {
     pub size: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Incoming {
     pub max_timestamp: i64,
 }
 
-/// What a batch holds, as far as its writer knows.
+/// The content of a batch, as far as its writer knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Records to return, one behind the other, and no offset without one: not compressed, no
@@ -53,7 +53,7 @@ pub(crate) enum Content {
     Anything,
 }
 
-/// Where the active segment's limits come from.
+/// The limits of the active segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub segment_bytes: usize,

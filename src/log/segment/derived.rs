@@ -23,7 +23,7 @@ pub(in crate::log) enum Durability<'a> {
     Collected(&'a mut Vec<Arc<dyn File>>),
 }
 
-/// See the module.
+/// The writer of derived files.
 pub(in crate::log) struct DerivedFiles<'a> {
     pub storage: &'a dyn Storage,
     pub durability: Durability<'a>,

@@ -1,7 +1,7 @@
 //! One segment as readers see it: where its bytes are, how far they go, what is known of them.
 //!
 //! A segment is active (one writer appends to it), retired (complete, its file not cut yet),
-//! sealed (cut, synced, indexed), or found: as recovery left it, not written in this life.
+//! sealed (cut, synced, indexed), or closed: the last one, as recovery or a close left it.
 //! What a reader holds is a [`SegmentView`]; it keeps the bytes in place whatever happens to the
 //! file's name.
 
@@ -48,12 +48,12 @@ pub(crate) struct Segment {
     /// 32 bits each.
     proven: AtomicU64,
     /// Where the last batch ends that is sound and not plain; see [`crate::log::plain`].
-    mixed_end: AtomicU64,
+    not_plain_end: AtomicU64,
     ticket: AtomicU64,
-    home: Mutex<SegmentInner>,
+    inner: Mutex<SegmentInner>,
 }
 
-/// Where a segment stands in its life.
+/// The stage of a segment's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// The last one, as recovery left it. Zeros, or a torn tail, may follow its batches.
@@ -66,7 +66,7 @@ pub(crate) enum Stage {
     Sealed,
 }
 
-/// What a segment has of the producers before its first batch.
+/// The snapshot of the producers before a segment's first batch.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum BaseSnapshot {
     /// Nothing that anybody vouches for.
@@ -113,10 +113,10 @@ impl Segment {
         let state = SegmentState::empty(base_offset);
         let path = dir.join(file_name(base_offset, FileKind::Log));
         let segment = Segment::found(path, &state, Stage::Active);
-        let mut home = segment.home.lock();
-        home.file = Some(file);
-        home.appends = true;
-        drop(home);
+        let mut inner = segment.inner.lock();
+        inner.file = Some(file);
+        inner.appends = true;
+        drop(inner);
         segment.own_from.store(0, Ordering::Relaxed);
         segment
     }
@@ -130,10 +130,10 @@ impl Segment {
             path,
             own_from: AtomicU64::new(state.extent.size_bytes),
             proven: AtomicU64::new(0),
-            mixed_end: AtomicU64::new(0),
+            not_plain_end: AtomicU64::new(0),
             ticket: AtomicU64::new(NO_TICKET),
-            home: ranked_mutex(
-                Rank::SegmentHome,
+            inner: ranked_mutex(
+                Rank::SegmentInner,
                 SegmentInner {
                     stage,
                     extent: state.extent,
@@ -165,86 +165,86 @@ impl Segment {
     }
 
     pub fn stage(&self) -> Stage {
-        self.home.lock().stage
+        self.inner.lock().stage
     }
 
     /// How far it goes; of an active one only the writer knows.
     pub fn extent(&self) -> SegmentExtent {
-        self.home.lock().extent
+        self.inner.lock().extent
     }
 
     /// The last one becomes the active one.
     pub fn resume(&self, file: Arc<dyn File>) {
         let state = self.state(None);
-        let mut home = self.home.lock();
-        assert_eq!(home.stage, Stage::Closed, "only a segment without a writer can get one");
-        home.stage = Stage::Active;
-        home.file = Some(file);
-        home.appends = true;
-        let indexes = home.indexes.take();
-        home.prefix = (state.extent.size_bytes > 0).then_some(Prefix { state, indexes });
+        let mut inner = self.inner.lock();
+        assert_eq!(inner.stage, Stage::Closed, "only a segment without a writer can get one");
+        inner.stage = Stage::Active;
+        inner.file = Some(file);
+        inner.appends = true;
+        let indexes = inner.indexes.take();
+        inner.prefix = (state.extent.size_bytes > 0).then_some(Prefix { state, indexes });
         // Also that of the transaction index: an abort that follows is in none of the files.
-        home.proofs = IndexProofs::default();
-        home.synced = false;
+        inner.proofs = IndexProofs::default();
+        inner.synced = false;
     }
 
     /// The writer is done with it and knows its extent.
     /// `indexes` has what the writer appended; a prefix comes on top.
     pub fn retire(&self, extent: SegmentExtent, indexes: SegmentIndexes) {
-        let mut home = self.home.lock();
-        assert_eq!(home.stage, Stage::Active, "only the writer retires a segment");
-        home.stage = Stage::Retired;
-        home.extent = extent;
-        home.indexes = Some(Arc::new(indexes));
-        home.synced = false;
+        let mut inner = self.inner.lock();
+        assert_eq!(inner.stage, Stage::Active, "only the writer retires a segment");
+        inner.stage = Stage::Retired;
+        inner.extent = extent;
+        inner.indexes = Some(Arc::new(indexes));
+        inner.synced = false;
     }
 
     /// Its file is cut and synced and its index files have these proofs.
     pub fn seal(&self, proofs: IndexProofs) {
-        let mut home = self.home.lock();
-        home.stage = Stage::Sealed;
-        home.proofs = proofs;
-        home.indexes = None;
-        home.prefix = None;
-        home.synced = true;
+        let mut inner = self.inner.lock();
+        inner.stage = Stage::Sealed;
+        inner.proofs = proofs;
+        inner.indexes = None;
+        inner.prefix = None;
+        inner.synced = true;
     }
 
     /// As [`Segment::seal`], but it may be appended to in another life.
     pub fn close(&self, proofs: IndexProofs) {
-        let mut home = self.home.lock();
-        home.stage = Stage::Closed;
-        home.proofs = proofs;
-        home.prefix = None;
-        home.synced = true;
+        let mut inner = self.inner.lock();
+        inner.stage = Stage::Closed;
+        inner.proofs = proofs;
+        inner.prefix = None;
+        inner.synced = true;
     }
 
     /// Notes that recovery left it complete but uncut.
     pub fn set_stage(&self, stage: Stage) {
-        self.home.lock().stage = stage;
+        self.inner.lock().stage = stage;
     }
 
     pub fn is_synced(&self) -> bool {
-        self.home.lock().synced
+        self.inner.lock().synced
     }
 
     pub fn set_synced(&self) {
-        self.home.lock().synced = true;
+        self.inner.lock().synced = true;
     }
 
     /// The aborted transactions whose marker lies here, where they are in memory.
     pub fn aborted(&self) -> Arc<Vec<AbortedTransaction>> {
-        self.home.lock().aborted.clone()
+        self.inner.lock().aborted.clone()
     }
 
     /// A transaction whose marker was stored here was aborted.
     pub fn add_aborted(&self, row: AbortedTransaction) {
-        Arc::make_mut(&mut self.home.lock().aborted).push(row);
+        Arc::make_mut(&mut self.inner.lock().aborted).push(row);
     }
 
     /// Adds rows that are not known here, in order.
     pub fn remember_aborted(&self, rows: impl Iterator<Item = AbortedTransaction>) {
-        let mut home = self.home.lock();
-        let known = Arc::make_mut(&mut home.aborted);
+        let mut inner = self.inner.lock();
+        let known = Arc::make_mut(&mut inner.aborted);
         known.extend(rows);
         known.sort_by_key(|row| row.last_offset);
         known.dedup_by_key(|row| row.last_offset);
@@ -252,73 +252,73 @@ impl Segment {
 
     /// It stands for offsets up to `upto`, whatever compaction left of them.
     pub fn reach(&self, upto: i64) {
-        let mut home = self.home.lock();
-        home.extent.next_offset = home.extent.next_offset.max(upto);
+        let mut inner = self.inner.lock();
+        inner.extent.next_offset = inner.extent.next_offset.max(upto);
     }
 
     /// It is not part of the log any more: no file is opened for it from now on.
     pub fn leave(&self) {
-        self.home.lock().left = true;
+        self.inner.lock().left = true;
     }
 
     pub fn has_left(&self) -> bool {
-        self.home.lock().left
+        self.inner.lock().left
     }
 
     pub fn set_aborted(&self, aborted: Vec<AbortedTransaction>) {
-        self.home.lock().aborted = Arc::new(aborted);
+        self.inner.lock().aborted = Arc::new(aborted);
     }
 
     /// What it has of the producers before its first batch.
     pub fn snapshot(&self) -> BaseSnapshot {
-        self.home.lock().snapshot.clone()
+        self.inner.lock().snapshot.clone()
     }
 
     pub fn set_snapshot(&self, snapshot: BaseSnapshot) {
-        self.home.lock().snapshot = snapshot;
+        self.inner.lock().snapshot = snapshot;
     }
 
     /// The lookups, while they are in memory.
     pub fn indexes(&self) -> Option<Arc<SegmentIndexes>> {
-        self.home.lock().indexes.clone()
+        self.inner.lock().indexes.clone()
     }
 
     /// What an earlier life appended, where that has to be added to the lookups of the writer.
     pub fn prefix(&self) -> Option<Prefix> {
-        self.home.lock().prefix.clone()
+        self.inner.lock().prefix.clone()
     }
 
     /// Keeps the lookups of the prefix.
     pub fn set_prefix_indexes(&self, indexes: Arc<SegmentIndexes>) {
-        if let Some(prefix) = &mut self.home.lock().prefix {
+        if let Some(prefix) = &mut self.inner.lock().prefix {
             prefix.indexes = Some(indexes);
         }
     }
 
     /// Keeps lookups that were read or built of all its batches.
     pub fn set_indexes(&self, indexes: Arc<SegmentIndexes>) {
-        let mut home = self.home.lock();
-        if home.stage != Stage::Active {
-            home.indexes = Some(indexes);
-            home.prefix = None;
+        let mut inner = self.inner.lock();
+        if inner.stage != Stage::Active {
+            inner.indexes = Some(indexes);
+            inner.prefix = None;
         }
     }
 
     /// What the state file is to keep of it.
     pub fn state(&self, extent: Option<SegmentExtent>) -> SegmentState {
-        let home = self.home.lock();
-        let extent = extent.unwrap_or(home.extent);
+        let inner = self.inner.lock();
+        let extent = extent.unwrap_or(inner.extent);
         // What vouches for index files, or for the cut, does so for the extent of today.
-        let current = extent == home.extent && home.stage != Stage::Active;
-        let proofs = if current { home.proofs } else { IndexProofs::default() };
+        let current = extent == inner.extent && inner.stage != Stage::Active;
+        let proofs = if current { inner.proofs } else { IndexProofs::default() };
         SegmentState {
             extent,
             proofs,
-            snapshot: match home.snapshot {
+            snapshot: match inner.snapshot {
                 BaseSnapshot::Written(proof) => Some(proof),
                 BaseSnapshot::Unproven | BaseSnapshot::Taken(_) => None,
             },
-            sealed: current && home.stage == Stage::Sealed,
+            sealed: current && inner.stage == Stage::Sealed,
             layout: self.layout,
             origin: self.origin,
         }
@@ -326,13 +326,13 @@ impl Segment {
 
     /// The open file, if there is one.
     pub fn file(&self) -> Option<Arc<dyn File>> {
-        self.home.lock().file.clone()
+        self.inner.lock().file.clone()
     }
 
     /// The handle that may cut the file, if a writer of this life left one.
     pub fn appending_file(&self) -> Option<Arc<dyn File>> {
-        let home = self.home.lock();
-        home.file.clone().filter(|_| home.appends)
+        let inner = self.inner.lock();
+        inner.file.clone().filter(|_| inner.appends)
     }
 
     /// A view for a reader, with the file mapped. `true` if it had to be opened for it: the
@@ -341,25 +341,25 @@ impl Segment {
     /// # Errors
     /// `OffsetOutOfRange` when it is not part of the log any more, else `Io`.
     pub fn view(self: &Arc<Self>, storage: &dyn Storage) -> Result<(SegmentView, bool)> {
-        let mut home = self.home.lock();
-        let opened = home.file.is_none();
-        if home.file.is_none() {
-            if home.left {
+        let mut inner = self.inner.lock();
+        let opened = inner.file.is_none();
+        if inner.file.is_none() {
+            if inner.left {
                 return Err(self.gone());
             }
             let file = storage.open(&self.path).map_err(|error| self.open_error(error))?;
-            home.file = Some(file);
+            inner.file = Some(file);
         }
-        let Some(file) = &home.file else { return Err(self.gone()) };
+        let Some(file) = &inner.file else { return Err(self.gone()) };
         let region = file
             .region()
             .map_err(|error| Error::io(error, "cannot map the segment", &self.path))?
             .clone();
-        let size = match home.stage {
+        let size = match inner.stage {
             Stage::Active => None,
-            _ => Some(usize::try_from(home.extent.size_bytes).unwrap_or(usize::MAX)),
+            _ => Some(usize::try_from(inner.extent.size_bytes).unwrap_or(usize::MAX)),
         };
-        drop(home);
+        drop(inner);
         Ok((SegmentView { segment: self.clone(), region, size }, opened))
     }
 
@@ -379,24 +379,24 @@ impl Segment {
 
     /// Keeps the open file, and the lookups, whatever happens to the names.
     pub fn pin(&self, file: Arc<dyn File>) {
-        let mut home = self.home.lock();
-        home.file.get_or_insert(file);
-        home.pinned = true;
+        let mut inner = self.inner.lock();
+        inner.file.get_or_insert(file);
+        inner.pinned = true;
     }
 
     /// Its names are its own again.
     pub fn unpin(&self) {
-        self.home.lock().pinned = false;
+        self.inner.lock().pinned = false;
     }
 
     /// Lets the mapping go with the last reader, unless a writer or the sealing needs it.
     pub fn unmap(&self) {
-        let mut home = self.home.lock();
-        if !home.pinned && matches!(home.stage, Stage::Sealed | Stage::Closed) {
-            home.file = None;
-            home.appends = false;
-            if home.stage == Stage::Sealed {
-                home.indexes = None;
+        let mut inner = self.inner.lock();
+        if !inner.pinned && matches!(inner.stage, Stage::Sealed | Stage::Closed) {
+            inner.file = None;
+            inner.appends = false;
+            if inner.stage == Stage::Sealed {
+                inner.indexes = None;
             }
         }
     }

@@ -17,7 +17,7 @@ impl Segment {
     #[inline]
     pub fn sound_end(&self, from: usize) -> usize {
         // Relaxed: the bytes themselves come with the published border. Whoever reads a stale
-        // value checks once more. Acquire: `mixed_end` comes with the proof.
+        // value checks once more. Acquire: `not_plain_end` comes with the proof.
         let own_from = self.own_from.load(Ordering::Relaxed);
         if from as u64 >= own_from {
             return usize::MAX;
@@ -57,13 +57,13 @@ impl Segment {
     /// proven.
     pub fn note_not_plain(&self, end: usize) {
         // Relaxed: it is seen by whoever sees the border, or the proof, that comes after it.
-        self.mixed_end.fetch_max(end as u64, Ordering::Relaxed);
+        self.not_plain_end.fetch_max(end as u64, Ordering::Relaxed);
     }
 
     /// Whether batches that are not plain may lie behind `from`, among those that are sound.
     #[inline]
-    pub fn is_mixed(&self, from: usize) -> bool {
-        self.mixed_end.load(Ordering::Relaxed) > from as u64
+    pub fn has_not_plain(&self, from: usize) -> bool {
+        self.not_plain_end.load(Ordering::Relaxed) > from as u64
     }
 }
 

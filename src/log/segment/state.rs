@@ -80,7 +80,7 @@ pub(crate) struct SegmentState {
     pub origin: SegmentOrigin,
 }
 
-/// How the offsets of a segment follow each other.
+/// The order in which the offsets of a segment follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SegmentLayout {
     /// Each batch begins where the one before it ends: one that does not is damage (rule R3).
@@ -89,7 +89,7 @@ pub(crate) enum SegmentLayout {
     Sparse,
 }
 
-/// Who wrote a segment.
+/// The program that wrote a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SegmentOrigin {
     /// This crate did, from the first byte on.
@@ -166,7 +166,7 @@ impl FileProof {
     }
 }
 
-/// Where the last batch of a log lies, and the CRC-32C that its header stores.
+/// The place of a log's last batch, and the CRC-32C that its header stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LastBatch {
     /// Base offset of the segment that holds it.
@@ -178,7 +178,7 @@ pub(crate) struct LastBatch {
     pub crc: u32,
 }
 
-/// How much of a [`LogState`] may be believed.
+/// The share of a [`LogState`] that may be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// The partition has no folder yet.

@@ -4,7 +4,7 @@ use crate::log::files::names::FileKind;
 use crate::log::segment::Segment;
 use crate::sync::Arc;
 
-/// See the module. Readers see the new segment already.
+/// A change of names that is under way. Readers see the new segment already.
 #[derive(Debug)]
 pub(in crate::log) struct Swap {
     pub new: Arc<Segment>,

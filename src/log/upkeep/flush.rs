@@ -21,7 +21,7 @@ use crate::sync::Arc;
 use std::path::Path;
 use std::time::Duration;
 
-/// What one flush has to sync, as it was under the lock.
+/// The work of one flush, as it was under the lock.
 struct Unsynced {
     /// The log end and the last segment: what is durable afterwards.
     extents: LastExtent,

@@ -13,7 +13,7 @@ use crate::log::segment::active::FIRST_STEP_BYTES;
 use crate::sync::Arc;
 use crate::time::Now;
 
-/// What a pass of retention did.
+/// The outcome of a pass of retention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Retained {
     pub segments_deleted: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Retained {
     pub bytes_held: u64,
 }
 
-/// What the rules look at.
+/// A segment as the rules look at it.
 #[derive(Debug, Clone, Copy)]
 struct HeldSegment {
     size_bytes: u64,

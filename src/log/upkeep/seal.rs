@@ -9,7 +9,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::Log;
-use crate::log::lifecycle::close::FinishedSegment;
+use crate::log::lifecycle::close::UnsyncedSegment;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::segment::Segment;
 use crate::log::segment::derived::{DerivedFiles, Durability};
@@ -53,7 +53,7 @@ impl Log {
         &self,
         _: &mut Upkeep,
         segment: &Arc<Segment>,
-    ) -> Result<FinishedSegment> {
+    ) -> Result<UnsyncedSegment> {
         // The page preparer has let go: it takes the active segment anew under this lock.
         drop(self.growing.lock());
         let extent = segment.extent();
@@ -77,7 +77,7 @@ impl Log {
         let mut indexes = Vec::new();
         let proofs = self.write_indexes(segment, &mut indexes)?;
         let (segment, file) = (segment.clone(), is_due.then_some(file));
-        Ok(FinishedSegment { segment, file, indexes, proofs })
+        Ok(UnsyncedSegment { segment, file, indexes, proofs })
     }
 
     /// Makes the files of a finished segment durable, and their names.
@@ -87,9 +87,9 @@ impl Log {
     pub(in crate::log) fn sync_files(
         &self,
         _: &mut Upkeep,
-        finished: FinishedSegment,
+        finished: UnsyncedSegment,
     ) -> Result<IndexProofs> {
-        let FinishedSegment { segment, file, indexes, proofs } = finished;
+        let UnsyncedSegment { segment, file, indexes, proofs } = finished;
         let failed = |error, doing| Error::io(error, doing, segment.path());
         if let Some(file) = file {
             self.env.counters.syncs.one();

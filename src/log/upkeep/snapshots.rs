@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::log::files::names::{FileKind, file_name};
-use crate::log::lifecycle::close::FinishedSnapshots;
+use crate::log::lifecycle::close::UnsyncedSnapshots;
 use crate::log::lifecycle::open::Upkeep;
 use crate::log::load::producers::KnownLog;
 use crate::log::producers::snapshot::{self, SnapshotRow};
@@ -109,7 +109,7 @@ impl Log {
     /// Writes the snapshots that were taken, as far as the segments before them are durable.
     pub(in crate::log) fn write_snapshots(&self, _: &mut Upkeep) -> Result<()> {
         while let Some((segment, bytes)) = self.next_snapshot() {
-            let mut snapshots = FinishedSnapshots::default();
+            let mut snapshots = UnsyncedSnapshots::default();
             self.write_taken(segment, &bytes, &mut snapshots)?;
             self.sync_snapshots(&snapshots, true)?;
             self.vouch_for(snapshots)?;
@@ -120,8 +120,8 @@ impl Log {
     /// Writes all snapshots that a close leaves, the one at the log end too, where there ever was
     /// a producer. They are durable with the segments: one that a crash leaves ahead of its log is
     /// removed when that is opened.
-    pub(in crate::log) fn write_last_snapshots(&self, _: &mut Upkeep) -> Result<FinishedSnapshots> {
-        let mut snapshots = FinishedSnapshots::default();
+    pub(in crate::log) fn write_last_snapshots(&self, _: &mut Upkeep) -> Result<UnsyncedSnapshots> {
+        let mut snapshots = UnsyncedSnapshots::default();
         for segment in self.segments.all() {
             if let BaseSnapshot::Taken(bytes) = segment.snapshot() {
                 self.write_taken(segment, &bytes, &mut snapshots)?;
@@ -151,7 +151,7 @@ impl Log {
         &self,
         segment: Arc<Segment>,
         bytes: &[u8],
-        snapshots: &mut FinishedSnapshots,
+        snapshots: &mut UnsyncedSnapshots,
     ) -> Result<()> {
         let path = segment.path_of(FileKind::Snapshot);
         let proof = self.write_snapshot(&path, bytes, snapshots)?;
@@ -163,7 +163,7 @@ impl Log {
         &self,
         path: &Path,
         bytes: &[u8],
-        snapshots: &mut FinishedSnapshots,
+        snapshots: &mut UnsyncedSnapshots,
     ) -> Result<FileProof> {
         let written = self.derived_files(&mut snapshots.files).write(path, bytes);
         written.map_err(|error| self.at_home(error))
@@ -172,7 +172,7 @@ impl Log {
     /// Makes the bytes of snapshots durable, and if asked to their names.
     pub(in crate::log) fn sync_snapshots(
         &self,
-        snapshots: &FinishedSnapshots,
+        snapshots: &UnsyncedSnapshots,
         names: bool,
     ) -> Result<()> {
         for file in &snapshots.files {
@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// Takes note of snapshots that are durable. One that an earlier close left goes.
-    pub(in crate::log) fn vouch_for(&self, snapshots: FinishedSnapshots) -> Result<()> {
+    pub(in crate::log) fn vouch_for(&self, snapshots: UnsyncedSnapshots) -> Result<()> {
         let base_offset = snapshots.segments.iter().map(|(segment, _)| segment.base_offset).max();
         for (segment, proof) in snapshots.segments {
             segment.set_snapshot(BaseSnapshot::Written(proof));

@@ -29,7 +29,7 @@ pub const DECOMPRESSED_MAX: usize = 256 << 20;
 /// The broker's setting for what a batch may decompress to.
 pub const DECOMPRESSED_MAX_SETTING: &str = "log.batch.uncompressed.max.bytes";
 
-/// How the records of a batch are compressed.
+/// The compression of a batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Codec {
     /// Not at all.

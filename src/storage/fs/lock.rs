@@ -198,7 +198,7 @@ mod range {
     use rustix::io::Errno;
     use std::fs::File;
 
-    /// Who holds it.
+    /// The holder of a lock.
     pub enum Holder {
         Process(u32),
         /// An open file description, which belongs to no process in particular.
@@ -250,7 +250,7 @@ mod range {
     use rustix::process::{Flock, FlockType, fcntl_getlk};
     use std::fs::File;
 
-    /// Who holds it.
+    /// The holder of a lock.
     #[allow(dead_code)] // Locks of descriptions are other programs'.
     pub enum Holder {
         Process(u32),

@@ -30,7 +30,7 @@ pub(crate) enum CleaningScope {
     AllClosed,
 }
 
-/// How much of a log there is to clean.
+/// The part of a log that there is to clean.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LogToClean {
     /// The first offset that no cleaning has looked at.

@@ -21,7 +21,7 @@ use crate::log::segment::state::SegmentOrigin;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 
-/// What the broker's settings say of cleaning.
+/// The broker's settings of cleaning.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct CleanerConfig {
     /// Bytes of memory for the keys of one round.
@@ -32,7 +32,7 @@ pub(crate) struct CleanerConfig {
     pub io_buffer_bytes: usize,
 }
 
-/// What a round did to a log.
+/// The outcome of a round for its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CleanedLog {
     /// Everything below it was cleaned: the next first dirty offset.
@@ -62,9 +62,9 @@ impl CleanedLog {
     }
 }
 
-/// How far a round has come.
+/// The stage of a round.
 #[derive(Debug)]
-enum Phase {
+enum RoundStage {
     /// Notes the keys of the segment at this place.
     Noting {
         at: usize,
@@ -97,7 +97,7 @@ struct Group {
     vouched_end: i64,
 }
 
-/// See the module.
+/// A round of cleaning over one log.
 #[derive(Debug)]
 pub(crate) struct Cleaning {
     log: Arc<Log>,
@@ -108,7 +108,7 @@ pub(crate) struct Cleaning {
     /// Of the whole log.
     aborted: Vec<AbortedTransaction>,
     filter: RecordFilter,
-    phase: Phase,
+    stage: RoundStage,
     is_partial: bool,
     bytes_before: u64,
     bytes_after: u64,
@@ -139,7 +139,7 @@ impl Cleaning {
             config,
             segments,
             aborted,
-            phase: Phase::Noting { at, source: None },
+            stage: RoundStage::Noting { at, source: None },
             is_partial: false,
             bytes_before: 0,
             bytes_after: 0,
@@ -173,24 +173,24 @@ impl Cleaning {
 
     /// Whether there is nothing left to do.
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Done)
+        matches!(self.stage, RoundStage::Done)
     }
 
     /// Whether the segment that is read is not part of the log any more.
     fn is_taken_away(&self) -> bool {
-        let reading = match &self.phase {
-            Phase::Noting { at, .. } => self.segments.get(*at),
-            Phase::Copying(copying) => {
+        let reading = match &self.stage {
+            RoundStage::Noting { at, .. } => self.segments.get(*at),
+            RoundStage::Copying(copying) => {
                 copying.group.as_ref().and_then(|group| group.segments.get(group.at))
             }
-            Phase::Done => None,
+            RoundStage::Done => None,
         };
         reading.is_some_and(|reading| !self.log.segments.holds(reading))
     }
 
     /// Ends the round where it is. What was not complete is removed.
     pub fn end(&mut self) {
-        if let Phase::Copying(copying) = std::mem::replace(&mut self.phase, Phase::Done)
+        if let RoundStage::Copying(copying) = std::mem::replace(&mut self.stage, RoundStage::Done)
             && let Some(Group { segments, cleaned, .. }) = copying.group
         {
             drop(cleaned);
@@ -202,14 +202,14 @@ impl Cleaning {
 
     fn work(&mut self, budget: u64, spent: &mut u64) -> Result<Option<CleanedLog>> {
         while *spent < budget {
-            match &self.phase {
-                Phase::Noting { .. } => self.note(budget, spent)?,
-                Phase::Copying(_) => {
+            match &self.stage {
+                RoundStage::Noting { .. } => self.note(budget, spent)?,
+                RoundStage::Copying(_) => {
                     if let Some(cleaned) = self.copy(budget, spent)? {
                         return Ok(Some(cleaned));
                     }
                 }
-                Phase::Done => return Ok(None),
+                RoundStage::Done => return Ok(None),
             }
         }
         Ok(None)
@@ -217,7 +217,7 @@ impl Cleaning {
 
     /// Notes keys, batch by batch.
     fn note(&mut self, budget: u64, spent: &mut u64) -> Result<()> {
-        let Phase::Noting { at, source } = &mut self.phase else { return Ok(()) };
+        let RoundStage::Noting { at, source } = &mut self.stage else { return Ok(()) };
         let upto = self.to_clean.first_uncleanable_offset;
         let Some(segment) = self.segments.get(*at) else {
             self.filter.map.raise_latest_offset(upto.saturating_sub(1));
@@ -235,7 +235,7 @@ impl Cleaning {
                 let next = self.segments.get(*at + 1).map_or(upto, |next| next.base_offset);
                 self.filter.map.raise_latest_offset(next.saturating_sub(1));
                 let at = *at + 1;
-                self.phase = Phase::Noting { at, source: None };
+                self.stage = RoundStage::Noting { at, source: None };
                 return Ok(());
             };
             *spent += batch.bytes().len() as u64;
@@ -253,7 +253,7 @@ impl Cleaning {
         let below = |segment: &&Arc<Segment>| segment.base_offset < end;
         let waiting = self.segments.iter().filter(below).cloned().collect();
         self.filter.transactions = CleanedTransactions::new(self.aborted.clone());
-        self.phase = Phase::Copying(Box::new(Copying { waiting, group: None }));
+        self.stage = RoundStage::Copying(Box::new(Copying { waiting, group: None }));
         Ok(())
     }
 
@@ -263,11 +263,11 @@ impl Cleaning {
 
     /// Writes batches that stay, group by group. `Some` once all groups have their place.
     fn copy(&mut self, budget: u64, spent: &mut u64) -> Result<Option<CleanedLog>> {
-        let Phase::Copying(copying) = &mut self.phase else { return Ok(None) };
+        let RoundStage::Copying(copying) = &mut self.stage else { return Ok(None) };
         if copying.group.is_none() {
             let Some(segment) = copying.waiting.pop_front() else {
                 let cleaned = self.cleaned();
-                self.phase = Phase::Done;
+                self.stage = RoundStage::Done;
                 return Ok(Some(cleaned));
             };
             let vouched_end = {
@@ -319,7 +319,7 @@ impl Cleaning {
 
     /// The group that is complete takes the place of its old segments.
     fn swap(&mut self) -> Result<()> {
-        let Phase::Copying(copying) = &mut self.phase else { return Ok(()) };
+        let RoundStage::Copying(copying) = &mut self.stage else { return Ok(()) };
         let Some(group) = copying.group.take() else { return Ok(()) };
         let origin = group.origin();
         let Group { segments, cleaned, vouched_end, .. } = group;
@@ -339,7 +339,7 @@ impl Cleaning {
             }
             Ok(None) => {
                 discard(storage, dir, base);
-                self.phase = Phase::Done;
+                self.stage = RoundStage::Done;
                 Ok(())
             }
             Err(error) => {

@@ -18,7 +18,7 @@ use crate::record::{
 };
 use crate::storage::planted::{Planted, planted};
 
-/// What becomes of one batch.
+/// The fate of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FilteredBatch<'b> {
     /// It goes.
@@ -29,7 +29,7 @@ pub(super) enum FilteredBatch<'b> {
     Rewritten(&'b [u8]),
 }
 
-/// What a batch without a surviving record is worth.
+/// The worth of a batch without a surviving record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BatchRetention {
     /// Its header stays.
@@ -38,7 +38,7 @@ enum BatchRetention {
     DeleteEmpty,
 }
 
-/// What is decided of a batch before its records are looked at.
+/// The verdict on a batch before its records are looked at.
 #[derive(Debug, Clone, Copy)]
 struct Verdict {
     retention: BatchRetention,
@@ -48,7 +48,7 @@ struct Verdict {
     is_marker_of_nothing: bool,
 }
 
-/// What a cleaning has met and kept.
+/// The counts of what a cleaning has met and kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CleanerStats {
     pub bytes_read: u64,
@@ -59,7 +59,7 @@ pub(crate) struct CleanerStats {
     pub invalid_records: u64,
 }
 
-/// What one round goes by.
+/// The times and the border that one round goes by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundTimes {
     /// The time at its beginning, in ms.
@@ -70,7 +70,7 @@ pub(super) struct RoundTimes {
     pub first_uncleanable_offset: i64,
 }
 
-/// See the module. One for all segments of a round, in their order.
+/// The filter of records. One for all segments of a round, in their order.
 #[derive(Debug)]
 pub(super) struct RecordFilter {
     pub map: OffsetMap,
@@ -222,7 +222,7 @@ impl RecordFilter {
     }
 }
 
-/// What a look at the records of a batch tells.
+/// The outcome of a look at the records of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 struct SeenRecords {
     records: u64,
