@@ -53,6 +53,25 @@ pub fn held_against(
     pair
 }
 
+/// Copies up to `most` bytes of a file to another one, half a MiB at a time, and syncs that; how
+/// many bytes it were.
+pub fn bare_copy(from: &Path, most: usize, to: &Path) -> usize {
+    use std::os::unix::fs::FileExt;
+    let (from, to) = (File::open(from).unwrap(), File::create(to).unwrap());
+    let (mut buffer, mut done) = (vec![0; 512 << 10], 0);
+    while done < most {
+        let want = buffer.len().min(most - done);
+        let read = from.read_at(&mut buffer[..want], done as u64).unwrap();
+        if read == 0 {
+            break;
+        }
+        to.write_all_at(&buffer[..read], done as u64).unwrap();
+        done += read;
+    }
+    to.sync_data().unwrap();
+    done
+}
+
 /// Prints a line for what was measured once: a size, or a worst case.
 pub fn figure_against(what: &str, goal: f64, ours: f64, limit: f64) {
     let ratio = ours / limit;

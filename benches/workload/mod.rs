@@ -112,10 +112,15 @@ pub fn reader(broker: &Broker) -> Reader {
 
 /// Reads all records, checks their order and touches both ends of each value.
 pub fn consume(reader: &mut Reader, records: usize) {
-    let (mut next, mut sum) = (0i64, 0u64);
-    while next < records as i64 {
+    consume_on(reader, 0, records);
+}
+
+/// As [`consume`], from the offset `next` on, at least `records` of them; where that ends.
+pub fn consume_on(reader: &mut Reader, mut next: i64, records: usize) -> i64 {
+    let (end, mut sum) = (next + records as i64, 0u64);
+    while next < end {
         let polled = reader.read(Duration::from_secs(5)).unwrap();
-        assert!(!polled.is_empty(), "{next} of {records} records");
+        assert!(!polled.is_empty(), "{next} of {end} records");
         for record in &polled {
             assert_eq!(record.offset(), next);
             let value = record.value().unwrap();
@@ -124,6 +129,7 @@ pub fn consume(reader: &mut Reader, records: usize) {
         }
     }
     std::hint::black_box(sum);
+    next
 }
 
 /// The end of a partition, for which its log has to be opened.

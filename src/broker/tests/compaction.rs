@@ -1,5 +1,7 @@
 //! The cleaner as a broker runs it: on its own, within its limit, over internal topics, too.
 
+mod years;
+
 use super::{commit, committed};
 use crate::group::{MemberRef, OffsetToCommit, partition_for};
 use crate::storage::sim::Sim;

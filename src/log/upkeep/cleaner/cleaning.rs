@@ -231,6 +231,7 @@ impl Cleaning {
             }
         };
         while *spent < budget {
+            source.keys_ahead(|key| self.filter.map.expect(key));
             let Some(batch) = source.next_batch()? else {
                 let next = self.segments.get(*at + 1).map_or(upto, |next| next.base_offset);
                 self.filter.map.raise_latest_offset(next.saturating_sub(1));
@@ -296,6 +297,7 @@ impl Cleaning {
                     group.source.insert(SegmentSource::open(storage, segment, window)?)
                 }
             };
+            source.keys_ahead(|key| self.filter.map.expect(key));
             let Some(batch) = source.next_batch()? else {
                 group.source = None;
                 group.at += 1;

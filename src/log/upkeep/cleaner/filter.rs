@@ -81,6 +81,8 @@ pub(super) struct RecordFilter {
     pub stats: CleanerStats,
     uncompressed_max: usize,
     scratch: Vec<u8>,
+    /// Whether each record of the batch that is looked at stays.
+    retained: Vec<bool>,
     rewritten: RetainedBatch,
     emptied: [u8; BATCH_OVERHEAD],
 }
@@ -100,6 +102,7 @@ impl RecordFilter {
             stats: CleanerStats::default(),
             uncompressed_max,
             scratch: Vec::new(),
+            retained: Vec::new(),
             rewritten: RetainedBatch::default(),
             emptied: [0; BATCH_OVERHEAD],
         }
@@ -134,10 +137,10 @@ impl RecordFilter {
             return Ok(FilteredBatch::Whole);
         }
         self.rewritten.begin(&header, new_horizon.or(header.delete_horizon_ms()));
-        for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
-            let record = record?;
-            if retains(&self.map, self.times.now_ms, &header, verdict, &record) {
-                self.rewritten.push(&record)?;
+        let records = batch.records_below(&mut self.scratch, self.uncompressed_max)?;
+        for (record, retained) in records.zip(&self.retained) {
+            if *retained {
+                self.rewritten.push(&record?)?;
             }
         }
         let bytes = self.rewritten.finish()?;
@@ -180,6 +183,7 @@ impl RecordFilter {
     fn look_at(&mut self, batch: &RecordBatch<'_>, verdict: Verdict) -> Result<SeenRecords> {
         let header = batch.header();
         let mut seen = SeenRecords::default();
+        self.retained.clear();
         if verdict.discards_records {
             // Nothing of what it holds matters any more.
             seen.records = u64::try_from(header.records_count).unwrap_or(0);
@@ -188,7 +192,9 @@ impl RecordFilter {
         for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
             let record: Record<'_> = record?;
             seen.records += 1;
-            if retains(&self.map, self.times.now_ms, header, verdict, &record) {
+            let retained = retains(&self.map, self.times.now_ms, header, verdict, &record);
+            self.retained.push(retained);
+            if retained {
                 seen.retained += 1;
                 seen.has_tombstone |= record.value().is_none();
             } else if record.key().is_none() {

@@ -8,6 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::storage::fetch_value;
 use crate::storage::planted::{Planted, planted};
 
 /// Two words of hash, and the offset plus one: 0 is a free slot.
@@ -70,6 +71,14 @@ impl OffsetMap {
         held.checked_sub(1).map(u64::cast_signed)
     }
 
+    /// `key` is put, or asked for, soon: a map that is larger than the caches is waited for once
+    /// for several keys, and not at each of them.
+    pub fn expect(&self, key: &[u8]) {
+        if let Some(slot) = self.slots.get(self.home(self.hash(key))) {
+            fetch_value(slot);
+        }
+    }
+
     /// Everything up to `offset` was looked at.
     pub fn raise_latest_offset(&mut self, offset: i64) {
         self.latest_offset = self.latest_offset.max(offset);
@@ -98,12 +107,17 @@ impl OffsetMap {
         [hash.h1, hash.h2]
     }
 
+    /// The slot that a hash takes if that is free.
+    fn home(&self, hash: [u64; 2]) -> usize {
+        // The upper half of the product spreads over all slots without a division.
+        let at = (u128::from(hash[0]) * self.slots.len() as u128) >> 64;
+        usize::try_from(at).unwrap_or(0)
+    }
+
     /// Where the hash is, or the free slot that it would take. There always is a free one.
     fn slot_of(&self, hash: [u64; 2]) -> usize {
         let count = self.slots.len();
-        // The upper half of the product spreads over all slots without a division.
-        let at = (u128::from(hash[0]) * count as u128) >> 64;
-        let mut at = usize::try_from(at).unwrap_or(0);
+        let mut at = self.home(hash);
         while let Some([first, second, held]) = self.slots.get(at) {
             if *held == 0 || [*first, *second] == hash {
                 break;

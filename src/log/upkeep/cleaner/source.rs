@@ -4,9 +4,13 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::read::misplaced;
 use crate::log::segment::Segment;
-use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
+use crate::record::{BATCH_OVERHEAD, BatchHeader, Codec, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
+
+/// So far ahead of the next batch keys are shown: what is read of two dozen records sent alone
+/// takes as long as memory does.
+const AHEAD_BYTES: u64 = 4 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(super) struct SegmentSource {
     buffer: Vec<u8>,
     /// Where `buffer` begins in the file.
     buffer_at: u64,
+    /// Up to here keys were shown before their batches.
+    ahead: u64,
     window_bytes: usize,
 }
 
@@ -48,6 +54,7 @@ impl SegmentSource {
             next_offset: segment.base_offset,
             buffer: Vec::new(),
             buffer_at: 0,
+            ahead: 0,
             window_bytes: window_bytes.max(BATCH_OVERHEAD),
             segment: segment.clone(),
         })
@@ -62,17 +69,17 @@ impl SegmentSource {
             return Ok(None);
         }
         let at = self.position;
-        let path = self.segment.path().to_path_buf();
-        let placed = |error: Error| error.with_path(path.as_path()).with_position(at);
-        self.fill(BATCH_OVERHEAD).map_err(|e| Error::io(e, "reading", &path))?;
-        let header = BatchHeader::parse(self.window()).map_err(|fault| placed(fault.into()))?;
-        self.fill(header.size()).map_err(|e| Error::io(e, "reading", &path))?;
+        self.fill(BATCH_OVERHEAD)?;
+        let header = BatchHeader::parse(self.window());
+        let header = header.map_err(|fault| self.placed(at, fault.into()))?;
+        self.fill(header.size())?;
         let (base, next) = (header.base_offset, header.next_offset());
         if base < self.next_offset || next <= base {
-            return Err(placed(misplaced(base, self.next_offset)));
+            return Err(self.placed(at, misplaced(base, self.next_offset)));
         }
         self.position += header.size() as u64;
         self.next_offset = next;
+        let placed = |error: Error| self.placed(at, error);
         let skip = usize::try_from(at - self.buffer_at).unwrap_or(usize::MAX);
         let batch = RecordBatch::parse(self.buffer.get(skip..).unwrap_or_default());
         let batch = batch.map_err(|fault| placed(fault.into()))?;
@@ -84,6 +91,32 @@ impl SegmentSource {
         Ok(Some(batch))
     }
 
+    /// Shows the keys of batches that come soon, each once, as far as they were read already. They
+    /// are not checked yet.
+    pub fn keys_ahead(&mut self, mut visit: impl FnMut(&[u8])) {
+        self.ahead = self.ahead.max(self.position);
+        let mut unused = Vec::new();
+        while self.ahead < self.position.saturating_add(AHEAD_BYTES) {
+            let skip = usize::try_from(self.ahead - self.buffer_at).unwrap_or(usize::MAX);
+            let rest = self.buffer.get(skip..).unwrap_or_default();
+            let Ok(batch) = RecordBatch::parse(rest) else { return };
+            self.ahead += batch.bytes().len() as u64;
+            if batch.header().is_control() || batch.header().codec() != Ok(Codec::None) {
+                continue;
+            }
+            for record in batch.records(&mut unused).into_iter().flatten() {
+                let Ok(record) = record else { break };
+                record.key().into_iter().for_each(&mut visit);
+            }
+        }
+    }
+
+    /// An error of the batch that begins at a position.
+    #[cold]
+    fn placed(&self, at: u64, error: Error) -> Error {
+        error.with_path(self.segment.path()).with_position(at)
+    }
+
     /// What was read from the next batch on.
     fn window(&self) -> &[u8] {
         let skip = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
@@ -91,12 +124,17 @@ impl SegmentSource {
     }
 
     /// Has `bytes` bytes from the next batch on in the buffer, or what there is.
-    fn fill(&mut self, bytes: usize) -> std::io::Result<()> {
+    fn fill(&mut self, bytes: usize) -> Result<()> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let wanted = bytes.min(left);
         if self.window().len() >= wanted {
             return Ok(());
         }
+        let filled = self.read_window(wanted, left);
+        filled.map_err(|e| Error::io(e, "reading", self.segment.path()))
+    }
+
+    fn read_window(&mut self, wanted: usize, left: usize) -> std::io::Result<()> {
         let skip = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
         self.buffer.drain(..skip.min(self.buffer.len()));
         self.buffer_at = self.position;
