@@ -23,8 +23,9 @@ pub(crate) const WRITER_PART_BYTES: u64 = 256 << 10;
 /// preparer's turns come late, and waiting for it takes longer than its work. Smaller steps are
 /// outrun by any writer.
 const LATE_BYTES_MIN: u64 = 512 << 10;
-/// For so many bytes a writer makes its pages itself then.
-const ALONE_BYTES: usize = 64 << 20;
+/// For so many bytes a writer makes its pages itself then. Few enough that one that sends in bursts
+/// soon has its pages made in between.
+const ALONE_BYTES: usize = 8 << 20;
 /// The largest step by which a file grows: 16 MiB took 30 us to allocate where this was measured.
 pub(crate) const STEP_BYTES_MAX: u64 = 16 << 20;
 /// A file may be this much longer than what is stored in it, and by a quarter of that more: steps

@@ -183,13 +183,13 @@ fn a_writer_whose_preparer_is_late_makes_its_pages_itself_for_a_while() {
         }
         let (by_writer, _) = steps(&log);
         assert!(by_writer > 10, "a part at a time: {by_writer}");
-        for _ in 0..500 {
+        for _ in 0..80 {
             bench.append(&log, &value);
             bench.run_work();
             assert!(ahead(&log) <= 256 << 10, "no more than a part is made at once");
         }
         assert_eq!(steps(&log).1, 0, "nothing is made by anybody else");
-        for _ in 0..700 {
+        for _ in 0..150 {
             bench.append(&log, &value);
             bench.run_work();
         }
@@ -200,7 +200,7 @@ fn a_writer_whose_preparer_is_late_makes_its_pages_itself_for_a_while() {
             bench.run_work();
         }
         assert_eq!(steps(&log).0, by_writer, "the preparer is in time now");
-        assert_eq!(read_all(&log, 0).len(), 1550);
+        assert_eq!(read_all(&log, 0).len(), 580);
     });
 }
 
