@@ -24,6 +24,8 @@ pub(crate) struct EndOfTransaction {
     /// Whose transaction it was, under the epoch of the markers.
     pub producer: ProducerIdentity,
     pub committed: bool,
+    /// As its producer had it: from 2 on its markers have a higher epoch than its records.
+    pub transaction_version: i16,
     /// The partitions that lack their marker.
     pub partitions: Vec<TopicPartition>,
 }
@@ -101,6 +103,7 @@ impl Transaction {
                 producer_epoch: value.producer_epoch,
             },
             committed: value.state == TransactionState::PrepareCommit,
+            transaction_version: value.client_version,
             partitions: lacking,
         }
     }

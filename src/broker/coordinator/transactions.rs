@@ -232,6 +232,7 @@ impl Transactions {
                         ..producer
                     },
                     committed: true,
+                    transaction_version: 2,
                     partitions,
                 };
                 core.write_markers(&end, &mut Vec::new(), Lock::Free)?;
@@ -288,8 +289,7 @@ impl Transactions {
             return Err(Error::new(ErrorKind::InvalidTxnState, why)
                 .with_partition(partition.topic(), partition.partition()));
         };
-        let kind = ControlType::Abort;
-        let marker = Marker { producer_id, producer_epoch, kind, coordinator_epoch: 0 };
+        let marker = end_of_hanging(producer_id, producer_epoch);
         let mut syncs = Vec::new();
         core.write_marker(partition, marker, &mut syncs)?;
         syncs.into_iter().try_for_each(|(log, upto)| log.make_durable(upto))
@@ -442,6 +442,9 @@ impl BrokerCore {
     }
 
     /// Writes markers, one a partition; those that have one afterwards are added to `marked`.
+    ///
+    /// Departure: D106. A partition that refuses one, as its producer has a later transaction open
+    /// there, counts as marked; in Kafka the transaction stays prepared.
     fn write_markers(
         &self,
         end: &EndOfTransaction,
@@ -458,6 +461,7 @@ impl BrokerCore {
             producer_epoch: end.producer.producer_epoch,
             kind: if end.committed { ControlType::Commit } else { ControlType::Abort },
             coordinator_epoch: 0,
+            transaction_version: end.transaction_version,
         };
         let mut outcome = Ok(());
         let mut syncs = Vec::new();
@@ -479,6 +483,16 @@ impl BrokerCore {
                 }
                 // It was deleted, and its records with it.
                 Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {
+                    marked.push(partition.clone());
+                }
+                // Its producer went on there, which it does behind the marker only: a power cut
+                // took back what is known of the transactions after this one.
+                Err(error) if error.kind() == ErrorKind::InvalidProducerEpoch => {
+                    self.health.warn(format!(
+                        "{partition} has a later transaction of transactional id {} than is \
+                         known: {error}",
+                        end.transactional_id
+                    ));
                     marked.push(partition.clone());
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -595,11 +609,10 @@ impl BrokerCore {
     }
 
     fn abort_hanging(&self, place: &TopicPartition, producer_id: i64, producer_epoch: i16) {
-        if self.is_decided(place, producer_id) {
+        if self.is_known(place, producer_id, producer_epoch) {
             return;
         }
-        let kind = ControlType::Abort;
-        let marker = Marker { producer_id, producer_epoch, kind, coordinator_epoch: 0 };
+        let marker = end_of_hanging(producer_id, producer_epoch);
         match self.write_marker(place, marker, &mut Vec::new()) {
             Ok(()) => self.health.warn(format!(
                 "what producer id {producer_id} left open in {place} is aborted: no transactional \
@@ -611,15 +624,18 @@ impl BrokerCore {
         }
     }
 
-    /// Whether the end of what a producer has open in a partition is decided, and its marker could
-    /// not be written so far.
-    fn is_decided(&self, place: &TopicPartition, producer_id: i64) -> bool {
-        let decided = self.transactions.read(|transactions, _| {
+    /// Whether what a producer has open in a partition is of a transaction that is known: its end
+    /// is decided, and its marker could not be written so far, or this life began it. One of
+    /// another epoch than that has nothing to do with it.
+    fn is_known(&self, place: &TopicPartition, producer_id: i64, producer_epoch: i16) -> bool {
+        let known = self.transactions.read(|transactions, _| {
             transactions.all().any(|(_, value)| {
-                value.producer_id == producer_id && value.partitions().contains(place)
+                value.producer_id == producer_id
+                    && (value.state.is_prepared() || value.producer_epoch == producer_epoch)
+                    && value.partitions().contains(place)
             })
         });
-        decided.unwrap_or(true)
+        known.unwrap_or(true)
     }
 
     /// Ends that are decided are made known to their partitions. After an unclean stop, what is
@@ -720,6 +736,18 @@ impl BrokerCore {
 enum Lock {
     Free,
     Held,
+}
+
+/// The marker that ends what no coordinator knows of: it has the epoch of what is open, as that of
+/// Kafka's administrator.
+fn end_of_hanging(producer_id: i64, producer_epoch: i16) -> Marker {
+    Marker {
+        producer_id,
+        producer_epoch,
+        kind: ControlType::Abort,
+        coordinator_epoch: 0,
+        transaction_version: 0,
+    }
 }
 
 /// A sync of what a transaction stored failed for good, so that nothing was decided.

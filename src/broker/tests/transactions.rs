@@ -1,15 +1,17 @@
 //! Transactions from the request to the marker, over the handle that producers use: what they
 //! commit is seen at once, what they abort never, and whoever was replaced stores nothing more.
 
+use crate::coordinator::hash::partition_for;
 use crate::group::{MemberRef, OffsetToCommit};
 use crate::log::{AppendOptions, NEXT_SEQUENCE, ProducerStamp};
 use crate::record::RecordInput;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
-use crate::topic::{OFFSETS_TOPIC, TopicPartition};
+use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
 use crate::transaction::{ProducerIdentity, TransactionState};
 use crate::{Broker, BrokerConfig, BrokerOptions, ErrorKind, IsolationLevel, Result, TopicConfig};
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -366,4 +368,40 @@ fn the_state_topic_is_made_with_the_settings_of_the_broker() {
     broker.inner().transactions().unwrap().init("x", MINUTE).unwrap();
     let topic = broker.admin().describe_topic(crate::topic::TRANSACTIONS_TOPIC).unwrap();
     assert_eq!((topic.partition_count(), topic.is_internal()), (3, true));
+}
+
+#[test]
+fn a_decision_that_outlived_what_came_after_it_ends_no_later_transaction() {
+    let world = World::new();
+    let p = world.init("x").unwrap();
+    world.send("x", p, "t-0").unwrap();
+    let q = world.end("x", p, true).unwrap();
+    world.send("x", q, "t-0").unwrap();
+    // The power goes: the partition has all of it, and the topic of the transactional ids its
+    // first three records, the last of which decides the first transaction.
+    let World { storage, clock, broker } = world;
+    let topic = broker.inner().topic(TRANSACTIONS_TOPIC).unwrap();
+    let number = partition_for("x", topic.partition_count());
+    let log = topic.partition(number).unwrap().log().unwrap().clone();
+    assert_eq!(log.log_end_offset().unwrap(), 5, "empty, open, decided, complete, open");
+    drop((log, topic, broker));
+    let path = format!("/data/{TRANSACTIONS_TOPIC}-{number}/{:020}.log", 0);
+    let file = storage.open_cold(Path::new(&path)).unwrap();
+    let mut cut = 0;
+    for _ in 0..3 {
+        let mut length = [0; 4];
+        file.read_at(cut + 8, &mut length).unwrap();
+        cut += 12 + u64::from(u32::from_be_bytes(length));
+    }
+    file.set_len(cut).unwrap();
+    drop(file);
+    let broker = open(&storage, &clock);
+    let world = World { storage, clock, broker };
+    assert_eq!(world.state("x").0, TransactionState::PrepareCommit);
+    world.init("y").unwrap();
+    assert_eq!(world.state("x").0, TransactionState::CompleteCommit);
+    let next = world.init("x").unwrap();
+    let at = world.send("x", next, "t-0").unwrap();
+    world.end("x", next, true).unwrap();
+    assert_eq!(world.read("t-0"), [0, at], "the second was never committed, and holds none back");
 }

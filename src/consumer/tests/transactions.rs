@@ -36,7 +36,9 @@ fn of_transaction(base_sequence: i32) -> Option<ProducerStamp> {
 }
 
 fn end(log: &Log, kind: ControlType) {
-    let marker = Marker { producer_id: 7, producer_epoch: 1, kind, coordinator_epoch: 0 };
+    let (producer_epoch, coordinator_epoch) = (1, 0);
+    let marker =
+        Marker { producer_id: 7, producer_epoch, kind, coordinator_epoch, transaction_version: 2 };
     log.append_marker(marker, 6).unwrap();
 }
 

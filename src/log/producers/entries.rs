@@ -104,6 +104,7 @@ impl ProducerEntries {
                 producer_epoch: header.producer_epoch,
                 kind: control.kind,
                 coordinator_epoch: control.coordinator_epoch.unwrap_or(-1),
+                transaction_version: 0,
             };
             self.observe_marker(&marker, header.max_timestamp);
         }

@@ -1,7 +1,7 @@
 //! What the log knows of one producer id, as Kafka's `ProducerStateEntry`: its epoch, its last
 //! batches, and which batch may come next.
 
-use super::{LastRecord, sequence};
+use super::{LastRecord, Marker, sequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::producers::snapshot::SnapshotRow;
 use crate::record::{BatchHeader, Stamp};
@@ -259,19 +259,30 @@ impl ProducerEntry {
         Error::new(ErrorKind::InvalidProducerEpoch, why)
     }
 
-    /// Whether the marker of a transaction may be stored.
+    /// Whether the marker of a transaction may be stored. `is_open` says whether the producer has a
+    /// transaction open here.
     ///
     /// # Errors
     /// `InvalidProducerEpoch`, and `TransactionCoordinatorFenced` for a coordinator that was
     /// replaced.
-    pub fn check_marker(&self, producer_id: i64, epoch: i16, coordinator_epoch: i32) -> Result<()> {
-        self.check_epoch(producer_id, epoch)?;
-        if coordinator_epoch >= self.coordinator_epoch {
+    pub fn check_marker(&self, marker: &Marker, is_open: bool) -> Result<()> {
+        self.check_epoch(marker.producer_id, marker.producer_epoch)?;
+        // The marker of a version 2 is above the epoch of its transaction. What is open under its
+        // own epoch is a later transaction, which it would end.
+        if is_open && marker.transaction_version >= 2 && marker.producer_epoch == self.epoch {
+            let why = format!(
+                "the transaction that producer {} has open has epoch {}, and a marker of that \
+                 epoch ended the one before",
+                marker.producer_id, self.epoch
+            );
+            return Err(Error::new(ErrorKind::InvalidProducerEpoch, why));
+        }
+        if marker.coordinator_epoch >= self.coordinator_epoch {
             return Ok(());
         }
         let why = format!(
-            "a coordinator with epoch {coordinator_epoch} was replaced by one with epoch {}",
-            self.coordinator_epoch
+            "a coordinator with epoch {} was replaced by one with epoch {}",
+            marker.coordinator_epoch, self.coordinator_epoch
         );
         Err(Error::new(ErrorKind::TransactionCoordinatorFenced, why))
     }
@@ -345,6 +356,11 @@ mod tests {
         ProducerStamp { producer_id: 7, producer_epoch, base_sequence, transactional: false }
     }
 
+    fn marker(producer_epoch: i16, coordinator_epoch: i32, transaction_version: i16) -> Marker {
+        let kind = crate::record::ControlType::Commit;
+        Marker { producer_id: 7, producer_epoch, kind, coordinator_epoch, transaction_version }
+    }
+
     /// A producer of epoch 1 that stored batches of two records, the first at sequence `from`.
     fn entry(from: i32, batches: i32) -> ProducerEntry {
         let mut entry = ProducerEntry::new(1);
@@ -399,12 +415,23 @@ mod tests {
     #[test]
     fn a_marker_takes_over_its_epoch_and_an_older_coordinator_is_refused() {
         let mut entry = entry(0, 1);
-        entry.check_marker(7, 2, 5).unwrap();
+        entry.check_marker(&marker(2, 5, 2), true).unwrap();
         entry.observe_marker(2, 5, 2000);
         assert_eq!(entry.check(&stamp(2, 0), 0).unwrap(), Admission::Next);
-        let old = entry.check_marker(7, 2, 4).unwrap_err();
+        let old = entry.check_marker(&marker(2, 4, 2), false).unwrap_err();
         assert_eq!(old.kind(), ErrorKind::TransactionCoordinatorFenced);
-        let stale = entry.check_marker(7, 1, 5).unwrap_err();
+        let stale = entry.check_marker(&marker(1, 5, 2), false).unwrap_err();
         assert_eq!(stale.kind(), ErrorKind::InvalidProducerEpoch);
+    }
+
+    #[test]
+    fn a_marker_of_version_2_ends_no_transaction_of_its_own_epoch() {
+        let entry = entry(0, 1);
+        let late = entry.check_marker(&marker(1, 5, 2), true).unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::InvalidProducerEpoch);
+        entry.check_marker(&marker(1, 5, 2), false).expect("written again");
+        for version in [0, 1] {
+            entry.check_marker(&marker(1, 5, version), true).expect("they raise no epoch");
+        }
     }
 }

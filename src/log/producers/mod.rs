@@ -57,6 +57,9 @@ pub(crate) struct Marker {
     pub producer_epoch: i16,
     pub kind: ControlType,
     pub coordinator_epoch: i32,
+    /// Kafka's `transaction.version`: from 2 on each transaction has an epoch of its own, which its
+    /// marker raises. It is not stored; 0 where it is not known.
+    pub transaction_version: i16,
 }
 
 impl ProducerStates {
@@ -177,14 +180,9 @@ impl ProducerStates {
     /// # Errors
     /// `InvalidProducerEpoch`, `TransactionCoordinatorFenced`.
     pub fn check_marker(&self, marker: &Marker) -> Result<()> {
-        match self.entries.get(marker.producer_id) {
-            Some(entry) => entry.check_marker(
-                marker.producer_id,
-                marker.producer_epoch,
-                marker.coordinator_epoch,
-            ),
-            None => Ok(()),
-        }
+        let is_open = self.transactions.is_open(marker.producer_id);
+        let entry = self.entries.get(marker.producer_id);
+        entry.map_or(Ok(()), |entry| entry.check_marker(marker, is_open))
     }
 
     /// Whether the transaction that this marker ends has it already.
@@ -274,7 +272,8 @@ mod tests {
     }
 
     fn marker(producer_id: i64, kind: ControlType) -> Marker {
-        Marker { producer_id, producer_epoch: 1, kind, coordinator_epoch: 0 }
+        let (producer_epoch, coordinator_epoch) = (1, 0);
+        Marker { producer_id, producer_epoch, kind, coordinator_epoch, transaction_version: 2 }
     }
 
     #[test]

@@ -105,8 +105,13 @@ impl Known {
         let Some(first) = sender.open.take() else { return };
         sender.epoch += 1;
         sender.next_sequence = 0;
-        let marker =
-            Marker { producer_id: id, producer_epoch: sender.epoch, kind, coordinator_epoch: 4 };
+        let marker = Marker {
+            producer_id: id,
+            producer_epoch: sender.epoch,
+            kind,
+            coordinator_epoch: 4,
+            transaction_version: 2,
+        };
         let offset = log.append_marker(marker, bench.now_ms()).unwrap().base_offset;
         if kind == ControlType::Abort {
             self.aborted.push((first, offset));

@@ -385,7 +385,13 @@ impl World {
             stamp: Some(stamp),
             marker: Some(kind),
         });
-        let marker = Marker { producer_id: producer, producer_epoch, kind, coordinator_epoch: 4 };
+        let marker = Marker {
+            producer_id: producer,
+            producer_epoch,
+            kind,
+            coordinator_epoch: 4,
+            transaction_version: 0,
+        };
         assert_eq!(self.log.append_marker(marker, timestamp).unwrap().base_offset, base);
     }
 
