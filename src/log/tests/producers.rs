@@ -478,6 +478,22 @@ fn a_producer_outlives_its_batches_behind_a_kill() {
     });
 }
 
+/// A log that is not there any more has no producers to tell of.
+#[test]
+fn a_log_whose_folder_a_power_cut_took_is_closed() {
+    let sim = Sim::new();
+    sim.create_dir(Path::new("/logs")).unwrap();
+    sim.sync_dir(Path::new("/")).unwrap();
+    let bench = bench_on(&sim, 0);
+    let log = bench.new_log();
+    Known::default().send(&bench, &log, IDEMPOTENT, 1);
+    let state = log.state().unwrap();
+    let after = sim.power_cut(&PowerCut::new(1, Pages::None, Entries::None));
+    let log = bench_on(&after, 1).open(state, Trust::OtherBoot);
+    assert_eq!(log.log_end_offset().unwrap(), 0);
+    log.close().unwrap();
+}
+
 /// A snapshot that is not as it was left is not believed: neither a damaged one, nor one of
 /// another history whose checksum holds.
 #[test]

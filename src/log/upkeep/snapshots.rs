@@ -122,6 +122,10 @@ impl Log {
     /// removed when that is opened.
     pub(in crate::log) fn write_last_snapshots(&self, _: &mut Upkeep) -> Result<UnsyncedSnapshots> {
         let mut snapshots = UnsyncedSnapshots::default();
+        if self.segments.len() == 0 {
+            // A power cut took all there was, and the folder perhaps, too.
+            return Ok(snapshots);
+        }
         for segment in self.segments.all() {
             if let BaseSnapshot::Taken(bytes) = segment.snapshot() {
                 self.write_taken(segment, &bytes, &mut snapshots)?;
