@@ -53,6 +53,8 @@ pub enum Planted {
     OffsetMapOverflowIgnored,
     /// The cleaner's progress is kept before the cleaned segment has its name.
     CheckpointBeforeRename,
+    /// The snapshot of a table is believed, whatever became of its log.
+    TableSnapshotTrusted,
     /// A producer's sequence is checked before the partition's lock is taken for the append.
     SequenceNotChecked,
     /// A segment that is sealed loses its aborted transactions.

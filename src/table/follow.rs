@@ -34,6 +34,7 @@ impl Table {
     /// [`ErrorKind::CorruptRecord`] and [`ErrorKind::UnsupportedFormat`] with the offset at
     /// damage; [`ErrorKind::OffsetOutOfRange`] where the log ends before what was read of it: it
     /// lost what the table has, and [`Table::rebuild`] begins anew;
+    /// [`ErrorKind::StorageFailed`] where another program cut a file;
     /// [`ErrorKind::UnknownTopicOrPartition`] once the topic is deleted, also where another one
     /// has its name by now, which [`Table::rebuild`] goes over to; [`ErrorKind::Wakeup`];
     /// [`ErrorKind::Closed`]; [`ErrorKind::Io`].

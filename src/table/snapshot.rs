@@ -14,6 +14,7 @@ use crate::broker::{BrokerInner, Topic};
 use crate::config::IsolationLevel;
 use crate::consumer::{ReadFrom, Reader};
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::planted::{Planted, planted};
 use crate::storage::{NotBegun, Storage};
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
@@ -150,7 +151,8 @@ pub(super) fn load(
         },
     )?;
     let begun = begun.into_inner();
-    for (number, part) in &begun {
+    let to_prove = begun.iter().filter(|_| !planted(Planted::TableSnapshotTrusted));
+    for (number, part) in to_prove {
         let place = TopicPartition::new(topic.name().clone(), *number);
         check_newest(broker, topic, options.isolation, &place, &part.entries)?;
     }
@@ -204,6 +206,9 @@ fn check_head(topic: &Topic, options: &TableOptions, head: &Head) -> Result<(), 
 /// Whether the log still has what was read of it.
 fn check_part(topic: &Topic, isolation: IsolationLevel, part: &Part) -> Result<(), String> {
     let Part { number, position, .. } = *part;
+    if planted(Planted::TableSnapshotTrusted) {
+        return Ok(());
+    }
     let told = |error: Error| format!("partition {number}: {error}");
     if position == 0 {
         return Ok(());

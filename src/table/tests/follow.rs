@@ -271,3 +271,32 @@ fn records_without_a_key_are_counted_and_a_listener_hears_what_nobody_collects()
     broker.close().unwrap();
     assert_eq!(table.update(LONG).unwrap_err().kind(), ErrorKind::Closed);
 }
+
+#[test]
+fn a_log_that_lost_what_was_read_of_it_is_told() {
+    let world = World::new();
+    let broker = world.open();
+    let producer = create(&broker, 1);
+    for n in 0..4 {
+        put(&producer, &format!("k{n}"), Some("value"));
+    }
+    broker.close().unwrap();
+    let attached = world.attach();
+    let mut table = attached.table("t", kept()).unwrap();
+    table.catch_up(LONG).unwrap();
+    table.save().unwrap();
+    let path = Path::new("/data/t-0/00000000000000000000.log");
+    let file = world.storage.open_cold(path).unwrap();
+    file.set_len(file.len().unwrap() - 30).unwrap();
+    for _ in 0..2 {
+        let error = table.update(Duration::ZERO).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.partition()),
+            (ErrorKind::StorageFailed, Some(0)),
+            "{error}"
+        );
+    }
+    assert_eq!(table.len(), 4, "until then it is as it was");
+    let table = world.attach().table("t", kept()).unwrap();
+    assert!(matches!(table.origin(), TableOrigin::Rebuilt(_)), "{:?}", table.origin());
+}
