@@ -17,6 +17,8 @@ mod damage;
 mod disk;
 #[path = "bad_days/drawn.rs"]
 mod drawn;
+#[path = "bad_days/drawn_transactions.rs"]
+mod drawn_transactions;
 #[path = "bad_days/groups.rs"]
 mod groups;
 #[path = "bad_days/place.rs"]

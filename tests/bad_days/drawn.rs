@@ -17,20 +17,20 @@ use topiclite::{
 };
 
 /// A number of a range.
-fn within(draw: &mut Random, range: Range<usize>) -> usize {
+pub fn within(draw: &mut Random, range: Range<usize>) -> usize {
     range.start + below(draw, range.end - range.start)
 }
 
 /// A number below a bound.
-fn below(draw: &mut Random, bound: usize) -> usize {
+pub fn below(draw: &mut Random, bound: usize) -> usize {
     draw.below(bound as u64) as usize
 }
 
 /// What was written: a value by offset.
-type Truth = BTreeMap<i64, Vec<u8>>;
+pub type Truth = BTreeMap<i64, Vec<u8>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub enum Stop {
     Closed,
     /// Everything was flushed; then the process died.
     Killed,
@@ -38,7 +38,7 @@ enum Stop {
     PowerCut,
 }
 
-fn codec(draw: &mut Random) -> Codec {
+pub fn codec(draw: &mut Random) -> Codec {
     let mut codecs = vec![Codec::None];
     if cfg!(feature = "gzip") {
         codecs.push(Codec::Gzip);
@@ -101,7 +101,7 @@ fn written(draw: &mut Random) -> (Sim, Truth, Stop) {
 }
 
 /// The files of the partition that end so.
-fn files(sim: &Sim, extension: &str) -> Vec<PathBuf> {
+pub fn files(sim: &Sim, extension: &str) -> Vec<PathBuf> {
     let folder = Path::new("/data/t-0");
     let names = sim.list(folder).unwrap().into_iter().map(|entry| folder.join(entry.name));
     let mut files: Vec<_> =
@@ -125,7 +125,7 @@ fn batches(bytes: &[u8]) -> Vec<usize> {
 }
 
 /// Does one thing to the bytes of the partition, and tells what.
-fn damage(draw: &mut Random, sim: &Sim) -> String {
+pub fn damage(draw: &mut Random, sim: &Sim) -> String {
     let logs = files(sim, "log");
     let log = logs[below(draw, logs.len())].clone();
     let mut bytes = get(sim, &log);
@@ -227,9 +227,9 @@ fn spoil_index(draw: &mut Random, sim: &Sim) -> String {
 
 /// What a door gave, and the kind of what ended it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    records: Truth,
-    told: Option<ErrorKind>,
+pub struct Seen {
+    pub records: Truth,
+    pub told: Option<ErrorKind>,
 }
 
 fn by_reader(broker: &Broker) -> Seen {
@@ -257,11 +257,17 @@ fn by_reader(broker: &Broker) -> Seen {
     }
 }
 
-fn polled(consumer: &mut Consumer) -> Seen {
+pub fn polled(consumer: &mut Consumer) -> Seen {
     let (mut records, mut quiet) = (Truth::new(), 0);
+    let partition = TopicPartition::new("t", 0);
     while quiet < 3 {
+        let before = consumer.position(&partition).ok();
         match consumer.poll(Duration::ZERO) {
-            Ok(read) if read.is_empty() => quiet += 1,
+            // A poll may pass over records of aborted transactions alone.
+            Ok(read) if read.is_empty() => match consumer.position(&partition).ok() == before {
+                true => quiet += 1,
+                false => quiet = 0,
+            },
             Ok(read) => {
                 quiet = 0;
                 for record in &read {
@@ -307,7 +313,7 @@ fn by_member(broker: &Broker) -> Seen {
 }
 
 /// That a door told the truth, and the whole of it or that there is more.
-fn is_true(seen: &Seen, truth: &Truth, broker: &Broker, what: &str) {
+pub fn is_true(seen: &Seen, truth: &Truth, broker: &Broker, what: &str) {
     for (offset, value) in &seen.records {
         assert_eq!(Some(value), truth.get(offset), "{what}: offset {offset} is made up");
     }

@@ -332,10 +332,9 @@ pub fn warned(broker: &Broker, parts: &[&str]) -> bool {
     broker.health().warnings().any(holds)
 }
 
-/// That `consume`, with and without a group, prints the records `0..count` of a copy of the
-/// directory, says what ends them, and fails. The copy is on a real disk, which is another boot's.
+/// A copy of the directory on a real disk.
 #[cfg(feature = "cli")]
-pub fn printed_up_to(sim: &Sim, count: usize) {
+pub fn copied(sim: &Sim) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     for (path, bytes) in snapshot(sim) {
         let to = home.path().join(path.strip_prefix("/").unwrap());
@@ -347,6 +346,14 @@ pub fn printed_up_to(sim: &Sim, count: usize) {
             None => std::fs::create_dir_all(to).unwrap(),
         }
     }
+    home
+}
+
+/// That `consume`, with and without a group, prints the records `0..count` of a copy of the
+/// directory, says what ends them, and fails. The copy is on a real disk, which is another boot's.
+#[cfg(feature = "cli")]
+pub fn printed_up_to(sim: &Sim, count: usize) {
+    let home = copied(sim);
     let expected: String = (0..count).map(|number| value(number) + "\n").collect();
     // The owner's close between two of them is a life of the directory.
     let in_group = ["--group", "printers", "--from", "beginning"].as_slice();
