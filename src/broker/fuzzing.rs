@@ -5,8 +5,8 @@
 //! promise is broken, and the unit tests run it on random and on mutated bytes.
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::frame::{JournalKind, whole_file};
-use crate::broker::meta::framed_file::{Contents, Journal};
+use crate::broker::meta::frame::{FramedFileKind, whole_file};
+use crate::broker::meta::framed_file::{Contents, FramedFile};
 use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, RegistryImage};
 use crate::broker::meta::state_codec::{decode_state, encode_state};
 use crate::broker::meta::state_file::{STATE_FILE, StateFile, StateFound, StateImage};
@@ -25,8 +25,8 @@ pub fn registry_state(bytes: &[u8]) {
     let frames = pieces(bytes);
     journal(bytes, &frames);
     files(
-        &whole_file(JournalKind::Registry, 3, &frames),
-        &whole_file(JournalKind::State, 3, &frames),
+        &whole_file(FramedFileKind::Registry, 3, &frames),
+        &whole_file(FramedFileKind::State, 3, &frames),
     );
     partition(&frames);
 }
@@ -113,9 +113,9 @@ fn journal(bytes: &[u8], frames: &[Vec<u8>]) {
     let load = |file: &[u8]| {
         let storage = heap(file, b"");
         let path = Path::new(DIR).join(REGISTRY_FILE);
-        Journal::load(storage, path, JournalKind::Registry).map(|(_, contents)| contents).ok()
+        FramedFile::load(storage, path, FramedFileKind::Registry).map(|(_, contents)| contents).ok()
     };
-    let mut file = whole_file(JournalKind::Registry, 7, frames);
+    let mut file = whole_file(FramedFileKind::Registry, 7, frames);
     match load(&file) {
         Some(Contents::Frames(found)) => assert_eq!(found, frames),
         other => assert!(frames.is_empty(), "{other:?}"),

@@ -3,7 +3,7 @@
 //! Order of locks, outermost first; whoever holds one takes only later ones:
 //! 1. what a crash left open in a topic, the coordinator of transactions, that of groups;
 //! 2. changes of topics (registry, deletions);
-//! 3. a producer's topics, its list of lanes; one topic's slots; one lane;
+//! 3. a producer's topics, its list of queues; one topic's slots; one queue;
 //! 4. one log's locks, in their own order; 5. the state file; 6. the table of topics;
 //! 7. queues, timers, schedules; 8. health; 9. the storage's own; 10. all others, the leaves.
 //!

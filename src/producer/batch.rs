@@ -32,7 +32,7 @@ pub(super) struct PartitionQueue {
     pub joined: AtomicU64,
 }
 
-/// What waits in a lane.
+/// The batches of one partition that are not stored.
 #[derive(Default)]
 pub(super) struct QueueState {
     /// The oldest first. Only the last one may be open.
@@ -55,7 +55,7 @@ impl PartitionQueue {
             partition,
             log,
             ratios,
-            state: ranked_mutex(Rank::ProducerLane, QueueState::default()),
+            state: ranked_mutex(Rank::ProducerQueue, QueueState::default()),
             unsynced: AtomicI64::new(0),
             joined: AtomicU64::new(0),
         }
@@ -76,13 +76,13 @@ impl PartitionQueue {
         !self.state.lock().batches.is_empty()
     }
 
-    /// The failure of a record of this lane.
+    /// The failure of a record of this partition.
     #[cold]
     pub fn failed(&self, error: Error, record: &RecordInput<'_>) -> Error {
         error.losing(self.copied(record))
     }
 
-    /// A copy of a record of this lane.
+    /// A copy of a record of this partition.
     pub fn copied(&self, record: &RecordInput<'_>) -> ProducerRecord<'static> {
         ProducerRecord::copied(&self.topic, Some(self.partition), record)
     }

@@ -62,7 +62,7 @@ impl TopicEntry {
         current
     }
 
-    /// The lane of a partition below `count`.
+    /// The queue of a partition below `count`.
     ///
     /// # Errors
     /// Those of opening the partition.
@@ -72,14 +72,14 @@ impl TopicEntry {
         match slot {
             Some(slot) => match slot.get() {
                 Some(queue) => Ok(queue),
-                None => self.open_lane(slot, partition, queues),
+                None => self.open_queue(slot, partition, queues),
             },
             None => Err(self.no_partition(partition)),
         }
     }
 
     #[cold]
-    fn open_lane<'a>(
+    fn open_queue<'a>(
         &self,
         slot: &'a OnceLock<Arc<PartitionQueue>>,
         partition: i32,
@@ -107,24 +107,24 @@ impl TopicEntry {
     }
 }
 
-/// Every lane that the producer opened, so that a partition has one whichever entry leads to it.
-pub(super) struct PartitionQueues(Mutex<OpenLanes>);
+/// Every queue that the producer opened, so that a partition has one whichever entry leads to it.
+pub(super) struct PartitionQueues(Mutex<OpenQueues>);
 
 #[derive(Default)]
-struct OpenLanes {
-    lanes: BTreeMap<(TopicId, i32), OpenLane>,
-    /// The metadata version at which lanes of deleted topics were last looked for.
+struct OpenQueues {
+    queues: BTreeMap<(TopicId, i32), OpenQueue>,
+    /// The metadata version at which queues of deleted topics were last looked for.
     swept_of: u64,
 }
 
-struct OpenLane {
+struct OpenQueue {
     topic: Arc<Topic>,
     queue: Arc<PartitionQueue>,
 }
 
 impl Default for PartitionQueues {
     fn default() -> PartitionQueues {
-        PartitionQueues(ranked_mutex(Rank::ProducerLanes, OpenLanes::default()))
+        PartitionQueues(ranked_mutex(Rank::ProducerQueues, OpenQueues::default()))
     }
 }
 
@@ -138,24 +138,24 @@ impl PartitionQueues {
     ) -> Result<Arc<PartitionQueue>> {
         let key = (topic.id(), partition);
         let mut open = self.0.lock();
-        if let Some(open) = open.lanes.get(&key) {
+        if let Some(open) = open.queues.get(&key) {
             return Ok(open.queue.clone());
         }
         let log = topic.partition(partition)?.log()?.clone();
-        // A producer may outlive many topics. Their lanes are looked for where topics changed, and
+        // A producer may outlive many topics. Their queues are looked for where topics changed, and
         // not by each of ten thousand partitions.
         if std::mem::replace(&mut open.swept_of, version) != version {
-            open.lanes.retain(|_, open| !open.topic.is_deleted() || open.queue.has_batches());
+            open.queues.retain(|_, open| !open.topic.is_deleted() || open.queue.has_batches());
         }
         let ratios = topic.compression_ratios().clone();
         let queue = Arc::new(PartitionQueue::new(topic.name().clone(), partition, log, ratios));
-        open.lanes.insert(key, OpenLane { topic: topic.clone(), queue: queue.clone() });
+        open.queues.insert(key, OpenQueue { topic: topic.clone(), queue: queue.clone() });
         Ok(queue)
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Arc<PartitionQueue>> {
-        self.0.lock().lanes.values().map(|open| open.queue.clone()).collect()
+        self.0.lock().queues.values().map(|open| open.queue.clone()).collect()
     }
 }
 

@@ -22,12 +22,12 @@ pub enum Rank {
     CleanerProgress,
     /// The topics that one producer knows.
     ProducerTopics,
-    /// The lanes of one producer.
-    ProducerLanes,
+    /// The queues of one producer.
+    ProducerQueues,
     /// The partitions of one topic.
     TopicSlots,
     /// One partition as a producer sees it.
-    ProducerLane,
+    ProducerQueue,
     /// Slow work on one log.
     LogUpkeep,
     /// The turn of writing down what logs have come to.

@@ -12,23 +12,23 @@ pub(super) const FRAME_BYTES: usize = 12;
 
 /// Which file it is, by the eight bytes at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) enum JournalKind {
+pub(in crate::broker) enum FramedFileKind {
     Registry,
     State,
 }
 
-impl JournalKind {
+impl FramedFileKind {
     fn magic(self) -> &'static [u8; 8] {
         match self {
-            JournalKind::Registry => b"TLREGIST",
-            JournalKind::State => b"TLSTATES",
+            FramedFileKind::Registry => b"TLREGIST",
+            FramedFileKind::State => b"TLSTATES",
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            JournalKind::Registry => "registry",
-            JournalKind::State => "state file",
+            FramedFileKind::Registry => "registry",
+            FramedFileKind::State => "state file",
         }
     }
 }
@@ -36,7 +36,7 @@ impl JournalKind {
 /// A file of these frames.
 #[cfg(any(all(test, not(loom)), fuzzing))]
 pub(in crate::broker) fn whole_file(
-    kind: JournalKind,
+    kind: FramedFileKind,
     generation: u32,
     payloads: &[Vec<u8>],
 ) -> Vec<u8> {
@@ -58,7 +58,7 @@ pub(super) enum Fault {
 /// | 8 | 4 | version |
 /// | 12 | 4 | generation: raised by one each time the file is replaced |
 /// | 16 | 4 | CRC-32 (IEEE) of the 16 bytes before |
-pub(super) fn header(kind: JournalKind, generation: u32) -> Vec<u8> {
+pub(super) fn header(kind: FramedFileKind, generation: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES);
     bytes.extend_from_slice(kind.magic());
     bytes.extend_from_slice(&VERSION.to_be_bytes());
@@ -68,7 +68,7 @@ pub(super) fn header(kind: JournalKind, generation: u32) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn read_header(kind: JournalKind, bytes: &[u8]) -> Result<u32, Fault> {
+pub(super) fn read_header(kind: FramedFileKind, bytes: &[u8]) -> Result<u32, Fault> {
     let mut input = Decoder::new(bytes);
     let short = Fault::Damage("the header is short");
     let (Some(magic), Some(version), Some(generation), Some(crc)) =

@@ -7,7 +7,7 @@
 //! another name, synced and renamed, so a crash at any step leaves the old one or the new one.
 
 use super::frame::{
-    FRAME_BYTES, Fault, HEADER_BYTES, JournalKind, find_frame, frame, header, read_frame,
+    FRAME_BYTES, Fault, FramedFileKind, HEADER_BYTES, find_frame, frame, header, read_frame,
     read_header,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -35,10 +35,10 @@ pub(in crate::broker) enum Contents {
 
 /// The open file.
 #[derive(Debug)]
-pub(in crate::broker) struct Journal {
+pub(in crate::broker) struct FramedFile {
     storage: Arc<dyn Storage>,
     path: PathBuf,
-    kind: JournalKind,
+    kind: FramedFileKind,
     generation: u32,
     next_sequence: u32,
     /// Bytes of the file that are proven; the next frame begins there.
@@ -55,7 +55,7 @@ pub(in crate::broker) struct Journal {
     syncs: SyncLatch,
 }
 
-impl Journal {
+impl FramedFile {
     /// Reads the file. Writes nothing.
     ///
     /// # Errors
@@ -64,9 +64,9 @@ impl Journal {
     pub fn load(
         storage: Arc<dyn Storage>,
         path: PathBuf,
-        kind: JournalKind,
-    ) -> Result<(Journal, Contents)> {
-        let mut journal = Journal {
+        kind: FramedFileKind,
+    ) -> Result<(FramedFile, Contents)> {
+        let mut journal = FramedFile {
             storage,
             path,
             kind,
@@ -112,7 +112,7 @@ impl Journal {
     /// Writes the file anew with one frame.
     ///
     /// # Errors
-    /// As [`Journal::append`]; before the rename the old file stands.
+    /// As [`FramedFile::append`]; before the rename the old file stands.
     pub fn replace_with(&mut self, payload: &[u8]) -> Result<()> {
         self.syncs.check()?;
         let generation = self.generation.wrapping_add(1);
@@ -158,10 +158,10 @@ impl Journal {
         self.replace = true;
     }
 
-    /// Appends one frame to a file that [`Journal::replaces`] says can take it, and syncs it.
+    /// Appends one frame to a file that [`FramedFile::replaces`] says can take it, and syncs it.
     ///
     /// # Errors
-    /// As [`Journal::append`].
+    /// As [`FramedFile::append`].
     pub fn append_frame(&mut self, payload: &[u8]) -> Result<()> {
         self.syncs.check()?;
         assert!(!self.replace, "a file that is missing or torn is replaced, not appended to");
@@ -188,7 +188,7 @@ impl Journal {
     /// Makes what was read durable, where a killed process may not have.
     ///
     /// # Errors
-    /// As [`Journal::append`].
+    /// As [`FramedFile::append`].
     pub fn confirm(&mut self) -> Result<()> {
         self.syncs.check()?;
         if self.confirmed || self.next_sequence == 0 {

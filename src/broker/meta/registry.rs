@@ -6,8 +6,8 @@
 //! a new topic of the same name. Layout in `docs/format.md`, "topiclite.registry".
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::frame::JournalKind;
-use crate::broker::meta::framed_file::{Contents, Journal};
+use crate::broker::meta::frame::FramedFileKind;
+use crate::broker::meta::framed_file::{Contents, FramedFile};
 use crate::broker::meta::producer_ids::BLOCK_SIZE;
 use crate::error::Result;
 use crate::storage::Storage;
@@ -88,7 +88,7 @@ pub(in crate::broker) struct Registry(Mutex<RegistryFile>);
 
 #[derive(Debug)]
 struct RegistryFile {
-    journal: Journal,
+    journal: FramedFile,
     image: RegistryImage,
 }
 
@@ -97,10 +97,10 @@ impl Registry {
     /// change replaces the file.
     ///
     /// # Errors
-    /// Those of [`Journal::load`].
+    /// Those of [`FramedFile::load`].
     pub fn load(storage: Arc<dyn Storage>, dir: &Path) -> Result<(Registry, RegistryFound)> {
         let path = dir.join(REGISTRY_FILE);
-        let (mut journal, contents) = Journal::load(storage, path, JournalKind::Registry)?;
+        let (mut journal, contents) = FramedFile::load(storage, path, FramedFileKind::Registry)?;
         let found = match contents {
             Contents::Missing => RegistryFound::Missing,
             Contents::Damaged(why) => RegistryFound::Damaged(why),
@@ -126,7 +126,7 @@ impl Registry {
     /// Makes changes durable, all or none, with one sync; then they are part of the image.
     ///
     /// # Errors
-    /// Those of [`Journal::append`]; the image is unchanged then.
+    /// Those of [`FramedFile::append`]; the image is unchanged then.
     pub fn write(&self, changes: &[RegistryEntry]) -> Result<()> {
         let held = &mut *self.0.lock();
         let mut out = Encoder::new();
@@ -144,7 +144,7 @@ impl Registry {
     /// Writes the whole image, if the file is not there or must be replaced anyway.
     ///
     /// # Errors
-    /// Those of [`Journal::replace_with`].
+    /// Those of [`FramedFile::replace_with`].
     pub fn settle(&self) -> Result<()> {
         let held = &mut *self.0.lock();
         if held.journal.will_replace() {
@@ -156,7 +156,7 @@ impl Registry {
     /// Makes what was read durable, where a killed process may not have.
     ///
     /// # Errors
-    /// Those of [`Journal::confirm`].
+    /// Those of [`FramedFile::confirm`].
     pub fn confirm(&self) -> Result<()> {
         self.0.lock().journal.confirm()
     }

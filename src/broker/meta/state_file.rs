@@ -6,8 +6,8 @@
 //! contradict, is adopted. Layout in `docs/format.md`, "topiclite.state".
 
 use crate::broker::meta::codec::{Decoder, Encoder};
-use crate::broker::meta::frame::JournalKind;
-use crate::broker::meta::framed_file::{Contents, Journal};
+use crate::broker::meta::frame::FramedFileKind;
+use crate::broker::meta::framed_file::{Contents, FramedFile};
 use crate::broker::meta::state_codec::{decode_state, encode_state};
 use crate::error::Result;
 use crate::log::segment::state::LogState;
@@ -120,7 +120,7 @@ pub(in crate::broker) enum StateFound {
 /// The open file and what it says.
 #[derive(Debug)]
 pub(in crate::broker) struct StateFile {
-    journal: Journal,
+    journal: FramedFile,
     pub image: StateImage,
 }
 
@@ -128,10 +128,10 @@ impl StateFile {
     /// Reads the file in `dir`. Writes nothing. The image of a missing or damaged file is empty.
     ///
     /// # Errors
-    /// Those of [`Journal::load`].
+    /// Those of [`FramedFile::load`].
     pub fn load(storage: Arc<dyn Storage>, dir: &Path) -> Result<(StateFile, StateFound)> {
         let path = dir.join(STATE_FILE);
-        let (mut journal, contents) = Journal::load(storage, path, JournalKind::State)?;
+        let (mut journal, contents) = FramedFile::load(storage, path, FramedFileKind::State)?;
         let mut image = StateImage { highest_epoch: -1, ..StateImage::default() };
         let found = match contents {
             Contents::Missing => StateFound::Missing,
@@ -153,7 +153,7 @@ impl StateFile {
     /// Begins a life, durably: its incarnation is never used again.
     ///
     /// # Errors
-    /// Those of [`Journal::append`]; the image is unchanged then.
+    /// Those of [`FramedFile::append`]; the image is unchanged then.
     pub fn begin(&mut self, life: Life) -> Result<()> {
         let mut out = Encoder::new();
         encode_life(&life, &mut out);
@@ -168,7 +168,7 @@ impl StateFile {
     /// before is replaced by what adoption found, in one step.
     ///
     /// # Errors
-    /// Those of [`Journal::replace_with`]; the image is unchanged then.
+    /// Those of [`FramedFile::replace_with`]; the image is unchanged then.
     pub fn begin_adopted(
         &mut self,
         life: Life,
@@ -195,7 +195,7 @@ impl StateFile {
     /// Takes note of a leader epoch above those of our lives.
     ///
     /// # Errors
-    /// Those of [`Journal::append`]; the image is unchanged then.
+    /// Those of [`FramedFile::append`]; the image is unchanged then.
     pub fn raise(&mut self, epoch: i32) -> Result<()> {
         if epoch <= self.image.highest_epoch {
             return Ok(());
@@ -210,7 +210,7 @@ impl StateFile {
     /// writes nothing.
     ///
     /// # Errors
-    /// Those of [`Journal::append`]; the image is unchanged then.
+    /// Those of [`FramedFile::append`]; the image is unchanged then.
     pub fn record(
         &mut self,
         states: Vec<(PartitionKey, LogState)>,
@@ -223,7 +223,7 @@ impl StateFile {
     /// clean mark holds.
     ///
     /// # Errors
-    /// Those of [`Journal::append`]; the image is unchanged then.
+    /// Those of [`FramedFile::append`]; the image is unchanged then.
     pub fn end(
         &mut self,
         states: Vec<(PartitionKey, LogState)>,

@@ -11,8 +11,8 @@ fn storage() -> Arc<dyn Storage> {
     Arc::new(storage)
 }
 
-fn load(storage: &Arc<dyn Storage>) -> (Journal, Contents) {
-    Journal::load(storage.clone(), PATH.into(), JournalKind::State).unwrap()
+fn load(storage: &Arc<dyn Storage>) -> (FramedFile, Contents) {
+    FramedFile::load(storage.clone(), PATH.into(), FramedFileKind::State).unwrap()
 }
 
 fn frames(texts: &[&str]) -> Contents {
@@ -80,7 +80,7 @@ fn a_file_cut_anywhere_is_a_prefix_and_the_next_append_replaces_it() {
 fn a_frame_that_a_kill_left_is_durable_before_the_next_one_is_written() {
     use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
     let load = |sim: &Sim| {
-        Journal::load(Arc::new(sim.clone()), PATH.into(), JournalKind::Registry).unwrap()
+        FramedFile::load(Arc::new(sim.clone()), PATH.into(), FramedFileKind::Registry).unwrap()
     };
     let sim = Sim::new();
     sim.create_dir(Path::new("/d")).unwrap();
@@ -121,7 +121,7 @@ fn a_flipped_bit_is_damage_or_a_lost_last_frame_and_never_another_content() {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
         put(&storage, &bytes);
-        match Journal::load(storage.clone(), PATH.into(), JournalKind::State) {
+        match FramedFile::load(storage.clone(), PATH.into(), FramedFileKind::State) {
             Ok((_, Contents::Damaged(_))) => assert!(bit / 8 < last, "{bit}"),
             Ok((_, contents)) => {
                 assert_eq!(contents, frames(&["one", "two"]), "{bit}");
@@ -135,12 +135,12 @@ fn a_flipped_bit_is_damage_or_a_lost_last_frame_and_never_another_content() {
 #[test]
 fn a_file_of_a_newer_version_is_refused() {
     let storage = storage();
-    let mut bytes = header(JournalKind::State, 1);
+    let mut bytes = header(FramedFileKind::State, 1);
     bytes[11] = 2;
     let crc = crc32fast::hash(&bytes[..16]).to_be_bytes();
     bytes[16..20].copy_from_slice(&crc);
     put(&storage, &bytes);
-    let error = Journal::load(storage, PATH.into(), JournalKind::State).unwrap_err();
+    let error = FramedFile::load(storage, PATH.into(), FramedFileKind::State).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
 }
 
