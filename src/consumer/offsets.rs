@@ -90,6 +90,9 @@ impl OffsetAndTimestamp {
 /// Who a consumer is in its group, as [`Consumer::group_metadata`](crate::Consumer::group_metadata)
 /// tells it, or whoever commits offsets of a group without being a member.
 ///
+/// It has no `group.instance.id`, as Kafka's has: static membership is not built, the setting is
+/// refused, and so no member has one.
+///
 /// # Examples
 /// ```
 /// use topiclite::GroupMetadata;
@@ -122,7 +125,7 @@ impl GroupMetadata {
         self
     }
 
-    /// As the coordinator of the group takes it.
+    /// As the coordinator of the group takes it. No consumer is a static member.
     pub(crate) fn member(&self) -> MemberRef {
         MemberRef {
             group_id: self.group_id.clone(),
