@@ -87,10 +87,16 @@ pub(crate) trait CoordinatorShard: fmt::Debug + Send + 'static {
     fn applied(&mut self, append: Self::Append, base_offset: i64, now: Now);
 
     /// The marker of a producer's transaction was stored in a partition: what was stored there in
-    /// it counts from now on, or never. Of a coordinator whose records are in no transaction,
-    /// nothing.
-    fn transaction_ended(&mut self, partition: i32, producer_id: i64, committed: bool) {
+    /// it counts from now on, or never. What is returned is to be stored behind the marker,
+    /// durably. Of a coordinator whose records are in no transaction, nothing.
+    fn transaction_ended(
+        &mut self,
+        partition: i32,
+        producer_id: i64,
+        committed: bool,
+    ) -> Vec<Self::Append> {
         let _ = (partition, producer_id, committed);
+        Vec::new()
     }
 
     /// When [`CoordinatorShard::expire`] has something to do at the earliest, on the monotonic

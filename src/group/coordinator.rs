@@ -340,8 +340,16 @@ impl CoordinatorShard for GroupCoordinator {
         GroupCoordinator::applied(self, append, base_offset, now);
     }
 
-    fn transaction_ended(&mut self, partition: i32, producer_id: i64, committed: bool) {
-        self.replay_marker(partition, producer_id, committed);
+    fn transaction_ended(
+        &mut self,
+        partition: i32,
+        producer_id: i64,
+        committed: bool,
+    ) -> Vec<RecordAppend> {
+        match self.replay_marker(partition, producer_id, committed) {
+            true => self.owed(),
+            false => Vec::new(),
+        }
     }
 
     fn next_deadline(&self) -> Option<Duration> {

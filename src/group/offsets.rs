@@ -24,6 +24,8 @@ use std::sync::Arc;
 pub(super) struct StoredOffset {
     pub(super) value: OffsetValue,
     pub(super) record_offset: i64,
+    /// A pending one was set back, and its record says otherwise.
+    pub(super) is_clamped: bool,
 }
 
 /// The offsets of one group.
@@ -256,7 +258,8 @@ impl GroupCoordinator {
     /// ascend: no offset may lie beyond the end of its log, or the group would skip what is
     /// written there next. `end` gives the log end offset of a partition that exists. The offsets
     /// count at once; their records are owed ([`Self::owed`]) and have to be stored before
-    /// anything is appended to those logs.
+    /// anything is appended to those logs. Those of open transactions are set back likewise, and
+    /// their records are owed once a commit makes them count.
     ///
     /// Departure: D23. Kafka leaves them, and the group skips what is written there next.
     pub(crate) fn clamp_offsets(
@@ -271,19 +274,26 @@ impl GroupCoordinator {
             if partitions.binary_search(&partition).is_err() {
                 continue;
             }
-            for (topic, partitions) in &mut group.offsets.stored {
-                for (&partition, stored) in partitions {
-                    let partition = TopicPartition::new(topic.clone(), partition);
-                    let Some(log_end_offset) = end(&partition) else { continue };
-                    let committed = stored.value.offset;
-                    if committed <= log_end_offset {
-                        continue;
-                    }
-                    stored.value.offset = log_end_offset;
-                    group.offsets.clamped.insert(partition.clone());
-                    let group = id.clone();
-                    out.push(ClampedOffset { group, partition, committed, log_end_offset });
+            let Offsets { stored, pending, clamped } = &mut group.offsets;
+            let stored = stored.iter_mut().flat_map(|(topic, partitions)| {
+                let of = |partition: &i32| TopicPartition::new(topic.clone(), *partition);
+                partitions.iter_mut().map(move |(number, stored)| (of(number), stored, false))
+            });
+            let pending = pending.values_mut().flatten();
+            let pending = pending.map(|(partition, held)| (partition.clone(), held, true));
+            for (partition, offset, is_pending) in stored.chain(pending) {
+                let Some(log_end_offset) = end(&partition) else { continue };
+                let committed = offset.value.offset;
+                if committed <= log_end_offset {
+                    continue;
                 }
+                offset.value.offset = log_end_offset;
+                match is_pending {
+                    true => offset.is_clamped = true,
+                    false => drop(clamped.insert(partition.clone())),
+                }
+                let group = id.clone();
+                out.push(ClampedOffset { group, partition, committed, log_end_offset });
             }
         }
         out
@@ -425,14 +435,22 @@ impl Offsets {
         self.pending.entry(producer).or_default().insert(partition, held);
     }
 
-    /// Ends a transaction. A pending offset counts unless the log has a newer record of it.
-    pub(super) fn end_transaction(&mut self, producer: i64, committed: bool) {
+    /// Ends a transaction. A pending offset counts unless the log has a newer record of it. Returns
+    /// whether one does that was clamped.
+    pub(super) fn end_transaction(&mut self, producer: i64, committed: bool) -> bool {
+        let mut is_owed = false;
         for (partition, held) in self.pending.remove(&producer).unwrap_or_default() {
             let newer = self.get(&partition).is_some_and(|s| s.record_offset > held.record_offset);
             if committed && !newer {
+                let is_clamped = held.is_clamped;
                 self.store(partition.topic_shared().clone(), partition.partition(), held);
+                if is_clamped {
+                    self.clamped.insert(partition);
+                    is_owed = true;
+                }
             }
         }
+        is_owed
     }
 
     /// Every partition with an offset, pending ones included.

@@ -132,7 +132,7 @@ impl GroupCoordinator {
         value: OffsetValue,
         at: RecordPosition,
     ) {
-        let stored = StoredOffset { value, record_offset: at.offset };
+        let stored = StoredOffset { value, record_offset: at.offset, is_clamped: false };
         let offsets = &mut self.group_or_new(&group).offsets;
         match at.producer_id {
             None => offsets.store(topic, partition, stored),
@@ -144,15 +144,23 @@ impl GroupCoordinator {
         }
     }
 
-    /// Applies an end-of-transaction marker of one partition of the offsets topic.
-    pub(crate) fn replay_marker(&mut self, partition: i32, producer_id: i64, committed: bool) {
+    /// Applies an end-of-transaction marker of one partition of the offsets topic. Returns whether
+    /// an offset counts by it that was set back to the end of its log.
+    pub(crate) fn replay_marker(
+        &mut self,
+        partition: i32,
+        producer_id: i64,
+        committed: bool,
+    ) -> bool {
+        let mut is_owed = false;
         let groups = self.open_transactions.remove(&(partition, producer_id)).unwrap_or_default();
         for group in groups {
             if let Some(known) = self.groups.get_mut(&group) {
-                known.offsets.end_transaction(producer_id, committed);
+                is_owed |= known.offsets.end_transaction(producer_id, committed);
                 self.moved.insert(group);
             }
         }
+        is_owed
     }
 
     /// The broker begins to write to these partitions of the offsets topic, which ascend: whoever

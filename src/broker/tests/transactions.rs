@@ -385,16 +385,7 @@ fn a_decision_that_outlived_what_came_after_it_ends_no_later_transaction() {
     let log = topic.partition(number).unwrap().log().unwrap().clone();
     assert_eq!(log.log_end_offset().unwrap(), 5, "empty, open, decided, complete, open");
     drop((log, topic, broker));
-    let path = format!("/data/{TRANSACTIONS_TOPIC}-{number}/{:020}.log", 0);
-    let file = storage.open_cold(Path::new(&path)).unwrap();
-    let mut cut = 0;
-    for _ in 0..3 {
-        let mut length = [0; 4];
-        file.read_at(cut + 8, &mut length).unwrap();
-        cut += 12 + u64::from(u32::from_be_bytes(length));
-    }
-    file.set_len(cut).unwrap();
-    drop(file);
+    keep_batches(&storage, &TopicPartition::new(TRANSACTIONS_TOPIC, number), 3);
     let broker = open(&storage, &clock);
     let world = World { storage, clock, broker };
     assert_eq!(world.state("x").0, TransactionState::PrepareCommit);
@@ -404,4 +395,58 @@ fn a_decision_that_outlived_what_came_after_it_ends_no_later_transaction() {
     let at = world.send("x", next, "t-0").unwrap();
     world.end("x", next, true).unwrap();
     assert_eq!(world.read("t-0"), [0, at], "the second was never committed, and holds none back");
+}
+
+/// What a power cut leaves of a partition that has only so many of its batches on the disk.
+fn keep_batches(storage: &Arc<dyn Storage>, of: &TopicPartition, count: usize) {
+    let path = format!("/data/{of}/{:020}.log", 0);
+    let file = storage.open_cold(Path::new(&path)).unwrap();
+    let mut cut = 0;
+    for _ in 0..count {
+        let mut length = [0; 4];
+        file.read_at(cut + 8, &mut length).unwrap();
+        cut += 12 + u64::from(u32::from_be_bytes(length));
+    }
+    file.set_len(cut).unwrap();
+}
+
+/// Fault: the power goes after the decision to commit and the offsets of the transaction reached
+/// the disk, and before the records did that the offsets are about. Path: the next life writes the
+/// marker by which the offsets count. What must hold: they are set back to the end of the log, for
+/// good.
+#[test]
+fn offsets_that_a_marker_of_the_next_life_commits_are_set_back_to_the_end_of_their_log() {
+    let world = World::new();
+    let plain = ProducerIdentity { producer_id: 5000, producer_epoch: 0 };
+    let of = TopicPartition::new("t", 0);
+    for _ in 0..10 {
+        world.append(plain, &of).unwrap();
+    }
+    let p = world.init("x").unwrap();
+    world.commit_offset("x", p, 9).unwrap();
+    world.end("x", p, true).unwrap();
+    let World { storage, clock, broker } = world;
+    let state =
+        partition_for("x", broker.inner().topic(TRANSACTIONS_TOPIC).unwrap().partition_count());
+    let offsets =
+        partition_for("g", broker.inner().topic(OFFSETS_TOPIC).unwrap().partition_count());
+    drop(broker);
+    keep_batches(&storage, &of, 4);
+    keep_batches(&storage, &TopicPartition::new(TRANSACTIONS_TOPIC, state), 3);
+    keep_batches(&storage, &TopicPartition::new(OFFSETS_TOPIC, offsets), 1);
+    let broker = open(&storage, &clock);
+    let mut world = World { storage, clock, broker };
+    assert_eq!((world.state("x").0, world.end_offset("t-0")), (TransactionState::PrepareCommit, 4));
+    assert_eq!(world.committed().unwrap_err().kind(), ErrorKind::UnstableOffsetCommit);
+    world.init("y").unwrap();
+    assert_eq!(world.state("x").0, TransactionState::CompleteCommit);
+    assert_eq!(world.committed().unwrap(), Some(4));
+    let other = ProducerIdentity { producer_id: 6000, producer_epoch: 0 };
+    for _ in 0..8 {
+        world.append(other, &of).unwrap();
+    }
+    for clean in [true, false] {
+        world = world.restart(clean);
+        assert_eq!(world.committed().unwrap(), Some(4), "a group must not skip what is new there");
+    }
 }

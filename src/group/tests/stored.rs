@@ -152,6 +152,22 @@ fn offsets_of_an_aborted_transaction_never_count() {
 }
 
 #[test]
+fn a_pending_offset_beyond_its_log_is_brought_back_and_its_record_owed_once_it_counts() {
+    for committed in [true, false] {
+        let mut world = world();
+        world.groups.replay(offset(0, 5), at(0, None));
+        world.groups.replay(offset(0, 10), at(1, Some(9)));
+        let all: Vec<i32> = (0..50).collect();
+        let clamped = world.groups.clamp_offsets(&all, &|_| Some(6));
+        assert_eq!((clamped.len(), clamped[0].committed), (1, 10));
+        assert!(world.groups.owed().is_empty(), "nothing counts so far");
+        assert_eq!(world.groups.replay_marker(0, 9, committed), committed);
+        assert_eq!(world.groups.owed().len(), usize::from(committed));
+        assert_eq!(world.committed("x", "t-0"), Some(if committed { 6 } else { 5 }));
+    }
+}
+
+#[test]
 fn a_commit_that_stands_later_in_the_log_than_a_transaction_s_wins() {
     let mut world = world();
     world.groups.replay(offset(0, 5), at(0, Some(9)));

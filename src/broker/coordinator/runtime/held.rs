@@ -1,7 +1,7 @@
 //! What lies under the lock of a coordinator: its shard, and the writer of its records.
 
 use super::loading::Loading;
-use crate::broker::coordinator::writer::{PartitionWriter, Stored};
+use crate::broker::coordinator::writer::{PartitionWriter, PendingSync, Stored};
 use crate::coordinator::{CoordinatorShard, EncodedRecords, ShardAppend};
 use crate::error::{Error, Result};
 use crate::log::Marker;
@@ -33,15 +33,24 @@ impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
         }
     }
 
-    /// Stores the marker of a transaction and applies it.
-    pub(super) fn mark(&mut self, partition: i32, marker: Marker, now: Now) -> Result<Stored> {
+    /// Stores the marker of a transaction and applies it, and stores what follows from it.
+    pub(super) fn mark(
+        &mut self,
+        partition: i32,
+        marker: Marker,
+        now: Now,
+        syncs: &mut Vec<PendingSync>,
+    ) -> Result<()> {
         if let Some(damage) = self.damaged.get(&partition) {
             return Err(damage.clone());
         }
         let stored = self.writer.append_marker(partition, marker, now)?;
         let committed = marker.kind == ControlType::Commit;
-        self.shard.transaction_ended(partition, marker.producer_id, committed);
-        Ok(stored)
+        syncs.extend(stored.into_pending());
+        for append in self.shard.transaction_ended(partition, marker.producer_id, committed) {
+            syncs.push(self.store(append, now)?.sync);
+        }
+        Ok(())
     }
 
     /// Stores an append and applies it. A damaged partition takes none: the next reading would

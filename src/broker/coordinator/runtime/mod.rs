@@ -209,8 +209,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
     /// Those of loading, of the append and of its sync; the partition's damage.
     pub fn mark(&self, partition: i32, marker: Marker) -> Result<()> {
         let (mut held, now, mut syncs) = self.enter(Scope::Partition(partition))?;
-        let outcome = held.mark(partition, marker, now);
-        let outcome = outcome.map(|stored| syncs.extend(stored.into_pending()));
+        let outcome = held.mark(partition, marker, now, &mut syncs);
         self.leave(held, syncs).and(outcome)
     }
 
