@@ -65,10 +65,12 @@ struct Bus {
 
 impl Bus {
     /// Events are kept for seven segments of `segment_ms`.
-    fn new(segment_ms: i64) -> Bus {
+    fn new(segment_ms: u32) -> Bus {
         let (storage, clock) = (Heap::new(), VirtualClock::stepping());
         let broker = open(&storage, &clock);
-        let kept = TopicConfig::default().retention_ms(7 * segment_ms).segment_ms(segment_ms);
+        let kept = TopicConfig::default()
+            .retention_ms(7 * i64::from(segment_ms))
+            .segment_ms(segment_ms.into());
         broker.admin().create_topic("t", PARTITIONS, kept).unwrap();
         let states = TopicConfig::default().cleanup_policy(&["compact"]).segment_bytes(64 << 10);
         broker.admin().create_topic("states", 1, states).unwrap();
@@ -116,7 +118,7 @@ impl Bus {
     }
 }
 
-fn stays_flat(length: u64, step: u64, segment_ms: i64) {
+fn stays_flat(length: u64, step: u64, segment_ms: u32) {
     let mut bus = Bus::new(segment_ms);
     let parts = 20;
     let mut sizes = Vec::new();
