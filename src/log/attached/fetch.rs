@@ -8,7 +8,7 @@ use crate::log::read::cursor::{Chunk, Cursor, Spot};
 use crate::log::read::is_held_dense;
 use crate::log::read::plain::FetchLimits;
 use crate::log::read::steps::Steps;
-use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Scanned};
 use crate::log::segment::summary::relative;
 use crate::storage::File;
 use crate::sync::{Arc, Ordering};
@@ -121,7 +121,7 @@ impl AttachedLog {
             let relative = relative(offset, base).unwrap_or(0);
             let mut steps = Steps::from_entry(indexes.offsets.floor(relative), &segment.recorded);
             let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
-            while let Ok(header) = cursor.header_at(steps.position).map_err(failed)? {
+            while let Scanned::Found(header) = cursor.header_at(steps.position).map_err(failed)? {
                 let own = steps.own_base(&header);
                 let delta = i64::from(header.last_offset_delta);
                 if own.saturating_add(delta).max(own) >= offset {

@@ -4,7 +4,7 @@ use super::{AttachedLog, AttachedSegment, AttachedView};
 use crate::error::{Error, Result};
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::read::cut_short;
-use crate::log::scan::{BatchCursor, SCAN_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, SCAN_WINDOW_BYTES, Scanned};
 use crate::log::segment::state::{SegmentOrigin, SegmentState};
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentSummary};
 use crate::sync::{Arc, OnceLock};
@@ -65,7 +65,7 @@ impl AttachedLog {
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
         cursor.zeros_max_bytes = 0;
         // A stop of any kind is the end for now: the owner may be writing there.
-        while let Ok(batch) =
+        while let Scanned::Found(batch) =
             cursor.batch_at(segment.summary.extent.size_bytes, rules).map_err(failed)?
         {
             segment.summary.observe(&batch, transactions);

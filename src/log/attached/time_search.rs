@@ -4,7 +4,7 @@ use super::{AttachedLog, AttachedSegment, AttachedView};
 use crate::error::{Error, Result};
 use crate::log::read::misplaced;
 use crate::log::read::steps::Steps;
-use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Scanned};
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes};
@@ -84,7 +84,7 @@ impl TimedSegment for Timed<'_> {
         let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
         let mut at = position;
         let mut steps = self.steps_to(&mut cursor, position)?;
-        while let Ok(header) = cursor.header_at(at).map_err(failed)? {
+        while let Scanned::Found(header) = cursor.header_at(at).map_err(failed)? {
             let own = steps.own_base(&header);
             let placed_header = BatchHeader { base_offset: own, ..header };
             let go_on = visit(&placed_header, &mut |with| {
@@ -140,7 +140,9 @@ impl Timed<'_> {
         let mut steps = Steps::from_entry(entry, recorded);
         while steps.position < position {
             let failed = |error| Error::io(error, "reading", path);
-            let Ok(header) = cursor.header_at(steps.position).map_err(failed)? else { break };
+            let Scanned::Found(header) = cursor.header_at(steps.position).map_err(failed)? else {
+                break;
+            };
             steps.own_base(&header);
             steps.over(&header);
         }

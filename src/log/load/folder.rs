@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, FileStage, SegmentFileName};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::repair::{Repairs, Step};
-use crate::log::scan::{BatchCursor, BatchExpectations, WALK_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, BatchExpectations, Scanned, WALK_WINDOW_BYTES};
 use crate::log::segment::state::{LogState, SegmentLayout, SegmentOrigin, SegmentState, Trust};
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
@@ -313,7 +313,7 @@ fn next_offset_of(storage: &dyn Storage, file: &FolderFile) -> Result<i64> {
     let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
     let mut rules = BatchExpectations::foreign(file.name.offset, file.name.offset, false);
     let mut position = 0;
-    while let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? {
+    while let Scanned::Found(batch) = cursor.batch_at(position, &rules).map_err(failed)? {
         rules.advance(&batch.header);
         position = batch.end();
     }

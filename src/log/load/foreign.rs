@@ -201,7 +201,7 @@ fn any_batch(pass: &Pass<'_>, files: &[&FolderFile]) -> Result<bool> {
             file.len,
             crate::log::scan::SCAN_WINDOW_BYTES,
         );
-        if cursor.batch_at(0, &rules).map_err(failed)?.is_ok() {
+        if cursor.batch_at(0, &rules).map_err(failed)?.found().is_some() {
             return Ok(true);
         }
         let end = SegmentEnd { position: 0, stop: Stop::Torn };

@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile, SPECIAL};
 use crate::log::scan::{
-    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop, continuation,
+    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Scanned, Stop,
+    continuation,
 };
 use crate::log::segment::state::SegmentState;
 use crate::record::{BatchFault, Codec, RecordBatch};
@@ -110,14 +111,14 @@ impl Inspection<'_> {
         loop {
             rules.far = position < self.opened_bytes;
             let stop = match cursor.batch_at(position, &rules).map_err(failed)? {
-                Ok(batch) => {
+                Scanned::Found(batch) => {
                     findings.extend(self.unpack(&patched, &batch));
                     rules.advance(&batch.header);
                     position = batch.end();
                     continue;
                 }
-                Err(Stop::End | Stop::Zeros) => break,
-                Err(stop) => stop,
+                Scanned::Stopped(Stop::End | Stop::Zeros) => break,
+                Scanned::Stopped(stop) => stop,
             };
             let next = continuation(&patched, position, end, &rules).map_err(failed)?;
             findings.push(self.damage(position, rules.next_offset, &stop, next.is_some()));

@@ -15,7 +15,7 @@ use crate::log::load::folder::Folder;
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::snapshot::{self, SNAPSHOT_BYTES_MAX, SnapshotRow};
 use crate::log::producers::transactions::TransactionTracker;
-use crate::log::segment::indexes::{proven_bytes, walk_markers};
+use crate::log::segment::indexes::{ProvenFile, proven_bytes, walk_markers};
 use crate::log::segment::state::{EndSnapshot, FileProof, SegmentState};
 use crate::storage::planted::{Planted, planted};
 use crate::storage::{NotBegun, Storage};
@@ -81,11 +81,11 @@ impl KnownLog<'_> {
             }
             let path = self.folder.join(file_name(offset, FileKind::Snapshot));
             let fault = match proven_bytes(self.storage, &path, proof)? {
-                Ok(bytes) => match snapshot::parse(&bytes, offset) {
+                ProvenFile::Believed(bytes) => match snapshot::parse(&bytes, offset) {
                     Ok(rows) => return Ok((ProducerEntries::of(&rows), offset)),
                     Err(fault) => fault.to_string(),
                 },
-                Err(fault) => fault.to_string(),
+                ProvenFile::Doubted(fault) => fault.to_string(),
             };
             let message = format!("its producers are read again from the batches: {fault}");
             let (kind, position) = (FindingKind::DerivedFile, None);

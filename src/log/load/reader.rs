@@ -15,7 +15,7 @@ use crate::log::load::{OpenReport, OpenedPartition, OpenedSegment};
 use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{
-    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Stop,
+    BatchCursor, BatchExpectations, FoundBatch, Invalid, SCAN_WINDOW_BYTES, Scanned, Stop,
     WALK_WINDOW_BYTES, continuation,
 };
 use crate::log::segment::state::{LastBatch, SegmentLayout, SegmentOrigin, SegmentState};
@@ -138,14 +138,14 @@ impl<'a> Pass<'a> {
         let mut told = 0;
         let mut stop = loop {
             let batch = match cursor.batch_at(position, &self.rules).map_err(failed)? {
-                Ok(batch) => batch,
-                Err(Stop::Invalid(Invalid::Span))
+                Scanned::Found(batch) => batch,
+                Scanned::Stopped(Stop::Invalid(Invalid::Span))
                     if !self.rules.far && self.goes_far(file, &mut cursor, position)? =>
                 {
                     self.rules.far = true;
                     continue;
                 }
-                Err(stop) => break stop,
+                Scanned::Stopped(stop) => break stop,
             };
             let moved = self.moved(base_offset, &batch);
             if let Some(invalid) = moved.or_else(|| self.unrecorded_epoch(&batch)) {
@@ -165,9 +165,9 @@ impl<'a> Pass<'a> {
             }
         };
         if let Some((last, before)) = held {
-            match cursor.check_crc(last.position, &last.header).map_err(failed)? {
-                Ok(()) => self.keep(&mut summary, &last),
-                Err(fault) => {
+            match cursor.crc_fault(last.position, &last.header).map_err(failed)? {
+                None => self.keep(&mut summary, &last),
+                Some(fault) => {
                     self.rules = before;
                     position = last.position;
                     stop = Stop::Invalid(Invalid::Fault(fault));
@@ -220,19 +220,19 @@ impl<'a> Pass<'a> {
     ) -> Result<bool> {
         let failed = |error| Error::io(error, "reading", &file.path);
         let mut rules = BatchExpectations { far: true, crc: true, ..self.rules };
-        let Ok(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
+        let Scanned::Found(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
             return Ok(false);
         };
         rules.advance(&batch.header);
         let next = rules.next_offset;
         Ok(match cursor.batch_at(batch.end(), &rules).map_err(failed)? {
-            Ok(_) => true,
-            Err(Stop::End | Stop::Zeros) => {
+            Scanned::Found(_) => true,
+            Scanned::Stopped(Stop::End | Stop::Zeros) => {
                 let mut later = self.folder.logs().map(|log| log.name.offset);
                 let base = later.find(|base| *base > file.name.offset);
                 base.map_or(next <= self.far_upto, |base| base >= next)
             }
-            Err(_) => false,
+            Scanned::Stopped(_) => false,
         })
     }
 
@@ -242,8 +242,10 @@ impl<'a> Pass<'a> {
         let open = self.storage.open(&file.path).map_err(failed)?;
         let mut cursor = BatchCursor::new(&*open, file.len, WALK_WINDOW_BYTES);
         match cursor.header_at(end.position).map_err(failed)? {
-            Ok(header) => Ok(cursor.check_crc(end.position, &header).map_err(failed)?.is_ok()),
-            Err(_) => Ok(false),
+            Scanned::Found(header) => {
+                Ok(cursor.crc_fault(end.position, &header).map_err(failed)?.is_none())
+            }
+            Scanned::Stopped(_) => Ok(false),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::log::load::swaps::{self, Finished, Swapped};
 use crate::log::load::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
-use crate::log::segment::indexes::{proven_aborted, walk_markers};
+use crate::log::segment::indexes::{ProvenFile, proven_aborted, walk_markers};
 use crate::log::segment::state::{
     LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState, Trust,
 };
@@ -210,11 +210,12 @@ fn check_last_batch(
         far: true,
         ..BatchExpectations::foreign(last.segment, last.base_offset, true)
     };
-    let fits = cursor.batch_at(last.position, &rules).map_err(failed)?.is_ok_and(|batch| {
-        batch.header.base_offset == last.base_offset
-            && batch.header.crc == last.crc
-            && batch.header.next_offset() <= state.log_end_offset
-    });
+    let fits =
+        cursor.batch_at(last.position, &rules).map_err(failed)?.found().is_some_and(|batch| {
+            batch.header.base_offset == last.base_offset
+                && batch.header.crc == last.crc
+                && batch.header.next_offset() <= state.log_end_offset
+        });
     Ok((!fits).then(|| Finding {
         position: Some(last.position),
         offset: Some(last.base_offset),
@@ -398,8 +399,8 @@ impl Aborted<'_> {
             return Ok(inside(self.listed));
         };
         let fault = match proven_aborted(pass.storage, segment, &file.path, proof)? {
-            Ok(rows) => return Ok(rows),
-            Err(fault) => fault,
+            ProvenFile::Believed(rows) => return Ok(rows),
+            ProvenFile::Doubted(fault) => fault,
         };
         let message = format!("its transaction index is read again from the batches: {fault}");
         pass.note(FindingKind::DerivedFile, file, 0, &message);

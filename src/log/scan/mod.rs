@@ -42,6 +42,33 @@ pub(crate) enum Stop {
     Invalid(Invalid),
 }
 
+/// A position of a file, looked at.
+#[derive(Debug, Clone)]
+pub(crate) enum Scanned<T> {
+    /// What begins there.
+    Found(T),
+    /// Nothing valid does.
+    Stopped(Stop),
+}
+
+impl<T> Scanned<T> {
+    /// What was found, where it does not matter why nothing was.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Scanned::Found(found) => Some(found),
+            Scanned::Stopped(_) => None,
+        }
+    }
+}
+
+/// The control record of a batch, looked for.
+enum ControlFound {
+    /// The batch is one of records, or a control batch without a record or of an unknown kind.
+    Absent,
+    Record(ControlRecord),
+    Faulty(BatchFault),
+}
+
 /// The fault of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Invalid {
@@ -227,9 +254,9 @@ impl<'f> BatchCursor<'f> {
         &mut self,
         position: u64,
         rules: &BatchExpectations,
-    ) -> io::Result<Result<FoundBatch, Stop>> {
+    ) -> io::Result<Scanned<FoundBatch>> {
         match self.batch_in_window(position, rules) {
-            Some(found) => Ok(Ok(found)),
+            Some(found) => Ok(Scanned::Found(found)),
             None => self.look_closely(position, rules),
         }
     }
@@ -253,53 +280,59 @@ impl<'f> BatchCursor<'f> {
         &mut self,
         position: u64,
         rules: &BatchExpectations,
-    ) -> io::Result<Result<FoundBatch, Stop>> {
+    ) -> io::Result<Scanned<FoundBatch>> {
         let header = match self.header_at(position)? {
-            Ok(header) => header,
-            Err(stop) => return Ok(Err(stop)),
+            Scanned::Found(header) => header,
+            Scanned::Stopped(stop) => return Ok(Scanned::Stopped(stop)),
         };
         if let Err(invalid) = rules.check(&header) {
-            return Ok(Err(Stop::Invalid(invalid)));
+            return Ok(Scanned::Stopped(Stop::Invalid(invalid)));
         }
         if rules.crc
-            && let Err(fault) = self.check_crc(position, &header)?
+            && let Some(fault) = self.crc_fault(position, &header)?
         {
-            return Ok(Err(Stop::Invalid(Invalid::Fault(fault))));
+            return Ok(Scanned::Stopped(Stop::Invalid(Invalid::Fault(fault))));
         }
         let control = match self.control_at(position, &header)? {
-            Ok(control) => control,
-            Err(fault) => return Ok(Err(Stop::Invalid(Invalid::Fault(fault)))),
+            ControlFound::Absent => None,
+            ControlFound::Record(record) => Some(record),
+            ControlFound::Faulty(fault) => {
+                return Ok(Scanned::Stopped(Stop::Invalid(Invalid::Fault(fault))));
+            }
         };
-        Ok(Ok(FoundBatch { header, position, control }))
+        Ok(Scanned::Found(FoundBatch { header, position, control }))
     }
 
     /// The batch at `position`, whatever it follows and without a look at its CRC.
     ///
     /// # Errors
     /// Only those of the operating system.
-    pub fn any_batch_at(&mut self, position: u64) -> io::Result<Result<FoundBatch, Stop>> {
+    pub fn any_batch_at(&mut self, position: u64) -> io::Result<Scanned<FoundBatch>> {
         let header = match self.header_at(position)? {
-            Ok(header) => header,
-            Err(stop) => return Ok(Err(stop)),
+            Scanned::Found(header) => header,
+            Scanned::Stopped(stop) => return Ok(Scanned::Stopped(stop)),
         };
-        let control = self.control_at(position, &header)?.unwrap_or(None);
-        Ok(Ok(FoundBatch { header, position, control }))
+        let control = match self.control_at(position, &header)? {
+            ControlFound::Record(record) => Some(record),
+            ControlFound::Absent | ControlFound::Faulty(_) => None,
+        };
+        Ok(Scanned::Found(FoundBatch { header, position, control }))
     }
 
     /// The header at `position` of a batch that ends inside the file. Its CRC is not looked at.
     ///
     /// # Errors
     /// Only those of the operating system.
-    pub fn header_at(&mut self, position: u64) -> io::Result<Result<BatchHeader, Stop>> {
+    pub fn header_at(&mut self, position: u64) -> io::Result<Scanned<BatchHeader>> {
         let left = self.end.saturating_sub(position);
         if left == 0 {
-            return Ok(Err(Stop::End));
+            return Ok(Scanned::Stopped(Stop::End));
         }
         let bytes = self.bytes_at(position, BATCH_OVERHEAD, BATCH_OVERHEAD)?;
         let whole_header = bytes.len() == BATCH_OVERHEAD;
         let fault = match BatchHeader::parse(bytes) {
-            Ok(header) if header.size() as u64 <= left => return Ok(Ok(header)),
-            Ok(_) => return Ok(Err(Stop::Torn)),
+            Ok(header) if header.size() as u64 <= left => return Ok(Scanned::Found(header)),
+            Ok(_) => return Ok(Scanned::Stopped(Stop::Torn)),
             Err(fault) => fault,
         };
         let stop = match fault {
@@ -317,18 +350,19 @@ impl<'f> BatchCursor<'f> {
             }
             fault => Stop::Invalid(Invalid::Fault(fault)),
         };
-        Ok(Err(stop))
+        Ok(Scanned::Stopped(stop))
     }
 
-    /// Computes the CRC of the batch at `position`, whose header was read before.
+    /// The fault of the CRC of the batch at `position`, whose header was read before; `None` where
+    /// it fits.
     ///
     /// # Errors
     /// Only those of the operating system.
-    pub fn check_crc(
+    pub fn crc_fault(
         &mut self,
         position: u64,
         header: &BatchHeader,
-    ) -> io::Result<Result<(), BatchFault>> {
+    ) -> io::Result<Option<BatchFault>> {
         let end = position + header.size() as u64;
         let mut at = position + CRC_FROM as u64;
         let mut computed = None;
@@ -336,7 +370,7 @@ impl<'f> BatchCursor<'f> {
             let want = usize::try_from(end - at).unwrap_or(usize::MAX);
             let bytes = self.bytes_at(at, want, 1)?;
             if bytes.is_empty() {
-                return Ok(Err(BatchFault::Incomplete { needed: header.size() }));
+                return Ok(Some(BatchFault::Incomplete { needed: header.size() }));
             }
             computed = Some(match computed {
                 None => crc32c(bytes),
@@ -345,25 +379,21 @@ impl<'f> BatchCursor<'f> {
             at += bytes.len() as u64;
         }
         let computed = computed.unwrap_or(0);
-        Ok(if computed == header.crc {
-            Ok(())
-        } else {
-            Err(BatchFault::BadCrc { stored: header.crc, computed })
-        })
+        let fits = computed == header.crc;
+        Ok((!fits).then_some(BatchFault::BadCrc { stored: header.crc, computed }))
     }
 
-    /// The control record in the batch at `position`; `None` for other batches, and for control
-    /// batches without a record or of an unknown kind.
-    fn control_at(
-        &mut self,
-        position: u64,
-        header: &BatchHeader,
-    ) -> io::Result<Result<Option<ControlRecord>, BatchFault>> {
+    /// Looks for the control record in the batch at `position`.
+    fn control_at(&mut self, position: u64, header: &BatchHeader) -> io::Result<ControlFound> {
         if !header.is_control() || header.size() > CONTROL_BATCH_SIZE_MAX {
-            return Ok(Ok(None));
+            return Ok(ControlFound::Absent);
         }
         let bytes = self.bytes_at(position, header.size(), header.size())?;
-        Ok(RecordBatch::parse(bytes).and_then(|batch| batch.control()))
+        Ok(match RecordBatch::parse(bytes).and_then(|batch| batch.control()) {
+            Ok(Some(record)) => ControlFound::Record(record),
+            Ok(None) => ControlFound::Absent,
+            Err(fault) => ControlFound::Faulty(fault),
+        })
     }
 
     /// Whether a whole message of format 0 or 1 stands at `position`: its own CRC decides, so

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{BatchCursor, BatchExpectations, FoundBatch, SCAN_WINDOW_BYTES, Stop};
+use super::{BatchCursor, BatchExpectations, FoundBatch, SCAN_WINDOW_BYTES, Scanned, Stop};
 use crate::record::{BATCH_OVERHEAD, BatchHeader};
 use crate::storage::File;
 
@@ -30,7 +30,7 @@ pub(crate) fn continuation(
     let mut cursor = BatchCursor::new(file, end, SCAN_WINDOW_BYTES);
     let mut budget = end.saturating_sub(position).saturating_mul(SEARCH_CRC_FACTOR);
     // Usually the damaged batch's own length is right.
-    if let Ok(header) = cursor.header_at(position)? {
+    if let Scanned::Found(header) = cursor.header_at(position)? {
         let next = position + header.size() as u64;
         if let Some(found) = continues_at(&mut cursor, next, &rules, &mut budget)? {
             return Ok(Some(found));
@@ -70,18 +70,18 @@ fn continues_at(
     rules: &BatchExpectations,
     budget: &mut u64,
 ) -> io::Result<Option<FoundBatch>> {
-    let Ok(header) = cursor.header_at(position)? else {
+    let Scanned::Found(header) = cursor.header_at(position)? else {
         return Ok(None);
     };
     *budget = budget.saturating_sub(header.size() as u64);
-    let Ok(found) = cursor.batch_at(position, rules)? else {
+    let Scanned::Found(found) = cursor.batch_at(position, rules)? else {
         return Ok(None);
     };
     let mut rules = *rules;
     rules.advance(&found.header);
     let follows = match cursor.batch_at(found.end(), &rules)? {
-        Ok(_) | Err(Stop::End | Stop::Zeros) => true,
-        Err(_) => false,
+        Scanned::Found(_) | Scanned::Stopped(Stop::End | Stop::Zeros) => true,
+        Scanned::Stopped(_) => false,
     };
     Ok(follows.then_some(found))
 }

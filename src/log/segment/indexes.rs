@@ -15,11 +15,29 @@ use crate::log::index::offset_index::{IndexFault, OffsetIndex};
 use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
-use crate::log::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, WALK_WINDOW_BYTES};
+use crate::log::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, Scanned, WALK_WINDOW_BYTES};
 use crate::log::segment::state::{FileProof, SegmentState};
 use crate::log::segment::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
+
+/// A derived file that something vouches for, looked at.
+#[derive(Debug)]
+pub(in crate::log) enum ProvenFile<T> {
+    /// What is in it; it is as it was left.
+    Believed(T),
+    /// The reason why it is passed over.
+    Doubted(IndexFault),
+}
+
+impl<T> From<std::result::Result<T, IndexFault>> for ProvenFile<T> {
+    fn from(parsed: std::result::Result<T, IndexFault>) -> ProvenFile<T> {
+        match parsed {
+            Ok(content) => ProvenFile::Believed(content),
+            Err(fault) => ProvenFile::Doubted(fault),
+        }
+    }
+}
 
 /// The indexes of a segment whose batches are in `log_path`, thinned to what is worth keeping in
 /// memory, and what is to be told if a file had to be passed over.
@@ -33,11 +51,11 @@ pub(crate) fn load_indexes(
     interval_bytes: u64,
 ) -> Result<(SegmentIndexes, Option<Finding>)> {
     let fault = match proven_indexes(storage, segment, log_path)? {
-        Ok(mut indexes) => {
+        ProvenFile::Believed(mut indexes) => {
             indexes.thin(INDEX_ENTRIES_MAX);
             return Ok((indexes, None));
         }
-        Err(fault) => fault,
+        ProvenFile::Doubted(fault) => fault,
     };
     let indexes = rebuild_indexes(storage, segment, log_path, interval_bytes)?;
     let vouched = segment.proofs.index.is_some() || segment.proofs.time_index.is_some();
@@ -95,52 +113,55 @@ pub(in crate::log) fn walk_markers(
     let file = storage.open(log_path).map_err(failed)?;
     let mut cursor = BatchCursor::new(&*file, size_bytes, WALK_WINDOW_BYTES);
     let mut position = 0;
-    while let Ok(batch) = cursor.any_batch_at(position).map_err(failed)? {
+    while let Scanned::Found(batch) = cursor.any_batch_at(position).map_err(failed)? {
         visit(&batch);
         position = batch.end();
     }
     Ok(())
 }
 
-/// The aborted transactions of a segment with a vouched `.txnindex`; `Err` says why the file is
-/// not believed.
+/// The aborted transactions of a segment with a vouched `.txnindex`.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
 pub(in crate::log) fn proven_aborted(
     storage: &dyn Storage,
     segment: &SegmentState,
     log_path: &Path,
     proof: FileProof,
-) -> Result<Result<Vec<AbortedTransaction>, IndexFault>> {
+) -> Result<ProvenFile<Vec<AbortedTransaction>>> {
     if proof.len == 0 {
-        return Ok(Ok(Vec::new()));
+        return Ok(ProvenFile::Believed(Vec::new()));
     }
     let name = file_name(segment.extent.base_offset, FileKind::TransactionIndex);
     let bytes = match proven_bytes(storage, &log_path.with_file_name(name), proof)? {
-        Ok(bytes) => bytes,
-        Err(fault) => return Ok(Err(fault)),
+        ProvenFile::Believed(bytes) => bytes,
+        ProvenFile::Doubted(fault) => return Ok(ProvenFile::Doubted(fault)),
     };
-    Ok(transaction_index::parse(&bytes, segment.extent.base_offset, segment.extent.next_offset))
+    let (base, next) = (segment.extent.base_offset, segment.extent.next_offset);
+    Ok(transaction_index::parse(&bytes, base, next).into())
 }
 
 fn proven_indexes(
     storage: &dyn Storage,
     segment: &SegmentState,
     log_path: &Path,
-) -> Result<Result<SegmentIndexes, IndexFault>> {
+) -> Result<ProvenFile<SegmentIndexes>> {
     if planted(Planted::IndexTrustedAfterCrash) {
         return believe(storage, segment, log_path);
     }
     let (Some(offsets), Some(times)) = (segment.proofs.index, segment.proofs.time_index) else {
-        return Ok(Err(IndexFault("nothing vouches for their files")));
+        return Ok(ProvenFile::Doubted(IndexFault("nothing vouches for their files")));
     };
     let path = |kind| log_path.with_file_name(file_name(segment.extent.base_offset, kind));
     let read = |kind, proof| proven_bytes(storage, &path(kind), proof);
     let offsets = match read(FileKind::OffsetIndex, offsets)? {
-        Ok(bytes) => bytes,
-        Err(fault) => return Ok(Err(fault)),
+        ProvenFile::Believed(bytes) => bytes,
+        ProvenFile::Doubted(fault) => return Ok(ProvenFile::Doubted(fault)),
     };
     let times = match read(FileKind::TimeIndex, times)? {
-        Ok(bytes) => bytes,
-        Err(fault) => return Ok(Err(fault)),
+        ProvenFile::Believed(bytes) => bytes,
+        ProvenFile::Doubted(fault) => return Ok(ProvenFile::Doubted(fault)),
     };
     let last = segment
         .extent
@@ -156,9 +177,9 @@ fn proven_indexes(
         });
     match parsed {
         Ok(indexes) if !points_at_batches(storage, segment, log_path, &indexes.offsets)? => {
-            Ok(Err(IndexFault("an entry does not fit the batch it points at")))
+            Ok(ProvenFile::Doubted(IndexFault("an entry does not fit the batch it points at")))
         }
-        parsed => Ok(parsed),
+        parsed => Ok(parsed.into()),
     }
 }
 
@@ -177,7 +198,7 @@ fn points_at_batches(
     let mut cursor = BatchCursor::new(&*file, segment.extent.size_bytes, LOOKUP_WINDOW_BYTES);
     for entry in [first, last] {
         let header = cursor.header_at(u64::from(entry.position)).map_err(failed)?;
-        let fits = header.is_ok_and(|header| {
+        let fits = header.found().is_some_and(|header| {
             relative(header.last_offset(), segment.extent.base_offset)
                 == Some(entry.relative_offset)
         });
@@ -188,8 +209,7 @@ fn points_at_batches(
     Ok(true)
 }
 
-/// The bytes of a derived file, if they are those that the proof was made of; `Err` inside says why
-/// they are not believed.
+/// The bytes of a derived file, if they are those that the proof was made of.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`].
@@ -197,25 +217,33 @@ pub(in crate::log) fn proven_bytes(
     storage: &dyn Storage,
     path: &Path,
     proof: FileProof,
-) -> Result<Result<Vec<u8>, IndexFault>> {
+) -> Result<ProvenFile<Vec<u8>>> {
     if proof.len > INDEX_SIZE_MAX {
-        return Ok(Err(IndexFault("a file is larger than any index")));
+        return Ok(ProvenFile::Doubted(IndexFault("a file is larger than any index")));
     }
     match storage.metadata(path) {
         Ok(entry) if entry.len == proof.len => {}
-        Ok(_) => return Ok(Err(IndexFault("a file has another length than it was left with"))),
+        Ok(_) => {
+            return Ok(ProvenFile::Doubted(IndexFault(
+                "a file has another length than it was left with",
+            )));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A file without an entry need not be there.
             let nothing = proof == FileProof::of(&[]);
-            return Ok(if nothing { Ok(Vec::new()) } else { Err(IndexFault("a file is missing")) });
+            return Ok(if nothing {
+                ProvenFile::Believed(Vec::new())
+            } else {
+                ProvenFile::Doubted(IndexFault("a file is missing"))
+            });
         }
         Err(error) => return Err(Error::io(error, "reading", path)),
     }
     let bytes = read_file(storage, path, proof.len)?.unwrap_or_default();
     Ok(if proof.fits(&bytes) {
-        Ok(bytes)
+        ProvenFile::Believed(bytes)
     } else {
-        Err(IndexFault("a file has other bytes than it was left with"))
+        ProvenFile::Doubted(IndexFault("a file has other bytes than it was left with"))
     })
 }
 
@@ -225,16 +253,16 @@ fn believe(
     storage: &dyn Storage,
     segment: &SegmentState,
     log_path: &Path,
-) -> Result<Result<SegmentIndexes, IndexFault>> {
+) -> Result<ProvenFile<SegmentIndexes>> {
     let read = |kind| {
         let path = log_path.with_file_name(file_name(segment.extent.base_offset, kind));
         read_file(storage, &path, INDEX_SIZE_MAX)
     };
     let (Some(offsets), Some(times)) = (read(FileKind::OffsetIndex)?, read(FileKind::TimeIndex)?)
     else {
-        return Ok(Err(IndexFault("a file is missing")));
+        return Ok(ProvenFile::Doubted(IndexFault("a file is missing")));
     };
-    Ok(Ok(SegmentIndexes {
+    Ok(ProvenFile::Believed(SegmentIndexes {
         offsets: OffsetIndex::believe(&offsets),
         times: TimeIndex::believe(&times),
     }))

@@ -28,7 +28,7 @@ pub fn show(file: &Dumped<'_>) -> Result<bool> {
         show_batch(file, header, position, valid)?;
         if !file.dump.batches && valid {
             let shown = show_records(file, &batch, &mut scratch)?;
-            if let Err(fault) = shown {
+            if let Some(fault) = shown {
                 damaged = file.damage(position, &fault.to_string())?;
             }
         }
@@ -65,28 +65,28 @@ fn show_batch(file: &Dumped<'_>, header: &BatchHeader, position: usize, valid: b
     )
 }
 
-/// Shows the records; the inner error is damage inside the batch.
+/// Shows the records of a batch, up to the fault inside it that is given back, if there is one.
 fn show_records(
     file: &Dumped<'_>,
     batch: &RecordBatch<'_>,
     scratch: &mut Vec<u8>,
-) -> Result<Result<(), BatchFault>> {
+) -> Result<Option<BatchFault>> {
     let records = match batch.records(scratch) {
         Ok(records) => records,
-        Err(fault) => return Ok(Err(fault)),
+        Err(fault) => return Ok(Some(fault)),
     };
     let mut sequence = batch.header().base_sequence;
     for record in records {
         let record = match record {
             Ok(record) => record,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => return Ok(Some(fault)),
         };
         show_record(file, batch.header(), &record, sequence)?;
         if sequence >= 0 {
             sequence = sequence.wrapping_add(1) & i32::MAX;
         }
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
 fn show_record(
