@@ -2,7 +2,7 @@
 //! listener is told. The order of steps is that of Kafka's `ConsumerCoordinator`.
 
 use super::Consumer;
-use super::coordinator::Step;
+use super::coordinator::ExchangeOutcome;
 use super::listener::{ConsumerContext, Failure, Told};
 use super::silence;
 use super::subscription::Mode;
@@ -42,9 +42,9 @@ impl Consumer {
         }
         let step = self.membership.exchange(&self.env, &self.subscription)?;
         Ok(match step {
-            Step::Waiting => GroupTurn::Waiting,
-            Step::Moved => GroupTurn::Moved,
-            Step::Assigned(share) => {
+            ExchangeOutcome::Waiting => GroupTurn::Waiting,
+            ExchangeOutcome::Moved => GroupTurn::Moved,
+            ExchangeOutcome::Assigned(share) => {
                 self.join_complete(&share)?;
                 GroupTurn::Moved
             }

@@ -1,6 +1,6 @@
 //! Records become state: the one way in which a broker that opens learns of its groups.
 
-use super::classic::{Awaiting, Beat, ClassicGroup, GroupState, Member};
+use super::classic::{Awaiting, ClassicGroup, GroupState, Heartbeats, Member};
 use super::coordinator::GroupCoordinator;
 use super::modern::ModernGroup;
 use super::offsets::StoredOffset;
@@ -183,7 +183,7 @@ impl GroupCoordinator {
             let mut gone = Vec::new();
             for (id, member) in &mut group.members {
                 if member.is_static() {
-                    member.beat = Beat::Stopped { at: now.mono };
+                    member.heartbeats = Heartbeats::Stopped { at: now.mono };
                     member.renewed_at = now.mono;
                 } else {
                     gone.push(id.clone());
@@ -271,7 +271,7 @@ fn loaded_member(stored: &MemberValue, protocol: Option<&Arc<str>>) -> Member {
         join_answer: None,
         sync_answer: None,
         is_new: false,
-        beat: Beat::Stopped { at: Duration::ZERO },
+        heartbeats: Heartbeats::Stopped { at: Duration::ZERO },
         renewed_at: Duration::ZERO,
         timer: None,
     }

@@ -50,17 +50,17 @@ pub(in crate::broker) struct StateImage {
     /// The latest life ended with a clean close, which left this text in the clean mark, or no
     /// mark at all.
     pub clean: Option<Option<String>>,
-    partitions: BTreeMap<PartitionKey, Slot>,
+    partitions: BTreeMap<PartitionKey, StoredState>,
     /// The highest leader epoch of any batch, at least that of the lives; -1 before the first.
     pub highest_epoch: i32,
     /// Partitions that another program wrote and that could not be read so far.
     pub unread: BTreeSet<PartitionKey>,
 }
 
-/// What is known of one partition. It is decoded when it is asked for: an open costs the same
+/// The stored state of one partition. It is decoded when it is asked for: an open costs the same
 /// whatever there is to know.
 #[derive(Debug, Clone)]
-enum Slot {
+enum StoredState {
     Known(Arc<LogState>),
     /// The entries, the first against an empty state and each other one against its predecessor.
     Packed {
@@ -87,12 +87,12 @@ impl Piece {
     }
 }
 
-impl Slot {
+impl StoredState {
     /// `None` where the bytes make no sense, although their checksum holds.
     fn state(&self) -> Option<Arc<LogState>> {
         match self {
-            Slot::Known(state) => Some(state.clone()),
-            Slot::Packed { first, more } => {
+            StoredState::Known(state) => Some(state.clone()),
+            StoredState::Packed { first, more } => {
                 let first = first.decode(&LogState::default());
                 let state = more.iter().fold(first, |state, piece| piece.decode(&state?));
                 state.map(Arc::new)
@@ -102,9 +102,9 @@ impl Slot {
 
     fn add(&mut self, piece: Piece) {
         match self {
-            Slot::Packed { more, .. } => more.push(piece),
+            StoredState::Packed { more, .. } => more.push(piece),
             // States are only decoded once a file was read to its end.
-            Slot::Known(_) => *self = Slot::Packed { first: piece, more: Vec::new() },
+            StoredState::Known(_) => *self = StoredState::Packed { first: piece, more: Vec::new() },
         }
     }
 }
@@ -178,13 +178,13 @@ impl StateFile {
         let mut unread: BTreeSet<PartitionKey> = unread.iter().copied().collect();
         unread.extend(states.iter().filter(|(_, state)| state.suspect).map(|(key, _)| *key));
         let settled = |state: &LogState| LogState { suspect: false, ..state.clone() };
-        let slot = |state: &LogState| Slot::Known(Arc::new(settled(state)));
+        let stored = |state: &LogState| StoredState::Known(Arc::new(settled(state)));
         let highest = highest_epoch(states.iter().map(|(_, state)| state));
         let next = StateImage {
             highest_epoch: highest.max(life.incarnation),
             life: Some(life),
             clean: None,
-            partitions: states.iter().map(|(key, state)| (*key, slot(state))).collect(),
+            partitions: states.iter().map(|(key, state)| (*key, stored(state))).collect(),
             unread,
         };
         self.journal.replace_with(&next.encode())?;
@@ -286,7 +286,7 @@ impl StateFile {
                     true => image.unread.insert(key),
                     false => image.unread.remove(&key),
                 };
-                image.partitions.insert(key, Slot::Known(Arc::new(state)));
+                image.partitions.insert(key, StoredState::Known(Arc::new(state)));
             }
             for id in gone {
                 image.forget(id);
@@ -349,7 +349,8 @@ impl StateImage {
 
     /// What is known of every partition.
     pub fn states(&self) -> BTreeMap<PartitionKey, Arc<LogState>> {
-        let states = self.partitions.iter().filter_map(|(key, slot)| Some((*key, slot.state()?)));
+        let states =
+            self.partitions.iter().filter_map(|(key, stored)| Some((*key, stored.state()?)));
         states.collect()
     }
 
@@ -371,7 +372,7 @@ impl StateImage {
                 self.unread.remove(&key);
                 match self.partitions.entry(key) {
                     Entry::Vacant(vacant) => {
-                        vacant.insert(Slot::Packed { first: piece, more: Vec::new() });
+                        vacant.insert(StoredState::Packed { first: piece, more: Vec::new() });
                     }
                     Entry::Occupied(mut occupied) => occupied.get_mut().add(piece),
                 }
@@ -398,14 +399,14 @@ impl StateImage {
         if let Some(life) = &self.life {
             encode_life(life, &mut out);
         }
-        for (key, slot) in &self.partitions {
-            match slot {
+        for (key, stored) in &self.partitions {
+            match stored {
                 // As it is: no other one comes after it, and it is not against another.
-                Slot::Packed { first, more } if more.is_empty() => {
+                StoredState::Packed { first, more } if more.is_empty() => {
                     put_partition(*key, first.bytes(), &mut out);
                 }
-                slot => {
-                    if let Some(state) = slot.state() {
+                stored => {
+                    if let Some(state) = stored.state() {
                         encode_partition(*key, &LogState::default(), &state, &mut out);
                     }
                 }

@@ -1,7 +1,7 @@
 //! What a member and its coordinator say to each other in one turn, and how a leader assigns. The
 //! order of steps is that of Kafka's `ConsumerCoordinator`.
 
-use super::{GroupShape, MemberState, Membership, PROTOCOL_TYPE, Rejoin, Step};
+use super::{ExchangeOutcome, GroupShape, MemberState, Membership, PROTOCOL_TYPE, Rejoin};
 use crate::broker::Groups;
 use crate::consumer::env::ConsumerEnv;
 use crate::consumer::subscription::SubscriptionState;
@@ -48,9 +48,9 @@ impl Membership {
         &mut self,
         env: &ConsumerEnv,
         subscription: &SubscriptionState,
-    ) -> Result<Step> {
+    ) -> Result<ExchangeOutcome> {
         let groups = env.broker.groups()?;
-        let Some(reference) = self.reference() else { return Ok(Step::Waiting) };
+        let Some(reference) = self.reference() else { return Ok(ExchangeOutcome::Waiting) };
         let (group, id) = (&reference.group_id, &reference.member_id);
         match std::mem::replace(&mut self.rejoin, Rejoin::Idle) {
             Rejoin::Idle => {
@@ -68,7 +68,7 @@ impl Membership {
                 let answer = groups.poll_join(group, id);
                 match self.joined(answer, false)? {
                     // The sync is what Kafka's client sends as soon as it has the answer.
-                    Step::Moved if matches!(self.rejoin, Rejoin::Joined(_)) => {
+                    ExchangeOutcome::Moved if matches!(self.rejoin, Rejoin::Joined(_)) => {
                         self.exchange(env, subscription)
                     }
                     step => Ok(step),
@@ -93,7 +93,7 @@ impl Membership {
             }
             Rejoin::Assigned(share) => {
                 self.rejoin = Rejoin::Assigned(share.clone());
-                Ok(Step::Assigned(share))
+                Ok(ExchangeOutcome::Assigned(share))
             }
         }
     }

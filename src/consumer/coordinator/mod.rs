@@ -69,9 +69,9 @@ enum Rejoin {
     Assigned(Arc<[u8]>),
 }
 
-/// What came of a step.
+/// The outcome of one exchange with the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::consumer) enum Step {
+pub(in crate::consumer) enum ExchangeOutcome {
     /// Others have to move first.
     Waiting,
     /// An exchange was made; there is more to do.
@@ -270,16 +270,16 @@ impl Membership {
     ///
     /// # Errors
     /// What the application has to hear of; the next turn joins anew.
-    pub fn joined(&mut self, answer: Result<JoinAnswer>, first: bool) -> Result<Step> {
+    pub fn joined(&mut self, answer: Result<JoinAnswer>, first: bool) -> Result<ExchangeOutcome> {
         match answer {
             Ok(JoinAnswer::MemberIdRequired(member_id)) => {
                 self.generation = Generation { id: -1, member_id };
                 self.rejoin = Rejoin::Idle;
-                Ok(Step::Moved)
+                Ok(ExchangeOutcome::Moved)
             }
             Ok(JoinAnswer::Pending) => {
                 self.rejoin = Rejoin::Joining;
-                Ok(if first { Step::Moved } else { Step::Waiting })
+                Ok(if first { ExchangeOutcome::Moved } else { ExchangeOutcome::Waiting })
             }
             Ok(JoinAnswer::Joined(joined)) => {
                 self.state = MemberState::Completing;
@@ -287,7 +287,7 @@ impl Membership {
                 self.generation =
                     Generation { id: joined.generation_id, member_id: joined.member_id.clone() };
                 self.rejoin = Rejoin::Joined(joined);
-                Ok(Step::Moved)
+                Ok(ExchangeOutcome::Moved)
             }
             Err(error) => self.failed(error),
         }
@@ -297,23 +297,23 @@ impl Membership {
     ///
     /// # Errors
     /// As [`Membership::joined`].
-    pub fn synced(&mut self, answer: Result<SyncAnswer>, first: bool) -> Result<Step> {
+    pub fn synced(&mut self, answer: Result<SyncAnswer>, first: bool) -> Result<ExchangeOutcome> {
         match answer {
             Ok(SyncAnswer::Pending) => {
                 self.rejoin = Rejoin::Syncing;
-                Ok(if first { Step::Moved } else { Step::Waiting })
+                Ok(if first { ExchangeOutcome::Moved } else { ExchangeOutcome::Waiting })
             }
             Ok(SyncAnswer::Assigned(share)) => {
                 self.state = MemberState::Stable;
                 self.rejoin_needed = false;
                 self.rejoin = Rejoin::Assigned(share.clone());
-                Ok(Step::Assigned(share))
+                Ok(ExchangeOutcome::Assigned(share))
             }
             Err(error) => self.failed(error),
         }
     }
 
-    fn failed(&mut self, error: Error) -> Result<Step> {
+    fn failed(&mut self, error: Error) -> Result<ExchangeOutcome> {
         self.rejoin = Rejoin::Idle;
         self.rejoin_needed = true;
         match error.kind() {
@@ -325,7 +325,7 @@ impl Membership {
                 return Err(error);
             }
         }
-        Ok(Step::Moved)
+        Ok(ExchangeOutcome::Moved)
     }
 
     /// Leaves the group, if it is in one.

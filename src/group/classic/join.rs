@@ -1,6 +1,6 @@
 //! JoinGroup: who may join, under which id, and what the answer says.
 
-use super::{Awaiting, Beat, ClassicGroup, GroupState, Member, PendingMember, no_bytes};
+use super::{Awaiting, ClassicGroup, GroupState, Heartbeats, Member, PendingMember, no_bytes};
 use crate::error::{ErrorKind, Result};
 use crate::events::RemovalReason;
 use crate::group::GroupKind;
@@ -191,7 +191,7 @@ impl ClassicGroup {
         let now = context.now.mono;
         if let Some(member) = self.members.get_mut(id) {
             member.join_answer = None;
-            member.beat = Beat::Live { until: now.saturating_add(rebalance_timeout) };
+            member.heartbeats = Heartbeats::Live { until: now.saturating_add(rebalance_timeout) };
             member.renewed_at = member.renewed_at.max(now);
         }
         self.arm(id, context);
@@ -259,7 +259,9 @@ impl ClassicGroup {
                 join_answer: None,
                 sync_answer: None,
                 is_new: true,
-                beat: Beat::Live { until: now.saturating_add(request.rebalance_timeout) },
+                heartbeats: Heartbeats::Live {
+                    until: now.saturating_add(request.rebalance_timeout),
+                },
                 renewed_at: now,
                 timer: None,
             },

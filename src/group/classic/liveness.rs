@@ -4,7 +4,7 @@
 //! falls silent at once and leaves `session.timeout.ms` later. A timer that was set stays when
 //! the deadline moves back; it sets itself anew when it fires too early.
 
-use super::{Beat, ClassicGroup, GroupState};
+use super::{ClassicGroup, GroupState, Heartbeats};
 use crate::events::RemovalReason;
 use crate::group::coordinator::{Context, Due, GroupCoordinator, Timer};
 use crate::time::Now;
@@ -25,7 +25,7 @@ impl GroupCoordinator {
     pub(crate) fn stop_beating(&mut self, group: &str, member: &str, now: Now) {
         if let Some((group, mut context)) = self.enter(group, now) {
             if let Some(member) = group.members.get_mut(member) {
-                member.beat = Beat::Stopped { at: now.mono };
+                member.heartbeats = Heartbeats::Stopped { at: now.mono };
             }
             group.arm(member, &mut context);
         }
@@ -42,7 +42,7 @@ impl ClassicGroup {
     ) {
         let Some(member) = self.members.get_mut(id) else { return };
         if let Some(until) = poll_deadline {
-            member.beat = Beat::Live { until };
+            member.heartbeats = Heartbeats::Live { until };
         }
         member.renewed_at = member.renewed_at.max(context.now.mono);
         self.arm(id, context);

@@ -73,9 +73,9 @@ pub(in crate::group) enum Awaiting {
     Sync,
 }
 
-/// Whether the handle of a member sends heartbeats.
+/// The heartbeats of a member, which its handle sends or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::group) enum Beat {
+pub(in crate::group) enum Heartbeats {
     /// It does until this moment, its last poll plus `max.poll.interval.ms`. Then a dynamic
     /// member leaves by itself, and a static one falls silent.
     Live { until: Duration },
@@ -101,7 +101,7 @@ pub(in crate::group) struct Member {
     pub(in crate::group) sync_answer: Option<Result<Arc<[u8]>>>,
     /// It has not been part of a generation.
     pub(in crate::group) is_new: bool,
-    pub(in crate::group) beat: Beat,
+    pub(in crate::group) heartbeats: Heartbeats,
     /// When the coordinator last began its session anew: at a join, a sync, an answer.
     pub(in crate::group) renewed_at: Duration,
     pub(in crate::group) timer: Option<TimerKey>,
@@ -125,14 +125,14 @@ impl Member {
         if self.join_answer.is_some() {
             return Some(self.renewed_at.saturating_add(self.session_timeout));
         }
-        let silent_since = match self.beat {
+        let silent_since = match self.heartbeats {
             // It leaves by itself, unless it was kept past that moment by a join that took long.
-            Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
+            Heartbeats::Live { until } if !self.is_static() && until >= self.renewed_at => {
                 return Some(until);
             }
-            Beat::Live { until } => until,
-            Beat::Stopped { .. } if self.awaiting == Awaiting::Sync => return None,
-            Beat::Stopped { at } => at,
+            Heartbeats::Live { until } => until,
+            Heartbeats::Stopped { .. } if self.awaiting == Awaiting::Sync => return None,
+            Heartbeats::Stopped { at } => at,
         };
         Some(silent_since.max(self.renewed_at).saturating_add(self.session_timeout))
     }
@@ -141,13 +141,13 @@ impl Member {
 impl Member {
     /// Why its deadline matters, once it has passed.
     pub(in crate::group) fn overdue(&self) -> RemovalReason {
-        match self.beat {
+        match self.heartbeats {
             _ if self.awaiting == Awaiting::Join => RemovalReason::DidNotRejoin,
             _ if self.join_answer.is_some() => RemovalReason::SessionTimeout,
-            Beat::Live { until } if !self.is_static() && until >= self.renewed_at => {
+            Heartbeats::Live { until } if !self.is_static() && until >= self.renewed_at => {
                 RemovalReason::PollInterval
             }
-            Beat::Live { .. } | Beat::Stopped { .. } => RemovalReason::SessionTimeout,
+            Heartbeats::Live { .. } | Heartbeats::Stopped { .. } => RemovalReason::SessionTimeout,
         }
     }
 }
