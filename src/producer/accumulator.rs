@@ -21,7 +21,7 @@ struct AccumulatorState {
     /// Sends that wait for memory.
     waiting: Vec<Arc<Signal>>,
     /// Batches that may not be over.
-    flights: Vec<Weak<BatchResult>>,
+    results: Vec<Weak<BatchResult>>,
 }
 
 impl Default for Accumulator {
@@ -64,16 +64,16 @@ impl Accumulator {
     }
 
     /// Takes note of a batch that is not over.
-    pub fn add_flight(&self, flight: &Arc<BatchResult>) {
+    pub fn add_result(&self, result: &Arc<BatchResult>) {
         let mut state = self.0.lock();
-        state.flights.retain(|flight| flight.strong_count() > 0);
-        state.flights.push(Arc::downgrade(flight));
+        state.results.retain(|result| result.strong_count() > 0);
+        state.results.push(Arc::downgrade(result));
     }
 
     /// Batches that were not over a moment ago.
-    pub fn flights(&self) -> Vec<Arc<BatchResult>> {
+    pub fn results(&self) -> Vec<Arc<BatchResult>> {
         let state = self.0.lock();
-        state.flights.iter().filter_map(Weak::upgrade).filter(|f| !f.is_done()).collect()
+        state.results.iter().filter_map(Weak::upgrade).filter(|result| !result.is_done()).collect()
     }
 
     /// Has a queue looked at when `due` comes, once the timer is armed.

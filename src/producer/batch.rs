@@ -135,7 +135,7 @@ pub(super) struct Batch {
     pub attempts: u32,
     /// What it was stamped with when it was tried first: it is the same each time.
     pub stamp: Option<ProducerStamp>,
-    pub flight: Arc<BatchResult>,
+    pub result: Arc<BatchResult>,
     pub callbacks: Vec<(usize, Callback)>,
 }
 
@@ -170,7 +170,7 @@ impl Batch {
         ratio: Option<CompressionRatio>,
         created: Duration,
         due: Duration,
-        flight: Arc<BatchResult>,
+        result: Arc<BatchResult>,
     ) -> Batch {
         Batch {
             bytes: Vec::new(),
@@ -185,7 +185,7 @@ impl Batch {
             closed: false,
             attempts: 0,
             stamp: None,
-            flight,
+            result,
             callbacks: Vec::new(),
         }
     }

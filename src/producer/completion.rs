@@ -21,7 +21,7 @@ pub(super) struct Completion {
     /// The log end that has to be durable before the outcomes hold.
     pub sync: Option<i64>,
     pub records: Records,
-    pub flight: Arc<BatchResult>,
+    pub result: Arc<BatchResult>,
 }
 
 /// The records of a completion, for the case that the sync fails.
@@ -160,7 +160,7 @@ impl Completion {
         if let Some(upto) = self.sync.take()
             && let Err(error) = self.queue.log.make_durable(upto)
         {
-            if let Some(producer) = self.flight.producer() {
+            if let Some(producer) = self.result.producer() {
                 producer.fail_transaction(&error);
             }
             self.fail(error.with_possibly_written());
@@ -196,6 +196,6 @@ impl Drop for Completion {
             let message = "the broker ended before the sync that the answer waits for";
             self.fail(Error::new(ErrorKind::Closed, message).with_possibly_written());
         }
-        self.flight.finish(std::mem::take(&mut self.outcomes));
+        self.result.finish(std::mem::take(&mut self.outcomes));
     }
 }

@@ -51,7 +51,7 @@ enum Stage {
     Unsynced(Box<Unsynced>),
     /// Part of a batch.
     Batched {
-        flight: Arc<BatchResult>,
+        result: Arc<BatchResult>,
         index: usize,
     },
     /// The outcome was taken.
@@ -93,8 +93,8 @@ impl SendFuture {
         SendFuture(Stage::Unsynced(Box::new(unsynced)))
     }
 
-    pub(super) fn batched(flight: Arc<BatchResult>, index: usize) -> SendFuture {
-        SendFuture(Stage::Batched { flight, index })
+    pub(super) fn batched(result: Arc<BatchResult>, index: usize) -> SendFuture {
+        SendFuture(Stage::Batched { result, index })
     }
 
     /// Whether the outcome is known, so that [`SendFuture::wait`] would not wait.
@@ -102,7 +102,7 @@ impl SendFuture {
         match &self.0 {
             Stage::Done(_) | Stage::Spent => true,
             Stage::Unsynced(unsynced) => unsynced.queue.is_durable(unsynced.upto()),
-            Stage::Batched { flight, .. } => flight.is_done(),
+            Stage::Batched { result, .. } => result.is_done(),
         }
     }
 
@@ -126,7 +126,7 @@ impl SendFuture {
         match self.0 {
             Stage::Done(outcome) => outcome,
             Stage::Unsynced(unsynced) => unsynced.sync(),
-            Stage::Batched { flight, index } => flight.wait(index),
+            Stage::Batched { result, index } => result.wait(index),
             Stage::Spent => panic!("the outcome of this send was taken already"),
         }
     }
@@ -145,13 +145,13 @@ impl Future for SendFuture {
                 Stage::Unsynced(unsynced) if now => return Poll::Ready(unsynced.sync()),
                 Stage::Unsynced(unsynced) => {
                     let producer = unsynced.producer.clone();
-                    self.0 = Stage::Batched { flight: producer.sync_later(*unsynced), index: 0 };
+                    self.0 = Stage::Batched { result: producer.sync_later(*unsynced), index: 0 };
                 }
                 other => self.0 = other,
             }
         }
-        if let Stage::Batched { flight, index } = &self.0 {
-            match flight.poll(*index, context.waker()) {
+        if let Stage::Batched { result, index } = &self.0 {
+            match result.poll(*index, context.waker()) {
                 None => return Poll::Pending,
                 Some(outcome) => {
                     self.0 = Stage::Spent;

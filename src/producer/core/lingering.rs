@@ -93,7 +93,7 @@ impl ProducerCore {
             if let Some(callback) = callback.take() {
                 batch.callbacks.push((index, Box::new(callback)));
             }
-            let future = SendFuture::batched(batch.flight.clone(), index);
+            let future = SendFuture::batched(batch.result.clone(), index);
             return Ok((future, batch.closed || waiting));
         }
     }
@@ -110,10 +110,10 @@ impl ProducerCore {
         }
         let now = self.env.clock().monotonic();
         let due = now.saturating_add(self.env.settings.linger);
-        let flight = BatchResult::new(Arc::downgrade(self));
-        self.accumulator.add_flight(&flight);
+        let result = BatchResult::new(Arc::downgrade(self));
+        self.accumulator.add_result(&result);
         let ratio = queue.ratios.estimate(self.env.settings.codec);
-        state.batches.push_back(Batch::new(charge, ratio, now, due, flight));
+        state.batches.push_back(Batch::new(charge, ratio, now, due, result));
         self.wake_at(due, queue);
     }
 
@@ -300,7 +300,7 @@ impl ProducerCore {
             outcomes: stored.outcomes,
             callbacks: std::mem::take(&mut batch.callbacks),
             sync: stored.sync,
-            flight: batch.flight.clone(),
+            result: batch.result.clone(),
             records: match stored.sync {
                 Some(_) => Records::Batch(batch),
                 None => Records::None,

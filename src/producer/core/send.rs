@@ -181,7 +181,7 @@ impl ProducerCore {
             self.end_turn(turn);
             return Ok(SendFuture::done(outcome));
         }
-        let flight = BatchResult::new(Arc::downgrade(self));
+        let result = BatchResult::new(Arc::downgrade(self));
         self.completions.push(Completion {
             queue: queue.clone(),
             outcomes: vec![outcome],
@@ -191,11 +191,11 @@ impl ProducerCore {
                 Some(_) => Records::One(Box::new(queue.copied(input))),
                 None => Records::None,
             },
-            flight: flight.clone(),
+            result: result.clone(),
         });
         drop(state);
         self.run_completions(false);
-        Ok(SendFuture::batched(flight, 0))
+        Ok(SendFuture::batched(result, 0))
     }
 
     pub(in crate::producer) fn send_all(

@@ -104,7 +104,7 @@ impl ProducerCore {
     pub(in crate::producer) fn settle(self: &Arc<Self>, limit: Option<Duration>) -> bool {
         self.drain_all();
         self.run_completions(true);
-        let over = self.accumulator.flights().iter().all(|flight| flight.wait_until(limit));
+        let over = self.accumulator.results().iter().all(|result| result.wait_until(limit));
         for queue in self.queues.all() {
             if let Err(error) = queue.pay_sync() {
                 // The futures of the records tell it to those who want to know.
@@ -138,17 +138,17 @@ impl ProducerCore {
         self: &Arc<Self>,
         unsynced: Unsynced,
     ) -> Arc<BatchResult> {
-        let flight = BatchResult::new(Arc::downgrade(self));
+        let result = BatchResult::new(Arc::downgrade(self));
         self.completions.push(Completion {
             sync: Some(unsynced.upto()),
             outcomes: vec![Ok(unsynced.metadata)],
             callbacks: Vec::new(),
             records: Records::One(Box::new(unsynced.record)),
             queue: unsynced.queue,
-            flight: flight.clone(),
+            result: result.clone(),
         });
         self.ask_for_sync();
-        flight
+        result
     }
 }
 
