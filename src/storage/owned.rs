@@ -38,7 +38,7 @@ impl DirectoryLock {
     }
 }
 
-/// See the module.
+/// The storage of one directory, which asks its lock before each change.
 #[derive(Debug)]
 pub(crate) struct Owned {
     inner: Arc<dyn Storage>,

@@ -11,7 +11,7 @@ use crate::log::segment::state::{LogState, SegmentState, Trust};
 use crate::sync::Ordering;
 use std::io;
 
-/// What the owner recorded since it was last asked for; `None` where that is nothing.
+/// The question what the owner recorded since it was last asked; `None` where that is nothing.
 pub(crate) struct LookAgain(pub Box<dyn Fn() -> Option<(LogState, Trust)> + Send + Sync>);
 
 impl std::fmt::Debug for LookAgain {
@@ -20,7 +20,8 @@ impl std::fmt::Debug for LookAgain {
     }
 }
 
-/// What the owner recorded last, and what stands beside it in a foreign directory.
+/// The state that the owner recorded last, and the checkpoints that stand beside it in a foreign
+/// directory.
 #[derive(Debug, Clone)]
 pub(super) struct StartingPoint {
     pub state: LogState,

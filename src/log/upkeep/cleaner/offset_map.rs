@@ -11,16 +11,16 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::storage::fetch_value;
 use crate::storage::planted::{Planted, planted};
 
-/// Two words of hash, and the offset plus one: 0 is a free slot.
+/// A slot of the map: two words of hash, and the offset plus one; 0 is a free one.
 type Slot = [u64; 3];
 
-/// What one slot takes.
+/// The bytes that one slot takes.
 pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// The least number of slots: a map that holds no key would never get anywhere.
 const SLOTS_MIN: usize = 16;
 
-/// See the module.
+/// The latest offset of each key of a log's dirty part, as far as they fit.
 #[derive(Debug)]
 pub(super) struct OffsetMap {
     slots: Vec<Slot>,

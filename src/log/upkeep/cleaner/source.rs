@@ -8,11 +8,11 @@ use crate::record::{BATCH_OVERHEAD, BatchHeader, Codec, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
 
-/// So far ahead of the next batch keys are shown: what is read of two dozen records sent alone
-/// takes as long as memory does.
+/// The bytes ahead of the next batch in which keys are shown: what is read of two dozen records
+/// sent alone takes as long as memory does.
 const AHEAD_BYTES: u64 = 4 << 10;
 
-/// See the module.
+/// The batches of one closed segment, read from its first to its last.
 #[derive(Debug)]
 pub(super) struct SegmentSource {
     segment: Arc<Segment>,

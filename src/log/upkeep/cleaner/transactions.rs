@@ -8,7 +8,7 @@ use crate::log::producers::transactions::AbortedTransaction;
 use crate::record::{BatchHeader, ControlType};
 use crate::storage::planted::{Planted, planted};
 
-/// See the module.
+/// The transactions that a cleaning has met, and those that it will.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CleanedTransactions {
     /// Those that begin further on, in order of their first offset.
