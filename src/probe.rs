@@ -100,12 +100,12 @@ pub(crate) trait Watcher: Send + Sync + fmt::Debug {
     fn reply(&self, point: Point<'_>) -> Result<()>;
     /// Returns when the call may go on.
     fn pause(&self, point: Point<'_>) -> Result<()>;
-    /// Until when it is to be as if there were nothing; `bell` rings when that ends earlier.
-    fn hold(&self, point: Point<'_>, bell: &Arc<time::Signal>) -> Option<Duration>;
+    /// Until when it is to be as if there were nothing; `signal` rings when that ends earlier.
+    fn hold(&self, point: Point<'_>, signal: &Arc<time::Signal>) -> Option<Duration>;
     /// Whether a call waits at this point.
     fn is_held(&self, point: Point<'_>) -> bool;
-    /// A consumer was made; `bell` wakes it.
-    fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Signal>) -> KillSwitch;
+    /// A consumer was made; `signal` wakes it.
+    fn born(&self, client_id: &Arc<str>, signal: &Arc<time::Signal>) -> KillSwitch;
 }
 
 /// See the module.
@@ -166,8 +166,8 @@ impl Probe {
     /// Until when a partition is to look as if it had nothing. `Duration::MAX` is until it is
     /// released.
     #[inline]
-    pub fn hold(&self, point: Point<'_>, bell: &Arc<time::Signal>) -> Option<Duration> {
-        self.watcher.as_ref().and_then(|watcher| watcher.hold(point, bell))
+    pub fn hold(&self, point: Point<'_>, signal: &Arc<time::Signal>) -> Option<Duration> {
+        self.watcher.as_ref().and_then(|watcher| watcher.hold(point, signal))
     }
 
     /// Whether a call that began to wait here is waiting.
@@ -178,10 +178,10 @@ impl Probe {
 
     /// What a new consumer is held by.
     #[inline]
-    pub fn born(&self, client_id: &Arc<str>, bell: &Arc<time::Signal>) -> KillSwitch {
+    pub fn born(&self, client_id: &Arc<str>, signal: &Arc<time::Signal>) -> KillSwitch {
         self.watcher
             .as_ref()
-            .map_or_else(KillSwitch::default, |watcher| watcher.born(client_id, bell))
+            .map_or_else(KillSwitch::default, |watcher| watcher.born(client_id, signal))
     }
 }
 

@@ -1,8 +1,8 @@
-//! The only door to time: clocks, the bell that a blocked call waits on, and the timer queue.
+//! The only door to time: clocks, the signal that a blocked call waits on, and the timer queue.
 //!
 //! A [`Clock`] is the system's, or virtual. A stepping virtual clock is for one thread: waiting
 //! runs the due timers and jumps to the next one, or to the deadline. A manual one is for several
-//! threads: waiting lasts until the bell rings or another thread advances the clock.
+//! threads: waiting lasts until the signal rings or another thread advances the clock.
 //! State machines never ask a clock; they are given [`Now`].
 
 mod queue;

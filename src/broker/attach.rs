@@ -3,7 +3,7 @@
 //! Nothing is locked and nothing is written. Topics come from the owner's registry, read again
 //! when it changed, or from the folders of a directory that another program wrote. Who waits at
 //! the end of a partition is woken by looking again at short intervals: the owner is another
-//! process and rings no bell here.
+//! process and rings no signal here.
 
 use crate::broker::background::WorkQueue;
 use crate::broker::core::{BrokerCore, BrokerInner, Parts};
@@ -69,7 +69,7 @@ pub(crate) struct AttachedPartition {
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     list: Mutex<Vec<Watch>>,
-    pub bell: Signal,
+    pub signal: Signal,
 }
 
 /// Somebody who waits at the end of a partition.
@@ -254,7 +254,7 @@ impl AttachedPartition {
         self.unwatch(event);
         let partition = Arc::downgrade(self);
         self.watches.list.lock().push(Watch { partition, event: event.clone(), beyond, isolation });
-        self.watches.bell.ring();
+        self.watches.signal.ring();
         Ok(false)
     }
 

@@ -31,23 +31,24 @@ impl Default for Accumulator {
 }
 
 impl Accumulator {
-    /// Takes `bytes` of `memory`, if there are so many. If not, `bell` is rung when some are free.
-    pub fn reserve(&self, bytes: usize, memory: usize, bell: Option<&Arc<Signal>>) -> bool {
+    /// Takes `bytes` of `memory`, if there are so many. If not, `signal` is rung when some are
+    /// free.
+    pub fn reserve(&self, bytes: usize, memory: usize, signal: Option<&Arc<Signal>>) -> bool {
         let mut state = self.0.lock();
         let fits = state.used.saturating_add(bytes) <= memory;
         if fits {
             state.used += bytes;
-        } else if let Some(bell) = bell
-            && !state.waiting.iter().any(|known| Arc::ptr_eq(known, bell))
+        } else if let Some(signal) = signal
+            && !state.waiting.iter().any(|known| Arc::ptr_eq(known, signal))
         {
-            state.waiting.push(bell.clone());
+            state.waiting.push(signal.clone());
         }
         fits
     }
 
-    /// Takes back a bell that was to be rung.
-    pub fn stop_waiting(&self, bell: &Arc<Signal>) {
-        self.0.lock().waiting.retain(|known| !Arc::ptr_eq(known, bell));
+    /// Takes back a signal that was to be rung.
+    pub fn stop_waiting(&self, signal: &Arc<Signal>) {
+        self.0.lock().waiting.retain(|known| !Arc::ptr_eq(known, signal));
     }
 
     /// Gives memory back, and rings whoever waits for it.
@@ -60,7 +61,7 @@ impl Accumulator {
             state.used = state.used.saturating_sub(bytes);
             std::mem::take(&mut state.waiting)
         };
-        waiting.iter().for_each(|bell| bell.ring());
+        waiting.iter().for_each(|signal| signal.ring());
     }
 
     /// Takes note of a batch that is not over.

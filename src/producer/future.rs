@@ -187,7 +187,7 @@ pub(super) struct BatchResult {
 struct FlightState {
     /// One for each record, once the batch is over; each is taken once.
     outcomes: Option<Vec<Option<Outcome>>>,
-    bells: Vec<Arc<Signal>>,
+    signals: Vec<Arc<Signal>>,
     wakers: Vec<Waker>,
 }
 
@@ -207,12 +207,12 @@ impl BatchResult {
 
     /// Ends it: whoever waits goes on.
     pub fn finish(&self, outcomes: Vec<Outcome>) {
-        let (bells, wakers) = {
+        let (signals, wakers) = {
             let mut state = self.state.lock();
             state.outcomes = Some(outcomes.into_iter().map(Some).collect());
-            (std::mem::take(&mut state.bells), std::mem::take(&mut state.wakers))
+            (std::mem::take(&mut state.signals), std::mem::take(&mut state.wakers))
         };
-        bells.iter().for_each(|bell| bell.ring());
+        signals.iter().for_each(|signal| signal.ring());
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -238,7 +238,7 @@ impl BatchResult {
     /// Waits until the batch is over, moving it on where nobody else does, or until the monotonic
     /// clock reaches `limit`. Returns whether the batch is over.
     pub fn wait_until(&self, limit: Option<Duration>) -> bool {
-        let bell = Arc::new(Signal::new());
+        let signal = Arc::new(Signal::new());
         while !self.is_done() {
             // Without its producer the batch is over: dropping the producer ends all batches.
             let Some(producer) = self.producer.upgrade() else { return self.is_done() };
@@ -248,8 +248,8 @@ impl BatchResult {
                 if state.outcomes.is_some() {
                     return true;
                 }
-                if !state.bells.iter().any(|known| Arc::ptr_eq(known, &bell)) {
-                    state.bells.push(bell.clone());
+                if !state.signals.iter().any(|known| Arc::ptr_eq(known, &signal)) {
+                    state.signals.push(signal.clone());
                 }
             }
             let due = producer.next_due();
@@ -257,7 +257,7 @@ impl BatchResult {
                 (Some(due), Some(limit)) => Some(due.min(limit)),
                 (one, other) => one.or(other),
             };
-            producer.clock().park(&bell, deadline);
+            producer.clock().park(&signal, deadline);
             if limit.is_some_and(|limit| producer.clock().monotonic() >= limit) {
                 return self.is_done();
             }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::probe::{KillSwitch, Point, Watcher};
 use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, Weak};
-use crate::time::{Clock, Signal as Bell};
+use crate::time::{Clock, Signal};
 use std::fmt;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ struct Stall {
     at: String,
     /// `Duration::MAX` without an end.
     until: Duration,
-    bells: Vec<Arc<Bell>>,
+    signals: Vec<Arc<Signal>>,
 }
 
 /// A consumer that may be alive.
@@ -61,7 +61,7 @@ struct Stall {
 struct Watched {
     client_id: Arc<str>,
     killed: Weak<AtomicBool>,
-    bell: Arc<Bell>,
+    signal: Arc<Signal>,
 }
 
 impl Rule {
@@ -113,7 +113,12 @@ impl Rules {
     }
 
     /// The stall that a rule begins here, if one does.
-    fn strike_stall(&mut self, point: Point<'_>, now: Duration, bell: &Arc<Bell>) -> Option<u64> {
+    fn strike_stall(
+        &mut self,
+        point: Point<'_>,
+        now: Duration,
+        signal: &Arc<Signal>,
+    ) -> Option<u64> {
         let id = self.id();
         let stalls = |rule: &Rule| matches!(rule.fault.action, Action::Stall(_));
         let rule = self.rules.iter_mut().find_map(|rule| {
@@ -123,8 +128,8 @@ impl Rules {
             Action::Stall(Some(duration)) => now.saturating_add(duration),
             _ => Duration::MAX,
         };
-        let bells = vec![bell.clone()];
-        rule.stalls.push(Stall { id, at: name_of(point), until, bells });
+        let signals = vec![signal.clone()];
+        rule.stalls.push(Stall { id, at: name_of(point), until, signals });
         Some(id)
     }
 
@@ -209,22 +214,22 @@ impl Watch {
     fn resume(&self, ended: Vec<Stall>) {
         for stall in ended {
             self.note(Event::Resumed { at: stall.at });
-            stall.bells.iter().for_each(|bell| bell.ring());
+            stall.signals.iter().for_each(|signal| signal.ring());
         }
     }
 
     /// Kills the consumers of that name; false when there is none.
     pub fn kill(&self, client_id: &str) -> bool {
-        let mut bells = Vec::new();
+        let mut signals = Vec::new();
         for consumer in self.consumers.lock().iter().filter(|c| *c.client_id == *client_id) {
             if let Some(killed) = consumer.killed.upgrade() {
                 // Release: pairs with the Acquire of the consumer's look.
                 killed.store(true, Ordering::Release);
-                bells.push(consumer.bell.clone());
+                signals.push(consumer.signal.clone());
             }
         }
-        bells.iter().for_each(|bell| bell.ring());
-        !bells.is_empty()
+        signals.iter().for_each(|signal| signal.ring());
+        !signals.is_empty()
     }
 
     /// The consumers that there are, by name.
@@ -250,10 +255,10 @@ impl Watch {
         Err(fault.error(&at))
     }
 
-    fn begin_stall(&self, point: Point<'_>, bell: &Arc<Bell>) -> Option<(u64, Duration)> {
+    fn begin_stall(&self, point: Point<'_>, signal: &Arc<Signal>) -> Option<(u64, Duration)> {
         let now = self.clock.monotonic();
         let mut rules = self.rules.lock();
-        let id = rules.strike_stall(point, now, bell)?;
+        let id = rules.strike_stall(point, now, signal)?;
         let until = rules.stall(id).map_or(now, |stall| stall.until);
         drop(rules);
         self.note(Event::Stalled { at: name_of(point) });
@@ -278,8 +283,8 @@ impl Watcher for Watch {
     }
 
     fn pause(&self, point: Point<'_>) -> Result<()> {
-        let bell = Arc::new(Bell::new());
-        let Some((id, until)) = self.begin_stall(point, &bell) else { return Ok(()) };
+        let signal = Arc::new(Signal::new());
+        let Some((id, until)) = self.begin_stall(point, &signal) else { return Ok(()) };
         let endless = until == Duration::MAX;
         let until = match endless && self.stepping {
             true => self.clock.monotonic().saturating_add(ENDLESS),
@@ -287,7 +292,7 @@ impl Watcher for Watch {
         };
         let deadline = (until != Duration::MAX).then_some(until);
         while self.rules.lock().stall(id).is_some() {
-            if !self.clock.park(&bell, deadline) && self.clock.monotonic() >= until {
+            if !self.clock.park(&signal, deadline) && self.clock.monotonic() >= until {
                 self.rules.lock().end_stall(id);
                 self.note(Event::Resumed { at: name_of(point) });
                 if endless {
@@ -299,16 +304,16 @@ impl Watcher for Watch {
         Ok(())
     }
 
-    fn hold(&self, point: Point<'_>, bell: &Arc<Bell>) -> Option<Duration> {
+    fn hold(&self, point: Point<'_>, signal: &Arc<Signal>) -> Option<Duration> {
         let at = name_of(point);
         let mut rules = self.rules.lock();
         let Some(stall) = rules.stall_at(&at) else {
             drop(rules);
-            return self.begin_stall(point, bell).map(|(_, until)| until);
+            return self.begin_stall(point, signal).map(|(_, until)| until);
         };
         if stall.until > self.clock.monotonic() {
-            if !stall.bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
-                stall.bells.push(bell.clone());
+            if !stall.signals.iter().any(|known| Arc::ptr_eq(known, signal)) {
+                stall.signals.push(signal.clone());
             }
             return Some(stall.until);
         }
@@ -324,14 +329,14 @@ impl Watcher for Watch {
         self.rules.lock().stall_at(&name_of(point)).is_some_and(|stall| stall.until > now)
     }
 
-    fn born(&self, client_id: &Arc<str>, bell: &Arc<Bell>) -> KillSwitch {
+    fn born(&self, client_id: &Arc<str>, signal: &Arc<Signal>) -> KillSwitch {
         let killed = Arc::new(AtomicBool::new(false));
         let mut consumers = self.consumers.lock();
         consumers.retain(|consumer| consumer.killed.strong_count() > 0);
         consumers.push(Watched {
             client_id: client_id.clone(),
             killed: Arc::downgrade(&killed),
-            bell: bell.clone(),
+            signal: signal.clone(),
         });
         KillSwitch::new(killed)
     }

@@ -1,4 +1,4 @@
-//! The bell that a blocked call waits on.
+//! The signal that a blocked call waits on.
 
 use crate::sync::{AtomicBool, AtomicU32, Mutex, Ordering, fence, spin_loop, thread};
 use std::task::Waker;
@@ -8,7 +8,7 @@ use std::time::Instant;
 /// about to publish. On one core spinning would only delay that writer, so it is off there.
 const SPINS: u32 = 200;
 
-/// A bell for one waiter: rung by anybody, taken by the one who waits. Ringing twice before it is
+/// A signal for one waiter: rung by anybody, taken by the one who waits. Ringing twice before it is
 /// taken is the same as ringing once.
 #[derive(Debug, Default)]
 pub struct Signal {
@@ -26,7 +26,7 @@ struct Waiter {
 }
 
 impl Signal {
-    /// A bell that has not been rung.
+    /// A signal that has not been rung.
     pub fn new() -> Signal {
         Signal::default()
     }
@@ -63,7 +63,7 @@ impl Signal {
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::SeqCst)
     }
 
-    /// Leaves a waker to be called by the next ring. Returns true if the bell was rung already;
+    /// Leaves a waker to be called by the next ring. Returns true if the signal was rung already;
     /// the ring is taken then and the waker is not kept.
     pub fn watch(&self, waker: &Waker) -> bool {
         self.waiter.lock().waker = Some(waker.clone());
@@ -106,13 +106,13 @@ impl Signal {
         rang
     }
 
-    /// Says that this thread is going to look at the bell and then park.
+    /// Says that this thread is going to look at the signal and then park.
     pub(super) fn enter(&self) {
         self.waiter.lock().thread = Some(thread::current());
         self.announce();
     }
 
-    /// Says that somebody is about to look at the bell for the last time before it sleeps.
+    /// Says that somebody is about to look at the signal for the last time before it sleeps.
     fn announce(&self) {
         self.watched.store(1, Ordering::Relaxed);
         // Pairs with the fence in `ring`. A SeqCst store would not do: the look is a load of
@@ -148,8 +148,8 @@ mod tests {
     fn a_ring_from_another_thread_ends_the_wait() {
         let event = Arc::new(Signal::new());
         for _ in 0..1000 {
-            let bell = event.clone();
-            let ringer = thread::spawn_named("ringer", move || bell.ring()).unwrap();
+            let signal = event.clone();
+            let ringer = thread::spawn_named("ringer", move || signal.ring()).unwrap();
             assert!(event.wait(None));
             ringer.join().unwrap();
         }

@@ -109,7 +109,7 @@ impl State {
 ///
 /// `stepping` is for one thread: a call that waits runs the due timers itself and jumps, so that an
 /// hour passes in microseconds. `manual` is for several threads: a call that waits does so until
-/// its bell rings or some thread calls [`VirtualClock::advance`].
+/// its signal rings or some thread calls [`VirtualClock::advance`].
 #[derive(Clone)]
 pub struct VirtualClock(Arc<State>);
 

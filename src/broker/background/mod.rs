@@ -198,12 +198,12 @@ impl fmt::Debug for WorkQueue {
 /// The one timer queue of a broker.
 pub(in crate::broker) struct Timers {
     queue: Mutex<TimerQueue<TimerTask>>,
-    pub bell: Signal,
+    pub signal: Signal,
 }
 
 impl Default for Timers {
     fn default() -> Timers {
-        Timers { queue: ranked_mutex(Rank::Queues, TimerQueue::new()), bell: Signal::new() }
+        Timers { queue: ranked_mutex(Rank::Queues, TimerQueue::new()), signal: Signal::new() }
     }
 }
 
@@ -215,7 +215,7 @@ impl Timers {
         let key = queue.insert(deadline, task);
         drop(queue);
         if earliest.is_none_or(|earliest| deadline < earliest) {
-            self.bell.ring();
+            self.signal.ring();
         }
         key
     }

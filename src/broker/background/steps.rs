@@ -38,7 +38,7 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 pub(in crate::broker) struct Schedule {
     interval: Duration,
     next: Mutex<Duration>,
-    pub bell: Signal,
+    pub signal: Signal,
 }
 
 impl Schedule {
@@ -63,7 +63,7 @@ impl Schedule {
         Schedule {
             interval: interval.max(Duration::from_millis(1)),
             next: Mutex::new(clock.monotonic().saturating_add(delay)),
-            bell: Signal::new(),
+            signal: Signal::new(),
         }
     }
 

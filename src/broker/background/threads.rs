@@ -1,5 +1,5 @@
-//! The named threads of a broker: each sleeps on its bell, and calls a step. Under a virtual clock
-//! there is none. A thread that panics ends, and the panic is in the broker's health.
+//! The named threads of a broker: each sleeps on its signal, and calls a step. Under a virtual
+//! clock there is none. A thread that panics ends, and the panic is in the broker's health.
 
 use crate::broker::background::steps::earliest;
 use crate::broker::core::BrokerCore;
@@ -62,7 +62,7 @@ impl Threads {
         self.stopping.store(true, Ordering::Release);
         [PREPARER, FLUSHER, RETENTION, WATCHER, TIMERS]
             .into_iter()
-            .for_each(|name| bell(shared, name).ring());
+            .for_each(|name| signal(shared, name).ring());
         let running = std::mem::take(&mut *self.running.lock());
         for thread in running {
             // The last handle may have been dropped by one of these threads.
@@ -86,7 +86,7 @@ impl Threads {
             let body = || {
                 while !stopping.load(Ordering::Acquire) {
                     let deadline = step(&shared);
-                    shared.clock.park(bell(&shared, name), deadline);
+                    shared.clock.park(signal(&shared, name), deadline);
                 }
             };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
@@ -98,20 +98,20 @@ impl Threads {
     }
 }
 
-fn bell<'a>(shared: &'a BrokerCore, name: &str) -> &'a Signal {
+fn signal<'a>(shared: &'a BrokerCore, name: &str) -> &'a Signal {
     match name {
         PREPARER => &shared.queue.soon_bell,
         FLUSHER => &shared.queue.flush_bell,
-        RETENTION => &shared.retention.bell,
-        WATCHER => shared.attached.as_ref().map_or(&shared.timers.bell, |a| &a.watches.bell),
-        _ => &shared.timers.bell,
+        RETENTION => &shared.retention.signal,
+        WATCHER => shared.attached.as_ref().map_or(&shared.timers.signal, |a| &a.watches.signal),
+        _ => &shared.timers.signal,
     }
 }
 
 fn preparer(shared: &BrokerCore) -> Option<Duration> {
     shared.queue.soon_step();
     if shared.queue.has_sealed_internal() {
-        shared.retention.bell.ring();
+        shared.retention.signal.ring();
     }
     None
 }

@@ -175,15 +175,15 @@ impl Groups {
         self.write_of(group, |groups, _| groups.delete_offsets(group, partitions, &shape))?
     }
 
-    /// Has `bell` rung whenever something happened in the group that its members may wait for,
+    /// Has `signal` rung whenever something happened in the group that its members may wait for,
     /// until it is taken back.
-    pub fn watch(&self, group: &Arc<str>, bell: &Arc<Signal>) {
-        self.0.groups.watch(group, bell);
+    pub fn watch(&self, group: &Arc<str>, signal: &Arc<Signal>) {
+        self.0.groups.watch(group, signal);
     }
 
-    /// Takes a bell back.
-    pub fn unwatch(&self, group: &str, bell: &Arc<Signal>) {
-        self.0.groups.unwatch(group, bell);
+    /// Takes a signal back.
+    pub fn unwatch(&self, group: &str, signal: &Arc<Signal>) {
+        self.0.groups.unwatch(group, signal);
     }
 
     /// Runs a handler that stores nothing by itself, and is about one group.

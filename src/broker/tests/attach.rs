@@ -120,15 +120,15 @@ fn who_waits_at_the_end_of_an_attached_partition_is_woken() {
     append(&owner, "a");
     let reader = attach(&storage);
     let partition = reader.inner().topic("t").unwrap().partition(0).unwrap();
-    let bell = Arc::new(Signal::new());
+    let signal = Arc::new(Signal::new());
     let isolation = IsolationLevel::ReadUncommitted;
-    assert!(partition.watch(&bell, 0, isolation).unwrap());
-    assert!(!partition.watch(&bell, 1, isolation).unwrap());
+    assert!(partition.watch(&signal, 0, isolation).unwrap());
+    assert!(!partition.watch(&signal, 1, isolation).unwrap());
     let clock = reader.clock();
     let soon = clock.monotonic() + Duration::from_millis(100);
-    assert!(!clock.park(&bell, Some(soon)), "nothing was appended");
+    assert!(!clock.park(&signal, Some(soon)), "nothing was appended");
     append(&owner, "b");
-    assert!(clock.park(&bell, Some(soon + Duration::from_millis(100))));
+    assert!(clock.park(&signal, Some(soon + Duration::from_millis(100))));
 }
 
 #[test]

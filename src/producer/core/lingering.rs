@@ -182,11 +182,11 @@ impl ProducerCore {
         // Somebody waits for memory: every batch is ready.
         self.drain_all();
         self.run_completions(false);
-        let bell = Arc::new(Signal::new());
-        while !self.accumulator.reserve(bytes, memory, Some(&bell)) {
+        let signal = Arc::new(Signal::new());
+        while !self.accumulator.reserve(bytes, memory, Some(&signal)) {
             let clock = self.env.clock();
-            if !clock.park(&bell, Some(limit)) && clock.monotonic() >= limit {
-                self.accumulator.stop_waiting(&bell);
+            if !clock.park(&signal, Some(limit)) && clock.monotonic() >= limit {
+                self.accumulator.stop_waiting(&signal);
                 let message = format!(
                     "buffer.memory={memory} stayed full for max.block.ms; what lingers cannot be \
                      stored"

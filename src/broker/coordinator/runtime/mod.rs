@@ -2,9 +2,9 @@
 //! topic, its timer in the broker's queue. As Kafka's `CoordinatorRuntime`.
 //!
 //! State is applied at the append, and an append that failed changes nothing. An answer that has
-//! to wait for a sync waits outside the lock, and bells are rung outside it. The shard is loaded by
-//! replay at the first use; in an attached directory it is read on at each use, for the owner goes
-//! on writing.
+//! to wait for a sync waits outside the lock, and signals are rung outside it. The shard is loaded
+//! by replay at the first use; in an attached directory it is read on at each use, for the owner
+//! goes on writing.
 
 mod held;
 mod loading;
@@ -307,21 +307,21 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         self.ring_all();
     }
 
-    /// Has `bell` rung whenever something moved under `key`, until it is taken back.
-    pub fn watch(&self, key: &Arc<str>, bell: &Arc<Signal>) {
+    /// Has `signal` rung whenever something moved under `key`, until it is taken back.
+    pub fn watch(&self, key: &Arc<str>, signal: &Arc<Signal>) {
         let mut watchers = self.watchers.lock();
-        let bells = watchers.entry(key.clone()).or_default();
-        if !bells.iter().any(|known| Arc::ptr_eq(known, bell)) {
-            bells.push(bell.clone());
+        let signals = watchers.entry(key.clone()).or_default();
+        if !signals.iter().any(|known| Arc::ptr_eq(known, signal)) {
+            signals.push(signal.clone());
         }
     }
 
-    /// Takes a bell back.
-    pub fn unwatch(&self, key: &str, bell: &Arc<Signal>) {
+    /// Takes a signal back.
+    pub fn unwatch(&self, key: &str, signal: &Arc<Signal>) {
         let mut watchers = self.watchers.lock();
-        if let Some(bells) = watchers.get_mut(key) {
-            bells.retain(|known| !Arc::ptr_eq(known, bell));
-            if bells.is_empty() {
+        if let Some(signals) = watchers.get_mut(key) {
+            signals.retain(|known| !Arc::ptr_eq(known, signal));
+            if signals.is_empty() {
                 watchers.remove(key);
             }
         }
@@ -329,8 +329,8 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
 
     /// Wakes everybody who waits for something.
     pub fn ring_all(&self) {
-        let bells: Vec<_> = self.watchers.lock().values().flatten().cloned().collect();
-        bells.iter().for_each(|bell| bell.ring());
+        let signals: Vec<_> = self.watchers.lock().values().flatten().cloned().collect();
+        signals.iter().for_each(|signal| signal.ring());
     }
 
     /// The lock, the shard loaded as far as it is looked at, and what was due done.
@@ -476,7 +476,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         }
     }
 
-    /// Gives the lock up: the timer is set before it, bells rung and syncs waited for after it.
+    /// Gives the lock up: the timer is set before it, signals rung and syncs waited for after it.
     fn leave(&self, mut held: MutexGuard<'_, Held<C, W>>, syncs: Syncs) -> Result<()> {
         if self.writes {
             self.set_timer(&mut held);
@@ -495,10 +495,10 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             return;
         }
         let watchers = self.watchers.lock();
-        let bells: Vec<Arc<Signal>> =
+        let signals: Vec<Arc<Signal>> =
             moved.iter().filter_map(|key| watchers.get(key)).flatten().cloned().collect();
         drop(watchers);
-        bells.iter().for_each(|bell| bell.ring());
+        signals.iter().for_each(|signal| signal.ring());
     }
 
     fn set_timer(&self, held: &mut Held<C, W>) {
