@@ -22,6 +22,13 @@ impl<'a> AbortedFilter<'a> {
         AbortedFilter { partition, from, upto, later: None, begun: Vec::new() }
     }
 
+    /// That no batch behind those that were asked for belongs to an aborted transaction, as the
+    /// lookup was made and nothing is left of what it found.
+    #[inline]
+    pub fn is_exhausted(&self) -> bool {
+        self.begun.is_empty() && self.later.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Whether the batch belongs to an aborted transaction.
     pub fn covers(&mut self, header: &BatchHeader) -> Result<bool> {
         if !header.is_transactional() {

@@ -277,7 +277,7 @@ impl BatchWalk<'_> {
     fn skim(&self, bytes: &[u8], walked: &mut WalkResult) -> usize {
         let (mut at, mut position) = (walked.bytes, walked.position);
         let mut left = self.records_max - walked.records;
-        let filtered = self.aborted.is_some();
+        let filtered = self.aborted.as_ref().is_some_and(|aborted| !aborted.is_exhausted());
         while let Some(rest) = bytes.get(at..) {
             let Ok(header) = BatchHeader::parse(rest) else { break };
             let Some(batch) = rest.get(..header.size()) else { break };

@@ -116,6 +116,43 @@ fn a_committed_transaction_is_read_like_any_other_record() {
 }
 
 #[test]
+fn transactions_that_end_differently_lie_between_each_other() {
+    let broker = broker();
+    let log = log(&broker);
+    let of = |producer_id: i64, base_sequence: i32| ProducerStamp {
+        producer_id,
+        ..of_transaction(base_sequence).unwrap()
+    };
+    let mut seen = Vec::new();
+    for round in 0..60 {
+        let mut own = [Vec::new(), Vec::new()];
+        for at in 0..3 {
+            own[0].push(append(&log, Some(of(7, round * 3 + at))));
+            own[1].push(append(&log, Some(of(8, round * 3 + at))));
+            seen.push(append(&log, None));
+        }
+        // Each of them is aborted in every third round, and both in every ninth.
+        for (producer_id, own) in [(7, &own[0]), (8, &own[1])] {
+            let is_aborted = if producer_id == 7 { round % 3 } else { round / 3 % 3 } == 0;
+            let kind = if is_aborted { ControlType::Abort } else { ControlType::Commit };
+            let marker = Marker {
+                producer_id,
+                producer_epoch: 0,
+                kind,
+                coordinator_epoch: 0,
+                transaction_version: 1,
+            };
+            log.append_marker(marker, 6).unwrap();
+            if !is_aborted {
+                seen.extend(own);
+            }
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(read(&broker, IsolationLevel::ReadCommitted), seen);
+}
+
+#[test]
 fn a_batch_that_is_sent_again_is_stored_once_and_answered_with_its_offset() {
     let broker = broker();
     let log = log(&broker);
