@@ -32,17 +32,10 @@ impl Pair {
 pub fn held_against(
     what: &str,
     goal: f64,
-    mut ours: impl FnMut() -> f64,
-    mut limit: impl FnMut() -> f64,
+    ours: impl FnMut() -> f64,
+    limit: impl FnMut() -> f64,
 ) -> Pair {
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    ours();
-    limit();
-    for _ in 0..ROUNDS {
-        a.push(ours());
-        b.push(limit());
-    }
-    let pair = Pair { ours: median(&mut a), limit: median(&mut b) };
+    let pair = in_turns(ours, limit);
     let met = if pair.ratio() <= goal { "met" } else { "MISSED" };
     println!(
         "ratio | {what} | {:.1} ns | limit {:.1} ns | {:.2} | goal {goal:.2} | {met}",
@@ -51,6 +44,18 @@ pub fn held_against(
         pair.ratio()
     );
     pair
+}
+
+/// Runs both sides in turn, `ROUNDS` times after one round that does not count: the medians.
+pub fn in_turns(mut ours: impl FnMut() -> f64, mut limit: impl FnMut() -> f64) -> Pair {
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    ours();
+    limit();
+    for _ in 0..ROUNDS {
+        a.push(ours());
+        b.push(limit());
+    }
+    Pair { ours: median(&mut a), limit: median(&mut b) }
 }
 
 /// Copies up to `most` bytes of a file to another one, half a MiB at a time, and syncs that; how
