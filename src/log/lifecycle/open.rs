@@ -319,7 +319,12 @@ impl Log {
                 return Err(if failed { self.sync_failed(error) } else { self.at_home(error) });
             }
             // Paths, lengths and index files are others now. Readers keep what they have mapped.
-            for segment in self.segments.reset(found_segments(&opened)) {
+            let mut synced = self.synced.lock();
+            // What a flush before this noted, it noted of segments that are no longer listed.
+            *synced = None;
+            let replaced = self.segments.reset(found_segments(&opened));
+            drop(synced);
+            for segment in replaced {
                 self.env.mapped.forget(&segment);
             }
             self.commit.advance(opened.recovery_point);

@@ -8,6 +8,7 @@ use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
 use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::SegmentIndexes;
+use crate::log::segments::Segments;
 use crate::log::{Log, Writer};
 use crate::sync::{Arc, MutexGuard};
 
@@ -47,6 +48,11 @@ impl LastExtent {
     pub fn noted(&self, segment: &Arc<Segment>) -> Option<SegmentExtent> {
         let (last, extent) = self.last.as_ref()?;
         Arc::ptr_eq(last, segment).then_some(*extent)
+    }
+
+    /// Whether its segment is one of the log's still, and not another of the same base offset.
+    pub fn is_listed(&self, segments: &Segments) -> bool {
+        self.last.as_ref().is_none_or(|(last, _)| segments.holds(last))
     }
 
     /// Whether the segment was there.

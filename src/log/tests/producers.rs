@@ -494,6 +494,31 @@ fn a_log_whose_folder_a_power_cut_took_is_closed() {
     log.close().unwrap();
 }
 
+/// A flush before the first append of a life notes how far the log goes; the repairs that precede
+/// the append put other segments in the place of those.
+#[test]
+fn what_was_flushed_before_a_repair_is_not_mixed_with_what_came_after() {
+    let sim = Sim::new();
+    sim.create_dir(Path::new("/logs")).unwrap();
+    sim.sync_dir(Path::new("/")).unwrap();
+    let log = bench_on(&sim, 0).new_log();
+    let mut known = Known::default();
+    known.send(&bench_on(&sim, 0), &log, IDEMPOTENT, 2);
+    log.flush().unwrap();
+    let killed = sim.kill();
+    let bench = bench_on(&killed, 1);
+    let log = bench.open(log.state().unwrap(), Trust::SameBoot);
+    log.flush().unwrap();
+    known.send(&bench, &log, IDEMPOTENT, 3);
+    let state = log.state().unwrap();
+    let last = state.segments.last().map(|segment| segment.extent.next_offset);
+    assert_eq!(last, Some(state.log_end_offset), "{state:?}");
+    let after = killed.power_cut(&PowerCut::new(1, Pages::None, Entries::None));
+    let log = bench_on(&after, 2).open(state, Trust::OtherBoot);
+    assert_eq!(log.log_end_offset().unwrap(), 2);
+    assert!(!log.opening().1.foreign, "{:?}", log.opening());
+}
+
 /// A snapshot that is not as it was left is not believed: neither a damaged one, nor one of
 /// another history whose checksum holds.
 #[test]

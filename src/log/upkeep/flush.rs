@@ -144,7 +144,11 @@ impl Log {
     fn note_synced(&self, work: &Unsynced) {
         let (last_batch, extents) = (work.last_batch, work.extents.clone());
         let open_transactions = work.open_transactions.clone();
-        *self.synced.lock() = Some(Synced { last_batch, extents, open_transactions });
+        let mut synced = self.synced.lock();
+        // A segment that took the place of the one that was synced goes on behind this end.
+        if extents.is_listed(&self.segments) {
+            *synced = Some(Synced { last_batch, extents, open_transactions });
+        }
     }
 
     fn take_work(&self) -> Unsynced {
