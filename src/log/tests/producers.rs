@@ -478,6 +478,41 @@ fn a_producer_outlives_its_batches_behind_a_kill() {
     });
 }
 
+/// Records of an open transaction may be deleted. The last stable offset moves with the start, the
+/// producers are kept, and the transaction ends as any.
+#[test]
+fn a_transaction_outlives_the_deletion_of_its_first_records() {
+    for kind in [ControlType::Commit, ControlType::Abort] {
+        Bench::both(|bench| {
+            let id = TRANSACTIONAL[0];
+            let log = bench.new_log();
+            let mut known = Known::default();
+            known.send(bench, &log, id, 2);
+            known.send(bench, &log, IDEMPOTENT, 2);
+            known.send(bench, &log, id, 2);
+            let stable = |log: &Log| log.end_for(IsolationLevel::ReadCommitted).unwrap();
+            assert_eq!(stable(&log), 0);
+            log.delete_records(5).unwrap();
+            assert_eq!(stable(&log), 5, "it is lifted to the start");
+            assert_eq!(log.open_transactions().unwrap(), [(id, 0)]);
+            known.send_again(bench, &log, IDEMPOTENT);
+            known.send_again(bench, &log, id);
+            let rows = log.producers(bench.now_ms()).unwrap();
+            assert_eq!(rows.len(), 2);
+            let state = log.state().unwrap();
+            drop(log);
+            let log = bench.open(state, Trust::SameBoot);
+            assert_eq!(log.producers(bench.now_ms()).unwrap(), rows);
+            known.send(bench, &log, id, 1);
+            known.end(bench, &log, id, kind);
+            assert_eq!((stable(&log), log.log_end_offset().unwrap()), (8, 8));
+            let aborted = log.aborted_transactions(0, i64::MAX).unwrap();
+            let ranges: Vec<_> = aborted.iter().map(|a| (a.first_offset, a.last_offset)).collect();
+            assert_eq!(ranges, known.aborted);
+        });
+    }
+}
+
 /// A log that is not there any more has no producers to tell of.
 #[test]
 fn a_log_whose_folder_a_power_cut_took_is_closed() {
