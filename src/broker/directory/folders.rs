@@ -48,9 +48,12 @@ pub(in crate::broker) struct FoundTopic {
 impl FoundTopic {
     /// The highest number and one.
     pub fn partitions(&self, name: &str) -> i32 {
-        let highest = self.folders.iter().chain(&self.rows).max().map_or(0, |number| number + 1);
-        // Folders of internal partitions appear as they are used, so they tell nothing.
-        match is_internal(name) && self.rows.is_empty() {
+        let named: BTreeSet<i32> = self.folders.union(&self.rows).copied().collect();
+        let highest = named.last().map_or(0, |number| number.saturating_add(1));
+        // Folders of internal partitions appear as they are used, so they tell nothing; and where
+        // some are missing that a checkpoint would have, those behind the last may be, too.
+        let partial = self.rows.is_empty() || i32::try_from(named.len()) != Ok(highest);
+        match is_internal(name) && partial {
             true => highest.max(INTERNAL_PARTITIONS),
             false => highest.max(1),
         }
