@@ -397,6 +397,8 @@ impl Opener for Attached {
         let log = AttachedLog::new(self.storage.clone(), folder, place, state, trust, checkpoints)
             .with_look_again(look_again)
             .with_uncompressed_max(self.uncompressed_max);
+        // Of another program's topics the id may be made up.
+        let log = if trust == Trust::Foreign { log } else { log.of_topic(topic.id()) };
         let watches = self.watches.clone();
         Ok(Partition::Attached(Arc::new(AttachedPartition { log, watches })))
     }

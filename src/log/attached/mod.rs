@@ -48,6 +48,8 @@ pub(crate) struct AttachedLog {
     seen: Mutex<Option<AttachedView>>,
     /// The topic's id as its folder had it when files of it were first looked at.
     topic_id: OnceLock<TopicId>,
+    /// The id of the topic that what is recorded is of, where that is known.
+    wanted_id: Option<TopicId>,
     look_again: Option<LookAgain>,
     uncompressed_max: usize,
 }
@@ -75,6 +77,7 @@ impl AttachedLog {
             views: AtomicU64::new(0),
             seen,
             topic_id,
+            wanted_id: None,
             look_again: None,
             uncompressed_max: DECOMPRESSED_MAX,
         }
@@ -88,6 +91,12 @@ impl AttachedLog {
     /// The same with another limit.
     pub fn with_uncompressed_max(self, uncompressed_max: usize) -> AttachedLog {
         AttachedLog { uncompressed_max, ..self }
+    }
+
+    /// What is recorded is of the topic with this id: a folder of another one, which took its
+    /// place before the first look, is not that.
+    pub fn of_topic(self, id: TopicId) -> AttachedLog {
+        AttachedLog { wanted_id: Some(id), ..self }
     }
 
     /// Damage is believed only of what the owner records at present.

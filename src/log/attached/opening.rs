@@ -39,7 +39,10 @@ impl AttachedLog {
     pub(super) fn check_identity(&self) -> Result<()> {
         let (storage, folder) = (&*self.storage, &self.folder);
         let same = match read_partition_metadata(storage, folder) {
-            Ok(Some(id)) => *self.topic_id.get_or_init(|| id) == id,
+            Ok(Some(id)) => {
+                self.wanted_id.is_none_or(|wanted| wanted == id)
+                    && *self.topic_id.get_or_init(|| id) == id
+            }
             // Another program's folder need not have a readable one.
             Ok(None) | Err(_) => {
                 let exists = storage.exists(folder);

@@ -196,6 +196,25 @@ fn a_file_that_vanishes_under_a_reader_is_no_error() {
     });
 }
 
+/// The topic was deleted and made again before the first look: what is recorded of the first one
+/// says nothing of the files of the second.
+#[test]
+fn what_is_recorded_of_a_topic_is_not_looked_for_in_another_one() {
+    Bench::both(|bench| {
+        let owner = bench.new_log();
+        for _ in 0..20 {
+            bench.append(&owner, b"long enough to be seen");
+        }
+        owner.flush().unwrap();
+        let recorded = owner.state().unwrap();
+        let id = bench.identity().topic_id;
+        assert_eq!(attach(bench, recorded.clone()).of_topic(id).log_end_offset().unwrap(), 20);
+        let other = attach(bench, recorded).of_topic(TopicId([9; 16]));
+        let error = other.read(&mut Cursor::new(0), 300, ReadUncommitted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownTopicOrPartition);
+    });
+}
+
 /// A folder in memory with one file, as another program has it in the making.
 fn written(bytes: &[u8]) -> (Heap, AttachedLog) {
     let heap = Heap::new();
