@@ -15,7 +15,8 @@ pub enum Edge {
     WriteWrite,
     /// Its record was read by the other.
     WriteRead,
-    /// It read a partition, and did not see what the other wrote there.
+    /// It read a partition, and what the other wrote there was not there yet. What was there, and
+    /// hidden behind a transaction that was open, says nothing of the order.
     ReadWrite,
     /// It had ended when the other began.
     Time,

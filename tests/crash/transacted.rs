@@ -40,6 +40,8 @@ pub enum Fate {
 pub struct Look {
     pub place: usize,
     pub upto: i64,
+    /// Where the log ended then: what lies between was hidden by a transaction that was open.
+    pub end: i64,
     pub seen: Vec<usize>,
 }
 
@@ -151,7 +153,8 @@ impl World {
             return Err(format!("H-R2: {:?} shows {seen:?}, not {expected:?}", PLACES[place]));
         }
         let seen = seen.iter().filter_map(|(_, value)| owner(value)).collect();
-        Ok(Look { place, upto: found.end, seen })
+        let end = read(broker, place, IsolationLevel::ReadUncommitted)?.end;
+        Ok(Look { place, upto: found.end, end, seen })
     }
 
     /// Compares what is found after a crash at a step of the disk, in a life that has written.
@@ -286,9 +289,10 @@ impl World {
             for &node in &nodes {
                 for look in self.txns[node].looks.iter().filter(|look| look.place == place) {
                     for &(offset, writer) in &written {
-                        match offset < look.upto {
-                            true => graph.edge(writer, node, Edge::WriteRead),
-                            false => graph.edge(node, writer, Edge::ReadWrite),
+                        if offset < look.upto {
+                            graph.edge(writer, node, Edge::WriteRead);
+                        } else if offset >= look.end {
+                            graph.edge(node, writer, Edge::ReadWrite);
                         }
                     }
                 }
