@@ -5,8 +5,8 @@ macro_rules! kinds {
         /// What failed. Names are Kafka's; the last group is this crate's own.
         ///
         /// The protocol's error table (`Errors.java`) is the source of the names. A kind is
-        /// retriable, fatal or plain, as the predicates of [`Error`] say; one that aborts, told by
-        /// a send or by offsets inside a transaction, leaves only the abort to it.
+        /// retriable, fatal or plain, as the predicates of [`Error`](crate::Error) say; one that
+        /// aborts, told by a send or by offsets inside a transaction, leaves only the abort to it.
         ///
         /// | kind | Kafka's name | is | in a transaction |
         /// | --- | --- | --- | --- |

@@ -7,7 +7,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::slice;
 
-/// Iterates over [`ConsumerRecords`].
+/// Iterates over [`ConsumerRecords`](crate::ConsumerRecords).
 #[derive(Clone)]
 pub struct RecordsIter<'a> {
     runs: slice::Iter<'a, RecordRun>,

@@ -7,7 +7,7 @@ use crate::topic::TopicPartition;
 use bytes::Bytes;
 use std::fmt;
 
-/// One record, borrowed from the [`ConsumerRecords`] that it came with.
+/// One record, borrowed from the [`ConsumerRecords`](crate::ConsumerRecords) that it came with.
 #[derive(Clone, Copy)]
 pub struct ConsumerRecord<'a> {
     pub(super) record: Record<'a>,
