@@ -404,8 +404,9 @@ impl World {
         if all && self.history.end() > self.history.start {
             self.log.close_active_segment(now).unwrap();
         }
-        let dedupe_buffer_bytes = if small { 24 * 4 } else { 1 << 16 };
-        let config = CleanerConfig { dedupe_buffer_bytes, ..CONFIG };
+        // The smallest map has sixteen slots; four keys fill a quarter of them.
+        let (dedupe_buffer_bytes, load_factor) = if small { (0, 0.25) } else { (1 << 16, 0.9) };
+        let config = CleanerConfig { dedupe_buffer_bytes, load_factor, ..CONFIG };
         let how = (scope, now.wall_ms);
         let upto = self.log.log_to_clean(self.checkpoint, how).unwrap().first_uncleanable_offset;
         self.cleaning = self.log.begin_cleaning(self.checkpoint, how, config).unwrap();
