@@ -3,7 +3,7 @@
 use super::owner::StartingPoint;
 use super::{AttachedLog, AttachedView, LISTINGS_MAX};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::partition_metadata::read_partition_metadata;
+use crate::log::files::partition_metadata::{PARTITION_METADATA, read_partition_metadata};
 use crate::log::load::{OpenOptions, OpenedPartition, open_partition};
 use crate::sync::Ordering;
 
@@ -43,11 +43,15 @@ impl AttachedLog {
                 self.wanted_id.is_none_or(|wanted| wanted == id)
                     && *self.topic_id.get_or_init(|| id) == id
             }
+            // One that said who it is is another one, in the making, where it says nothing.
+            Ok(None) => self.topic_id.get().is_none(),
             // Another program's folder need not have a readable one.
-            Ok(None) | Err(_) => {
+            Err(_) => {
+                let file = storage.metadata(&folder.join(PARTITION_METADATA));
+                let unwritten = file.is_ok_and(|file| file.len == 0);
                 let exists = storage.exists(folder);
                 self.topic_id.get().is_none()
-                    || exists.map_err(|e| Error::io(e, "looking for", folder))?
+                    || (exists.map_err(|e| Error::io(e, "looking for", folder))? && !unwritten)
             }
         };
         match same {

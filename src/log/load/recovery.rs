@@ -229,7 +229,13 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
     if !state.transactional {
         return Ok(());
     }
-    // Which transactions were open here is not recorded: the markers before tell.
+    // Which transactions were open here is not recorded: the markers before tell. One that began
+    // before the first file, and is open at the end that is recorded, was open all the way.
+    let first = plan.settled.first().map(|(file, _)| *file).or(plan.rest.first().copied());
+    let first = first.map_or(plan.expected, |file| file.name.offset);
+    let mut removed = state.open_transactions.clone();
+    removed.retain(|open| open.first_offset < first);
+    pass.transactions = TransactionTracker::resume(&removed);
     for (file, segment) in &plan.settled {
         let transactions = &mut pass.transactions;
         walk_markers(pass.storage, &file.path, segment.extent.size_bytes, |batch| {

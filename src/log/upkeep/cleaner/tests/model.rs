@@ -62,8 +62,33 @@ pub(super) fn run_many(histories: u32, seed: Option<u8>) {
 #[test]
 fn any_history_ends_with_what_a_plain_map_holds() {
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| run_many(rounds() / 2, None));
+        for seed in [1, 2] {
+            scope.spawn(move || run_many(rounds() / 2, Some(seed)));
         }
     });
+}
+
+/// A trim and retention removed all that an open transaction had: only what was recorded tells of
+/// it after a power cut.
+#[test]
+fn an_open_transaction_whose_batches_were_removed_outlives_a_power_cut() {
+    let send = |producer, lengths: &[u8]| Step::Send {
+        producer,
+        codec: crate::record::Codec::None,
+        records: lengths.iter().map(|&length| (0, Some(length))).collect(),
+    };
+    run(&[
+        send(4, &[43]),
+        send(3, &[17, 38]),
+        Step::End { producer: 3, commits: false },
+        send(0, &[3]),
+        send(0, &[7, 7, 7]),
+        send(0, &[36, 36, 19]),
+        Step::Trim(187),
+        Step::Retain,
+        Step::Stop(Stop::Close),
+        send(0, &[1]),
+        Step::Trim(0),
+        Step::Stop(Stop::PowerCut(0)),
+    ]);
 }
