@@ -467,7 +467,7 @@ fn transactions_are_whole_or_not_there_in_every_crash_image() {
     let _turn = scale::turn();
     let (first, images, threads) = match scale::only_seed() {
         Some(seed) => (seed, 1, 1),
-        None => (scale::first_seed(), scale::rounds(1_000, 40_000, 2_000_000), 2),
+        None => (scale::first_seed(), scale::rounds(1_000, 5_000, 2_000_000), 2),
     };
     let started = Instant::now();
     let (tally, failure) = run(first, images, threads);
