@@ -189,7 +189,9 @@ impl Positions {
     }
 }
 
-/// Takes the committed offsets of newly assigned partitions.
+/// Takes the committed offsets of newly assigned partitions: of all, or, while a transaction holds
+/// an offset of one of them, of none, as Kafka's client asks for them together. Returns whether
+/// they wait for such a transaction.
 fn take_committed(
     env: &ConsumerEnv,
     subscription: &mut SubscriptionState,
@@ -206,20 +208,17 @@ fn take_committed(
     if new.is_empty() {
         return Ok(false);
     }
-    let mut pending = false;
     let stored = env.broker.groups()?.committed(group, &new, true)?;
     membership.know_coordinator();
+    let is_pending = |error: &Error| error.kind() == ErrorKind::UnstableOffsetCommit;
+    let pending = stored.iter().any(|stored| stored.as_ref().is_err_and(is_pending));
     for (partition, stored) in new.iter().zip(stored) {
         let Some(state) = subscription.state_mut(partition) else { continue };
-        state.awaits_commit = false;
+        state.awaits_commit = pending;
         match stored {
-            Ok(Some(committed)) => state.seek(committed.offset),
-            Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::UnstableOffsetCommit => {
-                state.awaits_commit = true;
-                pending = true;
-            }
-            Err(error) => return Err(error),
+            Err(error) if !is_pending(&error) => return Err(error),
+            Ok(Some(committed)) if !pending => state.seek(committed.offset),
+            _ => {}
         }
     }
     Ok(pending)

@@ -73,7 +73,8 @@ impl GroupCoordinator {
         CoordinatorResult { response: Ok(()), appends: vec![append] }
     }
 
-    /// Deletes stored offsets, one outcome per partition; where none is stored that is a success.
+    /// Deletes stored offsets, and those that open transactions hold, one outcome per partition;
+    /// where there is none that is a success.
     ///
     /// # Errors
     /// As a whole `GroupIdNotFound`, `NonEmptyGroup` (members that are no consumers). Per
@@ -104,7 +105,8 @@ impl GroupCoordinator {
                 let why = "a member of the group subscribes to the topic";
                 Err(about(ErrorKind::GroupSubscribedToTopic, why, partition))
             } else {
-                if group.offsets.get(partition).is_some() {
+                let offsets = &group.offsets;
+                if offsets.get(partition).is_some() || offsets.is_pending(partition) {
                     records.push(tombstone(&group.id, partition));
                 }
                 Ok(())
