@@ -15,7 +15,7 @@ use crate::broker::directory::adopt::AdoptionReport;
 use crate::broker::directory::life::DirectoryLife;
 use crate::broker::directory::ownership::Ownership;
 use crate::broker::health::{BrokerCounters, Health, HealthLog};
-use crate::broker::meta::producer_ids::ProducerIds;
+use crate::broker::meta::producer_ids::{ProducerIds, PromisedId};
 use crate::broker::meta::registry::Registry;
 use crate::broker::producer_names::ProducerNames;
 use crate::broker::random::Random;
@@ -304,6 +304,20 @@ impl BrokerCore {
     /// registry.
     pub fn new_producer_id(&self) -> Result<i64> {
         self.owner()?.producer_ids.next()
+    }
+
+    /// The producer id that comes next, for somebody who may need one; `None` where no ids are
+    /// given. See [`BrokerCore::keep_producer_id`].
+    pub fn promise_producer_id(&self) -> Option<PromisedId> {
+        self.owner().ok().map(|owner| owner.producer_ids.promise())
+    }
+
+    /// A promised producer id, before its first use.
+    ///
+    /// # Errors
+    /// As [`BrokerCore::new_producer_id`].
+    pub fn keep_producer_id(&self, promised: PromisedId) -> Result<i64> {
+        self.owner()?.producer_ids.keep_promise(promised)
     }
 
     /// Runs `task` soon on the flusher's thread, for what has to wait for a sync; inside a call

@@ -37,5 +37,6 @@ pub(crate) use crate::broker::topics::{CompressionRatios, Topic};
 pub(crate) use coordinator::Groups;
 pub use handles::Broker;
 pub use health::{Health, HeldRetention};
+pub(crate) use meta::producer_ids::PromisedId;
 pub use options::BrokerOptions;
 pub(crate) use producer_names::HeldName;

@@ -160,6 +160,13 @@ impl Error {
         self
     }
 
+    /// The same, told to a caller whose record is another: without a topic and a partition, and
+    /// without what is attached.
+    pub(crate) fn without_place(mut self) -> Error {
+        (self.0.topic, self.0.partition, self.0.attached) = (None, None, None);
+        self
+    }
+
     pub(crate) fn attached(&self) -> Option<&std::sync::Arc<dyn std::any::Any + Send + Sync>> {
         self.0.attached.as_ref()
     }

@@ -114,14 +114,18 @@ impl ProducerEnv {
         Err(error)
     }
 
-    /// The pause behind an attempt: doubled each time, with a fifth of jitter either way, as the
-    /// Java client has it.
+    /// The pause behind an attempt: doubled each time, with a fifth of jitter either way, and never
+    /// above `retry.backoff.max.ms`. A first pause that is at the limit has no jitter. Source:
+    /// Kafka, `ExponentialBackoff`.
     pub fn backoff(&self, attempts: u32) -> Duration {
         let s = &self.settings;
+        let (first, limit) = (s.retry_backoff, s.retry_backoff_max);
+        if first >= limit {
+            return limit;
+        }
         let doubled = 2u32.saturating_pow(attempts.saturating_sub(1));
-        let backoff = s.retry_backoff.saturating_mul(doubled).min(s.retry_backoff_max);
         let jitter = 0.8 + 0.4 * (self.broker.random() % 1024) as f64 / 1024.0;
-        backoff.mul_f64(jitter)
+        first.saturating_mul(doubled).min(limit).mul_f64(jitter).min(limit)
     }
 
     /// When `max.block.ms` is over for a call that begins at this moment.

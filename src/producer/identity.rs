@@ -4,7 +4,7 @@
 //! epoch is raised after a batch whose sequence is not to be used again, as the Java client's
 //! `TransactionManager` does, and by the coordinator with each transaction.
 
-use crate::broker::{BrokerInner, HeldName};
+use crate::broker::{BrokerInner, HeldName, PromisedId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{NEXT_SEQUENCE, ProducerStamp};
 use crate::sync::{AtomicI32, AtomicI64, AtomicU64, Mutex, Ordering};
@@ -19,19 +19,28 @@ pub(super) struct Identity {
     producer_id: AtomicI64,
     producer_epoch: AtomicI32,
     changes: Mutex<()>,
+    /// The first id, as long as it is not needed: ids rise in the order in which producers are
+    /// made, as those that Java clients ask for.
+    promised: Mutex<Option<PromisedId>>,
     /// Where the id outlives the producer.
     name: Option<HeldName>,
     transactional: bool,
 }
 
 impl Identity {
-    /// Of a producer that takes its id at the first send, or has that of its name.
-    pub fn new(name: Option<HeldName>, transactional: bool) -> Identity {
+    /// Of a producer that takes its id at the first send, `promised` if there is one, or has that
+    /// of its name.
+    pub fn new(
+        name: Option<HeldName>,
+        transactional: bool,
+        promised: Option<PromisedId>,
+    ) -> Identity {
         Identity {
             version: AtomicU64::new(0),
             producer_id: AtomicI64::new(NO_PRODUCER_ID),
             producer_epoch: AtomicI32::new(0),
             changes: Mutex::new(()),
+            promised: Mutex::new(promised),
             name,
             transactional,
         }
@@ -93,7 +102,13 @@ impl Identity {
                     let message = "init_transactions has to be called before";
                     return Err(Error::new(ErrorKind::IllegalState, message));
                 }
-                None => broker.new_producer_id()?,
+                None => {
+                    let promised = self.promised.lock().take();
+                    match promised {
+                        Some(promised) => broker.keep_producer_id(promised)?,
+                        None => broker.new_producer_id()?,
+                    }
+                }
             };
             let _changing = self.changes.lock();
             if self.producer_id.load(Ordering::Relaxed) == NO_PRODUCER_ID {

@@ -5,7 +5,6 @@ use super::env::ProducerEnv;
 use super::identity::Identity;
 use super::transactions::{Prepared, Transactional};
 use crate::broker::HeldName;
-use crate::config::ProducerSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::{AppendOptions, ProducerStamp};
 
@@ -17,11 +16,17 @@ pub(super) struct Stamper {
 }
 
 impl Stamper {
-    pub fn new(settings: &ProducerSettings, name: Option<HeldName>) -> Stamper {
+    pub fn new(env: &ProducerEnv, name: Option<HeldName>) -> Stamper {
+        let settings = &env.settings;
         let transactional = settings.transactional_id.clone();
         let transactional =
             transactional.map(|id| Transactional::new(id, settings.transaction_timeout));
-        let identity = settings.idempotent.then(|| Identity::new(name, transactional.is_some()));
+        let identity = settings.idempotent.then(|| {
+            // Others are given theirs: by the name, by the coordinator.
+            let asks = name.is_none() && transactional.is_none();
+            let promised = if asks { env.broker.promise_producer_id() } else { None };
+            Identity::new(name, transactional.is_some(), promised)
+        });
         Stamper { identity, transactional }
     }
 

@@ -22,7 +22,11 @@ pub(in crate::broker) struct ProducerIds {
     block: Mutex<Block>,
 }
 
-/// What is left of the block that was reserved last.
+/// An id that nobody else of this life is given.
+#[derive(Debug)]
+pub(crate) struct PromisedId(i64);
+
+/// What is left of the block that was reserved last. What was promised may lie behind its end.
 #[derive(Debug, Default)]
 struct Block {
     next: i64,
@@ -44,20 +48,57 @@ impl ProducerIds {
     /// Those of writing the registry; `Kafka` when all ids are used up.
     pub fn next(&self) -> Result<i64> {
         let mut block = self.block.lock();
-        let first = self.unseen.load(Ordering::Acquire).max(block.next);
-        if first < block.end {
-            block.next = first + 1;
-            return Ok(first);
-        }
-        let first = first.max(self.registry.unreserved_producer_id());
-        let Some(end) = first.checked_add(BLOCK_SIZE) else {
-            // Kafka says UNKNOWN_SERVER_ERROR.
-            let message = "all producer ids were given; begin a new directory";
-            return Err(Error::new(ErrorKind::Kafka, message));
+        let id = self.next_in(&block);
+        self.reserve(&mut block, id)
+    }
+
+    /// The id that comes next, for a producer that may never need it: it is to be kept before it is
+    /// used. Nothing is written.
+    pub fn promise(&self) -> PromisedId {
+        let mut block = self.block.lock();
+        let id = self.next_in(&block);
+        block.next = id.saturating_add(1);
+        PromisedId(id)
+    }
+
+    /// A promised id, reserved; another one where somebody else was seen to have it.
+    ///
+    /// # Durability
+    /// As [`ProducerIds::next`].
+    ///
+    /// # Errors
+    /// As [`ProducerIds::next`].
+    pub fn keep_promise(&self, PromisedId(id): PromisedId) -> Result<i64> {
+        let mut block = self.block.lock();
+        let id = match id >= self.unseen.load(Ordering::Acquire) {
+            true => id,
+            false => self.next_in(&block),
         };
-        self.registry.write(&[RegistryEntry::ProducerIds(end)])?;
-        *block = Block { next: first + 1, end };
-        Ok(first)
+        self.reserve(&mut block, id)
+    }
+
+    /// The lowest id that was neither given nor promised, nor seen.
+    fn next_in(&self, block: &Block) -> i64 {
+        let first = self.unseen.load(Ordering::Acquire).max(block.next);
+        match first < block.end {
+            true => first,
+            false => first.max(self.registry.unreserved_producer_id()),
+        }
+    }
+
+    /// Has no later life give `id`.
+    fn reserve(&self, block: &mut Block, id: i64) -> Result<i64> {
+        if id >= block.end {
+            let Some(end) = id.checked_add(BLOCK_SIZE) else {
+                // Kafka says UNKNOWN_SERVER_ERROR.
+                let message = "all producer ids were given; begin a new directory";
+                return Err(Error::new(ErrorKind::Kafka, message));
+            };
+            self.registry.write(&[RegistryEntry::ProducerIds(end)])?;
+            block.end = end;
+        }
+        block.next = block.next.max(id + 1);
+        Ok(id)
     }
 
     /// Another program, or an earlier life that the registry does not know of, gave this id.
@@ -111,6 +152,23 @@ mod tests {
         }
         let second = ids(&storage);
         assert_eq!(second.next().unwrap(), 2 * BLOCK_SIZE);
+    }
+
+    #[test]
+    fn a_promise_writes_nothing_and_is_kept_in_any_order() {
+        let storage = storage();
+        let life = ids(&storage);
+        let (first, second, third) = (life.promise(), life.promise(), life.promise());
+        assert_eq!(life.registry.unreserved_producer_id(), 0);
+        assert_eq!(life.keep_promise(second).unwrap(), 1);
+        assert_eq!(life.next().unwrap(), 3);
+        assert_eq!(life.keep_promise(first).unwrap(), 0);
+        life.saw(7);
+        assert_eq!(life.keep_promise(third).unwrap(), 8, "another program gave it");
+        let behind: Vec<_> = (0..2 * BLOCK_SIZE).map(|_| life.promise()).collect();
+        let last = behind.into_iter().last().map(|last| life.keep_promise(last).unwrap());
+        assert_eq!(last, Some(8 + 2 * BLOCK_SIZE));
+        assert!(ids(&storage).next().unwrap() > 8 + 2 * BLOCK_SIZE);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl ProducerCore {
     ) -> Result<Arc<ProducerCore>> {
         let env = ProducerEnv::new(broker, settings);
         let name = env.settings.name.as_deref().map(|name| env.broker.hold_producer_name(name));
-        let stamper = Stamper::new(&env.settings, name.transpose()?);
+        let stamper = Stamper::new(&env, name.transpose()?);
         Ok(Arc::new(ProducerCore {
             env,
             stamper,

@@ -307,7 +307,7 @@ impl ProducerCore {
 /// failure is one, because records before it may be stored.
 #[cold]
 fn undelivered(error: Error, record: &ProducerRecord<'_>, input: &RecordInput<'_>) -> Error {
-    let partition = error.partition().or(record.chosen_partition());
+    let partition = record.chosen_partition().or(error.partition());
     error.losing(ProducerRecord::copied(record.topic(), partition, input))
 }
 

@@ -41,9 +41,10 @@ impl Error {
     /// The topic's fault, or its log's: the record comes back as it was to be stored.
     #[cold]
     pub(in crate::producer) fn losing(self, record: ProducerRecord<'static>) -> Error {
-        let error = match (self.topic(), self.partition(), record.partition) {
-            (_, None, Some(partition)) => self.with_partition(record.topic(), partition),
-            (None, None, None) => self.with_topic(record.topic()),
+        let error = match (self.topic(), record.partition) {
+            // The cause may lie in another partition of the transaction.
+            (_, Some(partition)) => self.with_partition(record.topic(), partition),
+            (None, None) => self.with_topic(record.topic()),
             _ => self,
         };
         error.with_attached(std::sync::Arc::new(record))

@@ -211,6 +211,32 @@ fn retries_bound_the_attempts() {
 }
 
 #[test]
+fn pauses_between_attempts_double_with_jitter_and_stay_below_their_limit() {
+    let time_of = |first: &str, most: &str, retries: &str| {
+        let (world, fault) = World::faulty();
+        world.topic("t", 1, &[]);
+        let producer = world.producer(&[
+            ("linger.ms", "10"),
+            ("retry.backoff.ms", first),
+            ("retry.backoff.max.ms", most),
+            ("retries", retries),
+        ]);
+        fault.fail(Rule::nth(0, Failure::Full).of(&[Call::Create]).on("t-0").sticky());
+        let start = world.clock.now().mono;
+        assert_eq!(failure(&producer, to(0, "a")).kind(), ErrorKind::StorageFull);
+        world.clock.now().mono - start - ms(10)
+    };
+    let doubled = time_of("100", "10000", "4");
+    assert!((ms(1200)..=ms(1800)).contains(&doubled), "{doubled:?}");
+    assert_ne!(doubled, ms(1500), "there is jitter");
+    let limited = time_of("100", "200", "40");
+    assert!((ms(80 + 39 * 160)..ms(120 + 39 * 200)).contains(&limited), "{limited:?}");
+    // Nothing can grow, and nothing varies.
+    assert_eq!(time_of("100", "100", "5"), ms(500));
+    assert_eq!(time_of("500", "100", "5"), ms(500));
+}
+
+#[test]
 fn a_full_buffer_blocks_the_send_for_max_block_ms() {
     let (world, fault) = World::faulty();
     world.topic("t", 1, &[]);

@@ -69,15 +69,18 @@ fn what_idempotence_needs_decides_where_it_was_not_chosen() {
 }
 
 #[test]
-fn each_producer_has_an_id_of_its_own_and_takes_it_at_its_first_send() {
+fn each_producer_has_an_id_of_its_own_and_they_rise_as_producers_are_made() {
     let world = World::new();
     world.topic("t", 1, &[]);
-    let (idle, first, second) = (world.producer(&[]), world.producer(&[]), world.producer(&[]));
-    sent(&second, to(0, "a"));
-    sent(&first, to(0, "b"));
-    sent(&idle, to(0, "c"));
+    let (first, second) = (world.producer(&[]), world.producer(&[]));
+    let plain = world.producer(&[(IDEMPOTENCE, "false")]);
+    let third = world.producer(&[]);
+    sent(&third, to(0, "a"));
+    sent(&plain, to(0, "b"));
+    sent(&second, to(0, "c"));
+    sent(&first, to(0, "d"));
     let ids: Vec<i64> = world.read("t", 0).iter().map(|record| record.producer.0).collect();
-    assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
+    assert!(ids[3] < ids[2] && ids[2] < ids[0] && ids[1] == -1, "{ids:?}");
 }
 
 #[test]

@@ -251,6 +251,34 @@ fn after_a_fencing_every_call_says_so() {
 }
 
 #[test]
+fn a_record_that_fails_with_its_transaction_comes_back_with_its_own_place() {
+    for linger in ["0", "1000"] {
+        let world = World::new();
+        world.topic("t", 2, &[]);
+        world.topic("u", 1, &[]);
+        let old = transactional(&world, &[("linger.ms", linger)]);
+        old.begin_transaction().unwrap();
+        old.send_sync(to(1, "old")).unwrap();
+        drop(transactional(&world, &[]));
+        let keyed = || ProducerRecord::new("t").key("foobar").value("keyed");
+        let other = || ProducerRecord::new("u").partition(0).value("other");
+        let sent = [to(1, "same"), other(), to(0, "next"), keyed()].map(|r| old.send(r));
+        old.flush().unwrap();
+        for (record, sent) in [to(1, "same"), other(), to(0, "next"), keyed()].iter().zip(sent) {
+            let error = sent.and_then(|future| future.wait()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidProducerEpoch, "{error}");
+            let place = |record: &ProducerRecord<'_>| {
+                (record.topic().to_owned(), record.chosen_partition().unwrap_or(0))
+            };
+            assert_eq!(error.topic(), Some(record.topic()));
+            assert_eq!(error.partition().unwrap_or(0), place(record).1, "{linger} {error}");
+            let back = error.into_record().unwrap();
+            assert_eq!(place(&back), place(record), "murmur2 has \"foobar\" in partition 0 of 2");
+        }
+    }
+}
+
+#[test]
 fn a_close_with_time_aborts_and_one_without_leaves_it_to_the_next_producer() {
     let world = World::new();
     world.topic("t", 1, &[]);

@@ -154,7 +154,10 @@ impl TransactionState {
     pub fn check_error(&self) -> Result<()> {
         let Some(last) = &self.last_error else { return Ok(()) };
         Err(match last.kind() {
-            ErrorKind::ProducerFenced | ErrorKind::InvalidProducerEpoch => last.clone(),
+            // Without the place: it is that of the record that failed, and not of this call.
+            ErrorKind::ProducerFenced | ErrorKind::InvalidProducerEpoch => {
+                last.clone().without_place()
+            }
             _ => {
                 let what = match self.state {
                     TransactionPhase::FatalError => "the producer can only be closed",
