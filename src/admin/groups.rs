@@ -104,7 +104,8 @@ impl Admin {
         self.0.groups()?.delete_group(group)
     }
 
-    /// Deletes offsets of a group. Where none is stored, that is a success.
+    /// Deletes offsets of a group, also those that open transactions hold. Where there is none,
+    /// that is a success.
     ///
     /// # Durability
     /// As [`Admin::alter_group_offsets`].
@@ -142,9 +143,20 @@ impl Admin {
     /// Removes every member; the group is empty afterwards.
     ///
     /// # Errors
-    /// [`GroupIdNotFound`](ErrorKind::GroupIdNotFound).
+    /// [`IllegalArgument`](ErrorKind::IllegalArgument) where it is empty already;
+    /// [`Kafka`](ErrorKind::Kafka) over [`GroupIdNotFound`](ErrorKind::GroupIdNotFound).
     pub fn remove_all_members(&self, group: &str) -> Result<()> {
-        let described = self.0.groups()?.describe(group)?;
+        let described = self.0.groups()?.describe(group).map_err(|error| match error.kind() {
+            ErrorKind::GroupIdNotFound => {
+                let message = format!("its members cannot be told: {}", error.message());
+                Error::new(ErrorKind::Kafka, message).with_source(error)
+            }
+            _ => error,
+        })?;
+        if described.members.is_empty() {
+            let message = format!("group {group} has no members that could be removed");
+            return Err(Error::new(ErrorKind::IllegalArgument, message));
+        }
         let leaving: Vec<LeavingMember> = described
             .members
             .into_iter()

@@ -65,12 +65,15 @@ impl Admin {
     /// for what no coordinator knows any more. [`Admin::fence_producers`] ends the transaction of a
     /// transactional id.
     ///
+    /// As in Kafka, it is a success too where the producer id has nothing open: the marker then
+    /// ends nothing.
+    ///
     /// # Durability
     /// As a send.
     ///
     /// # Errors
-    /// [`InvalidTxnState`](crate::ErrorKind::InvalidTxnState) where the producer id has nothing
-    /// open there,
+    /// [`InvalidTxnState`](crate::ErrorKind::InvalidTxnState) where the partition does not know
+    /// the producer id,
     /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
     /// [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached directory.
     pub fn abort_transaction(&self, topic: &str, partition: i32, producer_id: i64) -> Result<()> {

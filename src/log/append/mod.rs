@@ -333,6 +333,15 @@ impl Log {
         Ok(self.writer.lock().producers.open_epoch(producer_id))
     }
 
+    /// The epoch of a producer that is known here; `None` of any other.
+    ///
+    /// # Errors
+    /// Those of opening the log, and of reading what it knows of producers.
+    pub fn producer_epoch(&self, producer_id: i64) -> Result<Option<i16>> {
+        self.know_producers()?;
+        Ok(self.writer.lock().producers.epoch(producer_id))
+    }
+
     /// Whether the transaction that this marker ends has it already.
     ///
     /// # Errors

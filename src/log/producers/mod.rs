@@ -153,6 +153,12 @@ impl ProducerStates {
         self.transactions.is_open(producer_id).then(|| known.unwrap_or(0))
     }
 
+    /// The epoch of a producer that is known, or has a transaction open.
+    pub fn epoch(&self, producer_id: i64) -> Option<i16> {
+        let known = self.entries.get(producer_id).map(ProducerEntry::epoch);
+        known.or(self.open_epoch(producer_id))
+    }
+
     /// The epoch of the coordinator that last ended a transaction of the producer; -1 before.
     pub fn coordinator_epoch(&self, producer_id: i64) -> i32 {
         self.entries.get(producer_id).map_or(-1, ProducerEntry::coordinator_epoch)

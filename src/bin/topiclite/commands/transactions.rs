@@ -6,7 +6,7 @@ use crate::failure::Outcome;
 use crate::output::{Output, or_dash};
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use topiclite::{Admin, Broker, Result, TransactionDescription};
+use topiclite::{Admin, Broker, Error, ErrorKind, Result, TransactionDescription};
 
 pub fn run(options: &Options, transactions: &Transactions, output: &Output) -> Outcome {
     match &transactions.action {
@@ -31,6 +31,15 @@ pub fn run(options: &Options, transactions: &Transactions, output: &Output) -> O
             let (producer_id, partition) = (producer_id.unwrap_or(-1), partition.unwrap_or(-1));
             let topic = topic.as_deref().unwrap_or_default();
             end(&options.open()?, output, |admin| {
+                let known = admin.describe_producers(topic, partition)?;
+                let is_open = |known: &topiclite::ProducerState| {
+                    known.producer_id() == producer_id
+                        && known.current_transaction_start_offset().is_some()
+                };
+                if !known.iter().any(is_open) {
+                    let why = format!("producer id {producer_id} has no transaction open there");
+                    return Err(Error::new(ErrorKind::InvalidTxnState, why));
+                }
                 admin.abort_transaction(topic, partition, producer_id)
             })?;
             match output.json {

@@ -13,22 +13,22 @@ impl Transactions {
     /// told, as in Kafka.
     ///
     /// # Errors
-    /// `InvalidTxnState` where it has nothing open there, `UnknownTopicOrPartition`, and those of
-    /// the append.
+    /// `InvalidTxnState` where the partition does not know it, `UnknownTopicOrPartition`, and
+    /// those of the append.
     pub fn abort_in(&self, partition: &TopicPartition, producer_id: i64) -> Result<()> {
         let core = &self.0;
         core.owner()?;
         core.settle()?;
         let topic = core.topics.get(partition.topic())?;
         let log = topic.partition(partition.partition())?.log()?.clone();
-        let Some(producer_epoch) = log.open_transaction(producer_id)? else {
-            let why = format!("producer id {producer_id} has no transaction open there");
+        let Some(producer_epoch) = log.producer_epoch(producer_id)? else {
+            let why = format!("producer id {producer_id} is not known there");
             return Err(Error::new(ErrorKind::InvalidTxnState, why)
                 .with_partition(partition.topic(), partition.partition()));
         };
         let marker = end_of_hanging(producer_id, producer_epoch);
         let mut syncs = Vec::new();
-        core.write_marker(partition, marker, &mut syncs)?;
+        core.append_marker(partition, marker, &mut syncs)?;
         syncs.into_iter().try_for_each(|(log, upto)| log.make_durable(upto))
     }
 

@@ -163,6 +163,16 @@ impl BrokerCore {
             }
             return Ok(());
         }
+        self.append_marker(partition, marker, syncs)
+    }
+
+    /// Writes a marker, whatever lies there.
+    pub(super) fn append_marker(
+        &self,
+        partition: &TopicPartition,
+        marker: Marker,
+        syncs: &mut Vec<(Arc<Log>, i64)>,
+    ) -> Result<()> {
         if partition.topic() == OFFSETS_TOPIC {
             return self.groups.mark(partition.partition(), marker);
         }
