@@ -9,6 +9,7 @@
 
 mod judge;
 
+use judge::ended;
 use judge::manifest::{Case, Committed, Contents, Partition, Producer, Row, Transaction};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,18 +112,7 @@ fn check_borders(
     tp: &TopicPartition,
     told: &Partition,
 ) -> std::result::Result<(), String> {
-    let admin = broker.admin();
-    let border = |spec, isolation| {
-        admin
-            .list_offsets(tp.topic(), tp.partition(), spec, isolation)
-            .map(|found| found.offset().unwrap_or(-1))
-            .map_err(|e| e.to_string())
-    };
-    let seen = (
-        border(OffsetSpec::Earliest, IsolationLevel::ReadUncommitted)?,
-        border(OffsetSpec::Latest, IsolationLevel::ReadCommitted)?,
-        border(OffsetSpec::Latest, IsolationLevel::ReadUncommitted)?,
-    );
+    let seen = borders(broker, tp)?;
     let expected = (told.log_start_offset, told.last_stable_offset, told.log_end_offset);
     if seen != expected {
         return Err(format!("borders (start, stable, end): recorded {expected:?}, seen {seen:?}"));
@@ -130,18 +120,37 @@ fn check_borders(
     Ok(())
 }
 
+/// Log start, last stable and log end offset.
+fn borders(broker: &Broker, tp: &TopicPartition) -> std::result::Result<(i64, i64, i64), String> {
+    let border = |spec, isolation| {
+        let found = broker.admin().list_offsets(tp.topic(), tp.partition(), spec, isolation);
+        found.map(|found| found.offset().unwrap_or(-1)).map_err(|e| e.to_string())
+    };
+    Ok((
+        border(OffsetSpec::Earliest, IsolationLevel::ReadUncommitted)?,
+        border(OffsetSpec::Latest, IsolationLevel::ReadCommitted)?,
+        border(OffsetSpec::Latest, IsolationLevel::ReadUncommitted)?,
+    ))
+}
+
+/// Producer id, first offset, that of the marker, and the last stable one, of each abort.
+fn aborted_ranges(
+    broker: &Broker,
+    tp: &TopicPartition,
+) -> std::result::Result<Vec<(i64, i64, i64, i64)>, String> {
+    let found = broker.admin().aborted_transactions(tp.topic(), tp.partition());
+    let row = |a: &topiclite::AbortedRange| {
+        (a.producer_id(), a.first_offset(), a.last_offset(), a.last_stable_offset())
+    };
+    Ok(found.map_err(|e| e.to_string())?.iter().map(row).collect())
+}
+
 fn check_aborted(
     broker: &Broker,
     tp: &TopicPartition,
     told: &Partition,
 ) -> std::result::Result<(), String> {
-    let seen: Vec<(i64, i64, i64, i64)> = broker
-        .admin()
-        .aborted_transactions(tp.topic(), tp.partition())
-        .map_err(|e| e.to_string())?
-        .iter()
-        .map(|a| (a.producer_id(), a.first_offset(), a.last_offset(), a.last_stable_offset()))
-        .collect();
+    let seen = aborted_ranges(broker, tp)?;
     if seen != told.aborted {
         return Err(format!("aborted ranges: recorded {:?}, seen {seen:?}", told.aborted));
     }
@@ -214,6 +223,7 @@ fn judge_partition(
     case: &Case,
     broker: &Broker,
     name: &str,
+    way: &str,
 ) -> std::result::Result<&'static str, String> {
     let tp = TopicPartition::parse(name).ok_or("not a partition")?;
     let before = &case.before.partitions[name];
@@ -231,10 +241,26 @@ fn judge_partition(
     }
     let mut differences = Vec::new();
     if uncommitted.error.is_none() {
-        for (how, partition) in told {
+        for (how, partition) in &told {
             match matches(broker, &tp, partition, &uncommitted, &committed) {
                 Ok(()) => return Ok(how),
                 Err(difference) => differences.push(format!("{how}: {difference}")),
+            }
+        }
+        if !case.clean && way == "reopened" {
+            let aborted = aborted_ranges(broker, &tp)?;
+            let seen = ended::Seen {
+                name,
+                uncommitted: &uncommitted.rows,
+                committed: &committed.rows,
+                borders: borders(broker, &tp)?,
+                aborted: &aborted,
+            };
+            for (how, partition) in &told {
+                match ended::matches(partition, &seen) {
+                    Ok(()) => return Ok("with what was open aborted"),
+                    Err(difference) => differences.push(format!("{how}, ended: {difference}")),
+                }
             }
         }
     }
@@ -283,9 +309,12 @@ fn judge_groups(case: &Case, broker: &Broker) -> Vec<String> {
 }
 
 /// Every transactional id, as the coordinator stood at the end.
-fn judge_transactions(case: &Case, broker: &Broker) -> Vec<String> {
-    let tellings = [Some(&case.before), case.reopened.as_ref()];
-    let mut tellings: Vec<_> = tellings.into_iter().flatten().map(|c| &c.transactions).collect();
+fn judge_transactions(case: &Case, broker: &Broker, way: &str) -> Vec<String> {
+    let contents = [Some(&case.before), case.reopened.as_ref()].into_iter().flatten();
+    let mut tellings: Vec<_> = contents.clone().map(|told| told.transactions.clone()).collect();
+    if !case.clean && way == "reopened" {
+        tellings.extend(contents.filter_map(ended::transactions));
+    }
     let listed = match broker.admin().list_transactions() {
         Ok(listed) => listed,
         Err(error) => return vec![format!("transactions: {error}")],
@@ -307,7 +336,7 @@ fn judge_transactions(case: &Case, broker: &Broker) -> Vec<String> {
             (listed.transactional_id().to_owned(), transaction)
         })
         .collect();
-    tellings.retain(|told| **told == seen);
+    tellings.retain(|told| *told == seen);
     match tellings.is_empty() {
         true => vec![format!("transactions {:?}, seen {seen:?}", case.before.transactions)],
         false => Vec::new(),
@@ -318,13 +347,13 @@ fn judge_case(case: &Case, broker: &Broker, way: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
     for name in case.before.partitions.keys() {
-        match judge_partition(case, broker, name) {
+        match judge_partition(case, broker, name, way) {
             Ok(how) => *outcomes.entry(how).or_default() += 1,
             Err(difference) => faults.push(format!("{} ({way}): {name}: {difference}", case.name)),
         }
     }
     let mut groups = judge_groups(case, broker);
-    groups.extend(judge_transactions(case, broker));
+    groups.extend(judge_transactions(case, broker, way));
     faults.extend(groups.into_iter().map(|fault| format!("{} ({way}): {fault}", case.name)));
     let ending = if case.clean { "clean" } else { "killed" };
     println!("{:30} {way:9} {ending:7} {outcomes:?} faults {}", case.name, faults.len());
@@ -397,6 +426,12 @@ fn latest(broker: &Broker, tp: &TopicPartition) -> Result<BTreeMap<Vec<u8>, Vec<
 /// Cleans every topic of an adopted directory, the internal ones too. What differs afterwards.
 fn cleaned(case: &Case, broker: &Broker) -> (Vec<(TopicPartition, LatestValues)>, Vec<String>) {
     let (mut before, mut faults) = (Vec::new(), Vec::new());
+    let admin = broker.admin();
+    // The first change also aborts what a kill left open.
+    for topic in admin.list_topics().unwrap() {
+        let change = ConfigChange::Set("cleanup.policy".into(), "compact".into());
+        admin.alter_topic(topic.name(), &[change]).unwrap();
+    }
     let told = case.reopened.as_ref().unwrap_or(&case.before);
     for name in told.partitions.keys() {
         let tp: TopicPartition = name.parse().unwrap();
@@ -405,12 +440,7 @@ fn cleaned(case: &Case, broker: &Broker) -> (Vec<(TopicPartition, LatestValues)>
             before.push((tp, values));
         }
     }
-    let admin = broker.admin();
     for topic in admin.list_all_topics().unwrap() {
-        if !topic.name().starts_with("__") {
-            let change = ConfigChange::Set("cleanup.policy".into(), "compact".into());
-            admin.alter_topic(topic.name(), &[change]).unwrap();
-        }
         if let Err(error) = admin.compact_now(topic.name()) {
             faults.push(format!("{}: cleaning {}: {error}", case.name, topic.name()));
         }

@@ -20,9 +20,6 @@ use std::path::Path;
 const FEATURES_NOT_BUILT: &[&str] = &["C12", "C14"];
 /// Kinds of actors that are not there yet.
 const ACTORS_NOT_BUILT: &[&str] = &["share"];
-/// Steps that are not there yet.
-const STEPS_NOT_BUILT: &[&str] =
-    &["alter_group_offsets", "delete_group", "delete_group_offsets", "remove_members"];
 /// Ways of a step that are not there yet: subscriptions by pattern, the choice of `close`.
 const FIELDS_NOT_BUILT: &[&str] = &["pattern", "re2j", "membership"];
 /// Settings that are not there yet, with the value they must contain to count.
@@ -47,9 +44,6 @@ fn needs(scenario: &Scenario) -> Option<String> {
     }
     if let Some(kind) = scenario.actor_kinds().find(|kind| ACTORS_NOT_BUILT.contains(kind)) {
         return Some(format!("an actor of kind {kind}"));
-    }
-    if let Some(step) = scenario.step_names().find(|step| STEPS_NOT_BUILT.contains(step)) {
-        return Some(format!("the step {step}"));
     }
     if let Some(field) = scenario.step_fields().find(|field| FIELDS_NOT_BUILT.contains(field)) {
         return Some(format!("a step with {field}"));

@@ -9,7 +9,10 @@
 mod compacting;
 mod consuming;
 mod members;
+mod numbering;
+mod pending;
 mod script;
+mod stable;
 mod storing;
 mod transacting;
 
@@ -41,6 +44,9 @@ pub const THEMES: &[Theme] = &[
     storing::ADMIN,
     storing::RETENTION,
     transacting::TRANSACTIONS,
+    stable::STABLE,
+    pending::PENDING,
+    numbering::NUMBERS,
     compacting::COMPACTION,
 ];
 

@@ -1,7 +1,7 @@
 //! What a draw is made with: a seeded source of numbers, and the script so far.
 
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Numbers from a seed (SplitMix64).
 pub struct Rng(u64);
@@ -91,6 +91,12 @@ pub struct Script {
     pub consumers: BTreeMap<&'static str, Standing>,
     /// The transactional producers.
     pub producers: BTreeMap<&'static str, Stage>,
+    /// Producers, and the partitions that their present transaction has records in.
+    pub sent: BTreeSet<(&'static str, String)>,
+    /// Those of them whose topic was deleted and made again since.
+    pub made_again: BTreeSet<(&'static str, String)>,
+    /// The consumers whose group metadata of some moment is kept.
+    pub held: BTreeSet<&'static str>,
     protocol: &'static str,
     configs: Vec<Value>,
     actors: Map<String, Value>,
@@ -105,6 +111,9 @@ impl Script {
             topics: Vec::new(),
             consumers: BTreeMap::new(),
             producers: BTreeMap::new(),
+            sent: BTreeSet::new(),
+            made_again: BTreeSet::new(),
+            held: BTreeSet::new(),
             protocol: "classic",
             configs: Vec::new(),
             actors: Map::new(),

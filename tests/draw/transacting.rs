@@ -82,13 +82,13 @@ fn anyone(script: &mut Script) -> &'static str {
 }
 
 /// A producer at this stage, if there is one.
-fn at_stage(script: &mut Script, stage: Stage) -> Option<&'static str> {
+pub(super) fn at_stage(script: &mut Script, stage: Stage) -> Option<&'static str> {
     let names: Vec<&'static str> =
         script.producers.iter().filter(|(_, at)| **at == stage).map(|(name, _)| *name).collect();
     (!names.is_empty()).then(|| script.rng.pick(&names))
 }
 
-fn call(script: &mut Script, doing: &str, by: &'static str) {
+pub(super) fn call(script: &mut Script, doing: &str, by: &'static str) {
     script.step(json!({"do": doing, "by": by}));
 }
 

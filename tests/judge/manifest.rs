@@ -76,6 +76,17 @@ pub struct Partition {
     pub aborted: Vec<(i64, i64, i64, i64)>,
     /// By id.
     pub producers: Vec<Producer>,
+    /// In the order of the files.
+    pub batches: Vec<Batch>,
+}
+
+/// What the header of a batch says.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    pub base_offset: i64,
+    pub last_offset: i64,
+    pub producer_id: i64,
+    pub is_transactional: bool,
 }
 
 /// A producer as DescribeProducers told of it.
@@ -213,7 +224,14 @@ impl Partition {
         let producers = value["producers"].as_array().into_iter().flatten();
         let mut producers: Vec<Producer> = producers.map(Producer::parse).collect();
         producers.sort();
+        let header = |batch: &Value| Batch {
+            base_offset: batch["base_offset"].as_i64().unwrap(),
+            last_offset: batch["last_offset"].as_i64().unwrap(),
+            producer_id: batch["producer_id"].as_i64().unwrap(),
+            is_transactional: batch["is_transactional"].as_bool().unwrap(),
+        };
         Partition {
+            batches: batches.iter().map(header).collect(),
             producers,
             log_start_offset: number("log_start_offset"),
             log_end_offset: number("log_end_offset"),

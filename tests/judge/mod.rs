@@ -1,6 +1,8 @@
 //! What the suites that judge by a real Kafka share: where the files are, manifests, copies.
 
 #[allow(dead_code)] // Not every suite reads manifests.
+pub mod ended;
+#[allow(dead_code)] // Not every suite reads manifests.
 pub mod manifest;
 
 use std::path::{Path, PathBuf};

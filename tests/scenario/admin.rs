@@ -40,7 +40,7 @@ impl World {
             "fence_producers" => self.fence_producers(step),
             "describe_producers" => self.describe_producers(step),
             "abort_transaction" => self.abort_transaction(step),
-            _ => return None,
+            other => return self.group_step(other, step),
         })
     }
 
@@ -146,7 +146,15 @@ impl World {
     }
 
     fn describe_group(&mut self, step: &Value) -> Seen {
-        let described = self.broker.admin().describe_group(text(step, "group"))?;
+        let group = text(step, "group");
+        self.until(step, |world| {
+            // A group that is not there has the name of the error in the place of a state.
+            Some(match world.broker.admin().describe_group(group) {
+                Ok(described) => described.state().to_owned(),
+                Err(error) => error.kafka_name().to_owned(),
+            })
+        });
+        let described = self.broker.admin().describe_group(group)?;
         let mut members = BTreeMap::new();
         let mut instances = Map::new();
         for member in described.members() {

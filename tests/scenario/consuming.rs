@@ -256,6 +256,9 @@ fn close(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> 
 
 /// A call with a timeout of its own; only `committed` ever waits for it.
 fn within(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> {
+    if number(step, "ms").is_some_and(|ms| ms < 0) {
+        return Err(Error::new(ErrorKind::IllegalArgument, "a timeout is not negative"));
+    }
     let timeout = millis(step, "ms").unwrap_or_default();
     if text(step, "do") == "committed" {
         let partitions = partitions_of(step.get("partitions"));

@@ -8,6 +8,7 @@ mod admin;
 mod compare;
 mod consuming;
 mod events;
+mod groups;
 mod listener;
 mod producing;
 pub mod recorded;

@@ -93,6 +93,11 @@ impl World {
                 self.producer(actor, step)?.producer.flush()?;
                 Ok(Map::new())
             }
+            "partitions_for" => {
+                let topic = text(step, "topic");
+                let found = self.producer(actor, step)?.producer.partitions_for(topic)?;
+                Ok(Map::from_iter([("partitions".to_owned(), json!(found.len()))]))
+            }
             "callbacks" => {
                 self.clock.advance(millis(step, "ms").unwrap_or_default());
                 Ok(Map::new())

@@ -73,8 +73,12 @@ impl World {
 
     pub(super) fn describe_transaction(&mut self, step: &Value) -> Seen {
         let id = text(step, "transactional_id");
+        self.until(step, |world| {
+            let described = world.broker.admin().describe_transaction(id).ok();
+            described.map(|described| described.state().name().to_owned())
+        });
         let described = self.broker.admin().describe_transaction(id)?;
-        let partitions: Vec<String> = described
+        let mut partitions: Vec<String> = described
             .partitions()
             .iter()
             .map(|partition| match partition.topic() {
@@ -83,6 +87,7 @@ impl World {
                 _ => partition.to_string(),
             })
             .collect();
+        partitions.dedup();
         let mut seen = Map::new();
         seen.insert("state".into(), json!(described.state().name()));
         seen.insert("partitions".into(), json!(partitions));
@@ -102,11 +107,18 @@ impl World {
     pub(super) fn abort_transaction(&mut self, step: &Value) -> Seen {
         let (topic, partition) = (text(step, "topic"), number32(step, "partition").unwrap_or(0));
         let admin = self.broker.admin();
-        let open = admin.describe_producers(topic, partition)?;
-        let open =
-            open.iter().filter(|producer| producer.current_transaction_start_offset().is_some());
-        for producer in open.map(|producer| producer.producer_id()).collect::<Vec<_>>() {
-            admin.abort_transaction(topic, partition, producer)?;
+        let known = admin.describe_producers(topic, partition)?;
+        let found = match step.get("by").and_then(Value::as_str) {
+            Some(actor) => {
+                let id = self.role(actor)?.1.get("transactional.id").map(super::script::text_of);
+                let id = admin.describe_transaction(&id.unwrap_or_default())?.producer_id();
+                known.iter().find(|producer| producer.producer_id() == id)
+            }
+            None => known.iter().find(|one| one.current_transaction_start_offset().is_some()),
+        };
+        match found {
+            Some(producer) => admin.abort_transaction(topic, partition, producer.producer_id())?,
+            None => return Err(not_built("a transaction to abort where none is open")),
         }
         Ok(Map::new())
     }
