@@ -15,12 +15,16 @@ mod cut;
 mod damage;
 #[path = "bad_days/disk.rs"]
 mod disk;
+#[path = "bad_days/doors.rs"]
+mod doors;
 #[path = "bad_days/drawn.rs"]
 mod drawn;
 #[path = "bad_days/drawn_transactions.rs"]
 mod drawn_transactions;
 #[path = "bad_days/groups.rs"]
 mod groups;
+#[path = "bad_days/markers.rs"]
+mod markers;
 #[path = "bad_days/place.rs"]
 mod place;
 #[path = "bad_days/producers.rs"]

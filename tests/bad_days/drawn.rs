@@ -3,18 +3,15 @@
 //! passes over one in silence, all of them tell the same, and nothing is stored in the place of
 //! what was synced. A failing round is named by its seed.
 
+use crate::doors::{Truth, by_all, by_reader, is_true};
 use crate::place::*;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topiclite::storage::sim::{Entries, Pages, PowerCut, Random};
 use topiclite::storage::{Sim, Storage};
 use topiclite::time::VirtualClock;
-use topiclite::{
-    Broker, Codec, Consumer, ConsumerConfig, ErrorKind, OffsetReset, ProducerConfig,
-    ProducerRecord, ReadFrom, TopicConfig, TopicPartition,
-};
+use topiclite::{Codec, IsolationLevel, ProducerConfig, ProducerRecord, TopicConfig};
 
 /// A number of a range.
 pub fn within(draw: &mut Random, range: Range<usize>) -> usize {
@@ -25,9 +22,6 @@ pub fn within(draw: &mut Random, range: Range<usize>) -> usize {
 pub fn below(draw: &mut Random, bound: usize) -> usize {
     draw.below(bound as u64) as usize
 }
-
-/// What was written: a value by offset.
-pub type Truth = BTreeMap<i64, Vec<u8>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -111,7 +105,7 @@ pub fn files(sim: &Sim, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Where the batches of a file begin, and where the last one ends.
-fn batches(bytes: &[u8]) -> Vec<usize> {
+pub fn batches(bytes: &[u8]) -> Vec<usize> {
     let (mut starts, mut at) = (vec![0], 0);
     while let Some(length) = bytes.get(at + 8..at + 12) {
         let length = i32::from_be_bytes(length.try_into().unwrap());
@@ -225,132 +219,21 @@ fn spoil_index(draw: &mut Random, sim: &Sim) -> String {
     format!("{} is garbage", index.display())
 }
 
-/// What a door gave, and the kind of what ended it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    pub records: Truth,
-    pub told: Option<ErrorKind>,
-}
-
-fn by_reader(broker: &Broker) -> Seen {
-    let mut records = Truth::new();
-    let mut reader = match broker.reader("t", 0, ReadFrom::Beginning) {
-        Ok(reader) => reader,
-        Err(error) => return Seen { records, told: Some(error.kind()) },
-    };
-    loop {
-        match reader.read(Duration::ZERO) {
-            Ok(read) if read.is_empty() => return Seen { records, told: None },
-            Ok(read) => {
-                for record in &read {
-                    let value = record.value().unwrap().to_vec();
-                    let behind = records.last_key_value().is_none_or(|(k, _)| *k < record.offset());
-                    assert!(behind, "offsets rise");
-                    records.insert(record.offset(), value);
-                }
-            }
-            Err(error) => {
-                assert_eq!(reader.read(Duration::ZERO).unwrap_err().kind(), error.kind());
-                return Seen { records, told: Some(error.kind()) };
-            }
-        }
-    }
-}
-
-pub fn polled(consumer: &mut Consumer) -> Seen {
-    let (mut records, mut quiet) = (Truth::new(), 0);
-    let partition = TopicPartition::new("t", 0);
-    while quiet < 3 {
-        let before = consumer.position(&partition).ok();
-        match consumer.poll(Duration::ZERO) {
-            // A poll may pass over records of aborted transactions alone.
-            Ok(read) if read.is_empty() => match consumer.position(&partition).ok() == before {
-                true => quiet += 1,
-                false => quiet = 0,
-            },
-            Ok(read) => {
-                quiet = 0;
-                for record in &read {
-                    let old = records.insert(record.offset(), record.value().unwrap().to_vec());
-                    assert_eq!(old, None, "an offset comes once");
-                }
-            }
-            Err(error) => {
-                let again = consumer.poll(Duration::ZERO).unwrap_err();
-                assert_eq!(again.kind(), error.kind());
-                return Seen { records, told: Some(error.kind()) };
-            }
-        }
-    }
-    Seen { records, told: None }
-}
-
-fn by_consumer(broker: &Broker, group: Option<&str>) -> Seen {
-    let config = group.map_or_else(ConsumerConfig::without_group, ConsumerConfig::new);
-    let config = config.enable_auto_commit(false).auto_offset_reset(OffsetReset::Earliest);
-    let mut consumer = broker.consumer(config).unwrap();
-    let partition = TopicPartition::new("t", 0);
-    consumer.assign(std::slice::from_ref(&partition)).unwrap();
-    consumer.seek_to_beginning(&[]).unwrap();
-    polled(&mut consumer)
-}
-
-fn by_member(broker: &Broker) -> Seen {
-    let config = ConsumerConfig::new("members")
-        .enable_auto_commit(false)
-        .auto_offset_reset(OffsetReset::Earliest);
-    let mut consumer = broker.consumer(config).unwrap();
-    consumer.subscribe(&["t"]).unwrap();
-    // Member id, join and sync; then a poll that is told or empty.
-    let mut seen = polled(&mut consumer);
-    for _ in 0..3 {
-        if seen.records.is_empty() && seen.told.is_none() {
-            seen = polled(&mut consumer);
-        }
-    }
-    consumer.close().ok();
-    seen
-}
-
-/// That a door told the truth, and the whole of it or that there is more.
-pub fn is_true(seen: &Seen, truth: &Truth, broker: &Broker, what: &str) {
-    for (offset, value) in &seen.records {
-        assert_eq!(Some(value), truth.get(offset), "{what}: offset {offset} is made up");
-    }
-    if seen.records.len() == truth.len() {
-        return;
-    }
-    // Whole batches that are missing after a kill may be another program's compaction: a warning
-    // tells them.
-    let warned = || broker.health().warnings().any(|warning| warning.contains("t-0"));
-    assert!(
-        seen.told.is_some() || warned(),
-        "{what}: {} of {} records, in silence",
-        seen.records.len(),
-        truth.len()
-    );
-}
-
 /// Runs a round, and tells whether damage was met.
 fn round(seed: u64) -> bool {
     let mut draw = Random::new(seed);
     let (sim, truth, stop) = written(&mut draw);
     let done = damage(&mut draw, &sim);
     let what = format!("seed {seed}, {stop:?}, {done}");
+    let all = IsolationLevel::ReadUncommitted;
     let attached = attach(&sim);
-    let seen = by_reader(&attached);
+    let seen = by_all(&attached, all, false, &format!("{what}, attached"));
     is_true(&seen, &truth, &attached, &format!("{what}, attached"));
-    let assigned = by_consumer(&attached, None);
-    assert_eq!(assigned, seen, "{what}, attached: a reader, a consumer");
     drop(attached);
 
     let broker = open(&sim);
-    let seen = by_reader(&broker);
+    let seen = by_all(&broker, all, true, &format!("{what}, owned"));
     is_true(&seen, &truth, &broker, &format!("{what}, owned"));
-    for group in [None, Some("assigned")] {
-        assert_eq!(by_consumer(&broker, group), seen, "{what}, owned: a consumer {group:?}");
-    }
-    assert_eq!(by_member(&broker), seen, "{what}, owned: a member");
     let end = truth.len() as i64;
     let sent = send(&broker, "t", "more");
     if let Ok(offset) = sent {
@@ -359,7 +242,7 @@ fn round(seed: u64) -> bool {
     let records = seen.records.clone();
     broker.close().ok();
 
-    let mut again = by_reader(&open(&sim));
+    let mut again = by_reader(&open(&sim), all);
     if again.records.remove(&end).is_some() {
         assert!(sent.is_ok(), "{what}");
     }

@@ -47,7 +47,7 @@ impl AttachedLog {
             return Ok(());
         };
         let file = self.file(seen, at)?;
-        let AttachedView { segments, rules, transactions, epochs, damage, .. } = seen;
+        let AttachedView { segments, rules, transactions, lost_markers, epochs, damage, .. } = seen;
         let Some(segment) = segments.get_mut(at) else {
             return Ok(());
         };
@@ -68,6 +68,10 @@ impl AttachedLog {
         while let Scanned::Found(batch) =
             cursor.batch_at(segment.summary.extent.size_bytes, rules).map_err(failed)?
         {
+            // What proves that a marker is missing is whole, and damage all the same.
+            if lost_markers.observe(&batch.header, batch.control).is_err() {
+                break;
+            }
             segment.summary.observe(&batch, transactions);
             epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
             rules.advance(&batch.header);

@@ -4,6 +4,7 @@ use crate::config::IsolationLevel;
 use crate::error::Error;
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::Finding;
+use crate::log::load::lost_markers::LostMarkers;
 use crate::log::load::{OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::TransactionTracker;
 use crate::log::scan::BatchExpectations;
@@ -22,6 +23,7 @@ pub(super) struct AttachedView {
     pub(super) log_start_offset: i64,
     pub(super) rules: BatchExpectations,
     pub(super) transactions: TransactionTracker,
+    pub(super) lost_markers: LostMarkers,
     pub(super) epochs: EpochChain,
     /// Damage at the log end, as opening found it. A later look may find a valid batch there:
     /// then it was one in the making.
@@ -55,6 +57,7 @@ impl AttachedView {
             log_start_offset: opened.log_start_offset,
             rules,
             transactions: opened.transactions,
+            lost_markers: opened.lost_markers,
             epochs: opened.epochs,
             damage: opened.read_only,
             left_out: opened.left_out,

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::FileKind;
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::lost_markers::LostMarkers;
 use crate::log::load::producers;
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::{Repairs, Step};
@@ -85,6 +86,7 @@ pub(in crate::log) fn open(
     pass.report.foreign = true;
     pass.far_upto = proven_end.max(options.recovery_checkpoint.unwrap_or(0));
     pass.known_last = state.last_batch;
+    pass.lost_markers = Some(LostMarkers::default());
     pass.progress = Some(progress);
     remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
@@ -158,9 +160,7 @@ fn read_all(
                 cut_zeros(pass, file, end.position);
             }
             // Not the remains of a batch, but one that was written: nothing may take its place.
-            Stop::Invalid(Invalid::Span | Invalid::Offset { .. } | Invalid::Epoch { .. })
-                if pass.is_batch(file, &end)? =>
-            {
+            Stop::Invalid(invalid) if invalid.is_of_place() && pass.is_batch(file, &end)? => {
                 pass.corrupt(file, end.position, &format!("{why}, in a batch that is whole"));
                 return Ok(());
             }

@@ -12,6 +12,7 @@ pub(crate) mod folder;
 pub(in crate::log) mod foreign;
 pub(in crate::log) mod foreign_indexes;
 pub(in crate::log) mod inspect;
+pub(in crate::log) mod lost_markers;
 mod plan;
 pub(in crate::log) mod producers;
 pub(in crate::log) mod reader;
@@ -28,6 +29,7 @@ use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::Folder;
 use crate::log::load::foreign as adoption;
+use crate::log::load::lost_markers::LostMarkers;
 use crate::log::load::recovery::Opened;
 use crate::log::load::repair::Repairs;
 use crate::log::producers::entries::ProducerEntries;
@@ -116,6 +118,8 @@ pub(crate) struct OpenedPartition {
     pub epochs: EpochChain,
     /// Transactions without an end.
     pub transactions: TransactionTracker,
+    /// The proof of markers that are missing, for who reads on.
+    pub(in crate::log) lost_markers: LostMarkers,
     /// The state knew of transactions before the opening.
     pub transactional: bool,
     /// The producers of all batches, where all were read.
@@ -156,6 +160,7 @@ impl OpenedPartition {
             recovery_point: offset,
             epochs: EpochChain::default(),
             transactions: TransactionTracker::default(),
+            lost_markers: LostMarkers::default(),
             transactional: false,
             producers: None,
             any_producer: false,

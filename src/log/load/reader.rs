@@ -10,6 +10,7 @@ use crate::log::files::leader_epochs::EpochChain;
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::compacted_aborts::RememberedAborts;
 use crate::log::load::folder::{Folder, FolderFile};
+use crate::log::load::lost_markers::LostMarkers;
 use crate::log::load::repair::Repairs;
 use crate::log::load::{OpenReport, OpenedPartition, OpenedSegment};
 use crate::log::producers::entries::ProducerEntries;
@@ -34,6 +35,8 @@ pub(in crate::log) struct Pass<'a> {
     pub transactions: TransactionTracker,
     /// The producers of all batches, where all are read.
     pub producers: Option<ProducerEntries>,
+    /// The proof of markers that are missing, where whole batches may be.
+    pub lost_markers: Option<LostMarkers>,
     pub epochs: EpochChain,
     /// What is recorded of epochs, for segments of our own.
     pub recorded_epochs: EpochChain,
@@ -89,6 +92,7 @@ impl<'a> Pass<'a> {
             rules: BatchExpectations::foreign(0, 0, true),
             transactions: TransactionTracker::default(),
             producers: None,
+            lost_markers: None,
             epochs: EpochChain::default(),
             recorded_epochs: EpochChain::default(),
             segments: Vec::new(),
@@ -147,8 +151,7 @@ impl<'a> Pass<'a> {
                 }
                 Scanned::Stopped(stop) => break stop,
             };
-            let moved = self.moved(base_offset, &batch);
-            if let Some(invalid) = moved.or_else(|| self.unrecorded_epoch(&batch)) {
+            if let Some(invalid) = self.contradiction(base_offset, &batch) {
                 break Stop::Invalid(invalid);
             }
             remembered.observe(&batch.header);
@@ -263,6 +266,12 @@ impl<'a> Pass<'a> {
         self.report.records += u64::try_from(batch.header.records_count).unwrap_or(0);
     }
 
+    /// What else is known, and speaks against a batch whose bytes hold.
+    fn contradiction(&mut self, segment: i64, batch: &FoundBatch) -> Option<Invalid> {
+        let moved = self.moved(segment, batch);
+        moved.or_else(|| self.unrecorded_epoch(batch)).or_else(|| self.lost_marker(batch))
+    }
+
     /// Whether this is the last batch that was known, and its base offset, which the checksum does
     /// not cover, is another one.
     fn moved(&self, segment: i64, batch: &FoundBatch) -> Option<Invalid> {
@@ -281,6 +290,11 @@ impl<'a> Pass<'a> {
             lowest: expected,
             highest: expected,
         })
+    }
+
+    /// Whether a marker before this batch is among what is missing.
+    fn lost_marker(&mut self, batch: &FoundBatch) -> Option<Invalid> {
+        self.lost_markers.as_mut()?.observe(&batch.header, batch.control).err()
     }
 
     fn push_summary(&mut self, file: &FolderFile, read: Beginning) {
@@ -388,6 +402,7 @@ impl<'a> Pass<'a> {
             recovery_point: self.recovery_point.min(log_end_offset),
             epochs: self.epochs,
             transactions: self.transactions,
+            lost_markers: self.lost_markers.unwrap_or_default(),
             transactional: false,
             producers: self.producers,
             any_producer: self.report.producer_id_max.is_some(),

@@ -82,6 +82,15 @@ pub(crate) enum Invalid {
     Epoch { found: i32, lowest: i32, highest: i32 },
     /// It is a whole message of Kafka's old formats 0 or 1.
     OldFormat(i8),
+    /// Its producer has a transaction open that ended before it: the marker is missing.
+    LostMarker { producer_id: i64, open: i16, found: i16 },
+}
+
+impl Invalid {
+    /// Whether the batch may be whole, and does not belong where it stands.
+    pub fn is_of_place(&self) -> bool {
+        !matches!(self, Invalid::Fault(_) | Invalid::OldFormat(_))
+    }
 }
 
 impl std::fmt::Display for Invalid {
@@ -100,6 +109,11 @@ impl std::fmt::Display for Invalid {
                 write!(f, "leader epoch {found}, expected {lowest} to {highest}")
             }
             Invalid::OldFormat(magic) => BatchFault::BadMagic(*magic).fmt(f),
+            Invalid::LostMarker { producer_id, open, found } => write!(
+                f,
+                "epoch {found} of producer id {producer_id}, whose transaction of epoch {open} has \
+                 no marker: it is among what is missing before"
+            ),
         }
     }
 }

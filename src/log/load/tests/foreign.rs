@@ -278,6 +278,31 @@ fn aborted_and_open_transactions_are_found_by_reading() {
     }
 }
 
+/// Whole batches that are missing may be what a compaction left; a marker with records of its
+/// transaction before it is not.
+#[test]
+fn a_marker_that_is_missing_between_files_ends_the_log() {
+    let of = |offset: i64, epoch: i16| {
+        let stamp = Stamp::plain(offset, 0).producer(7, epoch, 0).transactional();
+        batch_at(offset, b"t", 1, &stamp)
+    };
+    let opened = |first: &[u8], second: &[u8]| {
+        let shelf = Shelf::new();
+        shelf.put_log(0, first);
+        shelf.put_log(10, second);
+        let opened = shelf.adopt();
+        let state = opened.state();
+        assert_eq!(shelf.open(&state, Trust::SameBoot).last_stable_offset(), 1);
+        (shelf.offsets(&opened), damage(&opened), opened.last_stable_offset())
+    };
+    let (plain, later) = (batch(0, b"plain"), of(12, 1));
+    let found = opened(&[plain.clone(), of(1, 0)].concat(), &[batch(10, b"p"), later].concat());
+    let position = size_of(1) as u64;
+    assert_eq!(found, (vec![0, 1, 10], Some((CorruptRecord, 11, position)), 1));
+    let found = opened(&[plain, of(1, 0)].concat(), &of(10, 0));
+    assert_eq!(found, (vec![0, 1, 10], None, 1), "its epoch goes on");
+}
+
 #[test]
 fn progress_is_told_while_a_foreign_log_is_read() {
     let (shelf, _) = shelf();
