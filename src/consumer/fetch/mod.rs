@@ -255,6 +255,10 @@ impl Fetcher {
         for (_, id) in &self.queue {
             let Some((_, state)) = subscription.at(*id) else { continue };
             let (Some(source), Some(fetch)) = (&state.source, state.fetch) else { continue };
+            // A position behind the end, or at damage: the read says so, and nobody waits for it.
+            if fetch.from >= fetch.upto {
+                return Ok(true);
+            }
             let left = env.settings.fetch_min_bytes.saturating_sub(bytes);
             let isolation = env.isolation();
             match state.reader.bytes_ahead(&source.partition, isolation, fetch.upto, left) {

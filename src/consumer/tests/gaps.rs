@@ -4,6 +4,7 @@
 use super::*;
 use crate::config::IsolationLevel::{self, ReadCommitted, ReadUncommitted};
 use crate::consumer::ReadFrom;
+use crate::error::ErrorKind;
 use crate::log::AppendOptions;
 
 /// Everything that a consumer and a reader make of `t-0`, and where they stand then. Both wait
@@ -129,4 +130,24 @@ fn a_minimum_of_bytes_is_not_waited_for_in_a_gap() {
     consumer.seek(&t0(), 3).unwrap();
     assert!(consumer.poll(LONG).unwrap().is_empty());
     assert_eq!(consumer.position(&t0()).unwrap(), 10);
+}
+
+/// What is wrong with a partition is found out at once, however many bytes are waited for.
+#[test]
+fn a_minimum_of_bytes_is_not_waited_for_behind_the_end() {
+    let world = World::new();
+    world.put("t-0", 0, &[batch(0), batch(1)]);
+    on_both(&world, |broker| {
+        let more = [("fetch.min.bytes", "100"), ("auto.offset.reset", "earliest")];
+        let mut consumer = assigned(broker, &more);
+        consumer.seek(&t0(), 50).unwrap();
+        assert_eq!(offsets(&consumer.poll(LONG).unwrap()), [0, 1]);
+    });
+    let owner = world.open();
+    let none = [("fetch.min.bytes", "100000"), ("auto.offset.reset", "none")];
+    let mut consumer = assigned(&owner, &none);
+    consumer.seek(&t0(), 50).unwrap();
+    let began = world.clock.now().mono;
+    assert_eq!(consumer.poll(LONG).unwrap_err().kind(), ErrorKind::OffsetOutOfRange);
+    assert_eq!(world.clock.now().mono, began, "it waited for bytes");
 }
