@@ -77,6 +77,43 @@ pub fn bare_copy(from: &Path, most: usize, to: &Path) -> usize {
     done
 }
 
+/// Hashes a million keys of eight bytes, notes each in a table of 24 bytes a slot, nine tenths of
+/// it full, and hashes and looks them all up again: a hundred are asked for before the first.
+pub fn bare_keys() {
+    use siphasher::sip128::{Hasher128, SipHasher13};
+    use std::hash::Hasher;
+    const KEYS: u64 = 1_000_000;
+    let slots = KEYS as usize * 10 / 9;
+    let mut table = vec![[0u64; 3]; slots];
+    let hash = |key: u64| {
+        let mut hasher = SipHasher13::new_with_keys(7, !7);
+        hasher.write(&key.to_be_bytes());
+        let hash = hasher.finish128();
+        [hash.h1, hash.h2]
+    };
+    let home = |hash: [u64; 2]| ((u128::from(hash[0]) * slots as u128) >> 64) as usize;
+    for notes in [true, false] {
+        let mut hashes = [[0; 2]; 100];
+        for from in (0..KEYS).step_by(100) {
+            for (key, hashed) in (from..).zip(&mut hashes) {
+                *hashed = hash(key);
+                // A look at one word asks for it, and nothing waits for what it says.
+                black_box(table[home(*hashed)][2]);
+            }
+            for (key, hashed) in (from..).zip(&hashes) {
+                let mut at = home(*hashed);
+                while table[at][2] != 0 && table[at][..2] != *hashed {
+                    at = if at + 1 == slots { 0 } else { at + 1 };
+                }
+                match notes {
+                    true => table[at] = [hashed[0], hashed[1], key + 1],
+                    false => assert_eq!(table[at][2], key + 1),
+                }
+            }
+        }
+    }
+}
+
 /// Prints a line for what was measured once: a size, or a worst case.
 pub fn figure_against(what: &str, goal: f64, ours: f64, limit: f64) {
     let ratio = ours / limit;

@@ -341,6 +341,14 @@ impl<'a> RecordBatch<'a> {
         Ok(RecordBatch { header, bytes, payload })
     }
 
+    /// The first batch of `bytes`, which has this header: what [`RecordBatch::parse`] found there.
+    #[inline]
+    pub(crate) fn of(header: &BatchHeader, bytes: &'a [u8]) -> Option<RecordBatch<'a>> {
+        let bytes = bytes.get(..header.size())?;
+        let (_, payload) = bytes.split_first_chunk::<BATCH_OVERHEAD>()?;
+        Some(RecordBatch { header: *header, bytes, payload })
+    }
+
     /// The decoded header.
     #[inline]
     pub fn header(&self) -> &BatchHeader {

@@ -24,11 +24,14 @@ use crate::sync::{
 use descriptors::{Descriptor, Descriptors, Identity};
 use memmap2::MmapOptions;
 use pages::PageFaults;
-use rustix::fs::{FallocateFlags, IFlags, fallocate, fstatfs, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{
+    Advice, FallocateFlags, IFlags, fadvise, fallocate, fstatfs, ioctl_getflags, ioctl_setflags,
+};
 use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -552,6 +555,13 @@ impl super::File for FsFile {
         }
         check_size_limit(at.saturating_add(bytes.len() as u64))?;
         self.descriptor()?.file().write_all_at(bytes, at)
+    }
+
+    fn begin_write_back(&self, at: u64, len: u64) {
+        // What is not on the disk yet cannot be given up: Linux begins to write it.
+        if let (Ok(descriptor), Some(len)) = (self.descriptor(), NonZeroU64::new(len)) {
+            fadvise(descriptor.file(), at, Some(len), Advice::DontNeed).ok();
+        }
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {

@@ -320,6 +320,11 @@ pub trait File: Send + Sync + fmt::Debug {
     /// lost, and a second call that succeeds proves nothing.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Has the operating system begin to write a range to the disk, so that a sync finds it done.
+    /// Nothing is durable by that, and nothing is told of what becomes of it. The range was
+    /// written by [`File::write_at`].
+    fn begin_write_back(&self, _at: u64, _len: u64) {}
+
     /// Why a store into the mapping at `at`, above the published border, did not get to the
     /// file, as [`RegionWriter::has_failed`] told.
     fn store_error(&self, _at: u64) -> io::Error {

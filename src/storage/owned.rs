@@ -176,6 +176,10 @@ impl File for OwnedFile {
         self.inner.sync_data()
     }
 
+    fn begin_write_back(&self, at: u64, len: u64) {
+        self.inner.begin_write_back(at, len);
+    }
+
     fn store_error(&self, at: u64) -> io::Error {
         self.lock.check().err().unwrap_or_else(|| self.inner.store_error(at))
     }

@@ -75,17 +75,16 @@ impl CleanedSegment {
         })
     }
 
-    /// Adds a batch that stays.
+    /// Adds a batch that stays, which has this header.
     ///
     /// # Errors
     /// `StorageFull`, `Io`.
-    pub fn append(&mut self, batch: &[u8]) -> Result<()> {
+    pub fn append(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<()> {
         let position = self.buffer_at + self.buffer.len() as u64;
-        if let Ok(header) = BatchHeader::parse(batch) {
-            // Which transactions were aborted is known already.
-            let mut nobody = TransactionTracker::default();
-            self.summary.observe(&FoundBatch { header, position, control: None }, &mut nobody);
-        }
+        // Which transactions were aborted is known already.
+        let mut nobody = TransactionTracker::default();
+        let found = FoundBatch { header: *header, position, control: None };
+        self.summary.observe(&found, &mut nobody);
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
     }
@@ -108,7 +107,9 @@ impl CleanedSegment {
                 staged_path(&self.folder, self.base_offset, FileKind::Log, FileStage::Cleaned);
             Error::io(e, "cannot write the cleaned segment", &path)
         })?;
-        self.buffer_at += self.buffer.len() as u64;
+        let bytes = self.buffer.len() as u64;
+        self.file.begin_write_back(self.buffer_at, bytes);
+        self.buffer_at += bytes;
         self.buffer.clear();
         Ok(())
     }

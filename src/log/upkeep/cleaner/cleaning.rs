@@ -11,13 +11,14 @@ use super::choice::{LogToClean, SegmentToGroup, joins_group};
 use super::cleaned::{CleanedSegment, discard};
 use super::filter::{CleanerStats, FilteredBatch, RecordFilter, RoundTimes};
 use super::offset_map::OffsetMap;
-use super::source::SegmentSource;
+use super::source::{Run, SegmentSource};
 use super::transactions::CleanedTransactions;
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::producers::transactions::AbortedTransaction;
 use crate::log::segment::Segment;
 use crate::log::segment::state::SegmentOrigin;
+use crate::record::BatchHeader;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 
@@ -92,8 +93,8 @@ struct Group {
     /// Bytes of its segments.
     read: u64,
     cleaned: CleanedSegment,
-    /// Below it are the markers that decided the transactions which are cleaned, and the last
-    /// batches of the producers.
+    /// Below it are the records that replace those which go, the markers that decided the
+    /// transactions which are cleaned, and the last batches of the producers.
     vouched_end: i64,
 }
 
@@ -231,16 +232,16 @@ impl Cleaning {
             }
         };
         while *spent < budget {
-            source.keys_ahead(|key| self.filter.map.expect(key));
-            let Some(batch) = source.next_batch()? else {
+            let run = source.next_run()?;
+            if run.is_empty() {
                 let next = self.segments.get(*at + 1).map_or(upto, |next| next.base_offset);
                 self.filter.map.raise_latest_offset(next.saturating_sub(1));
                 let at = *at + 1;
                 self.stage = RoundStage::Noting { at, source: None };
                 return Ok(());
-            };
-            *spent += batch.bytes().len() as u64;
-            if !self.filter.note_keys(&batch, self.to_clean.first_dirty_offset)? {
+            }
+            *spent += run.size_bytes();
+            if !self.filter.note_keys(run.batches(), self.to_clean.first_dirty_offset)? {
                 self.is_partial = true;
                 return self.begin_copying();
             }
@@ -271,11 +272,15 @@ impl Cleaning {
                 self.stage = RoundStage::Done;
                 return Ok(Some(cleaned));
             };
+            // The later records of its keys may lie behind the group, in segments that no sync has
+            // covered.
+            let noted_end = self.filter.map.latest_offset().saturating_add(1);
             let vouched_end = {
                 let writer = self.log.writer.lock();
                 self.filter.producers = writer.producers.last_records();
-                let any = writer.producers.any() && !planted(Planted::SwapBeforeMarkers);
-                if any { writer.next_offset } else { 0 }
+                let any = writer.producers.any();
+                let end = if any { writer.next_offset.max(noted_end) } else { noted_end };
+                if planted(Planted::SwapBeforeMarkers) { 0 } else { end }
             };
             copying.group = Some(Group::begin(&self.log, segment, vouched_end)?);
         }
@@ -297,24 +302,13 @@ impl Cleaning {
                     group.source.insert(SegmentSource::open(storage, segment, window)?)
                 }
             };
-            source.keys_ahead(|key| self.filter.map.expect(key));
-            let Some(batch) = source.next_batch()? else {
+            let run = source.next_run()?;
+            if run.is_empty() {
                 group.source = None;
                 group.at += 1;
                 continue;
-            };
-            *spent += batch.bytes().len() as u64;
-            match self.filter.filter(&batch)? {
-                FilteredBatch::Gone => {}
-                FilteredBatch::Whole => {
-                    *spent += batch.bytes().len() as u64;
-                    group.cleaned.append(batch.bytes())?;
-                }
-                FilteredBatch::Rewritten(bytes) => {
-                    *spent += bytes.len() as u64;
-                    group.cleaned.append(bytes)?;
-                }
             }
+            *spent += run.size_bytes() + copy_run(&mut self.filter, &mut group.cleaned, &run)?;
         }
         Ok(None)
     }
@@ -365,6 +359,27 @@ impl Cleaning {
     }
 }
 
+/// Adds what stays of some batches to a segment. Returns how many bytes that is.
+fn copy_run(filter: &mut RecordFilter, cleaned: &mut CleanedSegment, run: &Run<'_>) -> Result<u64> {
+    filter.look_at(run.batches())?;
+    let mut written = 0;
+    for batch in run.batches() {
+        let bytes = match filter.filter(&batch)? {
+            FilteredBatch::Gone => continue,
+            FilteredBatch::Whole => {
+                cleaned.append(batch.header(), batch.bytes())?;
+                batch.bytes()
+            }
+            FilteredBatch::Rewritten(bytes) => {
+                cleaned.append(&BatchHeader::parse(bytes)?, bytes)?;
+                bytes
+            }
+        };
+        written += bytes.len() as u64;
+    }
+    Ok(written)
+}
+
 /// Files that are not complete do not stay.
 impl Drop for Cleaning {
     fn drop(&mut self) {
@@ -387,13 +402,16 @@ impl Group {
         let Some(next) = waiting.front() else { return false };
         let end = waiting.get(1).map_or(upto, |behind| behind.base_offset);
         let state = next.state(None);
+        let size_bytes = state.extent.size_bytes;
+        let config = log.writer.lock().config.clone();
+        // One that is not sealed has no index files yet.
+        let entries = size_bytes / config.index_interval_bytes.max(1) + 1;
         let sized = SegmentToGroup {
             base_offset: next.base_offset,
-            size_bytes: state.extent.size_bytes,
-            index_bytes: state.proofs.index.map_or(0, |proof| proof.len),
-            time_index_bytes: state.proofs.time_index.map_or(0, |proof| proof.len),
+            size_bytes,
+            index_bytes: state.proofs.index.map_or(entries * 8, |proof| proof.len),
+            time_index_bytes: state.proofs.time_index.map_or(entries * 12, |proof| proof.len),
         };
-        let config = log.writer.lock().config.clone();
         let joins = joins_group(&self.cleaned.size(), self.read, &sized, end, &config);
         if joins {
             self.read += sized.size_bytes;

@@ -7,15 +7,14 @@
 //! keep their offsets; the last one of a producer stays without a record where its sequences would
 //! be lost, and so does the last one of the round, which says where the log goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
-use super::offset_map::OffsetMap;
+use super::offset_map::{KeyHash, OffsetMap};
 use super::transactions::CleanedTransactions;
 use crate::error::Result;
 use crate::log::producers::LastRecord;
-use crate::record::{
-    BATCH_OVERHEAD, BatchHeader, Record, RecordBatch, RetainedBatch, encode_emptied,
-};
+use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch, RetainedBatch, encode_emptied};
 use crate::storage::planted::{Planted, planted};
 
 /// The fate of one batch.
@@ -46,6 +45,24 @@ struct Verdict {
     discards_records: bool,
     /// The marker of a transaction of which nothing is left.
     is_marker_of_nothing: bool,
+}
+
+/// A batch that was looked at, and is not decided about yet.
+#[derive(Debug, Clone)]
+struct SeenBatch {
+    verdict: Verdict,
+    /// Which of the records that were seen are its own.
+    records: Range<usize>,
+}
+
+/// A record as a first look at it has shown it.
+#[derive(Debug, Clone, Copy)]
+struct SeenRecord {
+    /// `None` for one without a key, and where it does not matter.
+    key: Option<KeyHash>,
+    offset: i64,
+    has_value: bool,
+    stays: bool,
 }
 
 /// The counts of what a cleaning has met and kept.
@@ -81,8 +98,12 @@ pub(super) struct RecordFilter {
     pub stats: CleanerStats,
     uncompressed_max: usize,
     scratch: Vec<u8>,
-    /// Whether each record of the batch that is looked at stays.
-    retained: Vec<bool>,
+    /// The batches that are decided about next, and their records.
+    seen_batches: VecDeque<SeenBatch>,
+    seen: Vec<SeenRecord>,
+    /// Of each batch whose keys are noted, how many records were seen up to its end, and its last
+    /// offset.
+    seen_ends: Vec<(usize, i64)>,
     rewritten: RetainedBatch,
     emptied: [u8; BATCH_OVERHEAD],
 }
@@ -102,30 +123,67 @@ impl RecordFilter {
             stats: CleanerStats::default(),
             uncompressed_max,
             scratch: Vec::new(),
-            retained: Vec::new(),
+            seen_batches: VecDeque::new(),
+            seen: Vec::new(),
+            seen_ends: Vec::new(),
             rewritten: RetainedBatch::default(),
             emptied: [0; BATCH_OVERHEAD],
         }
     }
 
-    /// Decides about the next batch of the log.
+    /// Looks at batches that are decided about next, all of which were before: where their keys
+    /// are in a map that is larger than the caches is waited for once.
     ///
     /// # Errors
     /// `CorruptRecord` for records that cannot be read, `UnsupportedCompressionType` and
     /// `RecordTooLarge` for those that this build, or its limits, cannot unpack.
+    pub fn look_at<'b>(&mut self, batches: impl Iterator<Item = RecordBatch<'b>>) -> Result<()> {
+        self.seen.clear();
+        self.seen_batches.clear();
+        for batch in batches {
+            let verdict = self.judge(&batch)?;
+            let from = self.seen.len();
+            if !verdict.discards_records {
+                let is_control = batch.header().is_control();
+                for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
+                    let record = record?;
+                    let key = record.key().filter(|_| !is_control);
+                    self.seen.push(SeenRecord {
+                        key: key.map(|key| self.map.expect(key)),
+                        offset: record.offset(),
+                        has_value: record.value().is_some(),
+                        stays: is_control,
+                    });
+                }
+            }
+            self.seen_batches.push_back(SeenBatch { verdict, records: from..self.seen.len() });
+        }
+        Ok(())
+    }
+
+    /// Decides about the next batch of the log, the first that was looked at and not decided
+    /// about.
+    ///
+    /// # Errors
+    /// As [`RecordFilter::look_at`].
     pub fn filter(&mut self, batch: &RecordBatch<'_>) -> Result<FilteredBatch<'_>> {
-        let header = *batch.header();
+        if self.seen_batches.is_empty() {
+            self.look_at(std::iter::once(*batch))?;
+        }
+        let Some(SeenBatch { verdict, records }) = self.seen_batches.pop_front() else {
+            return Ok(FilteredBatch::Whole);
+        };
+        let header = batch.header();
         let size = batch.bytes().len() as u64;
         self.stats.bytes_read += size;
-        let verdict = self.judge(batch)?;
-        let seen = self.look_at(batch, verdict)?;
+        let seen = self.decide(header, verdict, records.clone());
         self.stats.records_read += seen.records;
         self.stats.records_written += seen.retained;
         if seen.retained == 0 {
             if verdict.retention == BatchRetention::DeleteEmpty {
                 return Ok(FilteredBatch::Gone);
             }
-            self.emptied = encode_emptied(&header);
+            self.emptied = encode_emptied(header);
             self.stats.bytes_written += BATCH_OVERHEAD as u64;
             return Ok(FilteredBatch::Rewritten(&self.emptied));
         }
@@ -136,10 +194,11 @@ impl RecordFilter {
             self.stats.bytes_written += size;
             return Ok(FilteredBatch::Whole);
         }
-        self.rewritten.begin(&header, new_horizon.or(header.delete_horizon_ms()));
+        self.rewritten.begin(header, new_horizon.or(header.delete_horizon_ms()));
+        let seen = self.seen.get(records).unwrap_or_default();
         let records = batch.records_below(&mut self.scratch, self.uncompressed_max)?;
-        for (record, retained) in records.zip(&self.retained) {
-            if *retained {
+        for (record, seen) in records.zip(seen) {
+            if seen.stays {
                 self.rewritten.push(&record?)?;
             }
         }
@@ -180,36 +239,64 @@ impl RecordFilter {
         }
     }
 
-    fn look_at(&mut self, batch: &RecordBatch<'_>, verdict: Verdict) -> Result<SeenRecords> {
-        let header = batch.header();
-        let mut seen = SeenRecords::default();
-        self.retained.clear();
+    /// Decides about the records of a batch.
+    fn decide(
+        &mut self,
+        header: &BatchHeader,
+        verdict: Verdict,
+        records: Range<usize>,
+    ) -> SeenRecords {
         if verdict.discards_records {
             // Nothing of what it holds matters any more.
-            seen.records = u64::try_from(header.records_count).unwrap_or(0);
-            return Ok(seen);
+            let records = u64::try_from(header.records_count).unwrap_or(0);
+            return SeenRecords { records, ..SeenRecords::default() };
         }
-        for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
-            let record: Record<'_> = record?;
-            seen.records += 1;
-            let retained = retains(&self.map, self.times.now_ms, header, verdict, &record);
-            self.retained.push(retained);
-            if retained {
-                seen.retained += 1;
-                seen.has_tombstone |= record.value().is_none();
-            } else if record.key().is_none() {
+        let mut counts = SeenRecords::default();
+        for record in self.seen.get_mut(records).unwrap_or_default() {
+            counts.records += 1;
+            record.stays = record.stays || retains(&self.map, self.times.now_ms, header, record);
+            if record.stays {
+                counts.retained += 1;
+                counts.has_tombstone |= !record.has_value;
+            } else if record.key.is_none() {
                 self.stats.invalid_records += 1;
             }
         }
-        Ok(seen)
+        counts
     }
 
-    /// Notes the keys of a batch below the end of the round. False where the map is full: then
+    /// Notes the keys of batches below the end of the round. False where the map is full: then
     /// the round ends behind the last record that was noted.
     ///
     /// # Errors
-    /// As [`RecordFilter::filter`].
-    pub fn note_keys(&mut self, batch: &RecordBatch<'_>, from: i64) -> Result<bool> {
+    /// As [`RecordFilter::look_at`].
+    pub fn note_keys<'b>(
+        &mut self,
+        batches: impl Iterator<Item = RecordBatch<'b>>,
+        from: i64,
+    ) -> Result<bool> {
+        self.seen.clear();
+        self.seen_ends.clear();
+        for batch in batches {
+            self.look_for_keys(&batch, from)?;
+            self.seen_ends.push((self.seen.len(), batch.header().last_offset()));
+        }
+        let mut seen = self.seen.iter().enumerate().peekable();
+        for (end, last_offset) in &self.seen_ends {
+            while let Some((_, record)) = seen.next_if(|(at, _)| at < end) {
+                if let Some(key) = record.key
+                    && !self.map.put(key, record.offset)
+                {
+                    return Ok(false);
+                }
+            }
+            self.map.raise_latest_offset(*last_offset);
+        }
+        Ok(true)
+    }
+
+    /// Looks at the keys of a batch that are to be noted.
+    fn look_for_keys(&mut self, batch: &RecordBatch<'_>, from: i64) -> Result<()> {
         let header = batch.header();
         if header.is_control() {
             let kind = batch.control()?.map(|control| control.kind);
@@ -218,13 +305,15 @@ impl RecordFilter {
             for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
                 let record = record?;
                 let Some(key) = record.key().filter(|_| record.offset() >= from) else { continue };
-                if !self.map.put(key, record.offset()) {
-                    return Ok(false);
-                }
+                self.seen.push(SeenRecord {
+                    key: Some(self.map.expect(key)),
+                    offset: record.offset(),
+                    has_value: record.value().is_some(),
+                    stays: false,
+                });
             }
         }
-        self.map.raise_latest_offset(header.last_offset());
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -237,30 +326,22 @@ struct SeenRecords {
     has_tombstone: bool,
 }
 
-/// Whether one record stays.
-fn retains(
-    map: &OffsetMap,
-    now_ms: i64,
-    header: &BatchHeader,
-    verdict: Verdict,
-    record: &Record<'_>,
-) -> bool {
-    if verdict.discards_records {
-        return false;
-    }
-    if header.is_control() || record.offset() > map.latest_offset() {
+/// Whether one record of a batch that is not a control batch stays.
+#[inline]
+fn retains(map: &OffsetMap, now_ms: i64, header: &BatchHeader, record: &SeenRecord) -> bool {
+    if record.offset > map.latest_offset() {
         return true;
     }
-    let Some(key) = record.key() else { return false };
+    let Some(key) = record.key else { return false };
     let latest = map.get(key);
     let is_latest = match planted(Planted::LastValueDropped) {
-        true => latest.is_none_or(|latest| record.offset() > latest),
-        false => latest.is_none_or(|latest| record.offset() >= latest),
+        true => latest.is_none_or(|latest| record.offset > latest),
+        false => latest.is_none_or(|latest| record.offset >= latest),
     };
     let early = planted(Planted::TombstoneDroppedEarly);
     let is_wanted = || match header.delete_horizon_ms() {
         None => !early,
         Some(horizon) => now_ms < horizon && !early,
     };
-    is_latest && (record.value().is_some() || is_wanted())
+    is_latest && (record.has_value || is_wanted())
 }

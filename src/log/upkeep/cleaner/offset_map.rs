@@ -17,6 +17,10 @@ type Slot = [u64; 3];
 /// The bytes that one slot takes.
 pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
+/// The hash of a key, as one map knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeyHash([u64; 2]);
+
 /// The least number of slots: a map that holds no key would never get anywhere.
 const SLOTS_MIN: usize = 16;
 
@@ -46,10 +50,21 @@ impl OffsetMap {
         OffsetMap { slots: vec![[0; 3]; slots], used: 0, used_max, seed, latest_offset: -1 }
     }
 
-    /// Notes that `key` was written at `offset`, which is above all before. False where there is
-    /// no room for another key: then nothing is noted.
-    pub fn put(&mut self, key: &[u8], offset: i64) -> bool {
+    /// The hash of a key, for what the map is asked afterwards. Its place is asked for: a map that
+    /// is larger than the caches is waited for once for several keys, and not at each of them.
+    #[inline]
+    pub fn expect(&self, key: &[u8]) -> KeyHash {
         let hash = self.hash(key);
+        if let Some(slot) = self.slots.get(self.home(hash)) {
+            fetch_value(slot);
+        }
+        KeyHash(hash)
+    }
+
+    /// Notes that a key was written at `offset`, which is above all before. False where there is
+    /// no room for another key: then nothing is noted.
+    #[inline]
+    pub fn put(&mut self, KeyHash(hash): KeyHash, offset: i64) -> bool {
         let at = self.slot_of(hash);
         let full = self.used >= self.used_max;
         let Some(slot) = self.slots.get_mut(at) else { return false };
@@ -65,18 +80,11 @@ impl OffsetMap {
         true
     }
 
-    /// The latest offset of `key`, if it is known.
-    pub fn get(&self, key: &[u8]) -> Option<i64> {
-        let [_, _, held] = self.slots.get(self.slot_of(self.hash(key)))?;
+    /// The latest offset of a key, if it is known.
+    #[inline]
+    pub fn get(&self, KeyHash(hash): KeyHash) -> Option<i64> {
+        let [_, _, held] = self.slots.get(self.slot_of(hash))?;
         held.checked_sub(1).map(u64::cast_signed)
-    }
-
-    /// `key` is put, or asked for, soon: a map that is larger than the caches is waited for once
-    /// for several keys, and not at each of them.
-    pub fn expect(&self, key: &[u8]) {
-        if let Some(slot) = self.slots.get(self.home(self.hash(key))) {
-            fetch_value(slot);
-        }
     }
 
     /// Everything up to `offset` was looked at.
@@ -100,6 +108,7 @@ impl OffsetMap {
         self.slots.len() * SLOT_BYTES
     }
 
+    #[inline]
     fn hash(&self, key: &[u8]) -> [u64; 2] {
         let mut hasher = SipHasher13::new_with_keys(self.seed, !self.seed);
         hasher.write(key);
@@ -108,6 +117,7 @@ impl OffsetMap {
     }
 
     /// The slot that a hash takes if that is free.
+    #[inline]
     fn home(&self, hash: [u64; 2]) -> usize {
         // The upper half of the product spreads over all slots without a division.
         let at = (u128::from(hash[0]) * self.slots.len() as u128) >> 64;
@@ -115,6 +125,7 @@ impl OffsetMap {
     }
 
     /// Where the hash is, or the free slot that it would take. There always is a free one.
+    #[inline]
     fn slot_of(&self, hash: [u64; 2]) -> usize {
         let count = self.slots.len();
         let mut at = self.home(hash);
@@ -134,20 +145,30 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    impl OffsetMap {
+        fn put_key(&mut self, key: &[u8], offset: i64) -> bool {
+            self.put(self.expect(key), offset)
+        }
+
+        fn get_key(&self, key: &[u8]) -> Option<i64> {
+            self.get(self.expect(key))
+        }
+    }
+
     #[test]
     fn it_holds_what_a_plain_map_holds() {
         let mut map = OffsetMap::new(1 << 20, 0.9, 10_000, 7);
         let mut plain = HashMap::new();
         for offset in 0..20_000i64 {
             let key = (offset * 7919 % 5000).to_be_bytes();
-            assert!(map.put(&key, offset));
+            assert!(map.put_key(&key, offset));
             plain.insert(key, offset);
         }
         assert_eq!(map.len(), plain.len());
         for (key, offset) in &plain {
-            assert_eq!(map.get(key), Some(*offset));
+            assert_eq!(map.get_key(key), Some(*offset));
         }
-        assert_eq!(map.get(b"never written"), None);
+        assert_eq!(map.get_key(b"never written"), None);
         assert_eq!(map.latest_offset(), 19_999);
         map.raise_latest_offset(10);
         assert_eq!(map.latest_offset(), 19_999);
@@ -156,12 +177,12 @@ mod tests {
     #[test]
     fn a_full_map_takes_no_new_key_and_goes_on_with_those_it_has() {
         let mut map = OffsetMap::new(24 * 20, 0.9, u64::MAX, 7);
-        let taken = (0..100i64).take_while(|n| map.put(&n.to_be_bytes(), *n)).count();
+        let taken = (0..100i64).take_while(|n| map.put_key(&n.to_be_bytes(), *n)).count();
         assert_eq!(taken, 18, "nine tenths of 20 slots");
         assert_eq!(map.latest_offset(), 17);
-        assert!(map.put(&0i64.to_be_bytes(), 50), "a key that is there already");
-        assert!(!map.put(b"a new one", 51));
-        assert_eq!((map.latest_offset(), map.get(b"a new one")), (50, None));
+        assert!(map.put_key(&0i64.to_be_bytes(), 50), "a key that is there already");
+        assert!(!map.put_key(b"a new one", 51));
+        assert_eq!((map.latest_offset(), map.get_key(b"a new one")), (50, None));
     }
 
     #[test]
@@ -169,18 +190,18 @@ mod tests {
         let mut map = OffsetMap::new(32 << 20, 0.9, 1_000_000, 7);
         assert!(map.size_bytes() <= 32 << 20, "{}", map.size_bytes());
         for n in 0..1_000_000i64 {
-            assert!(map.put(&n.to_be_bytes(), n));
+            assert!(map.put_key(&n.to_be_bytes(), n));
         }
         assert_eq!(map.len(), 1_000_000, "no two were taken for one");
-        assert_eq!(map.get(&999_999i64.to_be_bytes()), Some(999_999));
+        assert_eq!(map.get_key(&999_999i64.to_be_bytes()), Some(999_999));
     }
 
     #[test]
     fn few_keys_take_little_and_an_empty_key_is_a_key() {
         let mut map = OffsetMap::new(128 << 20, 0.9, 3, 7);
         assert!(map.size_bytes() < 1024);
-        assert!(map.put(b"", 0));
-        assert_eq!(map.get(b""), Some(0));
-        assert!(OffsetMap::new(0, 0.0, 0, 7).put(b"a", 1), "there is room for one at least");
+        assert!(map.put_key(b"", 0));
+        assert_eq!(map.get_key(b""), Some(0));
+        assert!(OffsetMap::new(0, 0.0, 0, 7).put_key(b"a", 1), "there is room for one at least");
     }
 }

@@ -1,16 +1,18 @@
 //! The batches of a closed segment, whole and checked, one after the other, by pread: what a
 //! cleaning reads is not to push what others read out of memory, and a bad sector is an error.
 
+use std::io::ErrorKind as IoErrorKind;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::read::misplaced;
 use crate::log::segment::Segment;
-use crate::record::{BATCH_OVERHEAD, BatchHeader, Codec, RecordBatch};
+use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
 
-/// The bytes ahead of the next batch in which keys are shown: what is read of two dozen records
-/// sent alone takes as long as memory does.
-const AHEAD_BYTES: u64 = 4 << 10;
+/// A run ends behind so many bytes: what its keys are looked for is waited for once, as long as
+/// that is in the caches of the processor still.
+const RUN_BYTES: u64 = 16 << 10;
 
 /// The batches of one closed segment, read from its first to its last.
 #[derive(Debug)]
@@ -23,12 +25,47 @@ pub(super) struct SegmentSource {
     position: u64,
     /// The least offset that it may have.
     next_offset: i64,
+    /// What was read fills the first `filled` bytes.
     buffer: Vec<u8>,
+    filled: usize,
     /// Where `buffer` begins in the file.
     buffer_at: u64,
-    /// Up to here keys were shown before their batches.
-    ahead: u64,
     window_bytes: usize,
+    run: Vec<BatchOfRun>,
+}
+
+/// A batch of a run, and where it begins in the buffer.
+#[derive(Debug, Clone, Copy)]
+struct BatchOfRun {
+    header: BatchHeader,
+    at: usize,
+}
+
+/// Some batches of a segment, one behind the other, whole and checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run<'a> {
+    run: &'a [BatchOfRun],
+    buffer: &'a [u8],
+}
+
+impl<'a> Run<'a> {
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.run.is_empty()
+    }
+
+    /// The batches, in the order of the log.
+    pub fn batches(&self) -> impl Iterator<Item = RecordBatch<'a>> + use<'a> {
+        let buffer = self.buffer;
+        self.run.iter().filter_map(move |batch| {
+            RecordBatch::of(&batch.header, buffer.get(batch.at..).unwrap_or_default())
+        })
+    }
+
+    /// The bytes that they take.
+    pub fn size_bytes(&self) -> u64 {
+        self.run.iter().map(|batch| batch.header.size() as u64).sum()
+    }
 }
 
 impl SegmentSource {
@@ -53,74 +90,82 @@ impl SegmentSource {
             position: 0,
             next_offset: segment.base_offset,
             buffer: Vec::new(),
+            filled: 0,
             buffer_at: 0,
-            ahead: 0,
             window_bytes: window_bytes.max(BATCH_OVERHEAD),
+            run: Vec::new(),
             segment: segment.clone(),
         })
     }
 
-    /// The next batch, with its checksum checked; `None` behind the last one.
+    /// The next batches, each with its checksum checked; none behind the last one.
     ///
     /// # Errors
     /// `CorruptRecord` with path and position for bytes that are not what was written, `Io`.
-    pub fn next_batch(&mut self) -> Result<Option<RecordBatch<'_>>> {
-        if self.position >= self.end {
-            return Ok(None);
+    pub fn next_run(&mut self) -> Result<Run<'_>> {
+        self.run.clear();
+        let behind = self.position.saturating_add(RUN_BYTES);
+        while self.position < behind.min(self.end) {
+            let is_first = self.run.is_empty();
+            // The buffer stays as it is behind the first one.
+            if is_first {
+                self.fill_batch()?;
+            }
+            match self.take_batch() {
+                Ok(batch) => self.run.push(batch),
+                Err(error) if is_first => return Err(error),
+                // It is not all there yet, or the next call tells what is wrong with it.
+                Err(_) => break,
+            }
         }
-        let at = self.position;
+        let buffer = self.buffer.get(..self.filled).unwrap_or_default();
+        Ok(Run { run: &self.run, buffer })
+    }
+
+    /// Has the next batch in the buffer.
+    fn fill_batch(&mut self) -> Result<()> {
         self.fill(BATCH_OVERHEAD)?;
-        let header = BatchHeader::parse(self.window());
-        let header = header.map_err(|fault| self.placed(at, fault.into()))?;
-        self.fill(header.size())?;
+        match BatchHeader::parse(self.window()) {
+            Ok(header) => self.fill(header.size()),
+            Err(fault) => Err(self.placed(fault.into())),
+        }
+    }
+
+    /// Checks the next batch and goes on behind it.
+    fn take_batch(&mut self) -> Result<BatchOfRun> {
+        let batch = RecordBatch::parse(self.window());
+        let batch = batch.map_err(|fault| self.placed(fault.into()))?;
+        let header = *batch.header();
         let (base, next) = (header.base_offset, header.next_offset());
         if base < self.next_offset || next <= base {
-            return Err(self.placed(at, misplaced(base, self.next_offset)));
+            return Err(self.placed(misplaced(base, self.next_offset)));
         }
-        self.position += header.size() as u64;
-        self.next_offset = next;
-        let placed = |error: Error| self.placed(at, error);
-        let skip = usize::try_from(at - self.buffer_at).unwrap_or(usize::MAX);
-        let batch = RecordBatch::parse(self.buffer.get(skip..).unwrap_or_default());
-        let batch = batch.map_err(|fault| placed(fault.into()))?;
-        batch.check_crc().map_err(|fault| placed(fault.into()))?;
-        if self.position > self.end {
+        batch.check_crc().map_err(|fault| self.placed(fault.into()))?;
+        let behind = self.position + header.size() as u64;
+        if behind > self.end {
             let message = "the last batch reaches beyond the segment";
-            return Err(placed(Error::new(ErrorKind::CorruptRecord, message)));
+            return Err(self.placed(Error::new(ErrorKind::CorruptRecord, message)));
         }
-        Ok(Some(batch))
+        let at = self.skip();
+        self.position = behind;
+        self.next_offset = next;
+        Ok(BatchOfRun { header, at })
     }
 
-    /// Shows the keys of batches that come soon, each once, as far as they were read already. They
-    /// are not checked yet.
-    pub fn keys_ahead(&mut self, mut visit: impl FnMut(&[u8])) {
-        self.ahead = self.ahead.max(self.position);
-        let mut unused = Vec::new();
-        while self.ahead < self.position.saturating_add(AHEAD_BYTES) {
-            let skip = usize::try_from(self.ahead - self.buffer_at).unwrap_or(usize::MAX);
-            let rest = self.buffer.get(skip..).unwrap_or_default();
-            let Ok(batch) = RecordBatch::parse(rest) else { return };
-            self.ahead += batch.bytes().len() as u64;
-            if batch.header().is_control() || batch.header().codec() != Ok(Codec::None) {
-                continue;
-            }
-            for record in batch.records(&mut unused).into_iter().flatten() {
-                let Ok(record) = record else { break };
-                record.key().into_iter().for_each(&mut visit);
-            }
-        }
-    }
-
-    /// An error of the batch that begins at a position.
+    /// An error of the next batch.
     #[cold]
-    fn placed(&self, at: u64, error: Error) -> Error {
-        error.with_path(self.segment.path()).with_position(at)
+    fn placed(&self, error: Error) -> Error {
+        error.with_path(self.segment.path()).with_position(self.position)
+    }
+
+    /// Where the next batch begins in the buffer.
+    fn skip(&self) -> usize {
+        usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX)
     }
 
     /// What was read from the next batch on.
     fn window(&self) -> &[u8] {
-        let skip = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
-        self.buffer.get(skip..).unwrap_or_default()
+        self.buffer.get(self.skip()..self.filled).unwrap_or_default()
     }
 
     /// Has `bytes` bytes from the next batch on in the buffer, or what there is.
@@ -135,25 +180,24 @@ impl SegmentSource {
     }
 
     fn read_window(&mut self, wanted: usize, left: usize) -> std::io::Result<()> {
-        let skip = usize::try_from(self.position - self.buffer_at).unwrap_or(usize::MAX);
-        self.buffer.drain(..skip.min(self.buffer.len()));
-        self.buffer_at = self.position;
-        let have = self.buffer.len();
+        let have = self.window().len();
+        if have > 0 {
+            let skip = self.skip();
+            self.buffer.copy_within(skip..self.filled, 0);
+        }
+        (self.filled, self.buffer_at) = (have, self.position);
         let most = wanted.max(self.window_bytes.min(left));
-        self.buffer.resize(most, 0);
-        let mut done = have;
-        while let Some(rest) = self.buffer.get_mut(done..most).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(self.position + done as u64, rest) {
+        if self.buffer.len() < most {
+            self.buffer.resize(most, 0);
+        }
+        while let Some(rest) = self.buffer.get_mut(self.filled..most).filter(|r| !r.is_empty()) {
+            match self.file.read_at(self.position + self.filled as u64, rest) {
                 Ok(0) => break,
-                Ok(read) => done += read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.buffer.clear();
-                    return Err(error);
-                }
+                Ok(read) => self.filled += read,
+                Err(error) if error.kind() == IoErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
-        self.buffer.truncate(done);
         Ok(())
     }
 }

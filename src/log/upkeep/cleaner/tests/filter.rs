@@ -63,11 +63,25 @@ impl Round {
         Round { now_ms, ..Round::default() }
     }
 
-    /// What is left of the log, and the aborted transactions that are still listed.
+    /// What is left of the log, and the aborted transactions that are still listed: the same,
+    /// however many batches are looked at before the first is decided about.
     fn clean(
         &self,
         log: &[Vec<u8>],
         aborted: &[AbortedTransaction],
+    ) -> (Vec<Vec<u8>>, Vec<AbortedTransaction>) {
+        let alone = self.clean_in_runs(log, aborted, 1);
+        for run in [2, 3, log.len().max(1)] {
+            assert_eq!(self.clean_in_runs(log, aborted, run), alone, "runs of {run}");
+        }
+        alone
+    }
+
+    fn clean_in_runs(
+        &self,
+        log: &[Vec<u8>],
+        aborted: &[AbortedTransaction],
+        run: usize,
     ) -> (Vec<Vec<u8>>, Vec<AbortedTransaction>) {
         let times = RoundTimes {
             now_ms: self.now_ms,
@@ -77,21 +91,26 @@ impl Round {
         let map = OffsetMap::new(1 << 20, 0.9, self.keys_max, 7);
         let transactions = || CleanedTransactions::new(aborted.to_vec());
         let mut filter = RecordFilter::new(map, transactions(), times, 1 << 20);
-        let whole = log
-            .iter()
-            .all(|bytes| filter.note_keys(&RecordBatch::parse(bytes).unwrap(), self.from).unwrap());
+        fn parse(bytes: &[u8]) -> RecordBatch<'_> {
+            RecordBatch::parse(bytes).unwrap()
+        }
+        let mut runs = log.chunks(run);
+        let whole = runs
+            .all(|run| filter.note_keys(run.iter().map(|bytes| parse(bytes)), self.from).unwrap());
         if whole {
             filter.map.raise_latest_offset(self.upto.saturating_sub(1));
         }
         filter.transactions = transactions();
         filter.producers = self.producers.iter().copied().collect();
         let mut left = Vec::new();
-        for bytes in log {
-            let batch = RecordBatch::parse(bytes).unwrap();
-            match filter.filter(&batch).unwrap() {
-                FilteredBatch::Gone => {}
-                FilteredBatch::Whole => left.push(bytes.clone()),
-                FilteredBatch::Rewritten(bytes) => left.push(bytes.to_vec()),
+        for run in log.chunks(run) {
+            filter.look_at(run.iter().map(|bytes| parse(bytes))).unwrap();
+            for bytes in run {
+                match filter.filter(&parse(bytes)).unwrap() {
+                    FilteredBatch::Gone => {}
+                    FilteredBatch::Whole => left.push(bytes.clone()),
+                    FilteredBatch::Rewritten(bytes) => left.push(bytes.to_vec()),
+                }
             }
         }
         for bytes in &left {
