@@ -104,7 +104,7 @@ impl BrokerInner {
         });
         let health = Arc::new(HealthLog::default());
         let parts = Parts {
-            queue: Arc::new(WorkQueue::new(clock.clone(), health.clone())),
+            queue: Arc::new(WorkQueue::new(clock.clone(), health.clone(), false)),
             health,
             owner: None,
             attached: Some(attached.clone()),

@@ -98,6 +98,7 @@ impl BrokerCore {
             counters: counters.clone(),
             probe: parts.probe.clone(),
             unclean: !parts.settled,
+            broker: me.clone(),
         };
         let groups = GroupRuntime::new(RuntimeParts {
             rank: Rank::Groups,

@@ -11,7 +11,7 @@ pub(in crate::broker) mod threads;
 use crate::broker::health::HealthLog;
 use crate::error::Error;
 use crate::log::{BackgroundWork, Log};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Rank, Weak, ranked_mutex};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, Rank, Weak, ranked_mutex};
 use crate::time::{Clock, Now, Signal, TimerKey, TimerQueue};
 use crate::topic::is_internal;
 use std::collections::VecDeque;
@@ -35,28 +35,40 @@ pub(in crate::broker) struct WorkQueue {
     /// Logs with unsynced records, by the end of their interval.
     flushes: Mutex<TimerQueue<Weak<Log>>>,
     pub flush_bell: Signal,
-    /// A segment of an internal topic was sealed: there may be something to clean.
-    sealed_internal: AtomicBool,
+    /// Segments of internal topics are left to the cleaner, which seals those that stay.
+    cleans_internal: bool,
+    /// A segment of an internal topic was left by its writer: there may be something to clean.
+    retired_internal: AtomicBool,
+    /// How many such segments the cleaner has not come to, as far as it knows.
+    cleaner_backlog: AtomicUsize,
     /// What clients ask of the flusher; `None` after the end.
     calls: Mutex<Option<VecDeque<FlushTask>>>,
 }
 
 impl WorkQueue {
-    pub fn new(clock: Clock, health: Arc<HealthLog>) -> WorkQueue {
+    /// `cleans_internal` says whether there is a cleaner.
+    pub fn new(clock: Clock, health: Arc<HealthLog>, cleans_internal: bool) -> WorkQueue {
         WorkQueue {
+            cleans_internal,
             clock,
             health,
             soon: ranked_mutex(Rank::Queues, VecDeque::new()),
             soon_bell: Signal::new(),
             flushes: ranked_mutex(Rank::Queues, TimerQueue::new()),
             flush_bell: Signal::new(),
-            sealed_internal: AtomicBool::new(false),
+            retired_internal: AtomicBool::new(false),
+            cleaner_backlog: AtomicUsize::new(0),
             calls: ranked_mutex(Rank::Queues, Some(VecDeque::new())),
         }
     }
 
     /// Takes note of work.
     pub fn push(&self, work: BackgroundWork) {
+        if self.is_left_to_the_cleaner(&work) {
+            // Release: pairs with the Acquire of who takes it. Relaxed: a count orders nothing.
+            self.retired_internal.store(true, Ordering::Release);
+            self.cleaner_backlog.fetch_add(1, Ordering::Relaxed);
+        }
         match work {
             BackgroundWork::Prepare(_) | BackgroundWork::Seal(_) => {
                 self.soon.lock().push_back(work);
@@ -113,26 +125,41 @@ impl WorkQueue {
         loop {
             let Some(work) = self.soon.lock().pop_front() else { return worked };
             worked = true;
+            if self.is_left_to_the_cleaner(&work) {
+                continue;
+            }
             if let Err(error) = work.run() {
                 self.report(&work, error);
-            }
-            if matches!(work, BackgroundWork::Seal(_))
-                && work.log().is_some_and(|log| is_internal(&log.identity().topic))
-            {
-                // Release: pairs with the Acquire of who takes it.
-                self.sealed_internal.store(true, Ordering::Release);
             }
         }
     }
 
-    /// Whether a segment of an internal topic was sealed and not asked for since.
-    pub fn has_sealed_internal(&self) -> bool {
-        self.sealed_internal.load(Ordering::Acquire)
+    /// Whether the cleaner does this when it has cleaned what it can: a segment that is cleaned at
+    /// once need not be sealed, which takes four syncs.
+    fn is_left_to_the_cleaner(&self, work: &BackgroundWork) -> bool {
+        self.cleans_internal
+            && matches!(work, BackgroundWork::Seal(_))
+            && work.log().is_some_and(|log| is_internal(&log.identity().topic))
     }
 
-    /// As [`WorkQueue::has_sealed_internal`], which is false from here on.
-    pub fn take_sealed_internal(&self) -> bool {
-        self.sealed_internal.swap(false, Ordering::AcqRel)
+    /// Whether a segment of an internal topic was left by its writer, and not asked for since.
+    pub fn has_retired_internal(&self) -> bool {
+        self.retired_internal.load(Ordering::Acquire)
+    }
+
+    /// As [`WorkQueue::has_retired_internal`], which is false from here on.
+    pub fn take_retired_internal(&self) -> bool {
+        self.retired_internal.swap(false, Ordering::AcqRel)
+    }
+
+    /// How many segments of internal topics the cleaner has not come to, as far as it knows.
+    pub fn cleaner_backlog(&self) -> usize {
+        self.cleaner_backlog.load(Ordering::Relaxed)
+    }
+
+    /// As many as a look at all internal topics has found.
+    pub fn set_cleaner_backlog(&self, segments: usize) {
+        self.cleaner_backlog.store(segments, Ordering::Relaxed);
     }
 
     /// Flushes what is due and returns the logs that it flushed, perhaps some more than once.

@@ -110,7 +110,7 @@ fn signal<'a>(shared: &'a BrokerCore, name: &str) -> &'a Signal {
 
 fn preparer(shared: &BrokerCore) -> Option<Duration> {
     shared.queue.soon_step();
-    if shared.queue.has_sealed_internal() {
+    if shared.queue.has_retired_internal() {
         shared.retention.signal.ring();
     }
     None

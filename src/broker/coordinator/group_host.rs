@@ -2,6 +2,7 @@
 //! settings, the ends of logs, counts, lines of the log, a test's journal.
 
 use super::runtime::CoordinatorHost;
+use crate::broker::core::BrokerCore;
 use crate::broker::health::{BrokerCounters, HealthLog};
 use crate::broker::topics::TopicTable;
 use crate::config::BrokerConfig;
@@ -10,7 +11,7 @@ use crate::group::protocol::Assignment;
 use crate::group::{GroupConfig, GroupCoordinator, GroupEvent, GroupEventKind};
 use crate::meter;
 use crate::probe::Probe;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, Weak};
 use crate::time::Now;
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 
@@ -24,6 +25,7 @@ pub(in crate::broker) struct GroupHost {
     pub probe: Probe,
     /// The former process, or a log that gives records up, may have left offsets beyond the end.
     pub unclean: bool,
+    pub broker: Weak<BrokerCore>,
 }
 
 impl CoordinatorHost<GroupCoordinator> for GroupHost {
@@ -41,6 +43,12 @@ impl CoordinatorHost<GroupCoordinator> for GroupHost {
     fn show(&self, events: &[GroupEvent]) {
         if self.probe.is_on() {
             events.iter().for_each(|event| self.show_group_event(event));
+        }
+    }
+
+    fn stored(&self) {
+        if let Some(broker) = self.broker.upgrade() {
+            broker.relieve_cleaner();
         }
     }
 

@@ -45,6 +45,12 @@ impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
         }
     }
 
+    fn stored(&self) {
+        if let Some(broker) = self.broker.upgrade() {
+            broker.relieve_cleaner();
+        }
+    }
+
     fn tell(&self, events: &[TransactionEvent]) {
         for event in events {
             match event {

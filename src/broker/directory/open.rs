@@ -44,7 +44,8 @@ impl BrokerInner {
         let lock = Arc::new(DirectoryLock::new(take_lock(&*storage, dir)?));
         let storage: Arc<dyn Storage> = Arc::new(Owned::new(storage, lock.clone()));
         let health = Arc::new(HealthLog::default());
-        let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone()));
+        let cleans = options.config.cleaner_enabled();
+        let queue = Arc::new(WorkQueue::new(clock.clone(), health.clone(), cleans));
         let (registry, registry_found) = Registry::load(storage.clone(), dir)?;
         let registry = Arc::new(registry);
         let (state, state_found) = StateFile::load(storage.clone(), dir)?;

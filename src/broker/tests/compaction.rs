@@ -72,6 +72,55 @@ fn committed_offsets_take_what_they_take_once_and_survive() {
     broker.close().unwrap();
 }
 
+/// Fault: whoever commits without a pause leaves the cleaner behind, and the topic grows for as
+/// long as it does. Path: time stands still, so that nobody cleans but who commits.
+#[test]
+fn who_commits_faster_than_the_cleaner_cleans_itself() {
+    let (storage, clock) = (heap(), VirtualClock::manual());
+    let broker = open(&storage, &clock, &[]);
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let size = || broker.admin().partition_size(OFFSETS_TOPIC, 0).unwrap().batch_bytes();
+    let mut most = 0;
+    for n in 0..6_000 {
+        commit(&broker, ["g", "h", "i"][n % 3], 0, n as i64);
+        most = most.max(size());
+    }
+    // 48 segments, what is left of those before, and one that is written.
+    assert!(most <= 50 * 4000, "{most} bytes of 6,000 commits");
+    assert!(broker.health().counter("cleanings") > 1);
+    assert_eq!(committed(&broker, "h"), [(0, 5998)]);
+    broker.close().unwrap();
+    let broker = open(&storage, &clock, &[]);
+    assert_eq!(committed(&broker, "i"), [(0, 5999)], "after a clean stop");
+    broker.close().unwrap();
+}
+
+/// Fault: segments that are left to the cleaner are never sealed. Path: what is not worth a
+/// cleaning, and a broker without a cleaner.
+#[test]
+fn segments_of_internal_topics_that_stay_are_sealed() {
+    for (cleaner, cleanings) in [("true", 1), ("false", 0)] {
+        let (storage, clock) = (heap(), VirtualClock::manual());
+        let broker = open(&storage, &clock, &[("log.cleaner.enable", cleaner)]);
+        broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+        // They are all kept, so what comes behind them makes less than half of the log dirty.
+        for group in 0..300 {
+            commit(&broker, &format!("group-{group}"), 0, 1);
+        }
+        clock.advance(Duration::from_secs(1));
+        broker.inner().background_step(clock.clock().now());
+        let before = broker.health().counter("seals");
+        for n in 0..100 {
+            commit(&broker, "group-1", 0, n);
+        }
+        clock.advance(Duration::from_secs(1));
+        broker.inner().background_step(clock.clock().now());
+        assert!(broker.health().counter("seals") > before, "with a cleaner: {cleaner}");
+        assert_eq!(broker.health().counter("cleanings"), cleanings);
+        broker.close().unwrap();
+    }
+}
+
 /// A partition of the offsets topic that only its own groups make a broker read.
 #[test]
 fn the_first_use_of_a_group_reads_what_is_left_of_its_partition() {

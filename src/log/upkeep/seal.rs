@@ -39,6 +39,11 @@ impl Log {
         Ok(self.segments.oldest_retired().is_some())
     }
 
+    /// Whether a segment waits to be sealed.
+    pub fn has_retired(&self) -> bool {
+        self.segments.oldest_retired().is_some()
+    }
+
     /// Makes the files of a segment without a writer final, and durable.
     fn seal_files(&self, upkeep: &mut Upkeep, segment: &Arc<Segment>) -> Result<IndexProofs> {
         let finished = self.finish_files(upkeep, segment)?;

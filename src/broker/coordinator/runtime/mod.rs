@@ -42,6 +42,9 @@ pub(in crate::broker) trait CoordinatorHost<C: CoordinatorShard>:
 
     /// Counts events and tells them to the log. No lock is held.
     fn tell(&self, events: &[C::Event]);
+
+    /// Something may have been stored. No lock is held.
+    fn stored(&self) {}
 }
 
 /// What a runtime is made of.
@@ -487,7 +490,11 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         drop(held);
         self.host.tell(&events);
         self.ring(&moved);
-        syncs.into_iter().try_for_each(PendingSync::wait)
+        let synced = syncs.into_iter().try_for_each(PendingSync::wait);
+        if self.writes {
+            self.host.stored();
+        }
+        synced
     }
 
     fn ring(&self, moved: &[Arc<str>]) {

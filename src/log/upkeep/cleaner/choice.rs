@@ -41,6 +41,8 @@ pub(crate) struct LogToClean {
     pub clean_bytes: u64,
     /// Bytes from the segment of the first dirty offset on that may be cleaned.
     pub cleanable_bytes: u64,
+    /// How many segments that are.
+    pub cleanable_segments: usize,
     /// Bytes of the active segment.
     pub active_bytes: u64,
     /// A dirty record is older than `max.compaction.lag.ms`.
@@ -92,6 +94,7 @@ impl LogToClean {
                 .map(|segment| segment.size_bytes)
                 .sum(),
             cleanable_bytes: dirty.iter().filter(below).map(|segment| segment.size_bytes).sum(),
+            cleanable_segments: dirty.iter().filter(below).count(),
             active_bytes: segments.last().map_or(0, |active| active.size_bytes),
             is_overdue: earliest.min().is_some_and(|earliest| earliest < overdue),
             was_reset,

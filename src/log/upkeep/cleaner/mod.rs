@@ -24,9 +24,9 @@ pub(crate) use cleaning::{CleanedLog, CleanerConfig, Cleaning};
 use crate::config::LogConfig;
 use crate::error::Result;
 use crate::log::Log;
+use crate::log::segment::Segment;
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::state::LogState;
-use crate::log::segment::{Segment, Stage};
 use crate::sync::Arc;
 
 impl SegmentToClean {
@@ -89,8 +89,7 @@ impl Log {
     /// Begins a round of cleaning; `None` where there is no segment to clean.
     ///
     /// # Errors
-    /// Why the log takes no changes: its damage, that it is closed, that its disk failed. Those of
-    /// sealing what is to be cleaned.
+    /// Why the log takes no changes: its damage, that it is closed, that its disk failed.
     pub fn begin_cleaning(
         self: &Arc<Self>,
         checkpoint: Option<i64>,
@@ -106,18 +105,14 @@ impl Log {
             self.begin_epoch(&mut upkeep)?;
             self.finish_swaps(&mut upkeep)?;
         }
-        while self.seal_step()? {}
-        let mut to_clean = self.log_to_clean(checkpoint, (scope, now_ms))?;
+        let to_clean = self.log_to_clean(checkpoint, (scope, now_ms))?;
         let mut aborted = Vec::new();
         let mut segments: Vec<Arc<Segment>> = Vec::new();
         for segment in self.segments.all() {
             aborted.extend(segment.aborted().iter().copied());
+            // One that is not sealed yet needs no cut and no index files any more. What is cleaned
+            // is durable before it is replaced.
             if segment.base_offset < to_clean.first_uncleanable_offset {
-                if segment.stage() != Stage::Sealed {
-                    // It could not be sealed, or is not durable yet.
-                    to_clean.first_uncleanable_offset = segment.base_offset;
-                    continue;
-                }
                 segments.push(segment);
             }
         }

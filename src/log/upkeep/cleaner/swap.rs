@@ -56,7 +56,10 @@ impl Log {
             return Ok(false);
         }
         upkeep.swaps.push_back(Swap { new, old: old.to_vec(), kinds: finished.kinds });
-        self.finish_swaps(&mut upkeep).map(|()| true)
+        self.finish_swaps(&mut upkeep)?;
+        // That of the segment behind waited for what lay before it to be durable.
+        self.write_snapshots(&mut upkeep)?;
+        Ok(true)
     }
 
     /// Whether the names of a cleaned segment are still to be changed.
@@ -147,7 +150,9 @@ impl Log {
         while let Some(swap) = upkeep.swaps.front() {
             // Nothing of the old segments goes before the new one is known.
             self.env.gate.record(self)?;
-            self.remove_old(swap)?;
+            if self.remove_old(swap)? {
+                self.sync_folder()?;
+            }
             self.take_names(swap)?;
             swap.new.unpin();
             self.env.mapped.touch(&swap.new);
@@ -156,22 +161,24 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the files that no file of the new segment replaces, durably.
-    fn remove_old(&self, swap: &Swap) -> Result<()> {
-        let dir = &self.id.dir;
+    /// Removes the files that no file of the new segment replaces. Returns whether there were any.
+    fn remove_old(&self, swap: &Swap) -> Result<bool> {
+        let (dir, mut any) = (&self.id.dir, false);
         for old in &swap.old {
             let same = old.base_offset == swap.new.base_offset;
             for kind in FileKind::ALL {
                 if same && (swap.kinds.contains(&kind) || kind == FileKind::Snapshot) {
                     continue;
                 }
-                self.remove_one(&staged_path(dir, old.base_offset, kind, FileStage::Live))?;
+                any |=
+                    self.remove_one(&staged_path(dir, old.base_offset, kind, FileStage::Live))?;
             }
         }
-        self.sync_folder()
+        Ok(any)
     }
 
-    /// Gives the new segment's files their names, durably.
+    /// Gives the new segment's files their names, durably: another swap of this segment takes the
+    /// names that they had.
     fn take_names(&self, swap: &Swap) -> Result<()> {
         let (dir, base) = (&self.id.dir, swap.new.base_offset);
         for kind in &swap.kinds {
@@ -187,12 +194,12 @@ impl Log {
         self.sync_folder()
     }
 
-    fn remove_one(&self, path: &Path) -> Result<()> {
+    /// Removes a file. False where there was none.
+    fn remove_one(&self, path: &Path) -> Result<bool> {
         match self.env.storage.remove(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(error, "cannot remove", path))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(error, "cannot remove", path)),
         }
     }
 
