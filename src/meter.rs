@@ -6,7 +6,7 @@
 //! `_total` are Prometheus'; `docs/metrics.md` lists them all.
 
 use crate::sync::Arc;
-use metrics::{Counter, Key, Label, Level, Metadata, SharedString};
+use metrics::{Counter, Histogram, Key, Label, Level, Metadata, SharedString};
 use std::time::Duration;
 
 /// Everything here says that it comes from the crate.
@@ -44,9 +44,18 @@ pub(crate) fn gauge_of(name: &'static str, topic: &Arc<str>, partition: i32, val
 
 /// Tells how long something took that a sync, or more, is part of.
 pub(crate) fn took(name: &'static str, time: Duration) {
-    let key = Key::from_name(name);
-    let histogram = metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA));
-    histogram.record(time.as_secs_f64());
+    histogram(name, Vec::new()).record(time.as_secs_f64());
+}
+
+/// A group has completed a rebalance.
+pub(crate) fn rebalanced(group: &Arc<str>, time: Duration) {
+    histogram("topiclite_group_rebalance_seconds", vec![label("group", group)])
+        .record(time.as_secs_f64());
+}
+
+fn histogram(name: &'static str, labels: Vec<Label>) -> Histogram {
+    let key = Key::from_parts(name, labels);
+    metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
 }
 
 /// A counter of a whole broker.
@@ -93,6 +102,7 @@ pub(crate) struct ConsumerMeter {
     records_consumed: Counter,
     commits: Counter,
     commit_failures: Counter,
+    commit_seconds: Histogram,
 }
 
 impl ConsumerMeter {
@@ -103,6 +113,7 @@ impl ConsumerMeter {
             records_consumed: counter("topiclite_records_consumed_total", labels()),
             commits: counter("topiclite_commits_total", labels()),
             commit_failures: counter("topiclite_commit_failures_total", labels()),
+            commit_seconds: histogram("topiclite_commit_seconds", labels()),
         }
     }
 
@@ -114,7 +125,8 @@ impl ConsumerMeter {
 
     /// A commit came to an end.
     #[inline]
-    pub fn committed(&self, succeeded: bool) {
+    pub fn committed(&self, succeeded: bool, took: Duration) {
+        self.commit_seconds.record(took.as_secs_f64());
         match succeeded {
             true => self.commits.increment(1),
             false => self.commit_failures.increment(1),

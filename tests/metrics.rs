@@ -218,6 +218,15 @@ fn a_recorder_is_told_present_values_and_how_long_things_took() {
         assert!(rounds > 0);
         assert_eq!(collected.times("topiclite_log_cleaner_clean_seconds{}"), rounds);
         assert!(collected.times("topiclite_log_flush_seconds{}") > 0);
+        assert!(collected.times("topiclite_log_sync_seconds{}") > 0);
+
+        let config = ConsumerConfig::new("audit").client_id("clerk").enable_auto_commit(false);
+        let mut consumer = broker.consumer(config).unwrap();
+        consumer.subscribe(&["prices"]).unwrap();
+        consumer.poll(Duration::from_secs(1)).unwrap();
+        consumer.commit_sync().unwrap();
+        assert_eq!(collected.times("topiclite_commit_seconds{group=audit,client_id=clerk}"), 1);
+        assert_eq!(collected.times("topiclite_group_rebalance_seconds{group=audit}"), 1);
     });
     assert_eq!(documented("Gauges", 0), names(&collected.gauges), "gauges");
     assert_eq!(documented("Times", 0), names(&collected.times), "times");

@@ -3,6 +3,7 @@
 
 use crate::events::RemovalReason;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that happened to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,9 @@ pub(crate) enum GroupEventKind {
     Rebalancing,
     /// All have joined.
     GenerationBegan { generation_id: i32, members: usize },
-    /// The leader's assignments count: each member's share, as it was encoded.
-    Stable { generation_id: i32, shares: Vec<(Arc<str>, Arc<[u8]>)> },
+    /// The leader's assignments count: each member's share, as it was encoded, and the time since
+    /// the members were asked to join again.
+    Stable { generation_id: i32, shares: Vec<(Arc<str>, Arc<[u8]>)>, took: Duration },
     /// Nobody is left.
     Emptied,
 }

@@ -10,6 +10,7 @@ use crate::log::segment::mapped::MappedLimit;
 use crate::probe::Probe;
 use crate::storage::Storage;
 use crate::sync::{Arc, Weak};
+use crate::time::Clock;
 use crate::topic::TopicId;
 
 /// The surroundings that all logs of one broker share.
@@ -30,6 +31,8 @@ pub(crate) struct LogEnv {
     pub producer_expiration_ms: i64,
     /// Where a test watches and steers.
     pub probe: Probe,
+    /// Tells how long syncs take.
+    pub clock: Clock,
 }
 
 /// The name of a log, and its folder.

@@ -347,6 +347,7 @@ fn log_on(storage: Arc<dyn Storage>, segment_bytes: u64) -> Arc<Log> {
         seed: 0,
         uncompressed_max: crate::record::DECOMPRESSED_MAX,
         probe: crate::probe::Probe::default(),
+        clock: crate::time::Clock::system(),
     };
     let id = LogIdentity {
         topic: "t".into(),

@@ -70,8 +70,9 @@ impl CoordinatorHost<GroupCoordinator> for GroupHost {
                 GroupEventKind::GenerationBegan { generation_id, members } => {
                     tracing::debug!(group, generation_id, members, "a generation began");
                 }
-                GroupEventKind::Stable { generation_id, shares } => {
+                GroupEventKind::Stable { generation_id, shares, took } => {
                     let members = shares.len();
+                    meter::rebalanced(&event.group, *took);
                     meter::of_group("topiclite_group_rebalances_total", &event.group).increment(1);
                     tracing::info!(group, generation_id, members, "the group is stable");
                 }
@@ -137,7 +138,7 @@ impl GroupHost {
                 let (generation, members) = (*generation_id, *members);
                 self.probe.note(|| Event::GenerationBegan { group, generation, members });
             }
-            GroupEventKind::Stable { generation_id, shares } => {
+            GroupEventKind::Stable { generation_id, shares, .. } => {
                 for (client_id, share) in shares {
                     self.show_share(&event.group, *generation_id, client_id, share);
                 }

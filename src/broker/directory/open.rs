@@ -88,6 +88,7 @@ impl BrokerInner {
             producer_expiration_ms: options.config.producer_expiration_ms(),
             uncompressed_max: options.config.batch_uncompressed_max(),
             probe: options.probe.clone(),
+            clock: clock.clone(),
         });
         let opener = Arc::new(LiveOpener {
             env: env.clone(),

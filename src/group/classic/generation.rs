@@ -36,6 +36,7 @@ impl ClassicGroup {
         self.unsynced.clear();
         let was_empty = self.state == GroupState::Empty;
         self.become_state(GroupState::PreparingRebalance, context.now.wall_ms);
+        self.rebalance_began.get_or_insert(context.now.mono);
         context.events.push(&self.id, GroupEventKind::Rebalancing);
         context.moved.insert(self.id.clone());
         let now = context.now.mono;
@@ -109,6 +110,7 @@ impl ClassicGroup {
             self.become_empty(now);
             self.set_phase_timer(context.timers, None);
             context.emptied.insert(self.id.clone());
+            self.rebalance_began = None;
             context.events.push(&self.id, GroupEventKind::Emptied);
             return;
         }

@@ -197,6 +197,8 @@ pub(in crate::group) struct ClassicGroup {
     pub(in crate::group) subscribed: Option<BTreeSet<Arc<str>>>,
     /// A record that describes the group as it is has still to be written.
     pub(in crate::group) owed: bool,
+    /// When its members were first asked to join again, and not all have a share since.
+    pub(in crate::group) rebalance_began: Option<Duration>,
 }
 
 impl ClassicGroup {
@@ -220,6 +222,7 @@ impl ClassicGroup {
             phase_timer: None,
             subscribed: None,
             owed: false,
+            rebalance_began: None,
         }
     }
 

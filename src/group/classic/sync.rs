@@ -181,7 +181,9 @@ impl ClassicGroup {
         self.become_state(GroupState::Stable, context.now.wall_ms);
         let share = |m: &Member| (m.client_id.clone(), m.assignment.clone());
         let shares = self.members.values().map(share).collect();
-        context.events.push(&self.id, GroupEventKind::Stable { generation_id, shares });
+        let began = self.rebalance_began.take().unwrap_or(context.now.mono);
+        let took = context.now.mono.saturating_sub(began);
+        context.events.push(&self.id, GroupEventKind::Stable { generation_id, shares, took });
         context.moved.insert(self.id.clone());
         self.synced(leader_id, context);
         self.arm_all(context);

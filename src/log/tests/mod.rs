@@ -114,6 +114,7 @@ impl Bench {
             seed: 7,
             uncompressed_max: crate::record::DECOMPRESSED_MAX,
             probe: crate::probe::Probe::default(),
+            clock: clock.clock(),
         });
         let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
         Bench { storage, clock, gate, env, config, root, _temp: temp }

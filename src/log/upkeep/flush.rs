@@ -97,7 +97,10 @@ impl Log {
     /// Syncs what is not durable and returns how far the log reached. Runs as the leader of the
     /// group commit: names that it takes are nobody else's to sync.
     fn sync_now(&self) -> Result<i64> {
+        let began = self.env.clock.monotonic();
         let outcome = self.sync_work();
+        let took = self.env.clock.monotonic().saturating_sub(began);
+        crate::meter::took("topiclite_log_sync_seconds", took);
         self.note_sync(&outcome);
         outcome
     }
