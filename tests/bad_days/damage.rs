@@ -311,6 +311,45 @@ fn a_missing_segment_is_told_and_nothing_is_made_up() {
     }
 }
 
+/// The first segment is gone, and nobody closed the log: owner and attached, and whoever was
+/// attached before, tell the same.
+#[test]
+fn a_first_segment_that_is_missing_after_a_kill_is_told_to_everyone() {
+    let gone = |sim: &Sim| {
+        sim.remove(&segment(0, "log")).unwrap();
+        sim.sync_dir(Path::new("/data/t-0")).unwrap();
+    };
+    // Nothing of the log was recorded yet.
+    let sim = killed(12, 0).kill();
+    let before = attach(&sim);
+    holds(&before, 12);
+    gone(&sim);
+    for broker in [before, attach(&sim), open(&sim)] {
+        told(&holds_up_to(&broker, 0), ErrorKind::CorruptRecord, &["t-0", "offsets 0 to 3"]);
+    }
+    let findings = attach(&sim).admin().verify_partition("t", 0).unwrap();
+    assert!(findings.iter().any(|found| !found.is_note()), "{findings:?}");
+    // Another program may have removed it since: records behind it are read.
+    let sim = killed(12, 12).kill();
+    let before = attach(&sim);
+    holds(&before, 12);
+    gone(&sim);
+    for broker in [before, attach(&sim), open(&sim)] {
+        let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+        let first = reader.next(std::time::Duration::ZERO).unwrap().unwrap();
+        assert_eq!(first.offset(), 4);
+        assert!(warned(&broker, &["t-0", "segment 0 is recorded and missing"]));
+    }
+    // A clean stop leaves no doubt.
+    let sim = closed(12);
+    let before = attach(&sim);
+    holds(&before, 12);
+    gone(&sim);
+    for broker in [before, attach(&sim), open(&sim)] {
+        drop(holds_up_to(&broker, 0));
+    }
+}
+
 /// What happened to a directory that was closed in good order.
 type Damage = (&'static str, fn(&Sim), usize);
 

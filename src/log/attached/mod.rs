@@ -145,12 +145,15 @@ impl AttachedLog {
         })
     }
 
-    /// What opening found.
+    /// What opening found, but for what turned out to be a batch in the making.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn findings(&self) -> Result<Vec<Finding>> {
-        self.with(|_, seen| Ok(seen.findings.clone()))
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            Ok(seen.findings.clone())
+        })
     }
 
     /// The end as a reader of this isolation sees it, of a log that is not damaged: nobody knows

@@ -4,15 +4,22 @@ use super::owner::StartingPoint;
 use super::{AttachedLog, AttachedView, LISTINGS_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::partition_metadata::{PARTITION_METADATA, read_partition_metadata};
+use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::{OpenOptions, OpenedPartition, open_partition};
 use crate::sync::Ordering;
+
+/// Whether the files are not what is recorded of them.
+fn is_doubtful(opened: &OpenedPartition) -> bool {
+    let contradicted = |found: &Finding| found.kind == FindingKind::StateContradicted;
+    opened.read_only.is_some() || opened.findings.iter().any(contradicted)
+}
 
 impl AttachedLog {
     pub(super) fn open(&self) -> Result<AttachedView> {
         let mut opened = self.open_recorded()?;
         // An owner that went on since may have removed what is missed.
         for _ in 0..LISTINGS_MAX {
-            if opened.read_only.is_none() || !self.ask_owner() {
+            if !is_doubtful(&opened) || !self.ask_owner() {
                 break;
             }
             opened = self.open_recorded()?;

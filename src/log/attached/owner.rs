@@ -41,6 +41,16 @@ impl AttachedLog {
         true
     }
 
+    /// Whether the owner lets the log begin at `first`: it records that before it removes a file.
+    /// Another program may record it later.
+    pub(super) fn has_retained_from(&self, first: i64) -> bool {
+        let recorded = || {
+            let start = self.start.lock();
+            start.trust == Trust::Foreign || start.state.log_start_offset >= first
+        };
+        recorded() || self.ask_owner() && recorded()
+    }
+
     /// Whether files that were opened by their names since the last call may be others than those
     /// that were seen.
     pub(super) fn is_replaced(&self, seen: &AttachedView) -> bool {

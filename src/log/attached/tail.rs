@@ -47,7 +47,9 @@ impl AttachedLog {
             return Ok(());
         };
         let file = self.file(seen, at)?;
-        let AttachedView { segments, rules, transactions, lost_markers, epochs, damage, .. } = seen;
+        let AttachedView {
+            segments, rules, transactions, lost_markers, epochs, damage, findings, ..
+        } = seen;
         let Some(segment) = segments.get_mut(at) else {
             return Ok(());
         };
@@ -64,6 +66,7 @@ impl AttachedLog {
         rules.exact |= damage.is_some();
         let mut cursor = BatchCursor::new(&*file, len, SCAN_WINDOW_BYTES);
         cursor.zeros_max_bytes = 0;
+        let known = segment.summary.extent.size_bytes;
         // A stop of any kind is the end for now: the owner may be writing there.
         while let Scanned::Found(batch) =
             cursor.batch_at(segment.summary.extent.size_bytes, rules).map_err(failed)?
@@ -76,6 +79,10 @@ impl AttachedLog {
             epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
             rules.advance(&batch.header);
             *damage = None;
+        }
+        if segment.summary.extent.size_bytes > known {
+            // What was told of the bytes there was of a batch in the making.
+            findings.retain(|found| found.path != segment.path || found.position < Some(known));
         }
         Ok(())
     }
@@ -108,8 +115,11 @@ impl AttachedLog {
         let Some(first) = seen.segments.get(gone).filter(|_| gone > 0) else {
             return Ok(false);
         };
-        seen.log_start_offset = seen.log_start_offset.max(first.summary.extent.base_offset);
         let first = first.summary.extent.base_offset;
+        if !self.has_retained_from(first) {
+            return Ok(false);
+        }
+        seen.log_start_offset = seen.log_start_offset.max(first);
         seen.files.retain(|(base, _)| *base >= first);
         seen.segments.drain(..gone);
         Ok(true)

@@ -39,6 +39,7 @@ fn attach(bench: &Bench, state: LogState) -> AttachedLog {
         Trust::SameBoot,
         (None, None),
     )
+    .with_look_again(bench.look_again())
 }
 
 /// Every record from `from` on, as [`read_all`] has them of the owner.

@@ -52,8 +52,7 @@ pub(crate) struct OpenOptions<'a> {
     pub recovery_checkpoint: Option<i64>,
     /// Bytes of batches for each entry of a rebuilt index.
     pub index_interval_bytes: u64,
-    /// The owner may be running. Every batch behind the recorded border then has its CRC checked,
-    /// and a log that begins behind it is one whose retention went on.
+    /// The owner may be running. Every batch behind the recorded border then has its CRC checked.
     pub beside_owner: bool,
     /// Told how many bytes were read, each time some were, while a foreign partition is read.
     pub progress: Option<&'a mut dyn FnMut(u64)>,

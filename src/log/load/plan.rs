@@ -96,16 +96,6 @@ pub(super) fn plan<'a>(
 }
 
 impl Plan<'_> {
-    /// A log of which nothing recorded is left begins at its first file.
-    pub fn begin_at_first_file(&mut self) {
-        if self.settled.is_empty()
-            && self.border.is_none()
-            && let Some(first) = self.rest.first()
-        {
-            self.expected = self.expected.max(first.name.offset);
-        }
-    }
-
     pub fn sparse_at(&self, file: &FolderFile) -> Option<&SegmentState> {
         self.sparse.iter().find(|segment| segment.extent.base_offset == file.name.offset).copied()
     }

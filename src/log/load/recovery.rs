@@ -102,13 +102,10 @@ fn open_listed(
     let folder = kept.as_ref().unwrap_or(folder);
     // What was appended behind the recovery point may be lost, and the recorded border with it.
     let border_holds = trust != Trust::OtherBoot || state.log_end_offset <= state.recovery_point;
-    let mut plan = match plan(folder, state, trust, border_holds, swaps.unrecorded) {
+    let plan = match plan(folder, state, trust, border_holds, swaps.unrecorded) {
         Ok(plan) => plan,
         Err(finding) => return Ok(Opened::Contradicted(finding)),
     };
-    if options.beside_owner {
-        plan.begin_at_first_file();
-    }
     if let Some(last) = state.last_batch.filter(|_| border_holds)
         && let Some(finding) = check_last_batch(storage, folder, state, last)?
     {

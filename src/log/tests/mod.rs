@@ -15,6 +15,7 @@ mod rolls;
 mod speed;
 
 use super::*;
+use crate::log::attached::LookAgain;
 use crate::record::{RecordBatch, RecordInput};
 use crate::storage::sim::Sim;
 use crate::storage::{Fs, Heap, Storage};
@@ -127,6 +128,18 @@ impl Bench {
             topic_id: TopicId::from_random([9; 16]),
             dir: self.root.join("orders-0"),
         }
+    }
+
+    /// What the owner's state file would tell a reader beside it.
+    pub fn look_again(&self) -> LookAgain {
+        let gate = self.gate.clone();
+        let told = Mutex::new(0);
+        LookAgain(Box::new(move || {
+            let recorded: Vec<_> = gate.recorded.lock().clone();
+            let before = std::mem::replace(&mut *told.lock(), recorded.len());
+            let newest = recorded.get(before..)?.last()?;
+            Some((newest.1.clone(), Trust::SameBoot))
+        }))
     }
 
     /// A log without a folder.

@@ -2,32 +2,24 @@
 
 use super::rounds::{CONFIG, compacted, put, round, values};
 use crate::config::IsolationLevel;
-use crate::log::attached::{AttachedLog, LookAgain};
+use crate::log::attached::AttachedLog;
 use crate::log::read::cursor::Cursor;
 use crate::log::read::plain::FetchLimits;
-use crate::log::segment::state::{LogState, Trust};
+use crate::log::segment::state::Trust;
 use crate::log::tests::Bench;
 use crate::log::{EpochGate, Log};
 use crate::record::RecordBatch;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::topic::TopicPartition;
 
 /// What the owner's state file would tell this reader.
 fn attach(bench: &Bench) -> AttachedLog {
-    let gate = bench.gate.clone();
-    let told = Mutex::new(0);
-    let look = move || -> Option<(LogState, Trust)> {
-        let recorded: Vec<_> = gate.recorded.lock().clone();
-        let before = std::mem::replace(&mut *told.lock(), recorded.len());
-        let newest = recorded.get(before..)?.last()?;
-        Some((newest.1.clone(), Trust::SameBoot))
-    };
     let first = bench.gate.recorded.lock().last().map(|row| row.1.clone()).unwrap_or_default();
     let folder = bench.identity().dir;
     let place = TopicPartition::new("orders", 0);
     let storage = bench.storage.clone();
     AttachedLog::new(storage, folder, place, first, Trust::SameBoot, (None, None))
-        .with_look_again(LookAgain(Box::new(look)))
+        .with_look_again(bench.look_again())
 }
 
 /// The next batches: their offsets and values.
