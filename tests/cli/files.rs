@@ -441,3 +441,32 @@ fn repair_ends_a_log_before_its_damage_and_sets_groups_back() {
 fn files_of(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
+
+/// Records that are lost are told by whatever reads the partition, also where those that are left
+/// can be read on.
+#[test]
+fn a_segment_that_is_missing_after_a_kill_is_told_beside_what_is_read() {
+    let shell = Shell::new();
+    shell.ok(&["topics", "create", "t", "--partitions", "1", "-X", "segment.bytes=1048576"]);
+    let lines: String = (0..35).map(|number| format!("{number:060000}{number:040000}\n")).collect();
+    let mut producer = shell.start(&["produce", "t"]);
+    producer.feed(lines.as_bytes());
+    let end = |shell: &Shell| shell.json(&["offsets", "t"])[0]["log_end_offset"].as_i64();
+    while end(&shell) != Some(35) {}
+    producer.end();
+    assert_eq!(shell.ok(&["consume", "t"]).lines().count(), 35);
+    let first = logs(&shell.dir().join("t-0")).remove(0);
+    std::fs::remove_file(first).unwrap();
+    for words in [
+        &["consume", "t"][..],
+        &["consume", "t", "--from", "20"],
+        &["offsets", "t"],
+        &["topics", "describe", "t"],
+        &["consume", "t", "--group", "g"],
+    ] {
+        let ended = shell.run(words, b"");
+        assert!(ended.stderr.contains("t-0"), "{words:?}: {ended:?}");
+        let lost = ["recorded and missing", "no file holds offsets 0 to"];
+        assert!(lost.iter().any(|text| ended.stderr.contains(text)), "{words:?}: {ended:?}");
+    }
+}

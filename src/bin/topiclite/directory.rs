@@ -40,6 +40,18 @@ impl Options {
         Ok(Broker::attach(dir)?)
     }
 
+    /// Attaches to the directory, does something with it, and says what was found in what was read.
+    pub fn reading<T>(
+        &self,
+        output: &Output,
+        body: impl FnOnce(&Broker) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let broker = self.attach()?;
+        let done = body(&broker);
+        tell(&broker, output);
+        done
+    }
+
     /// The directory that was named.
     pub fn dir(&self) -> Outcome<&Path> {
         self.dir.as_deref().ok_or_else(|| {
@@ -70,6 +82,12 @@ impl Options {
 /// Closes a directory that was opened for writing, and says what was found or set right in it.
 pub fn close(broker: &Broker, output: &Output) -> Result<()> {
     let closed = broker.close();
+    tell(broker, output);
+    closed
+}
+
+/// Says what was found in a directory.
+fn tell(broker: &Broker, output: &Output) {
     let health = broker.health();
     for warning in health.warnings().take(WARNINGS_SHOWN) {
         output.note(warning);
@@ -78,7 +96,6 @@ pub fn close(broker: &Broker, output: &Output) -> Result<()> {
     if rest > 0 {
         output.note(&format!("and {rest} more of that kind"));
     }
-    closed
 }
 
 /// Whether there is a file by one of the names, or a partition's folder.

@@ -9,13 +9,16 @@ use std::process::ExitCode;
 use topiclite::{Admin, Error, ErrorKind, IsolationLevel, OffsetSpec, Result};
 
 pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Outcome {
-    let broker = options.attach()?;
-    let admin = broker.admin();
+    options.reading(output, |broker| Ok(show(&broker.admin(), offsets, output)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(admin: &Admin, offsets: &Offsets, output: &Output) -> Result<()> {
     let count = admin.describe_topic(&offsets.topic)?.partition_count();
     let mut rows = Vec::new();
     let mut damaged = None;
     for partition in 0..count {
-        let Borders { start, ends, damage } = borders(&admin, &offsets.topic, partition)?;
+        let Borders { start, ends, damage } = borders(admin, &offsets.topic, partition)?;
         damaged = damaged.or(damage);
         let (stable, end) = ends.unzip();
         if output.json {
@@ -39,7 +42,7 @@ pub fn run(options: &Options, offsets: &Offsets, output: &Output) -> Outcome {
         let heading = ["TOPIC", "PARTITION", "LOG-START", "LAST-STABLE", "LOG-END"];
         output.table(&heading, rows)?;
     }
-    damaged.map_or(Ok(ExitCode::SUCCESS), |damage| Err(damage.into()))
+    damaged.map_or(Ok(()), Err)
 }
 
 /// What can be told of where a partition begins and ends.

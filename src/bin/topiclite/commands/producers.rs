@@ -5,9 +5,14 @@ use crate::failure::Outcome;
 use crate::output::{Output, or_dash};
 use serde_json::json;
 use std::process::ExitCode;
+use topiclite::{Admin, Result};
 
 pub fn run(options: &Options, producers: &Producers, output: &Output) -> Outcome {
-    let admin = options.attach()?.admin();
+    options.reading(output, |broker| Ok(show(&broker.admin(), producers, output)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(admin: &Admin, producers: &Producers, output: &Output) -> Result<()> {
     let topic = admin.describe_topic(&producers.topic)?;
     let mut rows = Vec::new();
     for partition in 0..topic.partition_count() {
@@ -47,5 +52,5 @@ pub fn run(options: &Options, producers: &Producers, output: &Output) -> Outcome
         ];
         output.table(&heading, rows)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -10,10 +10,13 @@ use topiclite::{Admin, Broker, Error, ErrorKind, Result, TransactionDescription}
 
 pub fn run(options: &Options, transactions: &Transactions, output: &Output) -> Outcome {
     match &transactions.action {
-        TransactionsAction::List => list(&options.attach()?.admin(), output)?,
+        TransactionsAction::List => {
+            options.reading(output, |broker| Ok(list(&broker.admin(), output)?))?;
+        }
         TransactionsAction::Describe { id } => {
-            let described = options.attach()?.admin().describe_transaction(id)?;
-            describe(&described, output)?;
+            options.reading(output, |broker| {
+                Ok(describe(&broker.admin().describe_transaction(id)?, output)?)
+            })?;
         }
         TransactionsAction::Abort { id: Some(id), .. } => {
             end(&options.open()?, output, |admin| {

@@ -16,18 +16,19 @@ const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
     match &groups.action {
         GroupsAction::List => {
-            let broker = options.attach()?;
-            list(&broker.admin(), output)?;
-            // What is listed stands, and that something may be missing is told.
-            if let Some(damage) = damage_of_offsets(&broker) {
-                return Err(damage.into());
-            }
+            options.reading(output, |broker| {
+                list(&broker.admin(), output)?;
+                // What is listed stands, and that something may be missing is told.
+                damage_of_offsets(broker).map_or(Ok(()), |damage| Err(damage.into()))
+            })?;
         }
         GroupsAction::Describe(OneGroup { group }) => {
-            describe::offsets(&options.attach()?.admin(), group, output)?;
+            let show = |broker: &Broker| describe::offsets(&broker.admin(), group, output);
+            options.reading(output, |broker| Ok(show(broker)?))?;
         }
         GroupsAction::Members(OneGroup { group }) => {
-            describe::members(&options.attach()?.admin(), group, output)?;
+            let show = |broker: &Broker| describe::members(&broker.admin(), group, output);
+            options.reading(output, |broker| Ok(show(broker)?))?;
         }
         GroupsAction::Delete(OneGroup { group }) => {
             let broker = options.open()?;

@@ -22,9 +22,10 @@ struct Move {
 
 pub fn run(options: &Options, reset: &Reset, output: &Output) -> Outcome<()> {
     if !reset.execute {
-        let broker = options.attach()?;
-        let moves = plan(&broker.admin(), reset, output)?;
-        show(reset, &moves, output)?;
+        options.reading(output, |broker| {
+            let moves = plan(&broker.admin(), reset, output)?;
+            Ok(show(reset, &moves, output)?)
+        })?;
         if !output.json {
             output.note("a dry run: nothing was changed; --execute does it");
         }

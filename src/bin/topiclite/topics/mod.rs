@@ -14,8 +14,9 @@ pub fn run(options: &Options, topics: &Topics, output: &Output) -> Outcome {
     match &topics.action {
         TopicsAction::List { internal } => list(&options.attach()?.admin(), *internal, output)?,
         TopicsAction::Describe { name } => {
-            let broker = options.attach()?;
-            describe::run(&broker.admin(), name.as_deref(), output)?;
+            options.reading(output, |broker| {
+                Ok(describe::run(&broker.admin(), name.as_deref(), output)?)
+            })?;
         }
         TopicsAction::Create { name, partitions, config } => {
             let settings = settings(config)?;
