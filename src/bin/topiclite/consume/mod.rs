@@ -6,6 +6,7 @@ mod start;
 use crate::args::values::From;
 use crate::args::{Consume, Isolation, Options};
 use crate::directory;
+use crate::escape::printable;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::{Output, counted};
@@ -30,10 +31,12 @@ pub fn run(options: &Options, consume: &Consume, output: &Output) -> Outcome {
                 let text = "--from stored needs --group, whose offsets are stored";
                 return Err(Failure::Usage(text.into()));
             }
-            let broker = options.attach()?;
-            interrupt = Interrupt::listen(|| {})?;
-            let mut reading = Reading::new(consume, output, &interrupt, &mut shown);
-            reading.alone(&broker, from)?;
+            interrupt = options.reading(output, |broker| {
+                let interrupt = Interrupt::listen(|| {})?;
+                let mut reading = Reading::new(consume, output, &interrupt, &mut shown);
+                reading.alone(broker, from)?;
+                Ok(interrupt)
+            })?;
         }
         Some(group) => {
             let broker = options.open()?;
@@ -65,7 +68,7 @@ fn tell_count(consume: &Consume, shown: u64, output: &Output) {
             &json!({"note": text, "topic": consume.topic, "group": consume.group, "read": shown})
                 .to_string(),
         ),
-        false => output.stderr(&text),
+        false => output.stderr(&printable(&text)),
     }
 }
 
@@ -171,6 +174,7 @@ impl<'a> Reading<'a> {
                 Ok(records) => records,
                 Err(error) => {
                     let partition = self.partition_at_fault(&error);
+                    let partition = partition.filter(|found| partitions.contains(found));
                     let Some(partition) = partition else { return Err(error) };
                     consumer.pause(std::slice::from_ref(&partition))?;
                     ends.remove(&partition);
