@@ -302,7 +302,7 @@ fn control_characters_are_shown_where_people_read() {
     let shell = Shell::new();
     shell.ok(&["topics", "create", "t", "--partitions", "1"]);
     shell.feed(&["produce", "t", "--input-format", "json"], br#"{"key":"\u001b[2J","value":"v"}"#);
-    let group = "g\u{1b}[2J\u{9b}\n";
+    let group = "g\u{1b}[2J\u{9b}\n\u{202e}";
     shell.ok(&["consume", "t", "--group", group]);
     let log = shell.dir().join("t-0/00000000000000000000.log");
     let dump = ["dump", log.to_str().unwrap(), "--records"];
@@ -311,15 +311,23 @@ fn control_characters_are_shown_where_people_read() {
         shell.ok(&["groups", "describe", group]),
         shell.run(&["groups", "describe", "no\u{1b}[2J"], b"").stderr,
         shell.run(&["consume", "t\u{1b}[2J\n"], b"").stderr,
+        {
+            let member = shell.start(&["consume", "t", "--group", group, "--follow"]);
+            while shell.json(&["groups", "members", group]).is_empty() {}
+            let ended = member.signal("INT");
+            assert_eq!(ended.code, 130, "{ended:?}");
+            ended.stderr
+        },
     ];
     let dumped = shell.run(&dump, b"");
     if dumped.code == 0 {
         shown.push(dumped.stdout);
     }
     for text in shown {
-        assert!(text.lines().all(|line| !line.contains(char::is_control)), "{text:?}");
+        let seen = |letter: char| !letter.is_control() && letter != '\u{202e}';
+        assert!(text.lines().all(|line| line.chars().all(seen)), "{text:?}");
     }
-    assert!(shell.ok(&["groups", "list"]).contains(r"g\u{1b}[2J\u{9b}\n"));
+    assert!(shell.ok(&["groups", "list"]).contains(r"g\u{1b}[2J\u{9b}\n\u{202e}"));
 }
 
 /// Old clients stored records without a timestamp. Everybody shows -1, and who sends such a record

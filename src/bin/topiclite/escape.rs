@@ -46,14 +46,34 @@ pub fn one(rest: &[u8]) -> Result<(u8, &[u8]), String> {
     Ok((byte, tail))
 }
 
-/// Text as it may stand on a line for people: control characters are shown, not sent to a terminal.
+/// Whether a terminal does something at this character, or shows others in another order or
+/// nothing at all: controls, the marks of writing directions, separators of lines, and what has no
+/// width. Joiners are left, which scripts and emoji need.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// Text as it may stand on a line for people: what is unseen is shown, not sent to a terminal.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(is_unseen) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for letter in text.chars() {
-        match letter.is_control() {
+        match is_unseen(letter) {
             true => shown.extend(letter.escape_default()),
             false => shown.push(letter),
         }
@@ -80,5 +100,12 @@ mod tests {
             printable("a\u{1b}[2Jb\n\r\t\u{7f}\u{9b}\0"),
             r"a\u{1b}[2Jb\n\r\t\u{7f}\u{9b}\u{0}"
         );
+        // What turns the direction of writing, ends a line, or has no width.
+        assert_eq!(
+            printable("a\u{202e}b\u{2066}c\u{2028}\u{200b}\u{feff}\u{e0041}"),
+            r"a\u{202e}b\u{2066}c\u{2028}\u{200b}\u{feff}\u{e0041}"
+        );
+        let joined = "\u{1f469}\u{200d}\u{1f680}";
+        assert_eq!(printable(joined), joined);
     }
 }

@@ -6,7 +6,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 use std::fmt;
 use topiclite::{Error, ErrorKind, OwnedConsumerRecord, Result, TimestampType};
@@ -130,12 +130,13 @@ impl Fields {
             let found = text.strip_prefix("invalid type: ").and_then(|rest| rest.split(',').next());
             bad(match found {
                 Some(found) => format!("{of} is a JSON object, not {found}"),
+                None if text.contains(TWICE) => text,
                 None => format!("not JSON: {text}"),
             })
         })?;
         for (at, (name, _)) in rest.iter().enumerate() {
             if rest.iter().take(at).any(|(earlier, _)| earlier == name) {
-                return Err(bad(format!("\"{}\" comes twice in {of}", name.escape_debug())));
+                return Err(bad(format!("\"{}\"{TWICE} in {of}", name.escape_debug())));
             }
         }
         Ok(Fields { of, rest })
@@ -201,10 +202,76 @@ impl<'de> Visitor<'de> for FieldVisitor {
         mut map: A,
     ) -> std::result::Result<Self::Value, A::Error> {
         let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
+        while let Some((name, Inner(value))) = map.next_entry()? {
+            fields.push((name, value));
         }
         Ok(fields)
+    }
+}
+
+/// What is said of a field that an object has twice.
+const TWICE: &str = " comes twice";
+
+/// The value of a field, in which no object has a field twice.
+struct Inner(Value);
+
+impl<'de> Deserialize<'de> for Inner {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Inner, D::Error> {
+        from.deserialize_any(InnerVisitor).map(Inner)
+    }
+}
+
+struct InnerVisitor;
+
+impl<'de> Visitor<'de> for InnerVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(json!(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(json!(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(json!(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(json!(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(json!(value))
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Inner(value)) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, Inner(value))) = map.next_entry::<String, Inner>()? {
+            if fields.contains_key(&name) {
+                let text = format!("\"{}\"{TWICE}", name.escape_debug());
+                return Err(A::Error::custom(text));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Value::Object(fields))
     }
 }
 
@@ -274,6 +341,9 @@ mod tests {
             (r#"{"headers":["a"]}"#, "a header is a JSON object, not string"),
             (r#"{"headers":[{"name":"a","val":"b"}]}"#, "a header has no field \"val\""),
             (r#"{"headers":[{"name":"a","value":5}]}"#, "\"value\" is text or null, not 5"),
+            (r#"{"headers":[{"name":"a","name":"b","value":"c"}]}"#, "\"name\" comes twice"),
+            (r#"{"headers":[{"name":"a","value":"b"},{"value":1,"value":2}]}"#, "comes twice"),
+            (r#"{"value":{"a":{"b":1,"b":2}}}"#, "\"b\" comes twice"),
             (r#"{"headers":[{"name_base64":"/w=="}]}"#, "\"name_base64\" is no UTF-8"),
         ] {
             let error = read(bad).unwrap_err().to_string();

@@ -8,6 +8,7 @@ mod line;
 
 use crate::args::{InputFormat, Options, Produce};
 use crate::directory;
+use crate::escape::printable;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, counted};
 use crate::record_json::Given;
@@ -39,7 +40,7 @@ pub fn run(options: &Options, produce: &Produce, output: &Output) -> Outcome {
     match output.json {
         true => output
             .stderr(&json!({"note": text, "topic": produce.topic, "written": count}).to_string()),
-        false => output.stderr(&text),
+        false => output.stderr(&printable(&text)),
     }
     Ok(code)
 }
