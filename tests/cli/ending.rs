@@ -130,4 +130,24 @@ fn output_that_cannot_be_written_is_a_failure() {
         assert_eq!(ended.code, 1, "{line}: {ended:?}");
         assert!(ended.stderr.contains("standard output"), "{line}: {ended:?}");
     }
+    // Nor does one that may not grow end the program by a signal.
+    let shell = filled(2000);
+    for line in ["consume t", "--json consume t", "topics describe t"] {
+        let ended = shell.script(&format!("ulimit -f 1; topiclite {line} > $TOPICLITE_DIR/../out"));
+        assert_eq!(ended.code, 1, "{line}: {ended:?}");
+        assert!(ended.stderr.contains("standard output"), "{line}: {ended:?}");
+    }
+}
+
+/// The group's own log, not the partition that is read, is what cannot be opened.
+#[test]
+fn what_fails_for_want_of_descriptors_is_told_as_that() {
+    let shell = filled(3);
+    for limit in 6..24 {
+        let ended = shell.script(&format!("ulimit -n {limit}; topiclite consume t --group g"));
+        match ended.code {
+            0 => assert_eq!(ended.stderr, "", "{limit}"),
+            _ => assert!(ended.stderr.contains("Too many open files"), "{limit}: {ended:?}"),
+        }
+    }
 }

@@ -55,6 +55,14 @@ impl Interrupt {
     }
 }
 
+/// Output that would grow a file beyond `RLIMIT_FSIZE` is an error of the write, and no end by
+/// SIGXFSZ: the flag that the handler sets is of no interest, but that it is there.
+pub fn outlive_file_limit() {
+    let flag = Arc::default();
+    // Without a handler the process ends as any other would.
+    let _unregistered = signal_hook::flag::register(libc::SIGXFSZ, flag);
+}
+
 /// Has the first signal run `last` and end the process.
 pub fn end_with(last: impl FnOnce() + Send + 'static) -> Outcome<()> {
     Interrupt::listen(move || {

@@ -33,6 +33,7 @@ use output::Output;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    interrupt::outlive_file_limit();
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => return failure::parser(&error, &Output::new(asks_for_json())),
