@@ -226,6 +226,19 @@ fn a_batch_may_decompress_to_more_than_sixteen_mebibytes() {
     assert!(record.value().unwrap() == value);
 }
 
+/// A position behind such a record would be outside of the log, where a reset leads back, for ever.
+#[test]
+fn a_record_whose_offset_is_outside_of_its_batch_is_damage() {
+    for topic in ["behind", "before", "packed", "again"] {
+        let shell = case("record-outside-its-batch");
+        given(&shell, topic, &[0, 1], Some(ErrorKind::CorruptRecord));
+        let verified = shell.run(&["verify"], b"");
+        assert_eq!(verified.code, 1, "{verified:?}");
+        assert!(verified.stdout.contains(&format!("{topic}-0/")), "{topic}: {verified:?}");
+        assert_eq!(by_command(&shell, topic, &["--from", "3"]), (vec![3], 0), "behind it");
+    }
+}
+
 #[test]
 fn a_negative_committed_offset_is_none() {
     let shell = case("negative-commit");

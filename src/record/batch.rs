@@ -388,8 +388,24 @@ impl<'a> RecordBatch<'a> {
         if !self.header.is_plain() {
             return true;
         }
-        self.header.records_count >= 0
-            && Records::new(&self.header, self.payload).are_sound(self.header.last_offset())
+        self.header.records_count >= 0 && Records::new(&self.header, self.payload).are_sound()
+    }
+
+    /// Looks into the batch as its readers do, at records that unpack to at most `limit` bytes.
+    ///
+    /// # Errors
+    /// What they are told.
+    pub(crate) fn check_records(
+        &self,
+        scratch: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<(), BatchFault> {
+        match (self.header.is_control(), self.header.records_count) {
+            (true, _) => self.control().map(drop),
+            // As in Kafka, nobody looks into a batch without records.
+            (false, 0) => Ok(()),
+            (false, _) => self.records_below(scratch, limit)?.check(),
+        }
     }
 
     /// Iterates over the records. Records that are not compressed are borrowed from the batch and

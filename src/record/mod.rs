@@ -41,5 +41,6 @@ pub(crate) use encode::{Measured, encode_many};
 pub use fault::BatchFault;
 pub use owned::{OwnedHeader, OwnedRecord};
 pub(crate) use ratio::CompressionRatio;
+pub(crate) use records::OUT_OF_ORDER;
 pub use records::{Header, Headers, HeadersIter, Record, Records};
 pub(crate) use retained::RetainedBatch;

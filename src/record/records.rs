@@ -24,12 +24,17 @@ const RECORD_SIZE_MIN: usize = 7;
 /// The size of the smallest header: two lengths.
 const HEADER_SIZE_MIN: usize = 2;
 
+/// What is wrong with records whose offsets do not rise.
+pub(crate) const OUT_OF_ORDER: BatchFault =
+    BatchFault::BadRecords("the offsets of the records do not rise");
+
 /// The records of a batch, in order. Ends behind the first error.
 #[derive(Clone)]
 pub struct Records<'a> {
     rest: &'a [u8],
     remaining: u32,
     base_offset: i64,
+    last_offset_delta: i32,
     base_timestamp: i64,
     append_time: Option<i64>,
 }
@@ -41,6 +46,7 @@ impl<'a> Records<'a> {
             rest: payload,
             remaining: u32::try_from(header.records_count).unwrap_or(0),
             base_offset: header.base_offset,
+            last_offset_delta: header.last_offset_delta,
             base_timestamp: header.base_timestamp,
             append_time: match header.timestamp_type() {
                 TimestampType::CreateTime => None,
@@ -65,8 +71,14 @@ impl<'a> Records<'a> {
     }
 
     /// No records.
-    pub(crate) const EMPTY: Records<'static> =
-        Records { rest: &[], remaining: 0, base_offset: 0, base_timestamp: 0, append_time: None };
+    pub(crate) const EMPTY: Records<'static> = Records {
+        rest: &[],
+        remaining: 0,
+        base_offset: 0,
+        last_offset_delta: -1,
+        base_timestamp: 0,
+        append_time: None,
+    };
 
     /// The part of the payload that was not decoded.
     #[inline]
@@ -80,9 +92,9 @@ impl<'a> Records<'a> {
         self.remaining as usize
     }
 
-    /// Whether all can be decoded, offsets rise from the base offset up to `last_offset` at most,
-    /// and no bytes are left.
-    pub(super) fn are_sound(mut self, last_offset: i64) -> bool {
+    /// Whether all can be decoded, offsets rise from the base offset up to the last one that the
+    /// header names, and no bytes are left.
+    pub(super) fn are_sound(mut self) -> bool {
         let mut last = self.base_offset.saturating_sub(1);
         while self.remaining > 0 {
             match self.decode() {
@@ -90,7 +102,31 @@ impl<'a> Records<'a> {
                 _ => return false,
             }
         }
+        let last_offset = self.base_offset.wrapping_add(i64::from(self.last_offset_delta));
         self.rest.is_empty() && last <= last_offset
+    }
+
+    /// What a reader of all records would be told.
+    ///
+    /// # Errors
+    /// [`BatchFault::BadRecords`].
+    pub(crate) fn check(self) -> Result<(), BatchFault> {
+        let mut before = None;
+        for record in self {
+            let offset = record?.offset;
+            if before >= Some(offset) {
+                return Err(OUT_OF_ORDER);
+            }
+            before = Some(offset);
+        }
+        Ok(())
+    }
+
+    /// Whether the header says that there may be a record with this offset.
+    #[inline]
+    fn covers(&self, offset: i64) -> bool {
+        let delta = offset.wrapping_sub(self.base_offset);
+        (0..=i64::from(self.last_offset_delta)).contains(&delta)
     }
 
     #[cold]
@@ -153,7 +189,9 @@ impl<'a> Iterator for Records<'a> {
             return self.fail(BatchFault::BadRecords("bytes are left behind the last record"));
         }
         match self.decode() {
-            Ok(record) => Some(Ok(record)),
+            Ok(record) if self.covers(record.offset) => Some(Ok(record)),
+            // A position behind it would be none of this log.
+            Ok(_) => self.fail(BatchFault::BadRecords("a record's offset is outside of its batch")),
             Err(fault) => self.fail(fault),
         }
     }

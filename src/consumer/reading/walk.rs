@@ -10,7 +10,7 @@ use super::records::{ConsumerRecords, RecordPlace};
 use super::runs::RunBuilder;
 use crate::error::Result;
 use crate::log::{Chunk, PlainPrefix};
-use crate::record::{BatchFault, BatchHeader, Codec, RecordBatch, Records, varint};
+use crate::record::{BatchFault, BatchHeader, Codec, OUT_OF_ORDER, RecordBatch, Records, varint};
 use crate::storage::fetch_ahead;
 use crate::topic::TopicPartition;
 use bytes::Bytes;
@@ -439,8 +439,8 @@ fn take_checked(
                 taken.skip = place(&records, seen);
             }
             outcome => {
-                let order = BatchFault::BadRecords("the offsets of the records do not rise");
-                taken.fault = Some(outcome.and_then(std::result::Result::err).unwrap_or(order));
+                let fault = outcome.and_then(std::result::Result::err);
+                taken.fault = Some(fault.unwrap_or(OUT_OF_ORDER));
                 taken.end = Some(here);
                 return taken;
             }

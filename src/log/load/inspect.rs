@@ -12,7 +12,7 @@ use crate::log::scan::{
     continuation,
 };
 use crate::log::segment::state::SegmentState;
-use crate::record::{BatchFault, Codec, RecordBatch};
+use crate::record::{BatchFault, RecordBatch};
 use crate::storage::{File, Region, Storage};
 use crate::sync::{Arc, Mutex};
 use std::io;
@@ -107,12 +107,12 @@ impl Inspection<'_> {
         rules.exact = self.dense;
         let end = self.file.len;
         let mut cursor = BatchCursor::new(&patched, end, SCAN_WINDOW_BYTES);
-        let mut position = 0;
+        let (mut position, mut buffers) = (0, (Vec::new(), Vec::new()));
         loop {
             rules.far = position < self.opened_bytes;
             let stop = match cursor.batch_at(position, &rules).map_err(failed)? {
                 Scanned::Found(batch) => {
-                    findings.extend(self.unpack(&patched, &batch));
+                    findings.extend(self.look_into(&patched, &batch, &mut buffers));
                     rules.advance(&batch.header);
                     position = batch.end();
                     continue;
@@ -131,17 +131,18 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// What is wrong with the compressed records of a batch whose checksum is right.
-    fn unpack(&self, file: &Patched, batch: &FoundBatch) -> Option<Finding> {
-        if batch.header.codec() == Ok(Codec::None) {
-            return None;
-        }
-        let mut bytes = vec![0; batch.header.size()];
-        file.read_exact_at(batch.position, &mut bytes).ok()?;
-        let mut scratch = Vec::new();
-        let records = RecordBatch::parse(&bytes)
-            .and_then(|found| found.records_below(&mut scratch, self.uncompressed_max).map(drop));
-        let (kind, fault) = match records {
+    /// What is wrong with the records of a batch whose checksum is right.
+    fn look_into(
+        &self,
+        file: &Patched,
+        batch: &FoundBatch,
+        (bytes, unpacked): &mut (Vec<u8>, Vec<u8>),
+    ) -> Option<Finding> {
+        bytes.resize(batch.header.size(), 0);
+        file.read_exact_at(batch.position, bytes).ok()?;
+        let checked = RecordBatch::parse(bytes)
+            .and_then(|found| found.check_records(unpacked, self.uncompressed_max));
+        let (kind, fault) = match checked {
             Ok(()) | Err(BatchFault::CodecMissing(_)) => return None,
             Err(fault @ BatchFault::TooLarge(..)) => (FindingKind::TooLarge, fault),
             Err(fault) => (FindingKind::Corrupt, fault),
