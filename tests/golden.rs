@@ -481,6 +481,38 @@ fn what_kafka_wrote_is_cleaned_and_keeps_the_latest_of_each_key() {
     conclude("cleaning", cases.len(), faults);
 }
 
+/// Kafka's transaction index remembers transactions whose data and markers compaction has taken.
+/// Nothing that is left depends on such a row, so no byte of one shows an aborted record.
+#[test]
+fn no_byte_of_a_transaction_index_shows_what_was_aborted() {
+    let case = cases().into_iter().find(|case| case.name == "compact-transactions").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    judge::copy_dir(&case.data, &dir);
+    let tp = TopicPartition::new("t", 0);
+    let committed = |broker: Broker| {
+        let read = read(&broker, &tp, IsolationLevel::ReadCommitted).unwrap();
+        assert!(read.error.is_none(), "{:?}", read.error);
+        read.rows.iter().map(|row| row.offset).collect::<Vec<_>>()
+    };
+    let expected = committed(options(&case).attach(&dir).unwrap());
+    for base in [75, 101, 126] {
+        let index = dir.join(format!("t-0/{base:020}.txnindex"));
+        let whole = std::fs::read(&index).unwrap();
+        for at in 0..whole.len() {
+            for to in [whole[at].wrapping_add(1), whole[at] ^ 0x10, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = to;
+                std::fs::write(&index, bytes).unwrap();
+                let what = format!("{base}: byte {at} is {to}");
+                assert_eq!(committed(options(&case).attach(&dir).unwrap()), expected, "{what}");
+                assert_eq!(committed(options(&case).open(&dir).unwrap()), expected, "{what}");
+            }
+        }
+        std::fs::write(&index, whole).unwrap();
+    }
+}
+
 #[test]
 fn attaching_changes_no_byte_of_a_directory() {
     for case in cases().iter().take(12) {

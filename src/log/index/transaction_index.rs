@@ -47,6 +47,9 @@ pub(crate) fn parse(
         if row.producer_id < 0 || row.first_offset < 0 || row.first_offset >= row.last_offset {
             return Err(IndexFault("an entry has an impossible offset or producer"));
         }
+        if !(0..=row.last_offset.saturating_add(1)).contains(&row.last_stable_offset) {
+            return Err(IndexFault("an entry has an impossible last stable offset"));
+        }
         if row.last_offset < base_offset || row.last_offset >= next_offset {
             return Err(IndexFault("an entry names a marker outside the segment"));
         }
@@ -108,6 +111,8 @@ mod tests {
             to_bytes(&[row(1, 100, 110, 111), row(2, 90, 110, 121)]),
             to_bytes(&[row(1, 110, 110, 111)]),
             to_bytes(&[row(-1, 100, 110, 111)]),
+            to_bytes(&[row(1, 100, 110, 112)]),
+            to_bytes(&[row(1, 100, 110, -1)]),
             vec![0; ENTRY_SIZE],
         ];
         for bytes in bad {

@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use crate::log::files::names::FileKind;
 use crate::log::index::transaction_index;
 use crate::log::load::folder::{Folder, FolderFile};
-use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
+use crate::log::producers::transactions::{
+    AbortedTransaction, OpenTransaction, TransactionTracker,
+};
 use crate::record::BatchHeader;
 use crate::storage::Storage;
 use std::collections::HashMap;
@@ -76,11 +78,22 @@ impl RememberedAborts {
     }
 
     /// Adds what is only remembered to what was found in the log, in order of `last_offset`.
-    /// `upto` is the log end behind the segment, or the base offset of the next one.
-    pub fn merge(self, found: &mut Vec<AbortedTransaction>, upto: i64) {
+    /// `upto` is the log end behind the segment, or the base offset of the next one, and `open`
+    /// what is open there.
+    pub fn merge(self, found: &mut Vec<AbortedTransaction>, upto: i64, open: &[OpenTransaction]) {
+        if self.by_producer.is_empty() {
+            return;
+        }
         let rows = self.by_producer.into_values().flatten();
         found.extend(rows.filter(|row| row.last_offset < upto));
         found.sort_by_key(|row| row.last_offset);
         found.dedup_by_key(|row| row.last_offset);
+        // A lookup ends at a row whose stable offset says that nothing later matters: one that is
+        // only remembered must not say so of what began before it and ended later.
+        let mut began = open.iter().map(|open| open.first_offset).min().unwrap_or(i64::MAX);
+        for row in found.iter_mut().rev() {
+            row.last_stable_offset = row.last_stable_offset.min(began);
+            began = began.min(row.first_offset);
+        }
     }
 }

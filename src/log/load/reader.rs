@@ -183,7 +183,7 @@ impl<'a> Pass<'a> {
         self.last_batch = summary.last_batch.or(self.last_batch);
         if stop == Stop::End {
             let next = self.next_base(base_offset).unwrap_or(summary.extent.next_offset);
-            remembered.merge(&mut summary.aborted, next);
+            remembered.merge(&mut summary.aborted, next, &self.transactions.open());
         }
         self.push_summary(file, Beginning { summary, layout, origin, whole });
         Ok(SegmentEnd { position, stop })
