@@ -94,7 +94,8 @@ fn shelf(seed: u64, before: Left, left: Left) -> Shelf {
                     last.insert(*offset);
                 }
             }
-            if history.world.now.commits_durable {
+            // As of records, only a close is sure to have had it recorded.
+            if history.world.now.commits_durable && left == Left::Closed {
                 let now = history.world.now.commits.iter();
                 last_commits = now.map(|(key, at)| (key.clone(), BTreeSet::from([*at]))).collect();
             }
