@@ -315,10 +315,8 @@ impl Reader {
         }
         match walked.fault {
             Some(fault) => {
-                let error: Error = fault.into();
-                Err(error
-                    .with_partition(self.name.topic(), self.name.partition())
-                    .with_offset(walked.position))
+                let place = (&self.partition, &self.name);
+                Err(self.reader.unreadable(fault, place, walked.position))
             }
             // What did not fit would not fit a second time either.
             None if walked.full => Ok(0),

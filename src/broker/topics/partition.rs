@@ -13,6 +13,7 @@ use crate::log::{
 };
 use crate::sync::Arc;
 use crate::time::Signal;
+use std::path::PathBuf;
 
 /// One partition.
 #[derive(Debug, Clone)]
@@ -64,6 +65,15 @@ impl Partition {
             Partition::Live(log) => Ok((log.log_to_clean(checkpoint, how)?, log.segment_count()?)),
             Partition::Attached(found) => found.log.log_to_clean(checkpoint, config, how),
             Partition::Missing(error) => Err(lost(error)),
+        }
+    }
+
+    /// The file, and the position in it, that a read of `cursor` goes on at, where that is known.
+    pub fn file_at(&self, cursor: &Cursor) -> Option<(PathBuf, u64)> {
+        match self {
+            Partition::Live(_) => cursor.file(),
+            Partition::Attached(found) => found.log.file_at(cursor),
+            Partition::Missing(_) => None,
         }
     }
 

@@ -5,9 +5,8 @@ use super::{Fetched, Fetcher};
 use crate::config::IsolationLevel;
 use crate::consumer::reading::Reading;
 use crate::consumer::subscription::{Fetch, Look, PartitionState, Position};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::probe::{Point, Probe};
-use crate::record::BatchFault;
 use crate::sync::Arc;
 use crate::time::Signal;
 use crate::topic::TopicPartition;
@@ -197,7 +196,8 @@ impl PartitionState {
             fetched.records.set_next(partition, walked.position);
         }
         if let Some(fault) = walked.fault {
-            return Err(unreadable(fault, partition, walked.position));
+            let place = (&source.partition, partition);
+            return Err(self.reader.unreadable(fault, place, walked.position));
         }
         Ok(match walked.position >= fetch.upto {
             true => TakeResult::Over,
@@ -210,9 +210,4 @@ impl PartitionState {
 /// What a test knows a fetch by.
 pub(super) fn fetch_point(partition: &TopicPartition) -> Point<'_> {
     Point::Fetch { topic: partition.topic(), partition: partition.partition() }
-}
-
-fn unreadable(fault: BatchFault, partition: &TopicPartition, offset: i64) -> Error {
-    let error: Error = fault.into();
-    error.with_partition(partition.topic(), partition.partition()).with_offset(offset)
 }

@@ -5,9 +5,9 @@ use super::records::ConsumerRecords;
 use super::walk::{BatchWalk, ResumeHint, Unpack, WalkResult};
 use crate::broker::Partition;
 use crate::config::IsolationLevel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::log::{Chunk, Cursor, FetchLimits};
-use crate::record::BatchHeader;
+use crate::record::{BatchFault, BatchHeader};
 use crate::topic::TopicPartition;
 
 /// Where a reader of one partition stands in its log, and what it knows of what lies there.
@@ -39,6 +39,23 @@ impl LogReader {
     /// Gives back what is held of the batch that the position is in the middle of.
     pub fn forget_batch(&mut self) {
         self.resume = None;
+    }
+
+    /// What is wrong at `offset`, where this reader stands, with the file that has it.
+    #[cold]
+    pub fn unreadable(
+        &self,
+        fault: BatchFault,
+        (log, partition): (&Partition, &TopicPartition),
+        offset: i64,
+    ) -> Error {
+        let error: Error = fault.into();
+        let error =
+            error.with_partition(partition.topic(), partition.partition()).with_offset(offset);
+        match log.file_at(&self.cursor) {
+            Some((path, position)) => error.with_path(path).with_position(position),
+            None => error,
+        }
     }
 
     /// How many bytes of batches there are from here on below `upto`: all of them up to `enough`,

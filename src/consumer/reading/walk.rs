@@ -421,6 +421,8 @@ fn take_checked(
     };
     let mut taken = TakenRecords { skip: part, count: 0, position, end: None, fault: None };
     let mut seen = part.records;
+    // Behind a place in the middle there is nothing below the position.
+    let mut before = (seen > 0).then(|| position.saturating_sub(1));
     while taken.count < left {
         let here = place(&records, seen);
         match records.next() {
@@ -434,8 +436,9 @@ fn take_checked(
                 taken.position = record.offset().saturating_add(1);
             }
             // Records before the position are skipped, but only in front.
-            Some(Ok(_)) if taken.count == 0 => {
+            Some(Ok(record)) if taken.count == 0 && before < Some(record.offset()) => {
                 seen += 1;
+                before = Some(record.offset());
                 taken.skip = place(&records, seen);
             }
             outcome => {

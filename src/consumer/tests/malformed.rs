@@ -58,10 +58,13 @@ fn pair(offset: i64, second_delta: u8) -> Vec<u8> {
 fn every_reading_meets_the_same_whatever_is_malformed() {
     use Met::{Fault, Record};
     let whole = || vec![Record(0), Record(1), Record(2), Record(3), Record(4), Record(5)];
-    let cases: [(&str, Vec<u8>, Vec<Met>); 6] = [
+    let cases: [(&str, Vec<u8>, Vec<Met>); 7] = [
         ("nothing", pair(2, 1), whole()),
         ("the order of offsets", pair(2, 0), {
-            vec![Record(0), Record(1), Record(2), Record(4), Record(5)]
+            vec![Record(0), Record(1), Record(2), Fault(3), Record(4), Record(5)]
+        }),
+        ("the range of offsets", pair(2, 7), {
+            vec![Record(0), Record(1), Record(2), Fault(3), Record(4), Record(5)]
         }),
         ("bytes behind the records", edited(2, |bytes| bytes.push(0)), {
             vec![Record(0), Record(1), Record(2), Record(4), Record(5)]

@@ -12,6 +12,7 @@ use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Scanned};
 use crate::log::segment::summary::relative;
 use crate::storage::File;
 use crate::sync::{Arc, Ordering};
+use std::path::PathBuf;
 
 /// How many files are kept open.
 const FILES_MAX: usize = 4;
@@ -52,6 +53,15 @@ impl AttachedLog {
             }
             log.fetch_below(seen, cursor, limits.verify_bytes, upto)
         })
+    }
+
+    /// The file, and the position in it, that a fetch of `cursor` goes on at, where that is known.
+    pub fn file_at(&self, cursor: &Cursor) -> Option<(PathBuf, u64)> {
+        let spot = cursor.spot?;
+        let seen = self.seen.lock();
+        let seen = seen.as_ref().filter(|seen| seen.number == spot.view)?;
+        let segment = seen.segments.get(seen.segment_at(spot.segment)?)?;
+        Some((segment.path.clone(), spot.position))
     }
 
     pub(super) fn fetch_below(

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
+use crate::log::files::names::FileKind;
 use crate::log::read::plain::PlainPrefix;
 use crate::log::segment::SegmentView;
 use crate::storage::{Region, fetch_value};
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// A place in a log. As long as a reader goes on where it stopped, reading takes no lookup and no
 /// lock: the cursor knows the segment and the position.
@@ -64,6 +66,13 @@ impl Cursor {
         if let Some(place) = &self.place {
             place.view.region().fetch_bytes(place.position);
         }
+    }
+
+    /// The file that is mapped at the cursor's place, and the position in it.
+    pub fn file(&self) -> Option<(PathBuf, u64)> {
+        let place = self.place.as_ref()?;
+        let path = place.view.segment().path_of(FileKind::Log);
+        Some((path, place.position as u64))
     }
 
     /// The offset of the next record that a read gives.
