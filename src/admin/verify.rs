@@ -3,6 +3,7 @@
 use super::Admin;
 use crate::error::Result;
 use crate::log::{Finding, PlannedRepair};
+use std::collections::HashSet;
 
 impl Admin {
     /// Reads everything of a partition, checks every CRC, and says what is not as it should be.
@@ -20,7 +21,7 @@ impl Admin {
         if !findings.iter().all(Finding::is_note) {
             // An owner may have been in the middle of a batch, or have put a cleaned segment in
             // the place of others. Damage is there at a second look, at what is recorded by then.
-            let again = look()?;
+            let again: HashSet<Finding> = look()?.into_iter().collect();
             findings.retain(|found| found.is_note() || again.contains(found));
         }
         Ok(findings)

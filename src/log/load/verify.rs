@@ -18,6 +18,8 @@ use crate::log::segment::state::{LogState, SegmentOrigin, SegmentState, Trust};
 use crate::log::segment::summary::INDEX_INTERVAL_BYTES;
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A partition on the disk, and what is recorded of it.
@@ -41,10 +43,11 @@ impl Verification<'_> {
     /// None that is of a file or of the folder: what cannot be read is a finding.
     pub fn findings(&self) -> Result<Vec<Finding>> {
         let mut findings: Vec<Finding> = Vec::new();
+        // As many as a folder has files, or batches.
+        let mut places: HashSet<(OsString, Option<u64>)> = HashSet::new();
         let mut add = |found: Vec<Finding>| {
             for finding in found {
-                let place = (&finding.path, finding.position);
-                if !findings.iter().any(|known| (&known.path, known.position) == place) {
+                if places.insert((finding.path.clone().into_os_string(), finding.position)) {
                     findings.push(finding);
                 }
             }
@@ -71,13 +74,15 @@ impl Verification<'_> {
             Ok(whole) => add(whole.findings),
             Err(error) => add(vec![tell_unreadable(error)?]),
         }
+        let damaged: HashSet<OsString> =
+            findings.iter().map(|found| found.path.clone().into_os_string()).collect();
         for segment in &segments {
             match load_indexes(self.storage, &segment.state, &segment.path, INDEX_INTERVAL_BYTES) {
                 Ok((_, fault)) => findings.extend(fault),
                 Err(error) => findings.push(tell_unreadable(error)?),
             }
             // An index that points into damage tells nothing that is not told already.
-            let damaged = findings.iter().any(|found| found.path == segment.path);
+            let damaged = damaged.contains(segment.path.as_os_str());
             if segment.state.origin == SegmentOrigin::Foreign && !damaged {
                 match foreign_indexes::check(self.storage, segment) {
                     Ok(found) => findings.extend(found),
@@ -87,14 +92,11 @@ impl Verification<'_> {
         }
         // A cleaned segment's index files have their names last: until then those that have them
         // are of what it takes the place of.
-        let named: Vec<bool> = findings
-            .iter()
-            .map(|found| {
-                found.kind != FindingKind::DerivedFile || !is_swapped_in(&findings, &found.path)
-            })
-            .collect();
-        let mut named = named.into_iter();
-        findings.retain(|_| named.next().unwrap_or(true));
+        let swapped: HashSet<i64> = findings.iter().filter_map(swapped_in).collect();
+        findings.retain(|found| {
+            found.kind != FindingKind::DerivedFile
+                || file_of(&found.path).is_none_or(|file| !swapped.contains(&file.offset))
+        });
         Ok(findings)
     }
 
@@ -133,17 +135,15 @@ impl Verification<'_> {
     }
 }
 
-/// Whether a file of the segment that this one is of still has the name of a compaction's result.
-fn is_swapped_in(findings: &[Finding], path: &Path) -> bool {
-    let file_of = |path: &Path| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(SegmentFileName::parse)
-    };
-    let offset = file_of(path).map(|file| file.offset);
-    findings.iter().filter(|found| found.kind == FindingKind::HalfDone).any(|found| {
-        let file = file_of(&found.path);
-        file.is_some_and(|file| file.stage == FileStage::Swap && Some(file.offset) == offset)
-    })
+fn file_of(path: &Path) -> Option<SegmentFileName> {
+    path.file_name().and_then(|name| name.to_str()).and_then(SegmentFileName::parse)
+}
+
+/// The base offset of a segment that a compaction puts in the place of others, if a finding is of
+/// that.
+fn swapped_in(found: &Finding) -> Option<i64> {
+    let file = file_of(&found.path).filter(|_| found.kind == FindingKind::HalfDone)?;
+    (file.stage == FileStage::Swap).then_some(file.offset)
 }
 
 /// One change of a file that a repair makes. Where the partition is not damaged, the next append
