@@ -385,3 +385,98 @@ fn a_producer_that_is_dropped_opens_no_transaction_for_what_lingers() {
     assert_eq!(told.take(), [Err("TransactionAbortedException")]);
     assert_eq!(ends(&world, 0), (0, 0));
 }
+
+/// A consumer of group `g` with both partitions of `t`.
+fn of_group(world: &World, reset: &str) -> crate::Consumer {
+    let config = [("group.id", "g"), ("auto.offset.reset", reset)];
+    let config = crate::ConsumerConfig::from_properties(config).unwrap();
+    let mut consumer = world.broker.consumer(config).unwrap();
+    consumer.assign(&[TopicPartition::new("t", 0), TopicPartition::new("t", 1)]).unwrap();
+    consumer
+}
+
+fn polled(consumer: &mut crate::Consumer) -> Result<Vec<(i32, i64)>, Error> {
+    let mut found = Vec::new();
+    loop {
+        let records = consumer.poll(Duration::ZERO)?;
+        if records.is_empty() {
+            found.sort_unstable();
+            return Ok(found);
+        }
+        found.extend(records.iter().map(|record| (record.partition(), record.offset())));
+    }
+}
+
+#[test]
+fn new_partitions_wait_together_for_an_offset_that_is_pending() {
+    let world = World::new();
+    world.topic("t", 2, &[]);
+    let plain = world.producer(&[]);
+    for partition in [0, 0, 1] {
+        plain.send_sync(to(partition, "v")).unwrap();
+    }
+    let producer = transactional(&world, &[]);
+    producer.begin_transaction().unwrap();
+    let group = GroupMetadata::new("g");
+    producer.send_offsets_to_transaction(&offsets("t", 1), &group).unwrap();
+    let (mut earliest, mut none) = (of_group(&world, "earliest"), of_group(&world, "none"));
+    assert_eq!(polled(&mut earliest).unwrap(), []);
+    assert_eq!(polled(&mut none).unwrap(), [], "that there is none is not known yet");
+    producer.commit_transaction().unwrap();
+    assert_eq!(polled(&mut earliest).unwrap(), [(0, 1), (1, 0)]);
+    assert_eq!(kind(none.poll(Duration::ZERO)), ErrorKind::NoOffsetForPartition);
+}
+
+#[test]
+fn offsets_that_an_administrator_deletes_are_not_pending_any_more() {
+    let world = World::new();
+    world.topic("t", 2, &[]);
+    world.producer(&[]).send_sync(to(0, "v")).unwrap();
+    let producer = transactional(&world, &[]);
+    producer.begin_transaction().unwrap();
+    let group = GroupMetadata::new("g");
+    producer.send_offsets_to_transaction(&offsets("t", 1), &group).unwrap();
+    let admin = world.broker.admin();
+    let deleted = admin.delete_group_offsets("g", &[TopicPartition::new("t", 0)]).unwrap();
+    assert!(deleted.values().all(Result::is_ok), "{deleted:?}");
+    assert_eq!(polled(&mut of_group(&world, "earliest")).unwrap(), [(0, 0)]);
+    producer.commit_transaction().unwrap();
+    assert!(admin.list_group_offsets("g").unwrap().is_empty());
+}
+
+#[test]
+fn an_administrator_ends_one_partition_also_where_nothing_is_open() {
+    let world = World::new();
+    world.topic("t", 2, &[]);
+    let producer = transactional(&world, &[]);
+    producer.begin_transaction().unwrap();
+    producer.send_sync(to(0, "a")).unwrap();
+    producer.send_sync(to(1, "b")).unwrap();
+    let admin = world.broker.admin();
+    let id = admin.describe_producers("t", 0).unwrap()[0].producer_id();
+    for end in [2, 3] {
+        admin.abort_transaction("t", 0, id).unwrap();
+        assert_eq!(ends(&world, 0), (end, end), "a second marker ends nothing");
+    }
+    assert_eq!(ends(&world, 1), (0, 1));
+    assert_eq!(kind(admin.abort_transaction("t", 0, id + 1)), ErrorKind::InvalidTxnState);
+    producer.send_sync(to(0, "c")).unwrap();
+    producer.commit_transaction().unwrap();
+    assert_eq!(committed(&world), ["c"]);
+    admin.abort_transaction("t", 0, id).unwrap();
+    assert_eq!(committed(&world), ["c"]);
+}
+
+#[test]
+fn nobody_is_removed_from_a_group_without_members() {
+    let world = World::new();
+    let admin = world.broker.admin();
+    let missing = admin.remove_all_members("g").unwrap_err();
+    let seen = (missing.kind(), missing.root_kind());
+    assert_eq!(seen, (ErrorKind::Kafka, ErrorKind::GroupIdNotFound));
+    world.topic("t", 1, &[]);
+    let offset = crate::GroupOffset::new(0).unwrap();
+    let offsets = BTreeMap::from([(TopicPartition::new("t", 0), offset)]);
+    admin.alter_group_offsets("g", &offsets).unwrap();
+    assert_eq!(kind(admin.remove_all_members("g")), ErrorKind::IllegalArgument);
+}
