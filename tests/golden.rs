@@ -29,10 +29,27 @@ struct Read {
     error: Option<topiclite::Error>,
 }
 
+/// How long the broker of a case remembered producers: as long as most, or shorter than since the
+/// last batch of one that it knew no more.
+fn expiration_ms(case: &Case) -> u32 {
+    let mut least = i64::from(EXPIRATION_MS);
+    for partition in case.before.partitions.values() {
+        let known: Vec<i64> = partition.producers.iter().map(|p| p.producer_id).collect();
+        let mut forgotten: BTreeMap<i64, i64> = BTreeMap::new();
+        for batch in partition.batches.iter().filter(|batch| batch.producer_id >= 0) {
+            if !known.contains(&batch.producer_id) {
+                forgotten.insert(batch.producer_id, batch.max_timestamp);
+            }
+        }
+        let ages = forgotten.into_values().map(|timestamp| case.captured_at_ms - timestamp);
+        least = ages.filter(|age| *age > 0).fold(least, i64::min);
+    }
+    u32::try_from(least).unwrap()
+}
+
 fn options(case: &Case) -> BrokerOptions {
     let clock = VirtualClock::stepping().starting_at(case.captured_at_ms);
-    // As the case's broker had it.
-    let expiration_ms = if case.name == "producer-expired" { 4000 } else { EXPIRATION_MS };
+    let expiration_ms = expiration_ms(case);
     let config = BrokerConfig::default().producer_id_expiration_ms(expiration_ms);
     BrokerOptions::new().clock(clock.clock()).config(config)
 }
@@ -256,10 +273,10 @@ fn judge_partition(
                 borders: borders(broker, &tp)?,
                 aborted: &aborted,
             };
-            for (how, partition) in &told {
-                match ended::matches(partition, &seen) {
+            for contents in [Some(&case.before), case.reopened.as_ref()].into_iter().flatten() {
+                match ended::matches(contents, &seen) {
                     Ok(()) => return Ok("with what was open aborted"),
-                    Err(difference) => differences.push(format!("{how}, ended: {difference}")),
+                    Err(difference) => differences.push(format!("ended: {difference}")),
                 }
             }
         }

@@ -28,11 +28,13 @@ pub struct Seen<'a> {
     pub aborted: &'a [(i64, i64, i64, i64)],
 }
 
-/// Whether a partition is what it was, and one marker behind it for each transaction that was open.
+/// Whether a partition is what it was, and one marker behind it for each transaction that was open,
+/// also where it has nothing there: its topic was deleted and made again.
 ///
 /// # Errors
 /// What differs.
-pub fn matches(told: &Partition, seen: &Seen<'_>) -> Result<(), String> {
+pub fn matches(contents: &Contents, seen: &Seen<'_>) -> Result<(), String> {
+    let told = contents.partitions.get(seen.name).ok_or("it is not told of")?;
     if seen.name.starts_with("__transaction_state-") {
         return goes_on(&told.uncommitted, seen.uncommitted);
     }
@@ -42,21 +44,29 @@ pub fn matches(told: &Partition, seen: &Seen<'_>) -> Result<(), String> {
         .iter()
         .filter_map(|producer| Some((producer.producer_id, producer.transaction_start?)))
         .collect();
-    if open.is_empty() {
+    let ongoing: Vec<&Transaction> = contents
+        .transactions
+        .values()
+        .filter(|one| one.state == "Ongoing" && one.partitions.iter().any(|p| p == seen.name))
+        .collect();
+    let is_known = |id: i64| ongoing.iter().any(|one| one.producer_id == id);
+    let hanging = open.iter().filter(|(id, _)| !is_known(*id)).count();
+    let markers = ongoing.len() + hanging;
+    if markers == 0 {
         return Err("nothing was open".to_owned());
     }
-    let end = told.log_end_offset + i64::try_from(open.len()).unwrap();
+    let end = told.log_end_offset + i64::try_from(markers).unwrap();
     if seen.borders != (told.log_start_offset, end, end) {
-        return Err(format!("borders {:?}, with {} markers {end}", seen.borders, open.len()));
+        return Err(format!("borders {:?}, with {markers} markers {end}", seen.borders));
     }
     let (before, added) = seen.aborted.split_at(told.aborted.len().min(seen.aborted.len()));
     let mut ended: Vec<(i64, i64)> = added.iter().map(|row| (row.0, row.1)).collect();
     ended.sort_unstable();
-    let in_place = |(at, row): (i64, &(i64, i64, i64, i64))| row.2 == at;
+    let in_place = |row: &(i64, i64, i64, i64)| (told.log_end_offset..end).contains(&row.2);
     if before != told.aborted
         || ended != open
-        || !(told.log_end_offset..).zip(added).all(in_place)
-        || added.last().is_none_or(|row| row.3 != end)
+        || !added.iter().all(in_place)
+        || !added.is_sorted_by(|one, next| one.2 < next.2 && one.3 <= next.3)
     {
         return Err(format!("aborted ranges {:?}, open were {open:?}", seen.aborted));
     }

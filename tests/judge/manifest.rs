@@ -87,6 +87,7 @@ pub struct Batch {
     pub last_offset: i64,
     pub producer_id: i64,
     pub is_transactional: bool,
+    pub max_timestamp: i64,
 }
 
 /// A producer as DescribeProducers told of it.
@@ -229,6 +230,7 @@ impl Partition {
             last_offset: batch["last_offset"].as_i64().unwrap(),
             producer_id: batch["producer_id"].as_i64().unwrap(),
             is_transactional: batch["is_transactional"].as_bool().unwrap(),
+            max_timestamp: batch["max_timestamp"].as_i64().unwrap(),
         };
         Partition {
             batches: batches.iter().map(header).collect(),
