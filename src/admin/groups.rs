@@ -60,6 +60,9 @@ impl Admin {
 
     /// Sets offsets of a group that has no members, and makes the group if there is none.
     ///
+    /// Departure: D128. Where every partition is refused, no group is made. Kafka has one in memory
+    /// until the next look for expired offsets, or a restart.
+    ///
     /// # Durability
     /// As the settings of the offsets topic say; by default as a send.
     ///

@@ -6,11 +6,15 @@
 //! drops it. A move for something that is not built yet is welcome, too; the judge counts its
 //! scenarios as not built, and holds whoever builds it to them.
 
+mod administering;
 mod compacting;
 mod consuming;
+mod fetching;
+mod lapsing;
 mod members;
 mod numbering;
 mod pending;
+mod retaining;
 mod script;
 mod stable;
 mod storing;
@@ -48,6 +52,10 @@ pub const THEMES: &[Theme] = &[
     pending::PENDING,
     numbering::NUMBERS,
     compacting::COMPACTION,
+    administering::OFFSETS,
+    fetching::FETCH,
+    lapsing::LAPSES,
+    retaining::RETAINED,
 ];
 
 impl Theme {

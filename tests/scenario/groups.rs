@@ -1,6 +1,7 @@
 //! The steps of administrators that change groups: their offsets, their members, their end.
 
-use super::values::{partition_of, partitions_of};
+use super::listener::offsets_of;
+use super::values::partitions_of;
 use super::world::{World, text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -35,9 +36,9 @@ impl World {
 
     fn alter_group_offsets(&mut self, step: &Value) -> Seen {
         let mut offsets = BTreeMap::new();
-        for (name, offset) in step.get("offsets").and_then(Value::as_object).into_iter().flatten() {
-            let offset = GroupOffset::new(offset.as_i64().unwrap_or_default())?;
-            offsets.insert(partition_of(name), offset.with_metadata(text(step, "metadata")));
+        for (partition, committed) in offsets_of(step)?.into_iter().flatten() {
+            let offset = GroupOffset::new(committed.offset())?.with_metadata(committed.text());
+            offsets.insert(partition, offset);
         }
         let outcome = self.broker.admin().alter_group_offsets(text(step, "group"), &offsets);
         let partitions: Vec<TopicPartition> = offsets.into_keys().collect();

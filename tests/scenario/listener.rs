@@ -158,7 +158,7 @@ fn numbers(found: BTreeMap<TopicPartition, i64>) -> Value {
 }
 
 /// The offsets of a commit with their metadata, if the step names any.
-fn offsets_of(step: &Value) -> Result<Option<Offsets>> {
+pub(super) fn offsets_of(step: &Value) -> Result<Option<Offsets>> {
     let Some(given) = step.get("offsets").and_then(Value::as_object) else { return Ok(None) };
     let mut offsets = Offsets::new();
     for (name, offset) in given {
