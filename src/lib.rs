@@ -111,11 +111,14 @@ pub use log::fuzzing as log_fuzzing;
 pub use log::{Finding, FindingKind, PlannedRepair};
 pub use producer::{IntoPayload, Payload, Producer, ProducerRecord, RecordMetadata, SendFuture};
 pub use record::{Codec, OwnedHeader, OwnedRecord, TimestampType};
+#[cfg(feature = "json")]
+pub use table::Json;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use table::fuzzing as table_fuzzing;
 pub use table::{
-    ChangeCause, Table, TableChange, TableEntry, TableIter, TableOptions, TableOrigin, TableView,
+    ChangeCause, Serde, SerdeError, Table, TableChange, TableEntry, TableIter, TableOptions,
+    TableOrigin, TableRecord, TableView, Text, TypedChange, TypedIter, TypedView,
 };
 pub use topic::TopicPartition;
 pub use transaction::TransactionState;

@@ -3,7 +3,7 @@
 //! One thread writes, the follower; any number reads meanwhile. Each partition has a lock of its
 //! own, which the follower holds for what one read of the log brought.
 
-use super::change::{ChangeCause, TableChange};
+use super::change::{ChangeCause, TableChange, TableRecord};
 use crate::consumer::ConsumerRecords;
 use crate::producer::partition_of_key;
 use crate::sync::{
@@ -147,11 +147,10 @@ impl Held {
             // A tombstone of a key that is not there changes nothing.
             if let Some(changes) = changes.as_deref_mut().filter(|_| old.is_some() || new.is_some())
             {
+                let (offset, timestamp) = (record.offset(), record.timestamp());
+                let (place, key) = (to.place.clone(), Bytes::copy_from_slice(key));
                 changes.push(TableChange {
-                    place: to.place.clone(),
-                    offset: record.offset(),
-                    timestamp: record.timestamp(),
-                    key: Bytes::copy_from_slice(key),
+                    record: TableRecord { place, offset, timestamp, key },
                     old: old.map(|old| old.value),
                     new,
                     cause: ChangeCause::Record,
@@ -180,28 +179,28 @@ impl Held {
         }
     }
 
-    /// Drops the entries whose records lie below `start`: the log has them no more.
-    pub fn expire(
+    /// Drops the entries whose records went from the log.
+    pub fn drop_gone(
         &self,
         of: &HeldPartition,
-        start: i64,
+        cause: ChangeCause,
+        is_gone: impl Fn(&Latest) -> bool,
         mut changes: Option<&mut Vec<TableChange>>,
     ) {
         let number = of.place.partition();
         of.entries.write().retain(|key, latest| {
-            if latest.offset >= start {
+            if !is_gone(latest) {
                 return true;
             }
             self.count_stray(key, number, false);
             if let Some(changes) = changes.as_deref_mut() {
+                let (place, offset, timestamp) =
+                    (of.place.clone(), latest.offset, latest.timestamp);
                 changes.push(TableChange {
-                    place: of.place.clone(),
-                    offset: latest.offset,
-                    timestamp: latest.timestamp,
-                    key: key.clone(),
+                    record: TableRecord { place, offset, timestamp, key: key.clone() },
                     old: Some(latest.value.clone()),
                     new: None,
-                    cause: ChangeCause::Retention,
+                    cause,
                 });
             }
             false

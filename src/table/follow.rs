@@ -1,8 +1,8 @@
 //! How a table follows its topic: rounds over its partitions, and waiting for the next.
 
-use super::change::TableChange;
-use super::entries::HeldPartition;
-use super::{Begun, Followed, Table};
+use super::change::{ChangeCause, TableChange};
+use super::entries::{Entries, HeldPartition, Latest};
+use super::{Begun, Followed, Followers, RECORDS_MAX, Table};
 use crate::broker::Partition;
 use crate::consumer::{ReadFrom, Reader};
 use crate::error::{Error, ErrorKind, Result};
@@ -10,9 +10,6 @@ use crate::sync::{Arc, Ordering};
 use crate::topic::TopicPartition;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The most records that one read takes; its bytes are bounded besides.
-const RECORDS_MAX: usize = 10_000;
 
 /// What a round over the partitions did.
 #[derive(Debug, Default)]
@@ -154,13 +151,16 @@ impl Table {
         if new.is_empty() && !known.is_empty() {
             return Ok(());
         }
+        let now_ms = self.broker.clock().now().wall_ms;
         for number in new {
             let place = TopicPartition::new(self.topic.name().clone(), number);
             let partition = self.topic.partition(number)?;
-            let Begun { position, entries } = begun.remove(&number).unwrap_or_default();
+            let anew = Begun { position: 0, entries: Entries::default(), fresh_ms: now_ms };
+            let Begun { position, entries, fresh_ms } = begun.remove(&number).unwrap_or(anew);
             let reader = self.reader_of(&place, partition, position)?;
             let held = Arc::new(HeldPartition::new(place, entries));
-            self.followed.push(Followed { held, reader, start: 0 });
+            let (start, lapsed) = (0, false);
+            self.followed.push(Followed { held, reader, start, fresh_ms, lapsed });
         }
         self.followed.sort_by_key(|of| of.held.place.partition());
         let held = self.followed.iter().map(|of| of.held.clone()).collect();
@@ -179,6 +179,13 @@ impl Table {
         self.turn = if count == 0 { 0 } else { (self.turn + 1) % count };
         let listens = self.listener.is_some();
         let mut own = Vec::new();
+        let with = Followers {
+            broker: &self.broker,
+            held: &self.view.0,
+            isolation: self.options.isolation,
+            delete_retention_ms: self.topic.log_config(self.broker.config()).delete_retention_ms,
+            now_ms: self.broker.clock().now().wall_ms,
+        };
         for at in 0..count {
             let Some(of) = self.followed.get_mut((self.turn + at) % count) else { continue };
             let sink = match changes.as_deref_mut() {
@@ -186,7 +193,7 @@ impl Table {
                 None => listens.then_some(&mut own),
             };
             let before = sink.as_ref().map_or(0, |sink| sink.len());
-            match of.go_on(&self.view.0, sink) {
+            match of.go_on(&with, sink) {
                 Ok(moved) => round.moved |= moved,
                 Err(error) => drop(round.error.get_or_insert(error)),
             }
@@ -241,20 +248,24 @@ impl Followed {
     /// Those of [`Reader::read`].
     fn go_on(
         &mut self,
-        to: &super::entries::Held,
+        with: &Followers<'_>,
         mut changes: Option<&mut Vec<TableChange>>,
     ) -> Result<bool> {
         let start = self.reader.partition().log_start_offset()?;
         let trimmed = start > self.start;
         if trimmed {
-            to.expire(&self.held, start, changes.as_deref_mut());
+            let is_below = |latest: &Latest| latest.offset < start;
+            let changes = changes.as_deref_mut();
+            with.held.drop_gone(&self.held, ChangeCause::Retention, is_below, changes);
             self.start = start;
         }
         let position = self.reader.position();
+        let had_entries = !self.held.read(Entries::is_empty);
         let records = self.reader.read(Duration::ZERO)?;
         if !records.is_empty() {
-            to.apply(&self.held, &records, changes);
+            with.held.apply(&self.held, &records, changes.as_deref_mut());
         }
-        Ok(trimmed || self.reader.position() != position)
+        let swept = self.keep_fresh(with, position, had_entries, changes)?;
+        Ok(trimmed || swept || self.reader.position() != position)
     }
 }

@@ -3,7 +3,7 @@
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 8 | magic, `TLTABLES` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2 |
 //! | 12 | 4 | length of the head, from offset 20 on |
 //! | 16 | 4 | CRC-32C of the head, going on from that of offsets 0 to 15 |
 //! | 20 | 16 | topic id |
@@ -14,6 +14,7 @@
 //! | | 8 | the next offset to read |
 //! | | 4 | the leader epoch of the offset before it; -1 where none was read |
 //! | | 8 | number of entries |
+//! | | 8 | a time in ms since 1970 at which nothing behind that offset had been cleaned; -1: none |
 //!
 //! Then blocks, each of one partition:
 //!
@@ -39,13 +40,13 @@ use bytes::Bytes;
 use std::io;
 
 const MAGIC: &[u8; 8] = b"TLTABLES";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Before the head: magic, version, length, CRC.
 const FRONT_BYTES: usize = 20;
 /// Before a payload: length and CRC.
 const BLOCK_FRONT_BYTES: usize = 8;
 /// What stands of a partition in the head.
-const PART_BYTES: usize = 24;
+const PART_BYTES: usize = 32;
 /// What stands before the key of an entry.
 const ENTRY_FRONT_BYTES: usize = 24;
 /// A block is written once it has so many bytes.
@@ -70,6 +71,8 @@ pub struct Part {
     /// Of the offset before the position; -1 where none was read.
     pub epoch: i32,
     pub entries: u64,
+    /// When nothing behind the position had been cleaned, in ms since 1970; -1 for never.
+    pub fresh_ms: i64,
 }
 
 /// Writes a snapshot from its front to its end.
@@ -173,6 +176,7 @@ fn encode_head(head: &Head) -> Result<Vec<u8>, std::num::TryFromIntError> {
         body.extend_from_slice(&part.position.to_be_bytes());
         body.extend_from_slice(&part.epoch.to_be_bytes());
         body.extend_from_slice(&part.entries.to_be_bytes());
+        body.extend_from_slice(&part.fresh_ms.to_be_bytes());
     }
     Ok(body)
 }
@@ -225,6 +229,7 @@ fn decode_head(body: &[u8]) -> Option<Head> {
             position: taker.i64()?,
             epoch: taker.i32()?,
             entries: taker.array().map(u64::from_be_bytes)?,
+            fresh_ms: taker.i64()?,
         };
         let ascends = parts.last().is_none_or(|last| last.number < part.number);
         if !ascends || part.number < 0 || part.position < 0 {

@@ -1,10 +1,42 @@
-//! Values of a table as JSON, through serde. Other formats read the bytes: they are there.
+//! JSON, through serde: a format of typed views, and single values of a table.
 
 use super::change::{TableChange, TableEntry};
+use super::typed::{Serde, SerdeError, no_value};
 use super::view::TableView;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::topic::TopicPartition;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// JSON (feature `json`), of whatever serde reads and writes.
+///
+/// # Examples
+/// ```
+/// # use std::time::Duration;
+/// # use topiclite::{Broker, Json, ProducerConfig, ProducerRecord, TableOptions, Text};
+/// # let broker = Broker::in_memory()?;
+/// # broker.admin().create_topic("stock", 1, topiclite::TopicConfig::default())?;
+/// # let producer = broker.producer(ProducerConfig::default())?;
+/// type Stock = std::collections::BTreeMap<String, u32>; // or a type that derives from serde's
+/// producer.send_sync(ProducerRecord::new("stock").key("tea").value(r#"{"boxes": 7}"#))?;
+/// let mut table = broker.table("stock", TableOptions::new())?;
+/// table.catch_up(Duration::from_secs(10))?;
+/// let stock = table.typed::<String, Stock, _, _>(Text, Json);
+/// assert_eq!(stock.get(&"tea".to_owned())?.map(|of| of["boxes"]), Some(7));
+/// # Ok::<(), topiclite::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Json;
+
+impl<T: Serialize + DeserializeOwned> Serde<T> for Json {
+    fn serialize(&self, value: &T) -> Result<Vec<u8>, SerdeError> {
+        Ok(serde_json::to_vec(value)?)
+    }
+
+    fn deserialize(&self, bytes: &[u8]) -> Result<T, SerdeError> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
 
 impl TableView {
     /// The latest value of a key, read as JSON (feature `json`).
@@ -41,7 +73,7 @@ impl TableEntry {
     /// # Errors
     /// [`ErrorKind::InvalidRecord`] with the place of a record that is no such value.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        from_json(&self.place, self.offset, &self.value)
+        from_json(&self.record.place, self.record.offset, &self.value)
     }
 }
 
@@ -51,17 +83,12 @@ impl TableChange {
     /// # Errors
     /// [`ErrorKind::InvalidRecord`] with the place of a record that is no such value.
     pub fn new_json<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        self.new.as_ref().map(|value| from_json(&self.place, self.offset, value)).transpose()
+        let read = |value: &bytes::Bytes| from_json(&self.record.place, self.record.offset, value);
+        self.new.as_ref().map(read).transpose()
     }
 }
 
 fn from_json<T: DeserializeOwned>(place: &TopicPartition, offset: i64, value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value).map_err(|error| {
-        Error::new(
-            ErrorKind::InvalidRecord,
-            format!("its value is not the JSON asked for: {error}"),
-        )
-        .with_partition(place.topic(), place.partition())
-        .with_offset(offset)
-    })
+    let read = serde_json::from_slice(value);
+    read.map_err(|error| no_value("value", place, offset, error.into()))
 }

@@ -5,8 +5,9 @@
 //! reader of the whole log would end with, so it is a function of the log alone, however it came
 //! to it: that is what the tests hold it to. Kafka Streams' `GlobalKTable` is its model.
 //!
-//! `entries` is what is held, `view` reads it from other threads, `snapshot` keeps it over
-//! restarts, `format` is the snapshot's bytes.
+//! `entries` is what is held, `view` reads it from other threads, `typed` with types instead of
+//! bytes; `lapse` holds it to tombstones that went; `snapshot` keeps it over restarts, `format` is
+//! the snapshot's bytes.
 
 mod change;
 mod entries;
@@ -16,17 +17,23 @@ mod format;
 pub mod fuzzing;
 #[cfg(feature = "json")]
 mod json;
+mod lapse;
 mod options;
 mod snapshot;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod typed;
 mod view;
 
-pub use change::{ChangeCause, TableChange, TableEntry};
+pub use change::{ChangeCause, TableChange, TableEntry, TableRecord};
+#[cfg(feature = "json")]
+pub use json::Json;
 pub use options::TableOptions;
+pub use typed::{Serde, SerdeError, Text, TypedChange, TypedIter, TypedView};
 pub use view::{TableIter, TableView};
 
 use crate::broker::{Broker, BrokerInner, Topic};
+use crate::config::IsolationLevel;
 use crate::consumer::{Reader, Wakeup, WakeupHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
@@ -46,8 +53,10 @@ use std::ops::Deref;
 /// # What it holds
 /// What a reader of the log from its beginning would end with: a tombstone removes its key, and an
 /// entry whose record was removed by retention, or by `delete_records`, goes with it. Compaction
-/// changes nothing. Records without a key are counted and left out. A topic that is not compacted
-/// can be followed, too.
+/// changes nothing, even where the table reads on only after tombstones went that it has not read:
+/// where `delete.retention.ms` may have passed (half of it, to be sure), the partition is gone
+/// through once more, within the call, and what has no record any more is dropped. Records without
+/// a key are counted and left out. A topic that is not compacted can be followed, too.
 ///
 /// # Memory
 /// All keys and values, and 130 to 200 bytes an entry for the table itself, by how full its hash
@@ -59,8 +68,8 @@ use std::ops::Deref;
 /// Without a snapshot the topic is read again. With [`TableOptions::snapshot`] and
 /// [`Table::save`] a table begins where it was saved last, if the file is whole and the log is the
 /// one that it was made of: the topic of that id, which still has what was read, by the leader
-/// epochs of its lives and by the newest record of each partition. Else it is read again, and
-/// [`Table::origin`] says why.
+/// epochs of its lives and by the newest record of each partition, and where no tombstone can have
+/// gone unread. Else it is read again, and [`Table::origin`] says why.
 ///
 /// # Examples
 /// ```
@@ -111,7 +120,23 @@ struct Followed {
     reader: Reader,
     /// Where the log began when it was looked at last: nothing is held of what lies below.
     start: i64,
+    /// When nothing behind the position had been cleaned, in ms since 1970.
+    fresh_ms: i64,
+    /// Tombstones may have gone before they were read, and it was not looked into yet.
+    lapsed: bool,
 }
+
+/// What a round over the partitions has in hand for each.
+struct Followers<'t> {
+    broker: &'t Arc<BrokerInner>,
+    held: &'t Held,
+    isolation: IsolationLevel,
+    delete_retention_ms: i64,
+    now_ms: i64,
+}
+
+/// The most records that one read takes; its bytes are bounded besides.
+const RECORDS_MAX: usize = 10_000;
 
 /// How a [`Table`] began, from [`Table::origin`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,7 +300,8 @@ impl Table {
             return Err(Error::new(ErrorKind::IllegalState, advice).with_topic(self.topic()));
         };
         self.broker.check_open()?;
-        let followed = self.followed.iter().map(|of| (&*of.held, &of.reader));
+        let fresh = |of: &Followed| if of.lapsed { lapse::NEVER_MS } else { of.fresh_ms };
+        let followed = self.followed.iter().map(|of| (&*of.held, &of.reader, fresh(of)));
         let parts: Vec<_> = followed.collect();
         snapshot::save(&self.broker, &self.topic, &self.options, path, &parts)
     }
@@ -331,8 +357,9 @@ impl fmt::Debug for Table {
 }
 
 /// What a snapshot gives one partition to begin with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Begun {
     position: i64,
     entries: Entries,
+    fresh_ms: i64,
 }

@@ -4,11 +4,12 @@
 //! leader epoch of the last offset that was read: an epoch is begun, durably, before anything is
 //! written behind an end that a crash moved back, so that other records at the same offsets have
 //! another one. And the newest record of each partition, as it stands in the log, for what copies
-//! of directories can make of the other two. Whatever does not fit means that the topic is read
-//! anew.
+//! of directories can make of the other two. Besides, no tombstone that was not read may be gone
+//! (`lapse`). Whatever does not fit means that the topic is read anew.
 
 use super::entries::{Entries, HeldPartition};
 use super::format::{Head, Part, Writer, read};
+use super::lapse::is_fresh;
 use super::{Begun, TableOptions};
 use crate::broker::{BrokerInner, Topic};
 use crate::config::IsolationLevel;
@@ -36,7 +37,7 @@ pub(super) fn save(
     topic: &Topic,
     options: &TableOptions,
     path: &Path,
-    parts: &[(&HeldPartition, &Reader)],
+    parts: &[(&HeldPartition, &Reader, i64)],
 ) -> Result<()> {
     let mut head = Head {
         topic_id: topic.id().0,
@@ -44,7 +45,7 @@ pub(super) fn save(
         topic: topic.name().to_string(),
         parts: Vec::with_capacity(parts.len()),
     };
-    for (held, reader) in parts {
+    for (held, reader, fresh_ms) in parts {
         let position = reader.position();
         let epoch = match position {
             0 => None,
@@ -55,11 +56,12 @@ pub(super) fn save(
             position,
             epoch: epoch.unwrap_or(-1),
             entries: held.read(Entries::len) as u64,
+            fresh_ms: *fresh_ms,
         });
     }
     let storage = broker.storage();
     let temporary = temporary_path(path);
-    let held: Vec<&HeldPartition> = parts.iter().map(|(held, _)| *held).collect();
+    let held: Vec<&HeldPartition> = parts.iter().map(|(held, ..)| *held).collect();
     let written = write(storage, &temporary, &head, &held).and_then(|()| {
         storage
             .rename(&temporary, path)
@@ -134,10 +136,11 @@ pub(super) fn load(
             check_head(topic, options, head)?;
             for part in head.parts.iter().filter(|part| wanted(part.number)) {
                 check_part(topic, options.isolation, part)?;
+                check_fresh(broker, topic, part)?;
                 let room = usize::try_from(part.entries.min(len / ENTRY_BYTES_MIN)).unwrap_or(0);
                 let entries = Entries::with_capacity(room);
-                let position = part.position;
-                begun.borrow_mut().insert(part.number, Begun { position, entries });
+                let (position, fresh_ms) = (part.position, part.fresh_ms);
+                begun.borrow_mut().insert(part.number, Begun { position, entries, fresh_ms });
             }
             Ok(())
         },
@@ -229,6 +232,26 @@ fn check_part(topic: &Topic, isolation: IsolationLevel, part: &Part) -> Result<(
              {}",
             part.epoch,
             found.unwrap_or(-1)
+        )),
+    }
+}
+
+/// Whether each tombstone that was not read is still in the log.
+fn check_fresh(broker: &BrokerInner, topic: &Topic, part: &Part) -> Result<(), String> {
+    if planted(Planted::TableSnapshotTrusted) || part.position == 0 {
+        return Ok(());
+    }
+    let config = topic.log_config(broker.config());
+    let place = TopicPartition::new(topic.name().clone(), part.number);
+    // What is known of cleanings may be lost.
+    let cleaned = broker.cleaned_up_to(&place);
+    let is_cleaned = cleaned.map_or(config.cleanup_compact, |upto| upto > part.position);
+    let now_ms = broker.clock().now().wall_ms;
+    match is_cleaned && !is_fresh(part.fresh_ms, now_ms, config.delete_retention_ms) {
+        false => Ok(()),
+        true => Err(format!(
+            "partition {}: what lies behind {} was cleaned, and its tombstones may be gone",
+            part.number, part.position
         )),
     }
 }

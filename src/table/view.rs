@@ -1,6 +1,6 @@
 //! Reading a table, from any thread, while it follows its topic.
 
-use super::change::TableEntry;
+use super::change::{TableEntry, TableRecord};
 use super::entries::{Entries, Held, HeldPartition, Latest};
 use crate::sync::{Arc, Ordering};
 use crate::topic::TopicPartition;
@@ -119,13 +119,9 @@ impl IntoIterator for &TableView {
 }
 
 fn entry_of(place: &TopicPartition, key: &Bytes, latest: &Latest) -> TableEntry {
-    TableEntry {
-        place: place.clone(),
-        offset: latest.offset,
-        timestamp: latest.timestamp,
-        key: key.clone(),
-        value: latest.value.clone(),
-    }
+    let (offset, timestamp) = (latest.offset, latest.timestamp);
+    let record = TableRecord { place: place.clone(), offset, timestamp, key: key.clone() };
+    TableEntry { record, value: latest.value.clone() }
 }
 
 /// Iterates over the entries of a table.

@@ -645,6 +645,19 @@ impl BrokerCore {
         }
     }
 
+    /// The offset up to which a partition was cleaned; None where it never was, or that is lost.
+    pub(crate) fn cleaned_up_to(&self, place: &TopicPartition) -> Option<i64> {
+        match self.is_attached() {
+            false => self.checkpoint_of(place),
+            true => self.kept_by_owner(CLEANER_CHECKPOINT, place),
+        }
+    }
+
+    /// What the owner of an attached directory keeps of a partition, as of now: it goes on.
+    fn kept_by_owner(&self, name: &str, place: &TopicPartition) -> Option<i64> {
+        read_offsets(&*self.storage, &self.dir.join(name)).unwrap_or_default().remove(place)
+    }
+
     /// What is known of the cleaning of a partition of a compacted topic.
     ///
     /// # Errors
@@ -659,13 +672,9 @@ impl BrokerCore {
                 let of = |rows: &BTreeMap<TopicPartition, i64>| rows.get(&place).copied();
                 (of(&kept.checkpoints), of(&kept.last_cleaned))
             }
-            // Its owner goes on.
             true => {
-                let read = |name: &str| {
-                    let rows = read_offsets(&*self.storage, &self.dir.join(name));
-                    rows.unwrap_or_default().remove(&place)
-                };
-                (read(CLEANER_CHECKPOINT), read(LAST_CLEANED))
+                let kept = |name: &str| self.kept_by_owner(name, &place);
+                (kept(CLEANER_CHECKPOINT), kept(LAST_CLEANED))
             }
         };
         let config = topic.log_config(&self.config);

@@ -300,3 +300,149 @@ fn a_log_that_lost_what_was_read_of_it_is_told() {
     let table = world.attach().table("t", kept()).unwrap();
     assert!(matches!(table.origin(), TableOrigin::Rebuilt(_)), "{:?}", table.origin());
 }
+
+/// A topic whose tombstones go an hour after the cleaning that meets them.
+fn forgetting(broker: &Broker) -> Producer {
+    let config = compacted().delete_retention_ms(3_600_000);
+    broker.admin().create_topic("t", 1, config).unwrap();
+    broker.producer(ProducerConfig::default()).unwrap()
+}
+
+/// Deletes `key`, and has the cleaner remove the value, and later the tombstone, too.
+fn forget(world: &World, broker: &Broker, producer: &Producer, key: &str) {
+    put(producer, key, None);
+    put(producer, "later", Some("1"));
+    broker.admin().compact_now("t").unwrap();
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    put(producer, "later", Some("2"));
+    broker.admin().compact_now("t").unwrap();
+    let reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+    let mut reader = reader.isolation_level(IsolationLevel::ReadCommitted);
+    while let Some(record) = reader.next(Duration::ZERO).unwrap() {
+        assert_ne!(record.key(), Some(key.as_bytes()), "it is in the log");
+    }
+}
+
+#[test]
+fn a_tombstone_that_went_unread_still_deletes() {
+    for attached in [false, true] {
+        let world = World::new();
+        let broker = world.open();
+        let producer = forgetting(&broker);
+        for key in ["a", "b", "c"] {
+            put(&producer, key, Some("1"));
+        }
+        let follower = if attached { world.attach() } else { broker.clone() };
+        let mut table = follower.table("t", kept()).unwrap();
+        assert!(table.catch_up(LONG).unwrap());
+        table.save().unwrap();
+        // One that stands in the old segments reads the tombstone there.
+        let mut reading = table;
+        let mut table = follower.table("t", kept()).unwrap();
+        assert!(matches!(table.origin(), TableOrigin::Snapshot(_)));
+        forget(&world, &broker, &producer, "b");
+        assert!(reading.catch_up(LONG).unwrap());
+        assert_eq!(held(&reading), read_by_hand(&broker), "attached: {attached}");
+        let mut changes = Vec::new();
+        while table.lag().unwrap() > 0 {
+            changes.extend(table.update(Duration::ZERO).unwrap());
+        }
+        assert_eq!(held(&table), read_by_hand(&broker), "attached: {attached}");
+        let gone = changes.iter().find(|change| change.key() == "b").unwrap();
+        assert_eq!((gone.cause(), gone.offset()), (ChangeCause::Compaction, 1));
+        assert_eq!((gone.old_value().map(|of| &of[..]), gone.new_value()), (Some(&b"1"[..]), None));
+        // The file is as late as the table was.
+        let mut again = follower.table("t", kept()).unwrap();
+        let TableOrigin::Rebuilt(why) = again.origin().clone() else {
+            panic!("{:?}", again.origin())
+        };
+        assert!(why.contains("tombstones"), "{why}");
+        assert!(again.catch_up(LONG).unwrap());
+        assert_eq!(held(&again), read_by_hand(&broker));
+        again.save().unwrap();
+        let again = follower.table("t", kept()).unwrap();
+        assert!(matches!(again.origin(), TableOrigin::Snapshot(_)));
+    }
+}
+
+#[test]
+fn a_table_that_reads_in_time_goes_through_nothing_twice() {
+    let world = World::new();
+    let broker = world.open();
+    let producer = forgetting(&broker);
+    put(&producer, "a", Some("1"));
+    let mut table = broker.table("t", kept()).unwrap();
+    table.catch_up(LONG).unwrap();
+    for round in 0..40 {
+        put(&producer, "a", (round % 3 > 0).then_some("2"));
+        broker.admin().compact_now("t").unwrap();
+        world.clock.advance(Duration::from_secs(20 * 60));
+        let changes = table.update(Duration::ZERO).unwrap();
+        assert!(changes.iter().all(|change| change.cause() == ChangeCause::Record));
+        table.save().unwrap();
+        let again = broker.table("t", kept()).unwrap();
+        assert!(matches!(again.origin(), TableOrigin::Snapshot(_)), "{:?}", again.origin());
+    }
+    // Nothing is sent for long: what comes then is read in time, too.
+    for _ in 0..100 {
+        world.clock.advance(Duration::from_secs(20 * 60));
+        assert!(table.update(Duration::ZERO).unwrap().is_empty());
+    }
+    put(&producer, "b", Some("1"));
+    broker.admin().compact_now("t").unwrap();
+    assert_eq!(table.update(Duration::ZERO).unwrap().len(), 1);
+    assert_eq!(held(&table), read_by_hand(&broker));
+}
+
+#[test]
+fn types_are_read_and_what_is_none_is_told_with_its_place() {
+    let world = World::new();
+    let broker = world.open();
+    let producer = create(&broker, 3);
+    for (key, value) in [("a", "1"), ("b", "two"), ("c", "3")] {
+        put(&producer, key, Some(value));
+    }
+    producer.send_sync(ProducerRecord::new("t").key(b"\xff").value("4").partition(0)).unwrap();
+    let mut table = broker.table("t", TableOptions::new()).unwrap();
+    table.catch_up(LONG).unwrap();
+    let typed = table.typed::<String, u32, _, _>(Text, Decimal);
+    let key = |text: &str| text.to_owned();
+    assert_eq!(typed.get(&key("a")).unwrap(), Some(1));
+    assert_eq!(typed.get(&key("z")).unwrap(), None);
+    assert!(typed.contains_key(&key("b")).unwrap());
+    let error = typed.get(&key("b")).unwrap_err();
+    assert_eq!((error.kind(), error.topic()), (ErrorKind::InvalidRecord, Some("t")));
+    assert_eq!(error.offset(), table.entry("b").map(|entry| entry.offset()));
+    let (mut good, mut bad): (Vec<_>, Vec<_>) = typed.iter().partition(Result::is_ok);
+    good.sort_by_key(|row| row.as_ref().unwrap().0.clone());
+    let good: Vec<_> = good.drain(..).map(Result::unwrap).collect();
+    assert_eq!(good, [(key("a"), 1), (key("c"), 3)]);
+    assert_eq!(
+        bad.drain(..).filter(|of| of.as_ref().is_err_and(|e| e.offset().is_some())).count(),
+        2
+    );
+
+    put(&producer, "a", None);
+    let changes = table.update(Duration::ZERO).unwrap();
+    let change = typed.change(&changes[0]).unwrap();
+    assert_eq!((change.key, change.old, change.new), (key("a"), Some(1), None));
+    // A key that the format refuses.
+    let small = table.typed::<u32, u32, _, _>(Decimal, Decimal);
+    assert_eq!(small.get(&1000).unwrap_err().kind(), ErrorKind::IllegalArgument);
+}
+
+/// Numbers below a thousand, in digits.
+struct Decimal;
+
+impl Serde<u32> for Decimal {
+    fn serialize(&self, value: &u32) -> std::result::Result<Vec<u8>, SerdeError> {
+        match value {
+            0..1000 => Ok(value.to_string().into_bytes()),
+            _ => Err("too large".into()),
+        }
+    }
+
+    fn deserialize(&self, bytes: &[u8]) -> std::result::Result<u32, SerdeError> {
+        Ok(std::str::from_utf8(bytes)?.parse()?)
+    }
+}

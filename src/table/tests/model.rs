@@ -12,6 +12,8 @@ enum Step {
     Transaction(u8, u16, bool),
     Trim(u8, u8),
     Compact,
+    /// Two hours, in which tombstones go that were cleaned before.
+    Pass,
     Update,
     CatchUp,
     Save,
@@ -30,7 +32,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1u8..5, any::<u16>(), any::<bool>())
             .prop_map(|(count, value, commits)| Step::Transaction(count, value, commits)),
         1 => (0u8..3, any::<u8>()).prop_map(|(partition, part)| Step::Trim(partition, part)),
-        2 => Just(Step::Compact),
+        3 => Just(Step::Compact),
+        2 => Just(Step::Pass),
         3 => Just(Step::Update),
         2 => Just(Step::CatchUp),
         2 => Just(Step::Save),
@@ -40,6 +43,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Grow),
         1 => Just(Step::Recreate),
     ]
+}
+
+/// Tombstones go an hour after the first cleaning.
+fn forgetting() -> TopicConfig {
+    compacted().delete_retention_ms(3_600_000)
 }
 
 /// What was committed of a partition, by offset, and its log start.
@@ -58,7 +66,7 @@ impl Model {
     fn new() -> Model {
         let world = World::new();
         let broker = world.open();
-        broker.admin().create_topic("t", 2, compacted()).unwrap();
+        broker.admin().create_topic("t", 2, forgetting()).unwrap();
         let (producer, transactional) = producers(&broker);
         let table = broker.table("t", kept()).unwrap();
         Model { world, broker, producer, transactional, table, written: Written::new() }
@@ -93,6 +101,7 @@ impl Model {
             Step::Transaction(count, value, commits) => self.transact(*count, *value, *commits),
             Step::Trim(partition, part) => self.trim((*partition).into(), *part),
             Step::Compact => drop(self.broker.admin().compact_now("t").unwrap()),
+            Step::Pass => self.world.clock.advance(Duration::from_secs(2 * 3600)),
             Step::Update => drop(self.table.update(Duration::ZERO).unwrap()),
             Step::CatchUp => self.check(),
             Step::Save => self.table.save().unwrap(),
@@ -112,7 +121,7 @@ impl Model {
             }
             Step::Recreate => {
                 self.broker.admin().delete_topic("t").unwrap();
-                self.broker.admin().create_topic("t", 2, compacted()).unwrap();
+                self.broker.admin().create_topic("t", 2, forgetting()).unwrap();
                 self.written.clear();
                 let error = self.table.update(Duration::ZERO).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::UnknownTopicOrPartition);
