@@ -328,15 +328,27 @@ fn what_a_clean_stop_left_open_waits_for_its_timeout() {
 
 #[test]
 fn ids_that_nobody_uses_expire() {
-    let world = World::new();
+    let mut world = World::new();
+    let open = |world: &World| {
+        let config = [
+            ("transactional.id.expiration.ms", "600000"),
+            ("transaction.remove.expired.transaction.cleanup.interval.ms", "60000"),
+        ];
+        let config = BrokerConfig::from_properties(config).unwrap();
+        let options = BrokerOptions::new().clock(world.clock.clock()).config(config);
+        options.storage(world.storage.clone()).open("/data").unwrap()
+    };
+    world.broker.close().unwrap();
+    world.broker = open(&world);
     world.init("x").unwrap();
-    world.clock.advance(HOUR * (24 * 7 - 1));
+    world.clock.advance(MINUTE * 9);
     world.init("y").unwrap();
-    world.clock.advance(HOUR * 2);
+    world.clock.advance(MINUTE * 2);
     let transactions = world.broker.inner().transactions().unwrap();
     assert_eq!(kind(transactions.describe("x")), ErrorKind::TransactionalIdNotFound);
     assert_eq!(world.state("y").0, TransactionState::Empty);
-    let world = world.restart(true);
+    world.broker.close().unwrap();
+    world.broker = open(&world);
     let listed = world.broker.inner().transactions().unwrap().list().unwrap();
     assert_eq!(listed.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["y".into()]);
 }

@@ -344,10 +344,11 @@ impl Membership {
         self.forget_signal(env, groups);
     }
 
-    /// A poll that waits until `until` is polling all the while.
+    /// A poll that waits until `until` is polling all the while: its interval begins when it ends.
+    /// One that ends earlier takes another turn, which says so.
     pub fn stay_alive(&self, env: &ConsumerEnv, until: Duration) {
         let interval = env.settings.max_poll_interval;
-        if !self.has_joined() || until <= env.clock().monotonic().saturating_add(interval) {
+        if !self.has_joined() {
             return;
         }
         if let (Ok(groups), Some(member)) = (env.broker.groups(), self.reference()) {

@@ -217,3 +217,24 @@ fn a_listener_that_panics_in_the_close_leaves_the_group_and_a_committed_offset()
     send(&broker, 0, 1);
     assert_eq!(take(&mut next, 1), [(0, 3)], "the partition is free at once");
 }
+
+/// A member that waits in a poll is polling: `max.poll.interval.ms` begins when the poll ends.
+#[test]
+fn the_poll_interval_begins_at_the_end_of_a_poll() {
+    let clock = VirtualClock::stepping();
+    let broker = BrokerOptions::new().clock(clock.clock()).seed(1).in_memory().unwrap();
+    broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let mut consumer = member(&broker, &[("max.poll.interval.ms", "1000")]);
+    consumer.subscribe(&["t"]).unwrap();
+    while consumer.assignment().unwrap().is_empty() {
+        consumer.poll(Duration::ZERO).unwrap();
+    }
+    for timeout in [600, 1000, 5000] {
+        assert!(consumer.poll(Duration::from_millis(timeout)).unwrap().is_empty());
+        clock.advance(Duration::from_millis(900));
+        consumer.commit_sync().unwrap();
+    }
+    assert!(consumer.poll(Duration::from_millis(600)).unwrap().is_empty());
+    clock.advance(Duration::from_millis(1100));
+    assert_eq!(consumer.commit_sync().unwrap_err().kind(), ErrorKind::CommitFailed);
+}
