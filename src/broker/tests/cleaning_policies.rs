@@ -154,3 +154,30 @@ fn a_topic_that_is_compacted_and_deleted_is_both() {
     let keys: BTreeSet<_> = left.iter().map(|row| row.1.clone()).collect();
     assert_eq!(keys.len(), 7, "every key was written since");
 }
+
+#[test]
+fn the_dirtiest_log_is_cleaned_first() {
+    let clock = VirtualClock::stepping();
+    let broker = open(&heap(), &clock, &[("log.cleaner.io.max.bytes.per.second", "500")]);
+    for name in ["a", "b"] {
+        let config = topic(&[("min.cleanable.dirty.ratio", "0.1")]);
+        broker.admin().create_topic(name, 1, config).unwrap();
+        fill(&broker, name, 100);
+    }
+    // A part of one is clean.
+    broker.admin().compact_now("a").unwrap();
+    fill(&broker, "a", 100);
+    let status = |name: &str| broker.admin().cleaning_status(name, 0).unwrap();
+    let (a, b) = (status("a"), status("b"));
+    assert!(a.dirty_ratio() < b.dirty_ratio() && a.dirty_ratio() > 0.1, "{a:?}, {b:?}");
+    let seconds_until = |name: &str, before: Option<i64>| {
+        let cleaned = |_: &i32| {
+            clock.advance(Duration::from_secs(1));
+            status(name).last_cleaned_ms() != before
+        };
+        (0..1000).find(cleaned).expect("it is cleaned")
+    };
+    seconds_until("b", None);
+    assert_eq!(status("a").last_cleaned_ms(), a.last_cleaned_ms(), "not before the other");
+    assert!(seconds_until("a", a.last_cleaned_ms()) > 0);
+}

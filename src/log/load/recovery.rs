@@ -227,9 +227,9 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
         return Ok(());
     }
     // Which transactions were open here is not recorded: the markers before tell. One that began
-    // before the first file, and is open at the end that is recorded, was open all the way.
-    let first = plan.settled.first().map(|(file, _)| *file).or(plan.rest.first().copied());
-    let first = first.map_or(plan.expected, |file| file.name.offset);
+    // before the first segment, and is open at the end that is recorded, was open all the way. What
+    // lies behind may be lost, up to a file that the log does not reach any more.
+    let first = plan.settled.first().map_or(plan.expected, |(file, _)| file.name.offset);
     let mut removed = state.open_transactions.clone();
     removed.retain(|open| open.first_offset < first);
     pass.transactions = TransactionTracker::resume(&removed);

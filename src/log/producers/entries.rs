@@ -107,6 +107,11 @@ impl ProducerEntries {
                 transaction_version: 0,
             };
             self.observe_marker(&marker, header.max_timestamp);
+        } else if header.records_count == 0 {
+            // Departure: D107. A cleaning took the marker's record, and left the header for the
+            // epoch in it. To Kafka it says nothing when the log is read again.
+            let (id, epoch) = (header.producer_id, header.producer_epoch);
+            self.entry(id, epoch).observe_emptied_marker(epoch, header.max_timestamp);
         }
     }
 

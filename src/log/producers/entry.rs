@@ -338,6 +338,13 @@ impl ProducerEntry {
         self.last_timestamp = timestamp;
     }
 
+    /// What a cleaning left of a marker lies in the log: which coordinator stored it is not known
+    /// any more.
+    pub fn observe_emptied_marker(&mut self, epoch: i16, timestamp: i64) {
+        self.enter(epoch);
+        self.last_timestamp = timestamp;
+    }
+
     /// A newer epoch begins its sequences anew, so batches of the former one are nobody's.
     #[inline]
     fn enter(&mut self, epoch: i16) {

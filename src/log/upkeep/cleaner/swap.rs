@@ -51,6 +51,10 @@ impl Log {
         self.env.gate.record(self)?;
         self.name_swap(&finished)?;
         let new = self.cleaned_segment(&finished)?;
+        // The producers before it are who they were.
+        if let Some(first) = old.first().filter(|first| first.base_offset == new.base_offset) {
+            new.set_snapshot(first.snapshot());
+        }
         if !self.replace(old, &new, finished.last_batch) {
             self.remove_staged(&finished, FileStage::Swap);
             return Ok(false);

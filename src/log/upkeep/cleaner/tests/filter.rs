@@ -4,10 +4,11 @@ use super::super::filter::{FilteredBatch, RecordFilter, RoundTimes};
 use super::super::offset_map::OffsetMap;
 use super::super::transactions::CleanedTransactions;
 use crate::log::producers::LastRecord;
+use crate::log::producers::entries::ProducerEntries;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::record::{
-    BATCH_OVERHEAD, BatchBuilder, BatchHeader, Codec, ControlType, RecordBatch, RecordInput, Stamp,
-    encode_marker,
+    BATCH_OVERHEAD, BatchBuilder, BatchHeader, Codec, ControlType, HeaderInput, RecordBatch,
+    RecordInput, Stamp, encode_marker,
 };
 
 const NOW: i64 = 10_000;
@@ -235,6 +236,37 @@ fn the_last_batch_of_a_producer_stays_empty_with_its_sequences() {
     let second = Round { now_ms: NOW + 4 * DAY, ..round }.clean(&first, &[]).0;
     assert_eq!(header(&second[0]).records_count, 0);
     assert!(header(&second[0]).is_control() && header(&second[0]).is_transactional());
+    // It stays for as long as the producer is known, and its header tells the epoch.
+    let round = Round { now_ms: NOW + 9 * DAY, producers: vec![(9, last)], ..Round::default() };
+    assert_eq!(round.clean(&second, &[]).0, second);
+    let mut known = ProducerEntries::default();
+    known.replay(&header(&second[0]), None);
+    assert_eq!(known.last_records(), [(9, last)].into());
+    assert_eq!(Round::at(NOW + 9 * DAY).clean(&second, &[]).0, second[1..]);
+}
+
+#[test]
+fn a_record_that_stays_in_a_batch_keeps_its_headers() {
+    let headers = [
+        HeaderInput { name: "h", value: Some(b"1") },
+        HeaderInput { name: "h", value: None },
+        HeaderInput { name: "", value: Some(b"") },
+    ];
+    let mut builder = BatchBuilder::new(Codec::None, None).unwrap();
+    for (key, headers) in [("a", &[][..]), ("b", &headers[..])] {
+        let (key, value) = (Some(key.as_bytes()), Some(&b"v"[..]));
+        builder.append(&RecordInput { timestamp: 5, key, value, headers }).unwrap();
+    }
+    let whole = builder.finish(&Stamp::plain(0, 0)).unwrap().to_vec();
+    let left = clean(&[whole.clone(), batch(2, &[("a", Some("2"))])]);
+    let of = |bytes: &[u8], at: usize| {
+        let batch = RecordBatch::parse(bytes).unwrap();
+        let mut scratch = Vec::new();
+        let record = batch.records(&mut scratch).unwrap().nth(at).unwrap().unwrap();
+        format!("{:?}", record.headers().into_iter().collect::<Vec<_>>())
+    };
+    assert_eq!(of(&left[0], 0), of(&whole, 1));
+    assert_eq!(offsets(&left), [1, 2]);
 }
 
 #[test]

@@ -47,9 +47,9 @@ fn planted_bugs_are_caught_by_random_histories() {
         Planted::OffsetMapOverflowIgnored,
         Planted::SwapBeforeMarkers,
     ] {
-        caught(bug, || model::run_many(2000, Some(7)));
+        caught(bug, || model::run_many(2000, 7, 0));
     }
-    model::run_many(100, Some(7));
+    model::run_many(100, 7, 0);
 }
 
 #[test]

@@ -232,3 +232,29 @@ fn a_log_that_was_never_written_has_nothing_to_clean() {
     put(&bench, &log, "a", Some("1"));
     assert_eq!(round(&log, None, bench.now_ms(), CONFIG).unwrap(), None, "the active one stays");
 }
+
+#[test]
+fn a_segment_of_which_nothing_is_left_is_one_with_the_next_and_is_passed_over() {
+    Bench::both(|bench| {
+        let log = compacted(bench);
+        // One segment of a key that later ones hide, between others.
+        put(bench, &log, "first", Some(&"v".repeat(300)));
+        put(bench, &log, "hidden", Some(&"v".repeat(300)));
+        put(bench, &log, "hidden", Some(&"w".repeat(300)));
+        put(bench, &log, "last", Some(&"v".repeat(300)));
+        put(bench, &log, "active", Some("v"));
+        bench.run_work();
+        let done = round(&log, None, bench.now_ms(), CONFIG).unwrap().unwrap();
+        let bases: Vec<i64> = values_sizes(&log).iter().map(|row| row.0).collect();
+        assert_eq!(bases, [0, 1, 3, 4]);
+        let offsets = |log: &Log, from| -> Vec<i64> {
+            values(log, from).into_iter().map(|(offset, _)| offset).collect()
+        };
+        assert_eq!(offsets(&log, 0), [0, 2, 3, 4]);
+        assert_eq!(offsets(&log, 1), [2, 3, 4], "a read that begins in it");
+        round(&log, Some(done.end_offset), bench.now_ms(), CONFIG).unwrap();
+        let state = log.close().unwrap();
+        let log = bench.open(state, Trust::Clean);
+        assert_eq!((offsets(&log, 0), log.opening().0), (vec![0, 2, 3, 4], vec![]));
+    });
+}
