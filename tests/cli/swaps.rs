@@ -1,5 +1,5 @@
-//! Compactions that a kill left half done, ours and Kafka's, before `verify` and `repair`: what is
-//! told is done, nothing is lost, and the next compaction goes on.
+//! Compactions and deletions that a kill left half done, ours and Kafka's, before `verify` and
+//! `repair`: what is told is done, nothing is lost, and the next compaction goes on.
 
 use crate::files::{copy, golden};
 use crate::shell::Shell;
@@ -41,27 +41,51 @@ fn names(shell: &Shell) -> BTreeMap<String, u64> {
     entries.map(row).collect()
 }
 
+/// What tells of a segment, and is no part of the log without one.
+const ORPHANS: [&str; 4] = ["index", "timeindex", "txnindex", "snapshot"];
+
+/// The file of a kind of no segment: of one behind the last one's first record, or, since the last
+/// snapshot is the log end's, behind the first one's.
+fn orphan(folder: &Path, kind: &str) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let bases = names.filter_map(|name| name.split_once(".log")?.0.parse::<i64>().ok());
+    let base = if kind == "snapshot" { bases.min() } else { bases.max() }.unwrap();
+    folder.join(format!("{:020}.{kind}", base + 1))
+}
+
 fn is_half_done(name: &str) -> bool {
     [".cleaned", ".swap", ".deleted"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a file is of no segment among these.
+fn is_orphan(name: &str, names: &BTreeMap<String, u64>) -> bool {
+    let (base, kind) = name.split_once('.').unwrap_or_default();
+    let alone =
+        |base: &str| ["", ".swap"].iter().all(|e| !names.contains_key(&format!("{base}.log{e}")));
+    let newest = names.keys().rev().find(|name| name.ends_with(".snapshot"));
+    ORPHANS.contains(&kind) && alone(base) && newest.map(String::as_str) != Some(name)
 }
 
 /// Tells and mends what is there, which holds `expected`, and goes on.
 fn mends(shell: &Shell, expected: &Latest, what: &str) {
     let before = names(shell);
-    let half_done: Vec<&String> = before.keys().filter(|name| is_half_done(name)).collect();
-    let what = format!("{what}: {half_done:?}");
+    let is_left_over = |name: &&String| is_half_done(name) || is_orphan(name, &before);
+    let left_over: Vec<&String> = before.keys().filter(is_left_over).collect();
+    let what = format!("{what}: {left_over:?}");
     assert_eq!(latest(&Broker::attach(shell.dir()).unwrap()), *expected, "{what}");
     let verified = shell.run(&["verify"], b"");
     assert_eq!(verified.code, 0, "{what}: a kill is no damage: {verified:?}");
     let planned = shell.json(&["repair"]);
-    for name in &half_done {
+    for name in &left_over {
         let told = planned.iter().any(|step| step["path"].as_str().unwrap().ends_with(*name));
         assert!(told, "{what}: {name} is not in {planned:?}");
     }
     assert_eq!(names(shell), before, "{what}: a dry run");
     assert_eq!(shell.json(&["repair", "--execute"]), planned, "{what}");
     let after = names(shell);
-    assert!(!after.keys().any(|name| is_half_done(name)), "{what}: {after:?}");
+    let left_over = |name: &String| is_half_done(name) || is_orphan(name, &after);
+    assert!(!after.keys().any(left_over), "{what}: {after:?}");
     assert_eq!(shell.ok(&["repair"]), "nothing is to be repaired\n", "{what}");
     let verified = shell.ok(&["verify"]);
     assert!(verified.contains("0 findings, 0 notes"), "{what}: {verified}");
@@ -139,6 +163,35 @@ fn what_a_kill_leaves_of_our_compaction_is_told_and_finished() {
     assert!(seen.len() > 20, "{} stages", seen.len());
 }
 
+#[test]
+fn what_tells_of_a_segment_that_is_gone_is_told_and_removed() {
+    for is_closed in [true, false] {
+        let sim = Sim::new();
+        let options = BrokerOptions::from_properties([("log.cleaner.enable", "false")]).unwrap();
+        let broker = options.storage(Arc::new(sim.clone())).open("/data").unwrap();
+        let config = [("cleanup.policy", "compact"), ("internal.segment.bytes", "1500")];
+        let config = TopicConfig::from_properties(config).unwrap();
+        broker.admin().create_topic("t", 1, config).unwrap();
+        fill(&broker);
+        let expected = latest(&broker);
+        if is_closed {
+            broker.close().unwrap();
+        }
+        let image = sim.kill();
+        for orphans in ORPHANS.map(|kind| vec![kind]).into_iter().chain([ORPHANS.to_vec()]) {
+            let shell = Shell::new();
+            export(&image, Path::new("/data"), shell.dir());
+            for kind in &orphans {
+                std::fs::write(orphan(&shell.dir().join("t-0"), kind), [0; 34]).unwrap();
+            }
+            let names = names(&shell);
+            let found = names.keys().filter(|name| is_orphan(name, &names)).count();
+            assert_eq!(found, orphans.len(), "{names:?}");
+            mends(&shell, &expected, &format!("closed {is_closed}"));
+        }
+    }
+}
+
 /// What a compaction of Kafka's does to a partition's folder, step by step. `new` are the files
 /// that it has written, `old` the base offsets of the segments that these replace.
 struct Kafkas<'a> {
@@ -207,9 +260,14 @@ const KAFKAS_STEPS: &[KafkasStep] = &[
         kafka.write("");
     }),
     ("indexes of no segment lie about", |kafka| {
-        for name in ["00000000000000000007.index.deleted", "00000000000000000007.txnindex.cleaned"]
-        {
+        for ending in ["index.deleted", "txnindex.cleaned", "timeindex.swap"] {
+            let name = format!("00000000000000000001.{ending}");
             std::fs::write(kafka.folder.join(name), b"").unwrap();
+        }
+    }),
+    ("what tells of a segment that is gone lies about", |kafka| {
+        for kind in ORPHANS {
+            std::fs::write(orphan(kafka.folder, kind), [0; 34]).unwrap();
         }
     }),
 ];

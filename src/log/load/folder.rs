@@ -216,6 +216,37 @@ impl Folder {
         Ok(self)
     }
 
+    /// The index files without the batches that they are of.
+    pub(in crate::log) fn orphan_indexes(&self) -> impl Iterator<Item = &FolderFile> {
+        self.orphans().filter(|file| file.name.kind != FileKind::Snapshot)
+    }
+
+    /// The files in use that belong to a segment, where none is.
+    fn orphans(&self) -> impl Iterator<Item = &FolderFile> {
+        self.files.iter().filter(|file| {
+            let is_live = file.name.stage == FileStage::Live && file.name.kind != FileKind::Log;
+            is_live && self.file(file.name.offset, FileKind::Log).is_none()
+        })
+    }
+
+    /// Has files removed that tell of segments which are not there, and are not to be taken for
+    /// those of new ones: indexes, and snapshots below the log end but `end_snapshot`, which a
+    /// close left (`LogLoader.loadSegmentFiles`, `ProducerStateManager.removeStraySnapshots`).
+    pub(in crate::log) fn remove_orphans(
+        &self,
+        (log_end, end_snapshot): (i64, Option<i64>),
+        repairs: &mut Repairs,
+    ) {
+        let is_needed =
+            |offset: i64| offset >= log_end || end_snapshot.is_some_and(|end| end == offset);
+        for file in self.orphans() {
+            if file.name.kind != FileKind::Snapshot || !is_needed(file.name.offset) {
+                repairs.push(Step::Remove(file.settled_path()));
+            }
+        }
+        repairs.sync_folder(&self.path);
+    }
+
     /// The folder without the segments that retention took out of the log, and was about to remove
     /// when the owner died, and these: files before the first segment that is recorded, wholly
     /// below the log start. `None` where there are none.

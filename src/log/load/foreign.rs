@@ -88,7 +88,6 @@ pub(in crate::log) fn open(
     pass.known_last = state.last_batch;
     pass.lost_markers = Some(LostMarkers::default());
     pass.progress = Some(progress);
-    remove_orphans(&mut pass);
     let files: Vec<&FolderFile> = folder.logs().collect();
     pass.rules =
         BatchExpectations::foreign(0, files.first().map_or(0, |file| file.name.offset), true);
@@ -104,6 +103,7 @@ pub(in crate::log) fn open(
         let end = pass.log_end();
         lost(&mut pass, format!("the log ends at offset {end}, but it had reached {proven_end}"));
     }
+    folder.remove_orphans((pass.log_end(), None), &mut pass.repairs);
     pass.drop_snapshots();
     let log_start = options.log_start_checkpoint.unwrap_or(0).max(state.log_start_offset);
     let mut opened = pass.into_opened(log_start);
@@ -243,28 +243,11 @@ fn end_tail(
     Ok(())
 }
 
-/// Index files without a `.log` file.
-fn orphans(folder: &Folder) -> impl Iterator<Item = &FolderFile> {
-    folder.files.iter().filter(|file| {
-        let index = matches!(
-            file.name.kind,
-            FileKind::OffsetIndex | FileKind::TimeIndex | FileKind::TransactionIndex
-        );
-        index && folder.file(file.name.offset, FileKind::Log).is_none()
-    })
-}
-
-/// They are left over, and not to be taken for those of a new segment.
-fn remove_orphans(pass: &mut Pass<'_>) {
-    for file in orphans(pass.folder) {
-        pass.repairs.push(Step::Remove(file.settled_path()));
-    }
-}
-
 /// Compaction leaves offsets that no file holds, but no index of a segment that began at them.
 fn tell_hole(pass: &mut Pass<'_>, next_base: i64) {
     let (folder, end) = (pass.folder, pass.log_end());
-    let mut left = orphans(folder).filter(|file| (end..next_base).contains(&file.name.offset));
+    let is_here = |file: &&FolderFile| (end..next_base).contains(&file.name.offset);
+    let mut left = folder.orphan_indexes().filter(is_here);
     if let Some(file) = left.next() {
         let message = format!("an index of a segment that is not there, before offset {next_base}");
         pass.note(FindingKind::MissingSegment, file, 0, &message);

@@ -149,6 +149,8 @@ fn open_listed(
     {
         return Ok(Opened::Contradicted(finding));
     }
+    let end_snapshot = state.end_snapshot.map(|end| end.offset);
+    folder.remove_orphans((pass.log_end(), end_snapshot), &mut pass.repairs);
     let mut opened = end(pass, trust, state.log_start_offset);
     opened.resumable = opened.read_only.is_none() && opened.ends_resumable();
     Ok(Opened::AsRecorded(Box::new(opened)))
