@@ -210,6 +210,8 @@ fn a_recorder_is_told_present_values_and_how_long_things_took() {
         assert!(recopied > 0.0 && recopied < 50.0, "{recopied}");
         assert!(broker_wide("topiclite_log_cleaner_buffer_utilization_percent") > Some(0.0));
         assert_eq!(broker_wide("topiclite_log_cleaner_max_dirty_percent"), Some(0.0));
+        assert_eq!(broker_wide("topiclite_log_cleaner_max_compaction_delay_seconds"), Some(0.0));
+        assert_eq!(broker_wide("topiclite_log_cleaner_cleanable_bytes"), Some(0.0));
         time.advance(Duration::from_millis(3500));
         broker.update_gauges();
         let since = broker_wide("topiclite_log_cleaner_time_since_last_run_seconds").unwrap();

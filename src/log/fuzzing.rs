@@ -7,7 +7,9 @@ use std::path::Path;
 
 use crate::config::IsolationLevel;
 use crate::log::attached::AttachedLog;
-use crate::log::files::checkpoint::{format_offsets, parse_offsets};
+use crate::log::files::checkpoint::{
+    format_offsets, format_proven_offsets, parse_offsets, parse_proven_offsets,
+};
 use crate::log::files::leader_epochs::EpochChain;
 use crate::log::files::names::{FileKind, SegmentFileName, file_name};
 use crate::log::files::partition_metadata::{
@@ -90,7 +92,12 @@ pub fn indexes(bytes: &[u8]) {
 pub fn checkpoint(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(offsets) = parse_offsets(&text) {
+        let proven = format_proven_offsets(&offsets);
+        assert_eq!(parse_proven_offsets(&proven).ok().as_ref(), Some(&offsets));
         assert_eq!(parse_offsets(&format_offsets(&offsets)).ok(), Some(offsets));
+    }
+    if let Ok(offsets) = parse_proven_offsets(&text) {
+        assert_eq!(parse_proven_offsets(&format_proven_offsets(&offsets)).ok(), Some(offsets));
     }
     if let Ok(chain) = EpochChain::parse(&text) {
         assert_eq!(EpochChain::parse(&chain.to_text()).ok().as_ref(), Some(&chain));

@@ -9,7 +9,9 @@ use crate::broker::core::BrokerCore;
 use crate::broker::topics::Topic;
 use crate::config::BrokerConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::files::checkpoint::{CLEANER_CHECKPOINT, read_offsets, write_offsets};
+use crate::log::files::checkpoint::{
+    CLEANER_CHECKPOINT, read_offsets, read_proven_offsets, write_offsets, write_proven_offsets,
+};
 use crate::log::{CleanedLog, CleanerConfig, Cleaning, CleaningScope, Log, LogToClean, Trust};
 use crate::meter::gauge;
 use crate::storage::NotBegun;
@@ -22,7 +24,8 @@ use std::time::Duration;
 
 /// What a key takes of the memory for the keys of a round.
 const OFFSET_MAP_SLOT_BYTES: usize = 24;
-/// When partitions were cleaned last, in ms since 1970: a file of the form of the checkpoints.
+/// When partitions were cleaned last, in ms since 1970: a file of the form of the checkpoints that
+/// proves itself.
 const LAST_CLEANED: &str = "topiclite.cleaned";
 /// How much is read and written before others get their turn.
 const PIECE_BYTES: u64 = 4 << 20;
@@ -95,6 +98,14 @@ pub(crate) struct CleaningStatus {
     pub segments: usize,
     /// In ms since 1970; `None` where it never was, or that is not known.
     pub last_cleaned_ms: Option<i64>,
+}
+
+/// Tells what a look at all topics has found.
+#[allow(clippy::cast_precision_loss)] // Whoever shows it rounds it anyway.
+fn report_look(ratio_max: f64, delay_max_ms: i64, cleanable_bytes: u64) {
+    gauge("topiclite_log_cleaner_max_dirty_percent", ratio_max * 100.0);
+    gauge("topiclite_log_cleaner_max_compaction_delay_seconds", delay_max_ms as f64 / 1000.0);
+    gauge("topiclite_log_cleaner_cleanable_bytes", cleanable_bytes as f64);
 }
 
 impl Cleaner {
@@ -261,6 +272,7 @@ impl BrokerCore {
         let how = (CleaningScope::Settings, now.wall_ms);
         let mut dirtiest: Option<(TopicPartition, Arc<Log>, LogToClean)> = None;
         let (mut ratio_max, mut backlog) = (0f64, 0);
+        let (mut delay_max_ms, mut cleanable_bytes) = (0, 0u64);
         for topic in self.topics.all() {
             if internal_alone && !topic.is_internal() {
                 continue;
@@ -271,6 +283,8 @@ impl BrokerCore {
                 let place = TopicPartition::new(topic.name().clone(), number);
                 let Some((log, to_clean)) = self.look_at(&topic, &place, how) else { continue };
                 ratio_max = ratio_max.max(to_clean.cleanable_ratio());
+                delay_max_ms = delay_max_ms.max(to_clean.compaction_delay_ms);
+                cleanable_bytes = cleanable_bytes.saturating_add(to_clean.cleanable_bytes);
                 let dirtier = dirtiest.as_ref().is_none_or(|(_, _, other)| {
                     to_clean.cleanable_ratio() > other.cleanable_ratio()
                 });
@@ -288,7 +302,7 @@ impl BrokerCore {
         self.queue.set_cleaner_backlog(backlog - taken);
         *self.cleaner.last_look.lock() = Some(now.mono);
         if !internal_alone {
-            gauge("topiclite_log_cleaner_max_dirty_percent", ratio_max * 100.0);
+            report_look(ratio_max, delay_max_ms, cleanable_bytes);
             self.report_cleaner_gauges();
         }
         let (place, log, _) = dirtiest?;
@@ -496,15 +510,18 @@ impl BrokerCore {
     fn kept<'p>(&self, progress: &'p mut Progress) -> &'p mut Kept {
         let Progress { kept, others, .. } = progress;
         kept.get_or_insert_with(|| {
-            let read = |name: &str, what: &str| {
-                read_offsets(&*self.storage, &self.dir.join(name)).unwrap_or_else(|error| {
+            let told = |read: Result<BTreeMap<TopicPartition, i64>>, what: &str| {
+                read.unwrap_or_else(|error| {
                     self.health.warn_once(format!("{what}: {error}"));
                     BTreeMap::new()
                 })
             };
             // Everything is looked at again where it is lost.
-            let mut checkpoints = read(CLEANER_CHECKPOINT, "the cleaner's progress is lost");
-            let mut last_cleaned = read(LAST_CLEANED, "the times of cleanings are lost");
+            let (storage, path) = (&*self.storage, |name: &str| self.dir.join(name));
+            let checkpoints = read_offsets(storage, &path(CLEANER_CHECKPOINT));
+            let mut checkpoints = told(checkpoints, "the cleaner's progress is lost");
+            let last_cleaned = read_proven_offsets(storage, &path(LAST_CLEANED));
+            let mut last_cleaned = told(last_cleaned, "the times of cleanings are lost");
             let others = std::mem::take(others);
             for rows in [&mut checkpoints, &mut last_cleaned] {
                 rows.retain(|place, _| {
@@ -544,9 +561,12 @@ impl BrokerCore {
     fn write_kept(&self, kept: &mut Kept) {
         kept.written = Some(self.clock.monotonic());
         kept.is_unwritten = false;
-        let files = [(CLEANER_CHECKPOINT, &kept.checkpoints), (LAST_CLEANED, &kept.last_cleaned)];
-        for (name, rows) in files {
-            let written = write_offsets(&*self.storage, &self.dir.join(name), rows);
+        let (storage, path) = (&*self.storage, |name: &str| self.dir.join(name));
+        let written = [
+            write_offsets(storage, &path(CLEANER_CHECKPOINT), &kept.checkpoints),
+            write_proven_offsets(storage, &path(LAST_CLEANED), &kept.last_cleaned),
+        ];
+        for written in written {
             if let Err(error) = written {
                 // A part is cleaned twice, which changes nothing.
                 self.health.warn_once(format!("the cleaner's progress is not kept: {error}"));
@@ -649,13 +669,14 @@ impl BrokerCore {
     pub(crate) fn cleaned_up_to(&self, place: &TopicPartition) -> Option<i64> {
         match self.is_attached() {
             false => self.checkpoint_of(place),
-            true => self.kept_by_owner(CLEANER_CHECKPOINT, place),
+            true => self.kept_by_owner(place),
         }
     }
 
-    /// What the owner of an attached directory keeps of a partition, as of now: it goes on.
-    fn kept_by_owner(&self, name: &str, place: &TopicPartition) -> Option<i64> {
-        read_offsets(&*self.storage, &self.dir.join(name)).unwrap_or_default().remove(place)
+    /// The first dirty offset that the owner of an attached directory keeps, as of now: it goes on.
+    fn kept_by_owner(&self, place: &TopicPartition) -> Option<i64> {
+        let path = self.dir.join(CLEANER_CHECKPOINT);
+        read_offsets(&*self.storage, &path).unwrap_or_default().remove(place)
     }
 
     /// What is known of the cleaning of a partition of a compacted topic.
@@ -673,8 +694,10 @@ impl BrokerCore {
                 (of(&kept.checkpoints), of(&kept.last_cleaned))
             }
             true => {
-                let kept = |name: &str| self.kept_by_owner(name, &place);
-                (kept(CLEANER_CHECKPOINT), kept(LAST_CLEANED))
+                let last_cleaned =
+                    read_proven_offsets(&*self.storage, &self.dir.join(LAST_CLEANED));
+                let last_cleaned = last_cleaned.unwrap_or_default().remove(&place);
+                (self.kept_by_owner(&place), last_cleaned)
             }
         };
         let config = topic.log_config(&self.config);

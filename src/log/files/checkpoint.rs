@@ -9,11 +9,22 @@
 //! Four files have this form: recovery points, log starts, high watermarks and the cleaner's
 //! progress. A file of 0 bytes is an empty map. Writing replaces the file as a whole: a temporary
 //! file is synced, renamed over the old one, and the folder is synced (rule R6).
+//!
+//! A file that is not Kafka's, `topiclite.cleaned`, begins with a line that proves the rest (rule
+//! R9):
+//!
+//! ```text
+//! crc32c 5e1f9c04           of all bytes behind this line, in hexadecimal
+//! 0
+//! 1
+//! orders 0 1790000000000    topic, partition, milliseconds since 1970
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::crc32c;
 use crate::storage::Storage;
 use crate::topic::TopicPartition;
 
@@ -112,6 +123,58 @@ pub(crate) fn read_offsets(
     }
 }
 
+/// Reads the text of a file of partitions and numbers whose first line proves the rest.
+///
+/// # Errors
+/// [`ErrorKind::CorruptRecord`] for anything that is not as it was written.
+pub(crate) fn parse_proven_offsets(text: &str) -> Result<BTreeMap<TopicPartition, i64>> {
+    let (proof, rest) = text.split_once('\n').unwrap_or((text, ""));
+    if proof != proof_of(rest) {
+        let message = "its checksum does not hold; the next cleaning writes it anew";
+        return Err(Error::new(ErrorKind::CorruptRecord, message));
+    }
+    parse_offsets(rest)
+}
+
+/// The text that [`parse_proven_offsets`] reads.
+pub(crate) fn format_proven_offsets(offsets: &BTreeMap<TopicPartition, i64>) -> String {
+    let rest = format_offsets(offsets);
+    format!("{}\n{rest}", proof_of(&rest))
+}
+
+fn proof_of(rest: &str) -> String {
+    format!("crc32c {:08x}", crc32c(rest.as_bytes()))
+}
+
+/// As [`read_offsets`], of a file whose first line proves the rest.
+///
+/// # Errors
+/// Those of [`parse_proven_offsets`]; [`ErrorKind::Io`] if reading fails.
+pub(crate) fn read_proven_offsets(
+    storage: &dyn Storage,
+    path: &Path,
+) -> Result<BTreeMap<TopicPartition, i64>> {
+    match read_text(storage, path)? {
+        None => Ok(BTreeMap::new()),
+        Some(text) => parse_proven_offsets(&text).map_err(|error| error.with_path(path)),
+    }
+}
+
+/// As [`write_offsets`], with a first line that proves the rest.
+///
+/// # Durability
+/// As [`write_offsets`].
+///
+/// # Errors
+/// As [`write_offsets`].
+pub(crate) fn write_proven_offsets(
+    storage: &dyn Storage,
+    path: &Path,
+    offsets: &BTreeMap<TopicPartition, i64>,
+) -> Result<()> {
+    replace_file(storage, path, format_proven_offsets(offsets).as_bytes())
+}
+
 /// Whether `error` tells what a file holds: nothing that can be read. A call that failed tells
 /// nothing, so that nothing may be decided by it.
 pub(crate) fn is_of_content(error: &Error) -> bool {
@@ -197,6 +260,26 @@ mod tests {
         assert_eq!(text, "0\n3\na.b_c-d 12 0\norders 0 9223372036854775807\norders 1 87\n");
         assert_eq!(parse_offsets(&text).unwrap(), offsets);
         assert_eq!(format_offsets(&BTreeMap::new()), "0\n0\n");
+    }
+
+    #[test]
+    fn a_first_line_proves_the_rest() {
+        let offsets: BTreeMap<_, _> =
+            [(TopicPartition::new("orders", 0), 1_790_000_000_000)].into();
+        let text = format_proven_offsets(&offsets);
+        assert_eq!(parse_proven_offsets(&text).unwrap(), offsets);
+        assert_eq!(text.split_once('\n').unwrap().1, format_offsets(&offsets));
+        for at in 0..text.len() {
+            assert!(parse_proven_offsets(&text[..at]).is_err(), "cut to {at}");
+            for bit in 0..8 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= 1 << bit;
+                let changed = String::from_utf8_lossy(&bytes);
+                let error = parse_proven_offsets(&changed).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::CorruptRecord, "bit {bit} of {at}");
+            }
+        }
+        assert!(parse_proven_offsets(&format_offsets(&offsets)).is_err(), "nothing proves it");
     }
 
     #[test]

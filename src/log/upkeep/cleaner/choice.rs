@@ -45,8 +45,9 @@ pub(crate) struct LogToClean {
     pub cleanable_segments: usize,
     /// Bytes of the active segment.
     pub active_bytes: u64,
-    /// A dirty record is older than `max.compaction.lag.ms`.
-    pub is_overdue: bool,
+    /// How long the oldest dirty record has been older than `max.compaction.lag.ms`; 0 where none
+    /// is.
+    pub compaction_delay_ms: i64,
     /// What was kept of the first dirty offset does not fit the log.
     pub was_reset: bool,
 }
@@ -96,7 +97,7 @@ impl LogToClean {
             cleanable_bytes: dirty.iter().filter(below).map(|segment| segment.size_bytes).sum(),
             cleanable_segments: dirty.iter().filter(below).count(),
             active_bytes: segments.last().map_or(0, |active| active.size_bytes),
-            is_overdue: earliest.min().is_some_and(|earliest| earliest < overdue),
+            compaction_delay_ms: earliest.min().map_or(0, |at| overdue.saturating_sub(at).max(0)),
             was_reset,
         }
     }
@@ -119,7 +120,7 @@ impl LogToClean {
     /// Whether its settings say that it is cleaned.
     pub fn is_due(&self, config: &LogConfig) -> bool {
         let by_ratio = self.cleanable_ratio() > config.min_cleanable_dirty_ratio;
-        self.cleanable_bytes > 0 && (by_ratio || self.is_overdue)
+        self.cleanable_bytes > 0 && (by_ratio || self.compaction_delay_ms > 0)
     }
 }
 
@@ -247,6 +248,8 @@ mod tests {
         let overdue =
             LogConfig { max_compaction_lag_ms: 80, min_cleanable_dirty_ratio: 1.0, ..config() };
         assert!(of(Some(10), borders(0, 40), &overdue, 92).is_due(&overdue), "11 < 12");
+        let delay = |now| of(Some(10), borders(0, 40), &overdue, now).compaction_delay_ms;
+        assert_eq!([delay(91), delay(92), delay(191)], [0, 1, 100]);
         assert!(!of(Some(10), borders(0, 40), &overdue, 91).is_due(&overdue), "11 is not before");
         assert!(!of(Some(30), borders(0, 40), &overdue, 500).is_due(&overdue), "nothing is dirty");
     }
