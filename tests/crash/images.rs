@@ -7,11 +7,10 @@
 
 use crate::history::{Crash, History, Verdict, told};
 use crate::scale;
+use crate::sweep::{self, ImageTally};
 use crate::workload::{Life, Op, World, open};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use topiclite::storage::Storage;
 use topiclite::storage::sim::{PowerCut, Random, Sim};
@@ -27,6 +26,12 @@ impl Tally {
     fn count(&mut self, kind: String) {
         self.images += 1;
         *self.kinds.entry(kind).or_default() += 1;
+    }
+}
+
+impl ImageTally for Tally {
+    fn images(&self) -> u64 {
+        self.images
     }
 
     fn add(&mut self, other: Tally) {
@@ -159,43 +164,7 @@ fn files(image: &Sim) -> Vec<String> {
 
 /// Runs seeds from `first` on until `images` were judged; the failure names the seed.
 pub fn run(first: u64, images: u64, threads: u64) -> (Tally, Option<(u64, String)>) {
-    let next = AtomicU64::new(first);
-    let judged = AtomicU64::new(0);
-    let bugs = crate::planted_here();
-    let work = || {
-        let _bugs = crate::plant(&bugs);
-        let mut tally = Tally::default();
-        while judged.load(Ordering::Relaxed) < images {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let before = tally.images;
-            let outcome = catch_unwind(AssertUnwindSafe(|| seed(number, &mut tally)));
-            judged.fetch_add(tally.images - before, Ordering::Relaxed);
-            let broken = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(broken)) => broken,
-                Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
-            };
-            judged.fetch_add(images, Ordering::Relaxed);
-            return (tally, Some((number, broken)));
-        }
-        (tally, None)
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut total = (Tally::default(), None::<(u64, String)>);
-        for handle in handles {
-            let (tally, failure) = handle.join().unwrap();
-            total.0.add(tally);
-            if total
-                .1
-                .as_ref()
-                .is_none_or(|(seed, _)| failure.as_ref().is_some_and(|f| f.0 < *seed))
-            {
-                total.1 = failure.or(total.1);
-            }
-        }
-        total
-    })
+    sweep::seeds(first, images, threads, seed)
 }
 
 /// Seeds that found a bug once, whatever the size of the run.

@@ -10,11 +10,10 @@
 use crate::cycles::Span;
 use crate::history::{Verdict, told};
 use crate::scale;
+use crate::sweep::{self, ImageTally};
 use crate::transacted::{Fate, IDS, NEVER, PLACES, Sent, Txn, World, group};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use topiclite::storage::sim::{PowerCut, Random, Replay, Sim};
 use topiclite::time::VirtualClock;
@@ -323,14 +322,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, other: &Tally) {
-        self.images += other.images;
-        self.committed += other.committed;
-        self.aborted += other.aborted;
-        self.in_recovery += other.in_recovery;
-        self.cycles += other.cycles;
-    }
-
     fn count(&mut self, known: &World, depth: usize) {
         self.images += 1;
         self.in_recovery += u64::from(depth > 0);
@@ -338,6 +329,20 @@ impl Tally {
         self.committed += fates(Fate::Committed);
         self.aborted += fates(Fate::Aborted);
         self.cycles += u64::from(known.graph().has_cycle());
+    }
+}
+
+impl ImageTally for Tally {
+    fn images(&self) -> u64 {
+        self.images
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.images += other.images;
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.in_recovery += other.in_recovery;
+        self.cycles += other.cycles;
     }
 }
 
@@ -400,54 +405,32 @@ fn draw_image(replay: &Replay, promise: Promise, random: &mut Random) -> (Sim, S
     }
 }
 
-/// All images of one seed.
-///
-/// # Errors
-/// The first broken promise, with the steps that lead there.
-pub fn seed(seed: u64, tally: &mut Tally) -> Verdict<()> {
-    let mut random = Random::new(seed);
-    let promise = match seed % 3 {
-        0 => Promise::Kills,
-        1 => Promise::PowerCuts,
-        _ => Promise::PowerCutsOfOne,
-    };
-    let told = explore(&prepared(promise), World::default(), (promise, 0), &mut random, tally);
-    told.map_err(|broken| format!("{broken}\n  {promise:?}"))
+/// Disks with the topics, one a promise, which every seed begins with a copy of.
+struct Prepared([(Promise, Sim); 3]);
+
+impl Prepared {
+    fn new() -> Prepared {
+        let promises = [Promise::Kills, Promise::PowerCuts, Promise::PowerCutsOfOne];
+        Prepared(promises.map(|promise| (promise, prepared(promise))))
+    }
+
+    /// All images of one seed.
+    ///
+    /// # Errors
+    /// The first broken promise, with the steps that lead there.
+    fn seed(&self, seed: u64, tally: &mut Tally) -> Verdict<()> {
+        let mut random = Random::new(seed);
+        let (promise, disk) = &self.0[(seed % 3) as usize];
+        let (disk, place) = (disk.kill(), (*promise, 0));
+        let told = explore(&disk, World::default(), place, &mut random, tally);
+        told.map_err(|broken| format!("{broken}\n  {promise:?}"))
+    }
 }
 
 /// Runs seeds from `first` on until `images` were judged; the failure names the seed.
 pub fn run(first: u64, images: u64, threads: u64) -> (Tally, Option<(u64, String)>) {
-    let (next, judged) = (AtomicU64::new(first), AtomicU64::new(0));
-    let bugs = crate::planted_here();
-    let work = || {
-        let _bugs = crate::plant(&bugs);
-        let mut tally = Tally::default();
-        while judged.load(Ordering::Relaxed) < images {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let before = tally.images;
-            let outcome = catch_unwind(AssertUnwindSafe(|| seed(number, &mut tally)));
-            judged.fetch_add(tally.images - before, Ordering::Relaxed);
-            let broken = match outcome {
-                Ok(Ok(())) => continue,
-                Ok(Err(broken)) => broken,
-                Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
-            };
-            judged.fetch_add(images, Ordering::Relaxed);
-            return (tally, Some((number, broken)));
-        }
-        (tally, None)
-    };
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let mut total = (Tally::default(), None::<(u64, String)>);
-        for handle in handles {
-            let (tally, failure) = handle.join().unwrap();
-            total.0.add(&tally);
-            let failures = total.1.take().into_iter().chain(failure);
-            total.1 = failures.min_by_key(|failure| failure.0);
-        }
-        total
-    })
+    let prepared = Prepared::new();
+    sweep::seeds(first, images, threads, |number, tally| prepared.seed(number, tally))
 }
 
 /// Seeds that found a bug once, whatever the size of the run.
@@ -456,8 +439,10 @@ const FORMER: [u64; 1] = [5];
 #[test]
 fn seeds_that_found_a_bug_of_transactions_find_none() {
     let _turn = scale::turn();
+    let prepared = Prepared::new();
     for number in FORMER {
-        seed(number, &mut Tally::default()).unwrap_or_else(|broken| panic!("{number}: {broken}"));
+        let told = prepared.seed(number, &mut Tally::default());
+        told.unwrap_or_else(|broken| panic!("{number}: {broken}"));
     }
 }
 
@@ -467,7 +452,7 @@ fn transactions_are_whole_or_not_there_in_every_crash_image() {
     let _turn = scale::turn();
     let (first, images, threads) = match scale::only_seed() {
         Some(seed) => (seed, 1, 1),
-        None => (scale::first_seed(), scale::rounds(1_000, 5_000, 2_000_000), 2),
+        None => (scale::first_seed(), scale::rounds(1_000, 200_000, 2_000_000), 2),
     };
     let started = Instant::now();
     let (tally, failure) = run(first, images, threads);
