@@ -4,6 +4,8 @@
 use super::{dump, tools};
 use crate::judge;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -76,66 +78,150 @@ fn write(broker: &Broker, round: usize) {
     }
 }
 
-/// A directory of ours that was compacted, and written to since.
+/// The largest file that a node may write which is to stop in the middle of one: no index of its
+/// own metadata is larger.
+const FILE_BYTES_MAX: usize = 12 << 20;
+
+/// A directory of ours that was compacted, and written to since: one large segment and many small
+/// ones behind it, of which the last are dirty.
 fn written(data: &Path) {
     let options = BrokerOptions::from_properties([("log.cleaner.enable", "false")]).unwrap();
     let broker = options.open(data).unwrap();
-    let config = [("cleanup.policy", "compact"), ("internal.segment.bytes", "20000")];
-    broker.admin().create_topic("t", 1, TopicConfig::from_properties(config).unwrap()).unwrap();
+    let config = TopicConfig::from_properties([("cleanup.policy", "compact")]).unwrap();
+    broker.admin().create_topic("t", 1, config).unwrap();
+    let producer = broker.producer(ProducerConfig::default().batch_size(2000)).unwrap();
+    let value = "copied ".repeat(2000);
+    for number in 0..(FILE_BYTES_MAX + (2 << 20)) / value.len() {
+        let key = format!("copied {number}");
+        producer.send_sync(ProducerRecord::new("t").key(&key).value(value.as_str())).unwrap();
+    }
+    let small = ConfigChange::Set("internal.segment.bytes".into(), "20000".into());
+    broker.admin().alter_topic("t", &[small]).unwrap();
     write(&broker, 0);
     assert!(broker.admin().compact_now("t").unwrap()[0].records_removed() > 0);
     write(&broker, 1);
     broker.close().unwrap();
 }
 
-/// A node that has the directory, in `root/node`, stopped; the data directory of it.
-fn transplant(tools: &Path, data: &Path, root: &Path) -> PathBuf {
-    let mut opens = Command::new(tools.join("kafka-opens"));
-    opens.arg(data).arg("t:1").arg("--keep").arg(root);
-    for setting in [
-        "cleanup.policy=compact",
-        "min.cleanable.dirty.ratio=0.01",
-        "internal.segment.bytes=20000",
-        "segment.bytes=1048576",
-    ] {
-        opens.args(["--config", &format!("t:{setting}")]);
-    }
-    let opened = opens.output().unwrap();
-    assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
-    root.join("node/data")
+/// A real node that has the directory.
+struct Node<'a> {
+    tools: &'a Path,
+    /// `node` in it is the node's folder.
+    root: &'a Path,
 }
 
-/// Runs the node with these settings until the shell's condition holds, then ends it. What it
-/// logged last, where it never came to that.
-fn node(
-    tools: &Path,
-    root: &Path,
-    settings: &[&str],
-    until: &str,
-    kill: bool,
-) -> Result<(), String> {
-    let node = root.join("node");
-    let mut start = Command::new(tools.join("kafka-node"));
-    start.arg(&node).arg("--background");
-    start.args(["--set", "transaction.abort.timed.out.transaction.cleanup.interval.ms=600000"]);
-    for setting in settings {
-        start.args(["--set", setting]);
+impl Node<'_> {
+    /// Makes it, and stops it. A group of its cleaner takes about three of our segments in.
+    fn transplant<'a>(tools: &'a Path, ours: &Path, root: &'a Path) -> Node<'a> {
+        let mut opens = Command::new(tools.join("kafka-opens"));
+        opens.arg(ours).arg("t:1").arg("--no-dump").arg("--keep").arg(root);
+        for setting in [
+            "cleanup.policy=compact",
+            "min.cleanable.dirty.ratio=0.0001",
+            "internal.segment.bytes=60000",
+            "segment.bytes=1048576",
+        ] {
+            opens.args(["--config", &format!("t:{setting}")]);
+        }
+        let opened = opens.output().unwrap();
+        assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+        Node { tools, root }
     }
-    assert!(start.status().unwrap().success());
-    let waits = format!("until {until}; do sleep 0.05; done");
-    let mut wait = Command::new("timeout");
-    wait.args(["90", "bash", "-c", &waits]).current_dir(node.join("data/t-0"));
-    wait.stdout(Stdio::null()).stderr(Stdio::null());
-    let came = wait.status().unwrap().success();
-    let mut stop = Command::new(tools.join("kafka-node"));
-    stop.arg(&node).arg("--stop");
-    if kill {
-        stop.arg("--kill");
+
+    fn data(&self) -> PathBuf {
+        self.root.join("node/data")
     }
-    assert!(stop.status().unwrap().success());
-    let log = std::fs::read_to_string(node.join("server.log")).unwrap();
-    let last = || format!("it never came to {until}: {}", &log[log.len().saturating_sub(4000)..]);
-    came.then_some(()).ok_or_else(last)
+
+    fn folder(&self) -> PathBuf {
+        self.data().join("t-0")
+    }
+
+    /// The end of what it has logged.
+    fn log(&self) -> String {
+        let log = std::fs::read(self.root.join("node/server.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(20_000)..]).into_owned()
+    }
+
+    fn start(&self) -> Command {
+        let mut start = Command::new("timeout");
+        start.arg("300").arg(self.tools.join("kafka-node")).arg(self.root.join("node"));
+        // Old segments are not removed while anybody looks.
+        for setting in [
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms=600000",
+            "log.segment.delete.delay.ms=600000",
+        ] {
+            start.args(["--set", setting]);
+        }
+        start
+    }
+
+    /// Runs it until the shell's condition holds in the partition's folder, and ends it.
+    fn run(&self, until: &str, kill: bool) {
+        let waits = format!("until {until}; do sleep 0.05; done");
+        let mut wait = Command::new("timeout");
+        wait.args(["300", "bash", "-c", &waits]).current_dir(self.folder());
+        wait.stdout(Stdio::null()).stderr(Stdio::null());
+        let started = self.start().arg("--background").status().unwrap();
+        assert!(started.success(), "{}", self.log());
+        let came = wait.status().unwrap().success();
+        let mut stop = Command::new(self.tools.join("kafka-node"));
+        stop.arg(self.root.join("node")).arg("--stop");
+        if kill || !came {
+            stop.arg("--kill");
+        }
+        assert!(stop.status().unwrap().success(), "{}", self.log());
+        assert!(came, "it never came to {until}, {:?}: {}", self.names(), self.log());
+    }
+
+    /// Runs it until it throws this exception, at which it is killed, before anybody catches it:
+    /// a Java machine can stop there and start a program that looks into it, which kills it.
+    fn killed_at(&self, exception: &str, file_bytes_max: Option<usize>) {
+        let kill = self.root.join("kill");
+        std::fs::write(&kill, "#!/bin/sh\nexec kill -9 \"$PPID\"\n").unwrap();
+        std::fs::set_permissions(&kill, Permissions::from_mode(0o755)).unwrap();
+        let agent = "-agentlib:jdwp=transport=dt_socket,server=y";
+        let agent = format!("{agent},onthrow={exception},launch={}", kill.display());
+        // The limit counts in units of 1024 bytes.
+        let limit = file_bytes_max.map_or("unlimited".into(), |most| (most / 1024).to_string());
+        let node = self.start();
+        let limited = "ulimit -f \"$1\" && shift && exec \"$@\"";
+        let mut start = Command::new("bash");
+        start.args(["-c", limited, "bash", &limit]).arg(node.get_program()).args(node.get_args());
+        start.env("JAVA_TOOL_OPTIONS", agent).stdout(Stdio::null()).stderr(Stdio::null());
+        // It may come to that while it starts, which is told as a failure.
+        let ended = start.status().unwrap();
+        assert!(ended.code() != Some(124), "{ended}, {:?}: {}", self.names(), self.log());
+    }
+
+    /// Runs it until it cannot give a file this name, because a folder has it, and kills it.
+    fn killed_before(&self, name: &str) {
+        let folder = self.folder().join(name);
+        std::fs::create_dir_all(folder.join("not empty")).unwrap();
+        self.killed_at("java.nio.file.DirectoryNotEmptyException", None);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// The names in the partition's folder.
+    fn names(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.folder()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// The base offsets of the segments in use, with their zeros.
+    fn bases(&self) -> Vec<String> {
+        let names = self.names().into_iter();
+        names.filter_map(|name| name.strip_suffix(".log").map(str::to_owned)).collect()
+    }
+
+    fn assert_has(&self, has: &[String], has_not: &[String]) {
+        let names = self.names();
+        let missing: Vec<_> = has.iter().filter(|name| !names.contains(name)).collect();
+        let there: Vec<_> = has_not.iter().filter(|name| names.contains(name)).collect();
+        assert!(missing.is_empty() && there.is_empty(), "no {missing:?}, {there:?} in {names:?}");
+    }
 }
 
 /// Our own cleaning of what a node left, on a copy.
@@ -170,18 +256,6 @@ fn goes_on_here(data: &Path, expected: &Latest, what: &str) {
     assert!(!names.iter().any(left), "{what}: {names:?}");
 }
 
-/// Whether the node's cleaner has come up to the active segment.
-fn cleaned_up_to(active: i64) -> String {
-    format!("grep -q '^t 0 {active}$' ../cleaner-offset-checkpoint && ls *.log.deleted")
-}
-
-/// The base offset of the last segment.
-fn active(data: &Path) -> i64 {
-    let names = std::fs::read_dir(data.join("t-0")).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter_map(|name| name.strip_suffix(".log")?.parse().ok()).max().unwrap()
-}
-
 #[test]
 fn a_real_kafka_goes_on_cleaning_and_so_is_what_it_leaves_at_each_step() {
     let Some(tools) = tools() else { return };
@@ -191,43 +265,45 @@ fn a_real_kafka_goes_on_cleaning_and_so_is_what_it_leaves_at_each_step() {
     dump(&tools, &ours);
     let (expected, before) = read(&ours);
     let root = scratch.path().join("kafka");
-    let data = transplant(&tools, &ours, &root);
+    let node = Node::transplant(&tools, &ours, &root);
+    let data = node.data();
     assert_eq!(first_dirty(&data), first_dirty(&ours));
-    let end = cleaned_up_to(active(&data));
+    let name = |base: &str, ending: &str| format!("{base}.{ending}");
 
-    // Killed while it writes, so slowly that there is time for it.
-    let slow = ["log.cleaner.io.max.bytes.per.second=40000", "log.cleaner.io.buffer.size=4096"];
-    if let Err(why) = node(&tools, &root, &slow, "ls *.log.cleaned", true) {
-        // It was through before anybody looked: its files of this life are gone.
-        println!("skip: a node that is killed while it cleans: {why}");
-        return;
-    }
-    goes_on_here(&data, &expected, "killed with .cleaned files");
+    // Killed while it writes: no file may be as large as what it has to copy.
+    let first = node.bases()[0].clone();
+    node.killed_at("java.io.IOException", Some(FILE_BYTES_MAX));
+    node.assert_has(&[name(&first, "log.cleaned")], &[name(&first, "log.swap")]);
+    let written = std::fs::metadata(node.folder().join(name(&first, "log.cleaned"))).unwrap().len();
+    assert_eq!(written, FILE_BYTES_MAX as u64);
+    goes_on_here(&data, &expected, "killed while it writes");
 
-    // Killed when it is through: the old segments are named deleted, and stay for a minute.
-    if let Err(why) = node(&tools, &root, &[], &end, true) {
-        println!("skip: a node that is killed behind a cleaning: {why}");
-        return;
-    }
-    goes_on_here(&data, &expected, "killed with .deleted files");
+    // Killed when all is written, and one file of several is named a result.
+    node.killed_before(&name(&first, "index.swap"));
+    let has = [name(&first, "log.swap"), name(&first, "index.cleaned")];
+    node.assert_has(&has, &[name(&first, "log.cleaned"), name(&first, "log.deleted")]);
+    goes_on_here(&data, &expected, "killed while it names results");
+
+    // Killed with one group done, and one old segment of the next named deleted.
+    let bases = node.bases();
+    node.killed_before(&name(&bases[2], "log.deleted"));
+    let has = ["log.swap", "index.swap", "timeindex.swap", "log.deleted"];
+    let mut has = has.map(|ending| name(&bases[1], ending)).to_vec();
+    has.extend([name(&bases[2], "log"), name(&first, "log"), name(&first, "log.deleted")]);
+    node.assert_has(&has, &[name(&bases[1], "log"), name(&first, "log.swap")]);
+    goes_on_here(&data, &expected, "killed while it names old segments");
+
+    // Killed when it is through: all old segments are named deleted.
+    let active: i64 = node.bases().last().unwrap().parse().unwrap();
+    node.run(&format!("grep -q '^t 0 {active}$' ../cleaner-offset-checkpoint"), true);
+    assert!(node.names().iter().any(|name| name.ends_with(".log.deleted")), "{:?}", node.names());
+    goes_on_here(&data, &expected, "killed when it is through");
     let (latest, after) = read(&data);
     assert_eq!(latest, expected, "cleaned by Kafka");
     assert!(after.len() < before.len(), "{} of {} records", after.len(), before.len());
 
-    // As it was before the old ones were renamed: all results are .swap.
-    let swapped = scratch.path().join("swapped");
-    judge::copy_dir(&data, &swapped);
-    let rename = "for old in *.log.deleted; do base=${old%%.*}; \
-                  for kind in log index timeindex txnindex; do \
-                  [ -e $base.$kind ] && mv $base.$kind $base.$kind.swap; done; done; \
-                  for old in *.deleted; do mv $old ${old%.deleted}; done";
-    let mut bash = Command::new("bash");
-    bash.args(["-c", rename]).current_dir(swapped.join("t-0"));
-    assert!(bash.status().unwrap().success());
-    goes_on_here(&swapped, &expected, "killed with .swap files");
-
     // And closed in good order: its own tools find no fault, and it is gone on with as well.
-    node(&tools, &root, &[], "! ls *.log.deleted", false).unwrap();
+    node.run("true", false);
     dump(&tools, &data);
     goes_on_here(&data, &expected, "closed");
     println!("kafka cleaned {} records to {}", before.len(), after.len());
