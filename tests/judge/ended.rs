@@ -1,7 +1,7 @@
 //! What a killed broker left open, after a life that ended it: its producers are gone for certain,
 //! so that a close, or the first append, aborts it (D7 in `docs/kafka.md`).
 
-use super::manifest::{Contents, Partition, Records, Row, Transaction, sha256};
+use super::manifest::{Contents, Records, Row, Transaction, sha256};
 use std::collections::BTreeMap;
 
 /// Every transactional id, those with an open transaction aborted; `None` where there is none.

@@ -12,8 +12,9 @@ const BATCHES_MAX: usize = 5;
 /// In place of a base sequence: the next one of the producer, which the log gives under its lock.
 /// It is for batches that are sent once, so that none of them can be a duplicate.
 ///
-/// Departure: D97. A topic that is deleted and made again goes on from what the new log knows;
-/// Kafka's client counts by the topic's name, and is refused.
+/// Departure: D97. A topic that is deleted and made again goes on from what the new log knows, and
+/// a producer that expired begins at 0; Kafka's client counts by the topic's name, and is refused
+/// in the first case.
 pub(crate) const NEXT_SEQUENCE: i32 = -2;
 
 /// The sender of a batch, and its place among the sender's: the log checks it, and stamps it on
