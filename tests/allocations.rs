@@ -13,7 +13,7 @@ use topiclite::{
 
 /// For `send_all` into one partition: the records, as the log takes them, their groups, their
 /// outcomes, their futures.
-const BATCH_CALL: usize = 5;
+const BATCH_CALL: usize = 4;
 /// For a poll of one partition: the runs that are returned, and the partitions.
 const POLL_CALL: usize = 2;
 

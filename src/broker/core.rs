@@ -222,9 +222,12 @@ impl BrokerCore {
     }
 
     /// Raised by each creation, growth, alteration and deletion of a topic.
+    #[inline]
     pub fn metadata_version(&self) -> u64 {
-        // Beside an owner: what cannot be looked at now is told by the call that needs it.
-        drop(self.refresh(false));
+        if self.attached.is_some() {
+            // What cannot be looked at now is told by the call that needs it.
+            drop(self.refresh(false));
+        }
         self.topics.version()
     }
 
@@ -267,6 +270,7 @@ impl BrokerCore {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`].
+    #[inline]
     pub fn check_open(&self) -> Result<()> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(closed()),
@@ -558,6 +562,7 @@ impl Drop for BrokerInner {
     }
 }
 
+#[cold]
 pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the broker is closed")
 }

@@ -304,6 +304,7 @@ pub(super) fn refused_batch(
 }
 
 /// The metadata of record `index` of an appended batch.
+#[inline]
 pub(super) fn metadata_of(
     queue: &PartitionQueue,
     record: &RecordInput<'_>,

@@ -122,7 +122,16 @@ impl SendFuture {
     ///
     /// # Panics
     /// When the outcome was taken by polling.
+    #[inline]
     pub fn wait(self) -> Result<RecordMetadata> {
+        match self.0 {
+            Stage::Done(outcome) => outcome,
+            stage => SendFuture(stage).wait_on(),
+        }
+    }
+
+    #[inline(never)]
+    fn wait_on(self) -> Result<RecordMetadata> {
         match self.0 {
             Stage::Done(outcome) => outcome,
             Stage::Unsynced(unsynced) => unsynced.sync(),

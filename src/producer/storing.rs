@@ -38,6 +38,37 @@ impl Stored {
     }
 }
 
+/// Where one record was stored. By numbers of their own: the whole of what a log answers would go
+/// through memory, from where it is read before it is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    /// -1: with `acks=0` nobody asks where, nor whether.
+    offset: i64,
+    timestamp: i64,
+    /// The answer waits for a sync.
+    pub must_sync: bool,
+}
+
+impl Placed {
+    /// Behind the record.
+    pub fn end(&self) -> i64 {
+        self.offset + 1
+    }
+
+    #[inline(always)]
+    fn untold(input: &RecordInput<'_>) -> Placed {
+        Placed { offset: -1, timestamp: input.timestamp, must_sync: false }
+    }
+}
+
+impl From<&Appended> for Placed {
+    #[inline(always)]
+    fn from(appended: &Appended) -> Placed {
+        let (offset, timestamp) = (appended.base_offset, appended.timestamp);
+        Placed { offset, timestamp, must_sync: appended.must_sync }
+    }
+}
+
 /// Appends to logs, with what that takes of a producer: its settings and its stamps.
 #[derive(Clone, Copy)]
 pub(super) struct Appender<'a> {
@@ -50,48 +81,72 @@ impl<'a> Appender<'a> {
         Appender { env, stamper }
     }
 
-    /// Appends one record. `None`: with `acks=0` nobody asks where, nor whether.
-    #[inline]
+    /// Appends one record.
+    #[inline(always)]
     pub fn append(
         &self,
         queue: &PartitionQueue,
         input: &RecordInput<'_>,
         now_ms: i64,
-    ) -> Result<Option<Appended>> {
+    ) -> Result<Placed> {
         let options = self.stamper.append_options(self.env, queue, now_ms)?;
-        let appended = match self.env.settings.codec {
-            Codec::None => queue.log.append(input, options),
-            codec => {
-                let level = self.env.settings.level;
-                let appended = queue.log.append_records(&[*input], codec, level, options);
-                appended.inspect(|appended| self.env.note_ratio(queue, appended))
-            }
-        };
-        match appended {
-            Ok(_) if self.env.settings.acks == Acks::None => Ok(None),
-            Ok(appended) => Ok(Some(appended)),
-            Err(error) if self.stamper.is_outdated(options.producer.as_ref(), &error) => {
-                self.append(queue, input, now_ms)
-            }
-            Err(error) => {
-                self.stamper.note_refusal(options.producer.as_ref(), &error);
-                self.env.append_failed(error).map(|()| None)
-            }
+        if self.env.settings.codec != Codec::None {
+            return self.append_packed(queue, input, options);
         }
+        match queue.log.append(input, options) {
+            Ok(ref appended) => Ok(self.placed(appended, input)),
+            Err(error) => self.append_refused(queue, input, options, error),
+        }
+    }
+
+    #[inline(always)]
+    fn placed(&self, appended: &Appended, input: &RecordInput<'_>) -> Placed {
+        match self.env.settings.acks {
+            Acks::None => Placed::untold(input),
+            _ => Placed::from(appended),
+        }
+    }
+
+    #[inline(never)]
+    fn append_packed(
+        &self,
+        queue: &PartitionQueue,
+        input: &RecordInput<'_>,
+        options: AppendOptions,
+    ) -> Result<Placed> {
+        let s = &self.env.settings;
+        match queue.log.append_records(&[*input], s.codec, s.level, options) {
+            Ok(appended) => {
+                self.env.note_ratio(queue, &appended);
+                Ok(self.placed(&appended, input))
+            }
+            Err(error) => self.append_refused(queue, input, options, error),
+        }
+    }
+
+    #[cold]
+    fn append_refused(
+        &self,
+        queue: &PartitionQueue,
+        input: &RecordInput<'_>,
+        options: AppendOptions,
+        error: Error,
+    ) -> Result<Placed> {
+        if self.stamper.is_outdated(options.producer.as_ref(), &error) {
+            return self.append(queue, input, options.now_ms);
+        }
+        self.stamper.note_refusal(options.producer.as_ref(), &error);
+        self.env.append_failed(error).map(|()| Placed::untold(input))
     }
 
     #[inline]
     pub fn metadata(
         &self,
         queue: &PartitionQueue,
-        appended: Option<Appended>,
+        placed: Placed,
         input: &RecordInput<'_>,
     ) -> RecordMetadata {
-        let (offset, timestamp) = match appended {
-            Some(appended) => (appended.base_offset, appended.timestamp),
-            None => (-1, input.timestamp),
-        };
-        RecordMetadata::new(queue.partition, offset, timestamp, input)
+        RecordMetadata::new(queue.partition, placed.offset, placed.timestamp, input)
     }
 
     /// Appends a batch, stamped as at the first time. Under the queue's lock, so that sequences are
@@ -163,7 +218,7 @@ impl<'a> Appender<'a> {
     ///
     /// # Errors
     /// Those of the log, and of taking an id.
-    fn append_batch(
+    pub fn append_batch(
         &self,
         queue: &PartitionQueue,
         records: &[RecordInput<'_>],
@@ -209,8 +264,23 @@ impl<'a> Appender<'a> {
         mut stamp: Option<&mut ProducerStamp>,
         stored: &mut Stored,
     ) {
+        let outcome = self.append_batch(queue, records, now_ms, stamp.as_deref_mut());
+        self.settle(queue, records, now_ms, stamp, outcome, stored);
+    }
+
+    /// What became of records that were appended as one batch: a batch that is too large for its
+    /// topic is taken apart.
+    pub fn settle(
+        &self,
+        queue: &PartitionQueue,
+        records: &[RecordInput<'_>],
+        now_ms: i64,
+        mut stamp: Option<&mut ProducerStamp>,
+        outcome: Result<Appended>,
+        stored: &mut Stored,
+    ) {
         let s = &self.env.settings;
-        let error = match self.append_batch(queue, records, now_ms, stamp.as_deref_mut()) {
+        let error = match outcome {
             Ok(appended) => {
                 self.env.note_ratio(queue, &appended);
                 self.stored(queue, records, appended, &mut stored.outcomes);
@@ -264,13 +334,24 @@ impl<'a> Appender<'a> {
         appended: Appended,
         outcomes: &mut Vec<Outcome>,
     ) {
+        outcomes.extend(self.stored_at(queue, records, appended).map(Ok));
+    }
+
+    /// Where the records of one appended batch are.
+    #[inline]
+    pub fn stored_at(
+        self,
+        queue: &PartitionQueue,
+        records: &[RecordInput<'_>],
+        appended: Appended,
+    ) -> impl Iterator<Item = RecordMetadata> {
         let known = self.env.settings.acks != Acks::None;
         let base_offset = if known { appended.base_offset } else { -1 };
         let append_time = appended.log_append_time.then_some(appended.timestamp);
-        outcomes.extend(records.iter().enumerate().map(|(i, record)| {
+        records.iter().enumerate().map(move |(i, record)| {
             let index = if known { i } else { 0 };
-            Ok(metadata_of(queue, record, base_offset, index, append_time))
-        }));
+            metadata_of(queue, record, base_offset, index, append_time)
+        })
     }
 
     /// When a batch that failed is tried again; never when `retries` are used up, or the delivery

@@ -135,24 +135,41 @@ impl BatchHeader {
     #[inline]
     pub fn encode(&self) -> [u8; BATCH_OVERHEAD] {
         let mut out = [0; BATCH_OVERHEAD];
+        let [w0, w1, w2, a, b, c, d, e] = self.numbers();
+        set::<0, 8>(&mut out, w0.1.to_be_bytes());
+        set::<8, 8>(&mut out, w1.1.to_be_bytes());
+        set::<16, 8>(&mut out, w2.1.to_be_bytes());
+        set::<21, 8>(&mut out, a.1.to_be_bytes());
+        set::<29, 8>(&mut out, b.1.to_be_bytes());
+        set::<37, 8>(&mut out, c.1.to_be_bytes());
+        set::<45, 8>(&mut out, d.1.to_be_bytes());
+        set::<53, 8>(&mut out, e.1.to_be_bytes());
+        out
+    }
+
+    /// The same as big-endian numbers, each with its place. That of the checksum and the next one
+    /// overlap by three bytes, in which they agree.
+    #[inline(always)]
+    pub(crate) fn numbers(&self) -> [(usize, u64); 8] {
         let length = u64::from(self.batch_length.cast_unsigned());
         let leader_epoch = u64::from(self.leader_epoch.cast_unsigned());
-        set::<0, 8>(&mut out, self.base_offset.to_be_bytes());
-        set::<8, 8>(&mut out, (length << 32 | leader_epoch).to_be_bytes());
-        set::<16, 1>(&mut out, self.magic.to_be_bytes());
-        set::<17, 4>(&mut out, self.crc.to_be_bytes());
-        let [a, b, c, d, e] = self.checked_words().map(u64::to_be_bytes);
-        set::<21, 8>(&mut out, a);
-        set::<29, 8>(&mut out, b);
-        set::<37, 8>(&mut out, c);
-        set::<45, 8>(&mut out, d);
-        set::<53, 8>(&mut out, e);
-        out
+        let magic = u64::from(self.magic.cast_unsigned());
+        let [a, b, c, d, e] = self.checked_words();
+        [
+            (0, self.base_offset.cast_unsigned()),
+            (8, length << 32 | leader_epoch),
+            (16, magic << 56 | u64::from(self.crc) << 24 | a >> 40),
+            (21, a),
+            (29, b),
+            (37, c),
+            (45, d),
+            (53, e),
+        ]
     }
 
     /// The forty bytes of the header that are under the checksum, as big-endian words. Fields
     /// straddle them, so they are put together by shifts.
-    #[inline]
+    #[inline(always)]
     pub(super) fn checked_words(&self) -> [u64; 5] {
         let attributes = u64::from(self.attributes.cast_unsigned());
         let last_offset_delta = u64::from(self.last_offset_delta.cast_unsigned());

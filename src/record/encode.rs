@@ -20,6 +20,12 @@ pub trait Sink {
     /// Stores `bytes` at `at`, counted from the start of the batch. Called once for each byte of
     /// the batch, the header last.
     fn put(&mut self, at: usize, bytes: &[u8]);
+
+    /// Stores the header, the last of a batch.
+    #[inline]
+    fn put_header(&mut self, header: &BatchHeader) {
+        self.put(0, &header.encode());
+    }
 }
 
 impl Sink for Vec<u8> {
@@ -188,7 +194,12 @@ pub const BATCH_SIZE_MAX: usize = i32::MAX as usize;
 /// The exact size in bytes of the batch that [`encode_single`] makes.
 #[inline]
 pub fn single_batch_size(record: &RecordInput<'_>) -> usize {
-    let body = body_size(record, 0, 0);
+    size_around(body_size(record, 0, 0))
+}
+
+/// The size of the batch around one record with a body of this size.
+#[inline(always)]
+fn size_around(body: usize) -> usize {
     BATCH_OVERHEAD + varint::len_u64(zigzag_len(body)) + body
 }
 
@@ -213,7 +224,7 @@ pub fn single_batch_size(record: &RecordInput<'_>) -> usize {
 #[inline]
 pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Stamp) {
     let body = body_size(record, 0, 0);
-    let size = BATCH_OVERHEAD + varint::len_u64(zigzag_len(body)) + body;
+    let size = size_around(body);
     let extent = Extent {
         last_offset_delta: 0,
         base_timestamp: record.timestamp,
@@ -222,7 +233,7 @@ pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Sta
     };
     let mut header = stamp.header(size, Codec::None, extent);
     header.crc = put_single(sink, record, body, &header);
-    sink.put(0, &header.encode());
+    sink.put_header(&header);
 }
 
 /// The measures of records as one batch that is not compressed.
@@ -234,6 +245,8 @@ pub(crate) struct Measured {
     pub last_offset_delta: i32,
     /// The largest timestamp.
     pub max_timestamp: i64,
+    /// The smallest timestamp.
+    pub min_timestamp: i64,
     base_timestamp: i64,
     count: i32,
 }
@@ -250,11 +263,12 @@ impl Measured {
             return Err(Error::new(ErrorKind::IllegalState, "a batch needs a record"));
         };
         let mut size = BATCH_OVERHEAD;
-        let mut max_timestamp = -1;
+        let (mut min_timestamp, mut max_timestamp) = (i64::MAX, -1);
         for (offset_delta, record) in (0..).zip(records) {
             if record.timestamp < -1 {
                 return Err(negative_timestamp(record.timestamp));
             }
+            min_timestamp = min_timestamp.min(record.timestamp);
             max_timestamp = max_timestamp.max(record.timestamp);
             let timestamp_delta = record.timestamp.wrapping_sub(first.timestamp);
             let body = body_size(record, offset_delta, timestamp_delta);
@@ -267,7 +281,14 @@ impl Measured {
         };
         let last_offset_delta = count - 1;
         let base_timestamp = first.timestamp;
-        Ok(Measured { size, last_offset_delta, max_timestamp, base_timestamp, count })
+        Ok(Measured {
+            size,
+            last_offset_delta,
+            max_timestamp,
+            min_timestamp,
+            base_timestamp,
+            count,
+        })
     }
 }
 
@@ -292,7 +313,7 @@ pub(crate) fn encode_many(
     };
     let mut header = stamp.header(measured.size, Codec::None, extent);
     header.crc = put_many(sink, records, &header);
-    sink.put(0, &header.encode());
+    sink.put_header(&header);
 }
 
 /// The zigzag form of a length, which is never negative.

@@ -65,13 +65,18 @@ pub const fn unzigzag_64(value: u64) -> i64 {
 /// How many bytes [`put_u32`] appends.
 #[inline]
 pub const fn len_u32(value: u32) -> usize {
-    (38 - (value | 1).leading_zeros()) as usize / 7
+    len_u64(value as u64)
 }
 
 /// How many bytes [`put_u64`] appends.
-#[inline]
+#[inline(always)]
 pub const fn len_u64(value: u64) -> usize {
-    (70 - (value | 1).leading_zeros()) as usize / 7
+    // Nearly all lengths and deltas: two comparisons that always go the same way.
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => (70 - value.leading_zeros()) as usize / 7,
+    }
 }
 
 /// How many bytes [`put_i32`] appends.

@@ -7,6 +7,7 @@
 //! Every change of a name is volatile until [`Storage::sync_dir`], every byte until
 //! [`File::sync_data`]. Nothing here knows what a log is.
 
+mod ahead;
 #[cfg(test)]
 mod conformance;
 #[cfg(any(test, feature = "testing"))]
@@ -27,12 +28,13 @@ pub mod sim;
 pub(crate) mod sync_latch;
 
 pub use crate::error::LockLost;
+pub use ahead::{fetch_ahead, fetch_ahead_into};
+pub(crate) use ahead::{fetch_part, fetch_value};
 #[cfg(any(test, feature = "testing"))]
 pub use faults::Fault;
 pub use fs::Fs;
 pub use heap::Heap;
-pub(crate) use region::fetch_value;
-pub use region::{Region, RegionWriter, fetch_ahead};
+pub use region::{Region, RegionWriter};
 #[cfg(any(test, feature = "testing"))]
 pub use sim::Sim;
 
@@ -61,6 +63,22 @@ pub struct DirEntry {
     pub allocated: u64,
     /// When it was last modified, in milliseconds since 1970.
     pub modified_ms: i64,
+}
+
+/// What a file, or a directory, is known by: two that are equal are of one and the same, and nobody
+/// changed its bytes, its length, its names or, of a directory, its entries in between. Where the
+/// clock of a file system goes by ticks, that holds of changes in later ticks than the first look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Whether it is a directory; else it is a file.
+    pub is_dir: bool,
+    /// Size in bytes; 0 for a directory.
+    pub len: u64,
+    /// Its number in its file system.
+    pub inode: u64,
+    /// When anything of it last changed, in nanoseconds since 1970. The file system keeps it, and
+    /// nobody can set it.
+    pub changed_ns: i64,
 }
 
 /// Names of files and directories, and the durability of names.
@@ -122,6 +140,13 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// `NotFound`, and those of the operating system.
     fn metadata(&self, path: &Path) -> io::Result<DirEntry>;
+
+    /// What the file or the directory at `path` is known by. `None` for a symbolic link, for what
+    /// is neither, for what is not there, and where the storage cannot tell.
+    fn identity(&self, path: &Path) -> Option<FileIdentity> {
+        let _ = path;
+        None
+    }
 
     /// Makes one directory; its parent must be there.
     ///

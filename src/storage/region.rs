@@ -18,6 +18,7 @@
 
 #![allow(unsafe_code)]
 
+use super::ahead::{FETCH_AHEAD, LINE, WRITE_MAX, fetch_value};
 use super::guard::{Faults, Registration, reading};
 use super::{busy, invalid};
 use crate::sync::{Arc, AtomicUsize, Mutex, OnceLock, Ordering};
@@ -471,11 +472,13 @@ impl Region {
         fetch_value(&*self.inner);
     }
 
-    /// Asks the processor for the first bytes from `at` on.
+    /// Asks the processor for the bytes of a header from `at` on; `all`: for as many as a walk asks
+    /// for ahead.
     #[inline]
-    pub(crate) fn fetch_bytes(&self, at: usize) {
+    pub(crate) fn fetch_bytes(&self, at: usize, all: bool) {
         let from = self.inner.base.cast_const().wrapping_add(at);
-        (0..FETCH_AHEAD).step_by(LINE).for_each(|line| fetch(from.wrapping_add(line), Use::Read));
+        let len = if all { FETCH_AHEAD } else { 2 * LINE };
+        (0..len).step_by(LINE).for_each(|line| fetch(from.wrapping_add(line), Use::Read));
     }
 
     /// Has the operating system make the pages of `range`, which the file has, writable.
@@ -579,6 +582,37 @@ impl RegionWriter {
         self.written = self.written.max(at + bytes.len());
         if let Some(trace) = &self.trace {
             trace.wrote(at, bytes);
+        }
+    }
+
+    /// Writes numbers, the highest byte first, each at its place behind `at`, as
+    /// [`RegionWriter::write`] writes bytes. They go from registers to their places: fields that
+    /// were put together in memory before would be read from there while they are being stored.
+    /// Where two overlap they have to agree. `len` is where the last one ends.
+    ///
+    /// # Panics
+    /// As [`RegionWriter::write`], and if a number does not lie within `len`.
+    #[inline(always)]
+    pub fn write_numbers<const N: usize>(
+        &mut self,
+        at: usize,
+        len: usize,
+        numbers: [(usize, u64); N],
+    ) {
+        self.admit(at, len);
+        for (place, number) in numbers {
+            assert!(len >= size_of::<u64>() && place <= len - size_of::<u64>());
+            // SAFETY: `admit` proved `at + len <= prepared <= capacity` (contract 2), and the
+            // number ends at `at + len` or before.
+            let to = unsafe { self.base.add(at + place) };
+            // SAFETY: the target is above `published`, so no reader holds it (contract 3), and
+            // this is the only writer (contract 4). Eight bytes from there on are inside, see
+            // above, and arrays of bytes need no alignment.
+            unsafe { to.cast::<[u8; 8]>().write(number.to_be_bytes()) }
+        }
+        self.written = self.written.max(at + len);
+        if let Some(trace) = &self.trace {
+            trace.wrote(at, self.bytes(at..at + len));
         }
     }
 
@@ -697,60 +731,15 @@ fn outside(what: &str, range: &Range<usize>, low: usize, high: usize) -> ! {
     panic!("{what} of {range:?}, outside {low}..{high}");
 }
 
-/// How far ahead of a walk, or of a writer, lines of memory are asked for: a trip to memory takes
-/// about as long as passing so much.
-const FETCH_AHEAD: usize = 4096;
-/// Of what is larger only the beginnings are asked for: a field is read in order, which the
-/// processor sees by itself.
-const READ_MAX: usize = 256;
-/// How many of the large ones ahead.
-const LARGE_AHEAD: usize = 4;
-/// The most that is asked for at one write.
-const WRITE_MAX: usize = 8192;
-/// Bytes of a line of memory.
-const LINE: usize = 64;
-/// So much of a value is asked for.
-const VALUE_MAX: usize = 1024;
-
-/// Asks the processor for what a walk gets to soon, and waits for nothing. `rest` is what is left,
-/// of which as much as `passed` comes at each step.
-///
-/// Batches and records say where the next one lies, which the processor cannot see: without this,
-/// a reader waits for memory at each of them, for twice the time that it takes to read it all.
-#[inline(always)]
-pub fn fetch_ahead(rest: &[u8], passed: usize) {
-    if passed > READ_MAX {
-        let ahead = passed.saturating_mul(LARGE_AHEAD);
-        return fetch(rest.as_ptr().wrapping_add(ahead), Use::Read);
-    }
-    let mut at = 0;
-    while at < passed {
-        fetch(rest.as_ptr().wrapping_add(FETCH_AHEAD + at), Use::Read);
-        at += LINE;
-    }
-}
-
-/// Asks the processor for a value that is looked at soon, as far as it is not large, and waits for
-/// nothing.
-#[inline]
-pub(crate) fn fetch_value<T>(value: &T) {
-    let start = std::ptr::from_ref(value).cast::<u8>();
-    let mut at = 0;
-    while at < size_of::<T>().min(VALUE_MAX) {
-        fetch(start.wrapping_add(at), Use::Read);
-        at += LINE;
-    }
-}
-
 /// The use that a line of memory is asked for.
-enum Use {
+pub(super) enum Use {
     Read,
     Write,
 }
 
 /// Asks for the line at this address, be there one or not.
 #[inline(always)]
-fn fetch(line: *const u8, wanted: Use) {
+pub(super) fn fetch(line: *const u8, wanted: Use) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing into the program and does not fault, whatever the address;
     // its instructions are part of x86_64, or do nothing where they are not known.

@@ -302,6 +302,7 @@ impl TopicTable {
     }
 
     /// Raised by every change that a client could see.
+    #[inline]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }

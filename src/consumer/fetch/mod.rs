@@ -165,6 +165,9 @@ impl Fetcher {
                 Err(_) => break,
             }
         }
+        if let Some(&(_, next)) = self.queue.front() {
+            subscription.fetch_ahead(next, 0);
+        }
         Ok(pass)
     }
 

@@ -291,7 +291,8 @@ impl SubscriptionState {
     }
 
     /// Asks the processor for a partition that a fetch comes to, `turns` before it does: for what
-    /// the step before made known where to find.
+    /// the step before made known where to find. Of its records only the first are looked at by a
+    /// poll; those of the next poll's first partition are asked for with no turn before.
     pub fn fetch_ahead(&self, id: StateId, turns: usize) {
         let Some(entry) = self.entries.get(id as usize) else { return };
         if turns > 2 {
@@ -306,7 +307,7 @@ impl SubscriptionState {
                 source.partition.fetch_watchers();
             }
         } else {
-            cursor.fetch_bytes();
+            cursor.fetch_bytes(turns == 0);
         }
     }
 

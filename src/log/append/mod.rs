@@ -165,7 +165,11 @@ impl Log {
         };
         if codec == Codec::None {
             let measured = Measured::of(records).map_err(|error| self.at_home(error))?;
-            check(measured.size)?;
+            let times = (measured.min_timestamp, measured.max_timestamp);
+            rules
+                .check_arrived(measured.size)
+                .and_then(|()| rules.check_measured(records, times, options.now_ms))
+                .map_err(|error| self.at_home(error))?;
             return match rules.recompress(codec) {
                 None => self.append_plain(records, &measured, options),
                 Some((codec, level)) => self.append_packed(records, codec, level, options),

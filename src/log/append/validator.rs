@@ -81,11 +81,10 @@ impl AppendRules {
     /// Checks what every record has to fulfil.
     #[inline]
     pub fn check_record(&self, has_key: bool, timestamp: i64, now_ms: i64) -> Result<()> {
+        let age = now_ms.saturating_sub(timestamp);
         let in_time = self.log_append_time
             || timestamp == -1
-            || (timestamp >= 0
-                && now_ms.saturating_sub(timestamp) <= self.before_max_ms
-                && timestamp.saturating_sub(now_ms) <= self.after_max_ms);
+            || (timestamp >= 0 && age <= self.before_max_ms && age >= -self.after_max_ms);
         if in_time && (has_key || !self.needs_key) {
             return Ok(());
         }
@@ -109,6 +108,22 @@ impl AppendRules {
             self.before_max_ms, self.after_max_ms
         );
         Error::new(ErrorKind::InvalidTimestamp, message)
+    }
+
+    /// [`AppendRules::check_records`] of records whose smallest and largest timestamps are known:
+    /// where both are in time, so are those between.
+    #[inline]
+    pub fn check_measured(
+        &self,
+        records: &[RecordInput<'_>],
+        (min, max): (i64, i64),
+        now_ms: i64,
+    ) -> Result<()> {
+        let in_time = |timestamp| self.check_record(true, timestamp, now_ms).is_ok();
+        match !self.needs_key && min >= 0 && in_time(min) && in_time(max) {
+            true => Ok(()),
+            false => self.check_records(records, now_ms),
+        }
     }
 
     /// Checks records that are to become one batch. A bad timestamp of one wins over a missing key

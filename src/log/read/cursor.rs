@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::log::files::names::FileKind;
 use crate::log::read::plain::PlainPrefix;
 use crate::log::segment::SegmentView;
-use crate::storage::{Region, fetch_value};
+use crate::storage::Region;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -55,16 +55,17 @@ impl Cursor {
     /// Asks the processor for what the next read looks at first, beside the log itself.
     pub fn fetch_place(&self) {
         if let Some(place) = &self.place {
-            fetch_value(&**place.view.segment());
+            place.view.segment().fetch_known();
             place.view.region().fetch_borders();
         }
     }
 
-    /// Asks the processor for the bytes that the next read begins with. What
-    /// [`Cursor::fetch_place`] asks for is at hand by then.
-    pub fn fetch_bytes(&self) {
+    /// Asks the processor for the header that the next read begins with, or, `all`, for as many
+    /// bytes as who goes through records asks for ahead. What [`Cursor::fetch_place`] asks for is
+    /// at hand by then.
+    pub fn fetch_bytes(&self, all: bool) {
         if let Some(place) = &self.place {
-            place.view.region().fetch_bytes(place.position);
+            place.view.region().fetch_bytes(place.position, all);
         }
     }
 

@@ -12,14 +12,17 @@ mod time_search;
 
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::Log;
+use crate::log::phase::Phase;
 use crate::log::read::cursor::{Chunk, Cursor, Place};
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
 use crate::log::segment::SegmentView;
 use crate::log::segment::state::SegmentLayout;
+use crate::log::watch::WatchList;
+use crate::log::{Log, Writer};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
 use crate::storage::planted::{Planted, planted};
-use crate::storage::{fetch_ahead, fetch_value};
+use crate::storage::{fetch_ahead, fetch_part, fetch_value};
+use std::mem::offset_of;
 use std::ops::Range;
 use std::path::Path;
 
@@ -59,10 +62,15 @@ impl Log {
         fetch_value(&self.damage);
     }
 
-    /// Asks the processor for what a registration takes, and waits for nothing.
+    /// Asks the processor for what a registration takes, and waits for nothing. Of what lies under
+    /// the lock that is little.
     #[inline]
     pub fn fetch_watchers(&self) {
-        fetch_value(&self.writer);
+        // The lock stands before or behind what it guards.
+        let lock = size_of_val(&self.writer) - size_of::<Writer>();
+        fetch_part(&self.writer, 0, 1);
+        fetch_part(&self.writer, offset_of!(Writer, watchers), size_of::<WatchList>() + lock);
+        fetch_part(&self.writer, offset_of!(Writer, phase), size_of::<Phase>() + lock);
     }
 
     /// [`Log::fetch`] by a walk over the headers, of at most `max_bytes` behind the first batch.

@@ -9,7 +9,7 @@ use crate::log::index::{offset_index, time_index};
 use crate::log::segment::Segment;
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::summary::SegmentIndexes;
-use crate::record::Sink;
+use crate::record::{BATCH_OVERHEAD, BatchHeader, Sink};
 use crate::storage::{File, RegionWriter};
 use crate::sync::Arc;
 
@@ -377,7 +377,14 @@ pub(crate) struct RegionSink<'a> {
 impl Sink for RegionSink<'_> {
     #[inline]
     fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.region.fetch_ahead(self.at + at, bytes.len());
+        // With the first bytes behind the header, for that as well.
+        let from = if at == BATCH_OVERHEAD { 0 } else { at };
+        self.region.fetch_ahead(self.at + from, at - from + bytes.len());
         self.region.write(self.at + at, bytes);
+    }
+
+    #[inline]
+    fn put_header(&mut self, header: &BatchHeader) {
+        self.region.write_numbers(self.at, BATCH_OVERHEAD, header.numbers());
     }
 }

@@ -2,9 +2,20 @@
 //! nothing but records to return.
 
 use crate::log::segment::Segment;
+use crate::storage::fetch_value;
 use crate::sync::Ordering;
 
 impl Segment {
+    /// Asks the processor for what a reader in the middle of the segment looks at.
+    #[inline]
+    pub fn fetch_known(&self) {
+        fetch_value(&self.base_offset);
+        fetch_value(&self.layout);
+        fetch_value(&self.own_from);
+        fetch_value(&self.proven);
+        fetch_value(&self.not_plain_end);
+    }
+
     /// Whether this process appended everything from this position on.
     #[inline]
     pub fn is_own(&self, from: usize) -> bool {

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::{AppendOptions, ProducerStamp};
 use crate::producer::future::SendFuture;
 use crate::producer::record::{ProducerRecord, RecordMetadata};
+use crate::producer::storing::Placed;
 use crate::producer::topics::missing_topic;
 use crate::sync::Arc;
 
@@ -56,12 +57,13 @@ impl ProducerCore {
             let appended = queue.log.append_records(&[input], s.codec, s.level, options);
             drop(state);
             match appended {
-                Ok(appended) if appended.must_sync => Ok(self.unsynced(queue, appended, &input)),
-                Ok(appended) => Ok(SendFuture::done(Ok(self.appender().metadata(
-                    queue,
-                    Some(appended),
-                    &input,
-                )))),
+                Ok(appended) if appended.must_sync => {
+                    Ok(self.unsynced(queue, Placed::from(&appended), &input))
+                }
+                Ok(appended) => {
+                    let placed = Placed::from(&appended);
+                    Ok(SendFuture::done(Ok(self.appender().metadata(queue, placed, &input))))
+                }
                 Err(error) if error.kind() == ErrorKind::OutOfOrderSequence => {
                     match queue.log.last_sequence(stamp.producer_id)? {
                         Some(last) if is_behind(sequence, last) => {

@@ -67,6 +67,12 @@ impl Routes {
         if self.groups.get(self.last).is_none_or(|group| !Arc::ptr_eq(&group.queue, queue)) {
             self.last = self.find(queue, place);
         }
+        self.add_to_last(size_max);
+    }
+
+    /// Takes the next record, which goes where the one before went.
+    #[inline]
+    pub fn add_to_last(&mut self, size_max: usize) {
         if !self.group_of.is_empty() {
             self.group_of.push(u32::try_from(self.last).unwrap_or(REFUSED));
         }

@@ -3,16 +3,23 @@
 use super::ProducerCore;
 use super::routes::{Group, Routes};
 use crate::error::{Error, Result};
-use crate::log::Appended;
 use crate::producer::batch::{PartitionQueue, estimated_size};
 use crate::producer::completion::{Completion, Records};
 use crate::producer::env::is_thrown;
 use crate::producer::future::{BatchResult, Outcome, SendFuture, Unsynced};
 use crate::producer::record::{ProducerRecord, RecordMetadata, size_in_batch};
-use crate::producer::storing::Stored;
+use crate::producer::storing::{Placed, Stored};
 use crate::producer::topics::Found;
 use crate::record::{BATCH_OVERHEAD, CompressionRatio, RecordInput};
 use crate::sync::Arc;
+
+/// The route of the record before: most calls are about one topic, and many about one partition.
+struct LastRoute<'r, 'p> {
+    name: &'r str,
+    topic: Found<'p>,
+    /// The partition that it chose, where another one for it only has to be counted.
+    chosen: Option<i32>,
+}
 
 /// What became of a send so far.
 enum SendOutcome {
@@ -76,29 +83,28 @@ impl ProducerCore {
             let nobody = &mut None::<fn(&Outcome)>;
             return self.linger(&topic, queue, input, sticky, nobody).map(SendOutcome::Later);
         }
-        let appended = self.appender().append(queue, input, now_ms)?;
+        let placed = self.appender().append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
-        Ok(match appended {
-            Some(appended) if appended.must_sync => {
-                SendOutcome::Later(self.unsynced(queue, appended, input))
-            }
-            appended => SendOutcome::Stored(self.appender().metadata(queue, appended, input)),
+        Ok(match placed.must_sync {
+            true => SendOutcome::Later(self.unsynced(queue, placed, input)),
+            false => SendOutcome::Stored(self.appender().metadata(queue, placed, input)),
         })
     }
 
+    #[inline(never)]
     pub(in crate::producer) fn unsynced(
         self: &Arc<Self>,
         queue: &Arc<PartitionQueue>,
-        appended: Appended,
+        placed: Placed,
         input: &RecordInput<'_>,
     ) -> SendFuture {
-        queue.owes_sync(appended.last_offset + 1);
+        queue.owes_sync(placed.end());
         SendFuture::unsynced(Unsynced {
             producer: self.clone(),
             queue: queue.clone(),
-            metadata: self.appender().metadata(queue, Some(appended), input),
+            metadata: self.appender().metadata(queue, placed, input),
             record: queue.copied(input),
         })
     }
@@ -166,12 +172,12 @@ impl ProducerCore {
         // before the queue's lock.
         self.stamper.append_options(&self.env, queue, now_ms)?;
         let state = queue.lock();
-        let appended = self.appender().append(queue, input, now_ms)?;
+        let placed = self.appender().append(queue, input, now_ms)?;
         if sticky {
             self.count_sticky(&topic, size, false);
         }
-        let sync = appended.filter(|appended| appended.must_sync).map(|a| a.last_offset + 1);
-        let outcome = Ok(self.appender().metadata(queue, appended, input));
+        let sync = placed.must_sync.then(|| placed.end());
+        let outcome = Ok(self.appender().metadata(queue, placed, input));
         let Some(callback) = callback.take() else { return Ok(SendFuture::done(outcome)) };
         if sync.is_none()
             && let Some(turn) = self.completions.enter_idle()
@@ -216,7 +222,7 @@ impl ProducerCore {
             }
         };
         let mut routes = Routes::new(records.len());
-        let mut last: Option<(&str, Found<'_>)> = None;
+        let mut last = None;
         for (place, (record, input)) in records.iter().zip(&inputs).enumerate() {
             if let Err(error) = self.route(record, input, place, &mut last, &mut routes) {
                 self.stamper.fail_transaction(&error);
@@ -241,16 +247,26 @@ impl ProducerCore {
         record: &'r ProducerRecord<'_>,
         input: &RecordInput<'_>,
         place: usize,
-        last: &mut Option<(&'r str, Found<'p>)>,
+        last: &mut Option<LastRoute<'r, 'p>>,
         routes: &mut Routes,
     ) -> Result<()> {
-        let name = record.topic();
-        if last.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, name)) {
-            *last = Some((name, self.topics.find(name, &self.env.broker)?));
+        let (name, chosen) = (record.topic(), record.chosen_partition());
+        let same = |last: &LastRoute<'_, '_>| std::ptr::eq(last.name, name);
+        if chosen.is_some() && last.as_ref().is_some_and(|last| last.chosen == chosen && same(last))
+        {
+            let size = self.env.check_size(input)?;
+            routes.add_to_last(size - BATCH_OVERHEAD);
+            return Ok(());
+        }
+        if !last.as_ref().is_some_and(same) {
+            let topic = self.topics.find(name, &self.env.broker)?;
+            *last = Some(LastRoute { name, topic, chosen: None });
         }
         // It was set just above, or is that of the record before.
-        let Some((_, topic)) = last else { return Ok(()) };
-        let (queue, sticky) = self.choose(topic, record.chosen_partition(), input)?;
+        let Some(last) = last else { return Ok(()) };
+        last.chosen = None;
+        let topic = &last.topic;
+        let (queue, sticky) = self.choose(topic, chosen, input)?;
         let size = self.env.check_size(input)?;
         self.env.pause(queue)?;
         if sticky {
@@ -258,6 +274,8 @@ impl ProducerCore {
         }
         // Its own batch would have a header of its own.
         routes.add(queue, place, size - BATCH_OVERHEAD);
+        // A test that holds records up looks at each.
+        last.chosen = chosen.filter(|_| !self.env.broker.probe().is_on());
         Ok(())
     }
 
@@ -282,8 +300,18 @@ impl ProducerCore {
             let count = if is_one { rest.len() } else { batch_len(rest, limit, ratio) };
             let (batch, behind) = rest.split_at(count);
             rest = behind;
+            let outcome = self.appender().append_batch(&group.queue, batch, now_ms, None);
+            if let Ok(appended) = outcome
+                && !appended.must_sync
+            {
+                // Nothing is left to be done, but to tell.
+                self.env.note_ratio(&group.queue, &appended);
+                let stored = self.appender().stored_at(&group.queue, batch, appended);
+                futures.extend(stored.map(|metadata| SendFuture::done(Ok(metadata))));
+                continue;
+            }
             stored.clear(batch.len());
-            self.appender().store_part(&group.queue, batch, now_ms, None, stored);
+            self.appender().settle(&group.queue, batch, now_ms, None, outcome, stored);
             if let Some(upto) = stored.sync {
                 group.queue.owes_sync(upto);
             }

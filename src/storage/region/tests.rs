@@ -44,6 +44,22 @@ fn a_write_below_the_published_border_panics_and_changes_nothing() {
 }
 
 #[test]
+fn numbers_are_written_as_their_bytes_are_where_bytes_may_be_written() {
+    let region = region(64, 32);
+    let mut writer = region.writer().unwrap();
+    let (first, second) = (0x0102_0304_0506_0708, 0x0607_0809_0a0b_0c0d);
+    writer.write_numbers(3, 13, [(0, first), (5, second)]);
+    writer.write(16, b"z");
+    writer.publish(17);
+    assert_eq!(region.read(0..17), b"\0\0\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0dz");
+    assert!(panics(|| writer.write_numbers(16, 8, [(0, first)])), "published");
+    assert!(panics(|| writer.write_numbers(25, 8, [(0, first)])), "not prepared");
+    assert!(panics(|| writer.write_numbers(17, 8, [(1, first)])), "beyond its length");
+    assert!(panics(|| writer.write_numbers(17, 7, [(0, first)])), "no room");
+    assert_eq!(writer.bytes(17..32), [0; 15]);
+}
+
+#[test]
 fn a_write_beyond_the_prepared_border_panics_until_the_border_moves() {
     let region = region(64, 8);
     let mut writer = region.writer().unwrap();

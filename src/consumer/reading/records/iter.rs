@@ -2,7 +2,7 @@
 
 use super::{Body, ConsumerRecord, RecordPlace, RecordRun};
 use crate::record::{BatchHeader, RecordBatch, Records, TimestampType};
-use crate::storage::fetch_ahead;
+use crate::storage::fetch_ahead_into;
 use std::fmt;
 use std::iter::FusedIterator;
 use std::slice;
@@ -14,6 +14,8 @@ pub struct RecordsIter<'a> {
     run: Option<&'a RecordRun>,
     /// The batches of the run that were not begun.
     batches: &'a [u8],
+    /// The batches of the run behind it, if they lie in memory as they are.
+    next_batches: &'a [u8],
     records: Records<'a>,
     timestamp_type: TimestampType,
     /// Records of the run that were not returned.
@@ -26,6 +28,7 @@ impl<'a> RecordsIter<'a> {
             runs: runs.iter(),
             run: None,
             batches: &[],
+            next_batches: &[],
             records: Records::EMPTY,
             timestamp_type: TimestampType::CreateTime,
             left: 0,
@@ -37,9 +40,10 @@ impl<'a> RecordsIter<'a> {
         let Some(run) = self.runs.next() else { return false };
         self.run = Some(run);
         self.left = run.count;
+        self.next_batches = self.runs.as_slice().first().map_or(&[], |next| next.body.batches());
         match &run.body {
-            Body::Plain(chunk, range) => {
-                self.batches = chunk.bytes().get(range.clone()).unwrap_or_default();
+            Body::Plain(..) => {
+                self.batches = run.body.batches();
                 self.begin_batch(run.skip);
             }
             Body::Decoded(header, payload) => {
@@ -94,7 +98,10 @@ impl<'a> Iterator for RecordsIter<'a> {
                 continue;
             };
             self.left -= 1;
-            fetch_ahead(self.records.rest(), record.encoded_size());
+            // The batches of a run lie one behind the other.
+            let rest = self.records.rest();
+            let left = rest.len() + self.batches.len();
+            fetch_ahead_into(rest, left, self.next_batches, record.encoded_size());
             let run = self.run?;
             return Some(ConsumerRecord { record, run, timestamp_type: self.timestamp_type });
         }

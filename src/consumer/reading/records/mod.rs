@@ -197,6 +197,14 @@ pub(in crate::consumer) enum Body {
 }
 
 impl Body {
+    /// The batches that lie in memory as they are returned.
+    fn batches(&self) -> &[u8] {
+        match self {
+            Body::Plain(chunk, range) => chunk.bytes().get(range.clone()).unwrap_or_default(),
+            Body::Decoded(..) => &[],
+        }
+    }
+
     fn share(&self, part: &[u8]) -> Bytes {
         match self {
             Body::Decoded(_, payload) => payload.slice_ref(part),
