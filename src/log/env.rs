@@ -71,6 +71,12 @@ pub(crate) trait EpochGate: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The stamp that the last close left of the files of a log.
+    fn stamp_of(&self, id: &LogIdentity) -> Option<i64> {
+        let _ = id;
+        None
+    }
+
     /// Takes note of the highest producer id that the reading of a log came upon: none up to it
     /// may be given to another producer.
     fn saw_producer_id(&self, id: i64) {

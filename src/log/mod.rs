@@ -32,6 +32,7 @@ mod upkeep;
 mod watch;
 
 pub(crate) use crate::log::append::{AppendOptions, Appended};
+pub(crate) use crate::log::lifecycle::stamp::FolderStamp;
 pub use crate::log::load::verify::PlannedRepair;
 pub(crate) use crate::log::producers::Marker;
 pub(crate) use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
@@ -89,7 +90,9 @@ pub(crate) struct Log {
     /// Held while the active segment's file grows ahead of its writer.
     growing: Mutex<()>,
     /// Why the log ends before records that were in it, as opening found.
-    damage: OnceLock<LogDamage>,
+    damage: OnceLock<Box<LogDamage>>,
+    /// Whether its files are those that a close left, as found before the folder was opened.
+    as_closed: OnceLock<bool>,
     /// What the last sync of this life covered.
     synced: Mutex<Option<crate::log::lifecycle::close::Synced>>,
     meter: PartitionMeter,
@@ -215,6 +218,7 @@ impl Log {
             upkeep: ranked_mutex(Rank::LogUpkeep, Upkeep::new(state, trust)),
             growing: ranked_mutex(Rank::LogGrowing, ()),
             damage: OnceLock::new(),
+            as_closed: OnceLock::new(),
             synced: ranked_mutex(Rank::LogSynced, None),
         })
     }
@@ -280,11 +284,15 @@ impl Log {
         }
     }
 
-    /// Why the log ends before records that were in it, if it is damaged. Opens the folder.
+    /// Why the log ends before records that were in it, if it is damaged. Opens the folder, unless
+    /// nobody was in it since a close left it whole.
     ///
     /// # Errors
     /// Those of opening the folder.
     pub fn damage(&self) -> Result<Option<Error>> {
+        if !self.is_opened() && self.stands_as_closed() {
+            return Ok(None);
+        }
         self.opened()?;
         Ok(self.known_damage())
     }

@@ -16,7 +16,10 @@ mod tests;
 
 use super::planted::{Planted, planted};
 use super::region::{Counted, Region};
-use super::{CutByAnother, DirEntry, Lock, Mode, NotBegun, Storage, invalid, read_only, to_usize};
+use super::{
+    CutByAnother, DirEntry, FileIdentity, Lock, Mode, NotBegun, Storage, invalid, read_only,
+    to_usize,
+};
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Rank, RwLock, Weak, ranked_lock,
     ranked_mutex,
@@ -249,6 +252,10 @@ impl Storage for Fs {
 
     fn metadata(&self, path: &Path) -> io::Result<DirEntry> {
         look(path)
+    }
+
+    fn identity(&self, path: &Path) -> Option<FileIdentity> {
+        place::identity(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! first. So a lock file that was taken away ends the owner's work on files before another owner's
 //! are harmed. Stores into memory ask nobody: the broker looks at the lock at intervals.
 
-use super::{DirEntry, File, Lock, LockLost, Region, Storage};
+use super::{DirEntry, File, FileIdentity, Lock, LockLost, Region, Storage};
 use crate::sync::{Arc, Mutex};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,10 @@ impl Storage for Owned {
 
     fn metadata(&self, path: &Path) -> io::Result<DirEntry> {
         self.inner.metadata(path)
+    }
+
+    fn identity(&self, path: &Path) -> Option<FileIdentity> {
+        self.inner.identity(path)
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

@@ -12,7 +12,7 @@ use crate::log::files::checkpoint::{
     replace_file, write_offsets,
 };
 use crate::log::files::partition_metadata::{META_PROPERTIES, MetaProperties};
-use crate::log::{EpochGate, Log, LogState};
+use crate::log::{EpochGate, FolderStamp, Log, LogState};
 use crate::storage::Storage;
 use crate::sync::thread::spawn_named;
 use crate::sync::{Arc, Ordering};
@@ -31,11 +31,19 @@ const CLOSE_SHARE_MIN: usize = 8;
 /// it is no gain for a few.
 const WRITE_BACK_LOGS_MIN: usize = 64;
 
+/// No file system's clock goes by longer ticks than this: what changed more recently could change
+/// once more, and bear the same time.
+const TICK_MS_MAX: i64 = 20;
+
 /// What closing the logs gave.
 struct Closed {
     states: Vec<(PartitionKey, LogState)>,
     /// Kafka may take every partition as one that was closed.
     presentable: bool,
+    /// The logs that this life had, as far as they are whole.
+    whole: Vec<Arc<Log>>,
+    /// The others.
+    damaged: Vec<Arc<Log>>,
 }
 
 impl BrokerCore {
@@ -105,7 +113,34 @@ impl BrokerCore {
             true => Some(self.write_mark(owner)?),
             false => None,
         };
-        owner.life.end(closed.states, mark)
+        owner.life.end(closed.states, mark)?;
+        self.stamp(owner, closed.whole, &closed.damaged);
+        Ok(())
+    }
+
+    /// Leaves the stamps of the logs that were closed, for who asks the next life for their ends.
+    /// Those that nobody looked at keep theirs.
+    fn stamp(&self, owner: &Owner, whole: Vec<Arc<Log>>, damaged: &[Arc<Log>]) {
+        let now_ms = self.clock.coarse_wall_ms();
+        let mut stamps = owner.life.stamps().clone();
+        stamps.retain(|partition, _| self.topics.get(partition.topic()).is_ok());
+        let partition_of = |log: &Log| {
+            let id = log.identity();
+            TopicPartition::new(id.topic.clone(), id.partition)
+        };
+        for log in damaged {
+            stamps.remove(&partition_of(log));
+        }
+        let opened: Vec<_> = whole.into_iter().filter(|log| log.is_opened()).collect();
+        let found = self.on_closers(&opened, Log::folder_stamp);
+        for (log, stamp) in opened.iter().zip(found) {
+            let settled = |stamp: &FolderStamp| stamp.changed_ms + TICK_MS_MAX < now_ms;
+            match stamp.flatten().filter(settled) {
+                Some(stamp) => stamps.insert(partition_of(log), stamp.value),
+                None => stamps.remove(&partition_of(log)),
+            };
+        }
+        owner.life.keep_stamps(&stamps);
     }
 
     /// Makes what groups stored durable.
@@ -124,7 +159,9 @@ impl BrokerCore {
 
     fn close_logs(&self, owner: &Owner) -> Result<Closed> {
         let ended = owner.life.ended();
-        let mut closed = Closed { states: Vec::new(), presentable: true };
+        let (whole, found_damaged) = (Vec::new(), Vec::new());
+        let mut closed =
+            Closed { states: Vec::new(), presentable: true, whole, damaged: found_damaged };
         if let LastStop::Foreign { clean: false } = ended {
             // Partitions that nobody appended to are as another program's crash left them.
             closed.presentable = false;
@@ -154,6 +191,7 @@ impl BrokerCore {
                         let settled = state.settled || !state.suspect;
                         closed.states.push((key_of(&log), LogState { settled, ..state }));
                     }
+                    if damaged { &mut closed.damaged } else { &mut closed.whole }.push(log);
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }

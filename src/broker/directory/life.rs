@@ -12,13 +12,18 @@ use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::Registry;
 use crate::broker::meta::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::{BackgroundWork, EpochGate, Log, LogState, Trust};
+use crate::log::files::checkpoint::{read_offsets, write_offsets};
+use crate::log::{BackgroundWork, EpochGate, Log, LogIdentity, LogState, Trust};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
-use crate::topic::TopicId;
+use crate::topic::{TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// Stamps of the logs of a directory that was closed in good order, as a checkpoint file has
+/// offsets: with them an end is known without opening a folder. A cache, which proves itself.
+const STAMPS_FILE: &str = "topiclite.stamps";
 
 /// The file that says that a directory was closed in good order (Kafka's name).
 pub(in crate::broker) const CLEAN_MARK: &str = ".kafka_cleanshutdown";
@@ -102,6 +107,8 @@ pub(in crate::broker) struct DirectoryLife {
     /// What adoption found; written with the beginning of the life.
     adopted: Mutex<Option<Adopted>>,
     incarnation: OnceLock<i32>,
+    /// What the last close left, once somebody asked.
+    stamps: OnceLock<BTreeMap<TopicPartition, i64>>,
     closed: AtomicBool,
     queue: Arc<WorkQueue>,
 }
@@ -129,6 +136,7 @@ impl DirectoryLife {
             producer_ids,
             adopted: ranked_mutex(Rank::Adopted, None),
             incarnation: OnceLock::new(),
+            stamps: OnceLock::new(),
             closed: AtomicBool::new(false),
             queue,
         }
@@ -219,6 +227,29 @@ impl DirectoryLife {
     pub fn end(&self, states: Vec<(PartitionKey, LogState)>, mark: Option<String>) -> Result<()> {
         self.producer_ids.keep()?;
         self.state.lock().end(states, mark)
+    }
+
+    /// The stamps that the last close left; none where the file cannot be read, as then every
+    /// folder is opened.
+    pub fn stamps(&self) -> &BTreeMap<TopicPartition, i64> {
+        self.stamps.get_or_init(|| {
+            let found = read_offsets(&*self.storage, &self.dir.join(STAMPS_FILE));
+            found.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the stamps of the last close are ignored");
+                BTreeMap::new()
+            })
+        })
+    }
+
+    /// Leaves stamps for the next life. Where that fails it opens the folders.
+    pub fn keep_stamps(&self, stamps: &BTreeMap<TopicPartition, i64>) {
+        if stamps == self.stamps() {
+            return;
+        }
+        let path = self.dir.join(STAMPS_FILE);
+        if let Err(error) = write_offsets(&*self.storage, &path, stamps) {
+            tracing::debug!(%error, "no stamps are left");
+        }
     }
 
     /// Refuses every first change from here on.
@@ -316,6 +347,13 @@ impl EpochGate for DirectoryLife {
 
     fn epoch_max(&self) -> i32 {
         self.epoch_max
+    }
+
+    fn stamp_of(&self, id: &LogIdentity) -> Option<i64> {
+        if self.ended != LastStop::Clean {
+            return None;
+        }
+        self.stamps().get(&TopicPartition::new(id.topic.clone(), id.partition)).copied()
     }
 
     fn saw_producer_id(&self, id: i64) {

@@ -6,3 +6,7 @@ pub(in crate::broker) mod folders;
 pub(in crate::broker) mod life;
 pub(in crate::broker) mod open;
 pub(in crate::broker) mod ownership;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::lifecycle::open::Upkeep;
+use crate::log::lifecycle::stamp::{FolderStamp, is_as_recorded, stamp_of};
 use crate::log::phase::Phase;
 use crate::log::producers::transactions::OpenTransaction;
 use crate::log::read::lookup::LastExtent;
@@ -218,6 +219,16 @@ impl Log {
         self.vouch_for(snapshots)?;
         *self.synced.lock() = None;
         self.state()
+    }
+
+    /// The stamp of the files of a log that this life opened, and closed in good order; `None`
+    /// where they are not as it recorded them, and where nothing can be told of them.
+    pub fn folder_stamp(&self) -> Option<FolderStamp> {
+        let state = self.state().ok().filter(|_| self.is_opened())?;
+        let storage = &*self.env.storage;
+        // First: what changes behind it changes the stamp.
+        let stamp = stamp_of(storage, &self.id, &state)?;
+        is_as_recorded(storage, &self.id, &state).then_some(stamp)
     }
 
     /// Refuses appends from here on. Returns the refusal that there was before.

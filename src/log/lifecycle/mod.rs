@@ -2,3 +2,4 @@
 
 pub(in crate::log) mod close;
 pub(in crate::log) mod open;
+pub(in crate::log) mod stamp;

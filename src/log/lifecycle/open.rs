@@ -15,6 +15,7 @@ use crate::log::files::partition_metadata::{
 };
 use crate::log::finding::Finding;
 use crate::log::lifecycle::close::Closing;
+use crate::log::lifecycle::stamp::stamp_of;
 use crate::log::load::verify::PlannedRepair;
 use crate::log::load::{OpenOptions, OpenReport, OpenedPartition, OpenedSegment, open_partition};
 use crate::log::phase::{Knowledge, Phase};
@@ -82,6 +83,27 @@ impl Log {
         self.open_with(&mut upkeep, options)
     }
 
+    /// Whether the files of a log that nobody opened in this life are those that a close left, so
+    /// that opening would find nothing. The first answer holds for this life, as opening does.
+    #[cold]
+    pub(in crate::log) fn stands_as_closed(&self) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        if let Some(known) = self.as_closed.get() {
+            return *known;
+        }
+        let upkeep = self.upkeep.lock();
+        *self.as_closed.get_or_init(|| {
+            let left = match upkeep.trust {
+                Trust::Clean if !upkeep.state.suspect => self.env.gate.stamp_of(&self.id),
+                _ => None,
+            };
+            let found = || stamp_of(&*self.env.storage, &self.id, &upkeep.state);
+            left.is_some_and(|left| found().is_some_and(|found| found.value == left))
+        })
+    }
+
     /// What opening had to say, in the order it was found, and how much work it was.
     pub fn opening(&self) -> (Vec<Finding>, OpenReport) {
         let upkeep = self.upkeep.lock();
@@ -147,7 +169,7 @@ impl Log {
                     ..state.clone()
                 },
             };
-            self.damage.get_or_init(|| LogDamage { error: error.clone(), known_before });
+            self.damage.get_or_init(|| Box::new(LogDamage { error: error.clone(), known_before }));
         }
         self.adopt_opened(&opened, trust)?;
         upkeep.opened = Some(opened);

@@ -1,5 +1,6 @@
 //! Where a directory is: by a path that keeps its meaning, and on which mount of which boot.
 
+use crate::storage::FileIdentity;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,4 +43,17 @@ pub(super) fn mount_id(dir: &Path) -> String {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn mount_id(_: &Path) -> String {
     String::new()
+}
+
+/// What stands at `path`, by one look that follows no link.
+pub(super) fn identity(path: &Path) -> Option<FileIdentity> {
+    use std::os::unix::fs::MetadataExt;
+    let own = fs::symlink_metadata(path).ok().filter(|own| own.is_dir() || own.is_file())?;
+    let seconds = own.ctime().checked_mul(1_000_000_000)?;
+    Some(FileIdentity {
+        is_dir: own.is_dir(),
+        len: if own.is_dir() { 0 } else { own.len() },
+        inode: own.ino(),
+        changed_ns: seconds.checked_add(own.ctime_nsec())?,
+    })
 }
