@@ -6,7 +6,8 @@
 //! `_total` are Prometheus'; `docs/metrics.md` lists them all.
 
 use crate::sync::Arc;
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, SharedString};
+use metrics::{Counter, Histogram, IntoF64, Key, Label, Level, Metadata, SharedString};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Everything here says that it comes from the crate.
@@ -58,6 +59,21 @@ fn histogram(name: &'static str, labels: Vec<Label>) -> Histogram {
     metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
 }
 
+/// Whether a recorder is told of what goes into a histogram: a value that is recorded no times is
+/// asked for only then.
+fn is_listened_to(histogram: &Histogram) -> bool {
+    struct Asked<'a>(&'a Cell<bool>);
+    impl IntoF64 for Asked<'_> {
+        fn into_f64(self) -> f64 {
+            self.0.set(true);
+            0.0
+        }
+    }
+    let asked = Cell::new(false);
+    histogram.record_many(Asked(&asked), 0);
+    asked.get()
+}
+
 /// A counter of a whole broker.
 pub(crate) fn of_broker(name: &'static str) -> Counter {
     counter(name, Vec::new())
@@ -102,18 +118,20 @@ pub(crate) struct ConsumerMeter {
     records_consumed: Counter,
     commits: Counter,
     commit_failures: Counter,
-    commit_seconds: Histogram,
+    /// Where somebody listens to it.
+    commit_seconds: Option<Histogram>,
 }
 
 impl ConsumerMeter {
     /// `group` is empty for a consumer without one.
     pub fn new(group: &Arc<str>, client_id: &Arc<str>) -> ConsumerMeter {
         let labels = || vec![label("group", group), label("client_id", client_id)];
+        let commit_seconds = histogram("topiclite_commit_seconds", labels());
         ConsumerMeter {
             records_consumed: counter("topiclite_records_consumed_total", labels()),
             commits: counter("topiclite_commits_total", labels()),
             commit_failures: counter("topiclite_commit_failures_total", labels()),
-            commit_seconds: histogram("topiclite_commit_seconds", labels()),
+            commit_seconds: is_listened_to(&commit_seconds).then_some(commit_seconds),
         }
     }
 
@@ -123,10 +141,18 @@ impl ConsumerMeter {
         self.records_consumed.increment(records as u64);
     }
 
-    /// A commit came to an end.
+    /// Whether somebody wants to know how long commits take.
     #[inline]
-    pub fn committed(&self, succeeded: bool, took: Duration) {
-        self.commit_seconds.record(took.as_secs_f64());
+    pub fn times_commits(&self) -> bool {
+        self.commit_seconds.is_some()
+    }
+
+    /// A commit came to an end; `took` is the time of one that was timed.
+    #[inline]
+    pub fn committed(&self, succeeded: bool, took: Option<Duration>) {
+        if let (Some(histogram), Some(took)) = (&self.commit_seconds, took) {
+            histogram.record(took.as_secs_f64());
+        }
         match succeeded {
             true => self.commits.increment(1),
             false => self.commit_failures.increment(1),

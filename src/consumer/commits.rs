@@ -198,9 +198,9 @@ impl Committer<'_> {
     /// Makes a commit. The first refusal decides the outcome; partitions that were not refused
     /// are committed all the same.
     fn commit(&mut self, offsets: &Offsets) -> Result<()> {
-        let began = self.env.clock().monotonic();
+        let began = self.env.meter.times_commits().then(|| self.env.clock().monotonic());
         let outcome = self.send(offsets);
-        let took = self.env.clock().monotonic().saturating_sub(began);
+        let took = began.map(|began| self.env.clock().monotonic().saturating_sub(began));
         self.env.meter.committed(outcome.is_ok(), took);
         if let (Err(error), Some(group)) = (&outcome, &self.env.group) {
             self.env.broker.probe().note(|| Event::CommitFailed {

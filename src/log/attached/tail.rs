@@ -48,7 +48,14 @@ impl AttachedLog {
         };
         let file = self.file(seen, at)?;
         let AttachedView {
-            segments, rules, transactions, lost_markers, epochs, damage, findings, ..
+            segments,
+            rules,
+            transactions,
+            lost_markers,
+            epochs,
+            damage,
+            findings,
+            ..
         } = seen;
         let Some(segment) = segments.get_mut(at) else {
             return Ok(());
