@@ -19,8 +19,9 @@ impl Admin {
     /// [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition),
     /// [`InvalidTopic`](crate::ErrorKind::InvalidTopic);
     /// [`PolicyViolation`](crate::ErrorKind::PolicyViolation) when the topic's `cleanup.policy`
-    /// does not compact; [`CorruptRecord`](crate::ErrorKind::CorruptRecord) for a damaged
-    /// partition, which is not cleaned; [`StorageFull`](crate::ErrorKind::StorageFull),
+    /// does not compact; once the other partitions are cleaned,
+    /// [`CorruptRecord`](crate::ErrorKind::CorruptRecord) for a damaged one, which is not, or
+    /// [`StorageFull`](crate::ErrorKind::StorageFull),
     /// [`Io`](crate::ErrorKind::Io); [`ReadOnly`](crate::ErrorKind::ReadOnly) in an attached
     /// directory.
     ///

@@ -608,7 +608,7 @@ impl BrokerCore {
     ///
     /// # Errors
     /// Those of the topic's name; `PolicyViolation` for one that is not compacted; what kept the
-    /// first partition that failed from being cleaned.
+    /// first partition that failed from being cleaned, once the others are.
     pub(crate) fn compact(
         &self,
         name: &str,
@@ -624,10 +624,15 @@ impl BrokerCore {
         // A round over one of its partitions would be in the way.
         *turn = None;
         let mut outcomes = Vec::new();
+        let mut failed = None;
         for number in 0..topic.partition_count() {
-            outcomes.push((number, self.compact_partition(&topic, number, scope)?));
+            self.check_open()?;
+            match self.compact_partition(&topic, number, scope) {
+                Ok(outcome) => outcomes.push((number, outcome)),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
-        Ok(outcomes)
+        failed.map_or(Ok(outcomes), Err)
     }
 
     fn compact_partition(

@@ -379,3 +379,28 @@ fn a_look_of_the_cleaner_is_due_as_long_as_a_topic_is_compacted() {
     broker.close().unwrap();
     assert!(is_due(&open(&storage, &clock, &[])), "from the first moment of a life");
 }
+
+#[test]
+fn a_damaged_partition_keeps_no_other_from_being_cleaned() {
+    let (storage, clock) = (heap(), VirtualClock::stepping());
+    let broker = open(&storage, &clock, &[("log.cleaner.enable", "false")]);
+    broker.admin().create_topic("t", 3, compacted()).unwrap();
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    for partition in 0..3 {
+        for value in ["1", "2"] {
+            let record = ProducerRecord::new("t").partition(partition).key("k").value(value);
+            producer.send_sync(record).unwrap();
+        }
+    }
+    broker.close().unwrap();
+    let path = std::path::Path::new("/data/t-1/00000000000000000000.log");
+    storage.open_cold(path).unwrap().write_at(65, b"\xff").unwrap();
+    let broker = open(&storage, &clock, &[("log.cleaner.enable", "false")]);
+    let error = broker.admin().compact_now("t").unwrap_err();
+    assert_eq!((error.kind(), error.partition()), (ErrorKind::CorruptRecord, Some(1)));
+    let end = |partition| {
+        let status = broker.admin().cleaning_status("t", partition).unwrap();
+        (status.first_dirty_offset(), status.last_cleaned_ms().is_some())
+    };
+    assert_eq!([end(0), end(2)], [(2, true), (2, true)]);
+}
