@@ -18,7 +18,7 @@ pub use groups::{
 pub use producers::ProducerState;
 pub use retention::ProtectedOffset;
 pub use size::PartitionSize;
-pub use transactions::{AbortedRange, TransactionDescription};
+pub use transactions::{AbortedRange, HangingTransaction, TransactionDescription};
 
 use crate::broker::{BrokerInner, NewTopic, Topic};
 use crate::config::{BrokerConfig, ConfigChange, ConfigEntry, IsolationLevel, TopicConfig};

@@ -78,8 +78,9 @@ pub mod topic;
 mod transaction;
 pub use admin::{
     AbortedRange, Admin, CleaningStatus, Compaction, GroupDescription, GroupListing, GroupOffset,
-    ListedOffset, MemberDescription, OffsetSpec, PartitionResults, PartitionSize, ProducerState,
-    ProtectedOffset, TopicDescription, TopicListing, TransactionDescription,
+    HangingTransaction, ListedOffset, MemberDescription, OffsetSpec, PartitionResults,
+    PartitionSize, ProducerState, ProtectedOffset, TopicDescription, TopicListing,
+    TransactionDescription,
 };
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! Transactions: those that there are, by transactional id, and what a partition says of them.
 
-use super::Admin;
-use crate::error::{ErrorKind, Result};
+use super::{Admin, ProducerState};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::AbortedTransaction;
 use crate::sync::Arc;
 use crate::topic::TopicPartition;
@@ -80,6 +80,77 @@ impl Admin {
         self.0.transactions()?.abort_in(&TopicPartition::new(topic, partition), producer_id)
     }
 
+    /// The transactions that hang in partitions: what is open there, had its last batch longer ago
+    /// than `max_transaction_timeout`, and belongs to no transaction that its coordinator knows to
+    /// be open in the partition. Nothing ends them by itself, and whoever reads committed records
+    /// waits in front of them; [`Admin::abort_transaction`] ends one. One outcome a partition, in
+    /// their order. Kafka's tool takes 15 minutes, the default of `transaction.max.timeout.ms`.
+    ///
+    /// Source: `kafka-transactions.sh find-hanging`.
+    ///
+    /// # Errors
+    /// Per partition [`UnknownTopicOrPartition`](crate::ErrorKind::UnknownTopicOrPartition), and
+    /// those of opening it; where something may hang,
+    /// [`CorruptRecord`](crate::ErrorKind::CorruptRecord) if a partition of `__transaction_state`
+    /// cannot be read: what is open may be known there.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// use topiclite::{Broker, TopicConfig, TopicPartition};
+    /// let broker = Broker::in_memory()?;
+    /// broker.admin().create_topic("orders", 1, TopicConfig::default())?;
+    /// let orders = [TopicPartition::new("orders", 0)];
+    /// let minutes = Duration::from_secs(15 * 60);
+    /// for found in broker.admin().find_hanging_transactions(&orders, minutes)? {
+    ///     assert!(found?.is_empty());
+    /// }
+    /// # Ok::<(), topiclite::Error>(())
+    /// ```
+    pub fn find_hanging_transactions(
+        &self,
+        partitions: &[TopicPartition],
+        max_transaction_timeout: Duration,
+    ) -> Result<Vec<Result<Vec<HangingTransaction>>>> {
+        self.0.check_open()?;
+        let now_ms = self.0.clock().now().wall_ms;
+        let timeout_ms = i64::try_from(max_transaction_timeout.as_millis()).unwrap_or(i64::MAX);
+        let open = |partition: &TopicPartition| -> Result<Vec<ProducerState>> {
+            let mut open = self.describe_producers(partition.topic(), partition.partition())?;
+            open.retain(|producer| producer.current_transaction_start_offset().is_some());
+            Ok(open)
+        };
+        let mut outcomes: Vec<Result<Vec<ProducerState>>> = partitions
+            .iter()
+            .map(|partition| {
+                let is_old =
+                    |of: &ProducerState| now_ms.saturating_sub(of.last_timestamp()) > timeout_ms;
+                Ok(open(partition)?.into_iter().filter(is_old).collect())
+            })
+            .collect();
+        if outcomes.iter().flatten().all(Vec::is_empty) {
+            return Ok(outcomes.into_iter().map(|none| none.map(|_| Vec::new())).collect());
+        }
+        let known = self.0.transactions()?.open_partitions();
+        let hanging = |partition: &TopicPartition, mut old: Vec<ProducerState>| {
+            if old.is_empty() {
+                return Ok(Vec::new());
+            }
+            let known = known.as_ref().map_err(Error::clone)?;
+            old.retain(|producer| {
+                let of = known.get(&producer.producer_id());
+                !of.is_some_and(|partitions| partitions.contains(partition))
+            });
+            // What ended meanwhile is not known any more either.
+            let still = open(partition)?;
+            old.retain(|producer| still.contains(producer));
+            let hanging = |producer| HangingTransaction { partition: partition.clone(), producer };
+            Ok(old.into_iter().map(hanging).collect())
+        };
+        let old = partitions.iter().zip(outcomes.drain(..));
+        Ok(old.map(|(partition, old)| hanging(partition, old?)).collect())
+    }
+
     /// The aborted transactions of a partition, in the order of their markers.
     ///
     /// # Errors
@@ -141,6 +212,26 @@ impl TransactionDescription {
     /// `__consumer_offsets` for the groups whose offsets it commits. Sorted.
     pub fn partitions(&self) -> Vec<TopicPartition> {
         self.value.partitions()
+    }
+}
+
+/// A transaction that is open in a partition, and that nothing ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HangingTransaction {
+    partition: TopicPartition,
+    producer: ProducerState,
+}
+
+impl HangingTransaction {
+    /// Where it is open.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    /// Whose it is, as the partition knows it; with where the transaction began, and the time of
+    /// its last batch.
+    pub fn producer(&self) -> &ProducerState {
+        &self.producer
     }
 }
 

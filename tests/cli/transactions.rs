@@ -70,6 +70,64 @@ fn a_hanging_transaction_is_aborted_in_its_partition() {
     assert!(again.stderr.contains("INVALID_TXN_STATE"), "{again:?}");
 }
 
+/// What `find-hanging` tells: the partition, and where the transaction begins there.
+fn hanging(shell: &Shell, words: &[&str]) -> Vec<(String, i64)> {
+    let rows = shell.json(&[&["transactions", "find-hanging"], words].concat());
+    let place = |row: &serde_json::Value| {
+        format!("{}-{}", row["topic"].as_str().unwrap(), row["partition"])
+    };
+    rows.iter().map(|row| (place(row), row["start_offset"].as_i64().unwrap())).collect()
+}
+
+#[test]
+fn what_no_transactional_id_knows_of_is_found_and_ended() {
+    let shell = opened_by_kafka();
+    // Its coordinator knows of it.
+    assert_eq!(hanging(&shell, &[]), []);
+    // The directory without the topic, and without the files that say that there was one.
+    for entry in std::fs::read_dir(shell.dir()).unwrap().map(|entry| entry.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("__transaction_state-") {
+            std::fs::remove_dir_all(entry.path()).unwrap();
+        } else if name.ends_with("-checkpoint") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let all = [("__consumer_offsets-25", 6), ("t-0", 21), ("t-1", 21)];
+    let all: Vec<_> = all.map(|(place, at)| (place.to_owned(), at)).into();
+    assert_eq!(hanging(&shell, &[]), all);
+    assert_eq!(hanging(&shell, &["--topic", "t", "-p", "1"]), all[2..]);
+    assert_eq!(hanging(&shell, &["--max-transaction-timeout", "4294967295"]), []);
+    assert!(shell.ok(&["transactions", "find-hanging", "--topic", "t"]).contains("START-OFFSET"));
+    let abort = |at: &str| {
+        let words = ["transactions", "abort", "--topic", "t", "-p", "0", "--start-offset", at];
+        shell.run(&[&["--json"], &words[..]].concat(), b"")
+    };
+    let missed = abort("20");
+    assert_eq!(missed.code, 1);
+    assert!(missed.stderr.contains("INVALID_TXN_STATE"), "{missed:?}");
+    let done = abort("21");
+    assert_eq!((done.code, done.stdout.contains("\"producer_id\":0")), (0, true), "{done:?}");
+    assert_eq!(hanging(&shell, &[]), [all[0].clone(), all[2].clone()]);
+    assert_eq!(hanging(&shell, &["--topic", "t"]), all[2..]);
+    let missing = shell.run(&["transactions", "find-hanging", "--topic", "t", "-p", "7"], b"");
+    assert_eq!(missing.code, 1);
+}
+
+#[test]
+fn what_may_hang_is_not_told_where_a_transactional_id_cannot_be_read() {
+    let shell = opened_by_kafka();
+    for folder in ["__transaction_state-18", "__transaction_state-19"] {
+        let log = shell.dir().join(folder).join(format!("{:020}.log", 0));
+        let mut bytes = std::fs::read(&log).unwrap();
+        bytes[30] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+    }
+    let told = shell.run(&["--json", "transactions", "find-hanging", "--topic", "t"], b"");
+    assert_eq!((told.code, told.stdout.as_str()), (1, ""), "{told:?}");
+    assert!(told.stderr.contains("topiclite repair") && told.stderr.contains("CORRUPT_MESSAGE"));
+}
+
 #[test]
 fn half_a_description_of_what_to_abort_is_bad_usage() {
     let shell = Shell::new();
@@ -78,6 +136,21 @@ fn half_a_description_of_what_to_abort_is_bad_usage() {
         &["transactions", "abort", "x", "--producer-id", "1", "--topic", "t", "-p", "0"],
         &["transactions", "abort", "--producer-id", "1"],
         &["transactions", "abort", "--topic", "t", "-p", "0"],
+        &["transactions", "abort", "--start-offset", "1", "--topic", "t"],
+        &["transactions", "abort", "x", "--topic", "t", "-p", "0"],
+        &[
+            "transactions",
+            "abort",
+            "--start-offset",
+            "1",
+            "--producer-id",
+            "1",
+            "--topic",
+            "t",
+            "-p",
+            "0",
+        ],
+        &["transactions", "find-hanging", "-p", "0"],
     ] {
         assert_eq!(shell.run(words, b"").code, 2, "{words:?}");
     }

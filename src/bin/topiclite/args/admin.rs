@@ -126,8 +126,28 @@ pub enum TransactionsAction {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Abort the transaction of a transactional id, and fence its producer; or what a producer id
-    /// left open in one partition.
+    /// Look for what is open in partitions, and what no transactional id will end. Readers of
+    /// committed records wait in front of it.
+    FindHanging {
+        /// A topic; all of them, with the broker's own, unless given.
+        #[arg(long, value_parser = values::topic)]
+        topic: Option<String>,
+        /// A partition of it.
+        #[arg(
+            long,
+            short = 'p',
+            value_name = "P",
+            requires = "topic",
+            allow_negative_numbers = true,
+            value_parser = values::partition
+        )]
+        partition: Option<i32>,
+        /// Leave out what had a batch within so many minutes.
+        #[arg(long, value_name = "MINUTES", default_value_t = 15, allow_negative_numbers = true)]
+        max_transaction_timeout: u32,
+    },
+    /// Abort the transaction of a transactional id, and fence its producer; or what is open in one
+    /// partition, by where it begins or by its producer id.
     #[command(group = ArgGroup::new("what").required(true))]
     Abort {
         /// The transactional id.
@@ -143,15 +163,26 @@ pub enum TransactionsAction {
             value_parser = values::at_least_0
         )]
         producer_id: Option<i64>,
+        /// Where the transaction begins in the partition, as `find-hanging` tells it.
+        #[arg(
+            long,
+            value_name = "OFFSET",
+            group = "what",
+            requires = "topic",
+            requires = "partition",
+            allow_negative_numbers = true,
+            value_parser = values::at_least_0
+        )]
+        start_offset: Option<i64>,
         /// Its topic.
-        #[arg(long, requires = "producer_id", value_parser = values::topic)]
+        #[arg(long, conflicts_with = "id", value_parser = values::topic)]
         topic: Option<String>,
         /// Its partition.
         #[arg(
             long,
             short = 'p',
             value_name = "P",
-            requires = "producer_id",
+            conflicts_with = "id",
             allow_negative_numbers = true,
             value_parser = values::partition
         )]

@@ -33,6 +33,17 @@ impl<C: CoordinatorShard, W: PartitionWriter> Held<C, W> {
         }
     }
 
+    /// That what the shard says is all that there is.
+    pub(super) fn check_all_whole(&self) -> Result<()> {
+        match self.damaged.iter().next() {
+            Some((&partition, damage)) => {
+                let topic = self.writer.topic();
+                Err(unusable(topic, partition, &format!("{topic}-{partition}"), damage))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Stores the marker of a transaction and applies it, and stores what follows from it.
     pub(super) fn mark(
         &mut self,

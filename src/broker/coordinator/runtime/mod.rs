@@ -157,6 +157,18 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         response
     }
 
+    /// As [`CoordinatorRuntime::read`], where all that is kept was read.
+    ///
+    /// # Errors
+    /// `CorruptRecord` and `UnsupportedFormat` where a partition could not be read whole, and those
+    /// of [`CoordinatorRuntime::read`].
+    pub fn read_whole<R>(&self, handler: impl FnOnce(&mut C) -> R) -> Result<R> {
+        let (mut held, _, syncs) = self.enter(Scope::All)?;
+        let response = held.check_all_whole().map(|()| handler(&mut held.shard));
+        self.leave(held, syncs)?;
+        response
+    }
+
     /// As [`CoordinatorRuntime::write`], of what is kept under `key`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::topic::{TRANSACTIONS_TOPIC, TopicPartition};
 use crate::transaction::TransactionValue;
+use std::collections::BTreeMap;
 
 #[allow(dead_code, reason = "the seam of transactional producers")]
 impl Transactions {
@@ -54,6 +55,18 @@ impl Transactions {
         self.look_again()?;
         self.0.transactions.read(|transactions, _| {
             transactions.all().map(|(id, value)| (id.clone(), value.clone())).collect()
+        })
+    }
+
+    /// The partitions of every transaction that is open, or about to end, by producer id.
+    ///
+    /// # Errors
+    /// Those of loading; the damage where not all transactional ids could be read.
+    pub fn open_partitions(&self) -> Result<BTreeMap<i64, Vec<TopicPartition>>> {
+        self.look_again()?;
+        self.0.transactions.read_whole(|transactions| {
+            let open = transactions.all().filter(|(_, value)| !value.state.is_idle());
+            open.map(|(_, value)| (value.producer_id, value.partitions())).collect()
         })
     }
 
