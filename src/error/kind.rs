@@ -1,18 +1,24 @@
 //! The kinds of errors: one row each, from which names and predicates come.
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident => $kafka:literal, $class:ident, $abort:ident;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident => $kafka:literal, $class:ident, $abort:ident $(, $written:ident)?;
+    )*) => {
         /// What failed. Names are Kafka's; the last group is this crate's own.
         ///
         /// The protocol's error table (`Errors.java`) is the source of the names. A kind is
         /// retriable, fatal or plain, as the predicates of [`Error`](crate::Error) say; one that
         /// aborts, told by a send or by offsets inside a transaction, leaves only the abort to it.
+        /// Told of a record, some kinds may say that it is written all the same
+        /// ([`Error::possibly_written`](crate::Error::possibly_written)).
         ///
-        /// | kind | Kafka's name | is | in a transaction |
-        /// | --- | --- | --- | --- |
+        /// | kind | Kafka's name | is | in a transaction | record |
+        /// | --- | --- | --- | --- | --- |
         $(#[doc = concat!(
             "| `", stringify!($name), "` | `", $kafka, "` | ",
-            kinds!(@class $class), " | ", kinds!(@abort $abort), " |"
+            kinds!(@class $class), " | ", kinds!(@abort $abort), " | ",
+            kinds!(@written $($written)?), " |"
         )])*
         ///
         /// # Examples
@@ -61,6 +67,16 @@ macro_rules! kinds {
             pub(super) fn abort(self) -> Abort {
                 match self { $(ErrorKind::$name => Abort::$abort,)* }
             }
+
+            /// The row of the table above, behind the name.
+            #[cfg(test)]
+            pub(super) fn row(self) -> [&'static str; 3] {
+                match self {
+                    $(ErrorKind::$name => [
+                        kinds!(@class $class), kinds!(@abort $abort), kinds!(@written $($written)?)
+                    ],)*
+                }
+            }
         }
     };
     (@class Retriable) => { "retriable" };
@@ -68,6 +84,8 @@ macro_rules! kinds {
     (@class Fatal) => { "fatal" };
     (@abort Aborts) => { "aborts" };
     (@abort Stays) => { "-" };
+    (@written) => { "-" };
+    (@written MaybeWritten) => { "maybe written" };
 }
 
 /// What a kind does to an open transaction: see [`Error::requires_abort`].
@@ -148,7 +166,7 @@ kinds! {
     /// A live member of the group subscribes to the topic.
     GroupSubscribedToTopic => "GROUP_SUBSCRIBED_TO_TOPIC", Plain, Stays;
     /// The coordinator is loading or stopping.
-    CoordinatorNotAvailable => "COORDINATOR_NOT_AVAILABLE", Retriable, Stays;
+    CoordinatorNotAvailable => "COORDINATOR_NOT_AVAILABLE", Retriable, Aborts;
     /// Commit metadata is longer than `offset.metadata.max.bytes`.
     OffsetMetadataTooLarge => "OFFSET_METADATA_TOO_LARGE", Plain, Stays;
     /// Offsets of an open transaction are pending on the partition.
@@ -165,8 +183,9 @@ kinds! {
     OutOfOrderSequence => "OUT_OF_ORDER_SEQUENCE_NUMBER", Plain, Aborts;
     /// A newer coordinator took over the transactions of this one.
     TransactionCoordinatorFenced => "TRANSACTION_COORDINATOR_FENCED", Fatal, Stays;
-    /// The producer id is not that of the transactional id.
-    InvalidProducerIdMapping => "INVALID_PRODUCER_ID_MAPPING", Plain, Aborts;
+    /// The producer id is not that of the transactional id, which expired
+    /// (`transactional.id.expiration.ms`).
+    InvalidProducerIdMapping => "INVALID_PRODUCER_ID_MAPPING", Fatal, Stays;
     /// No such transactional id.
     TransactionalIdNotFound => "TRANSACTIONAL_ID_NOT_FOUND", Plain, Stays;
     /// The transaction is in a state that does not allow the call.
@@ -176,11 +195,11 @@ kinds! {
     /// The transaction can only be aborted.
     TransactionAbortable => "TRANSACTION_ABORTABLE", Plain, Aborts;
     /// Another operation on the same transactional id is under way.
-    ConcurrentTransactions => "CONCURRENT_TRANSACTIONS", Retriable, Stays;
+    ConcurrentTransactions => "CONCURRENT_TRANSACTIONS", Retriable, Aborts;
     /// The transaction timeout is above the broker's limit.
     InvalidTransactionTimeout => "INVALID_TRANSACTION_TIMEOUT", Fatal, Stays;
     /// The call did not finish within its timeout.
-    Timeout => "REQUEST_TIMED_OUT", Retriable, Aborts;
+    Timeout => "REQUEST_TIMED_OUT", Retriable, Aborts, MaybeWritten;
     /// `buffer.memory` stayed full for `max.block.ms`.
     BufferExhausted => "BufferExhaustedException", Retriable, Aborts;
     /// `wakeup` interrupted the call.
@@ -190,7 +209,7 @@ kinds! {
     /// An argument is outside its range.
     IllegalArgument => "IllegalArgumentException", Plain, Stays;
     /// A plain failure of a client, with the reason as its source.
-    Kafka => "KafkaException", Plain, Stays;
+    Kafka => "KafkaException", Plain, Stays, MaybeWritten;
     /// The operation is not supported in this mode.
     UnsupportedVersion => "UNSUPPORTED_VERSION", Plain, Stays;
     /// A topic or group setting has a value that is refused.
@@ -201,19 +220,19 @@ kinds! {
     /// A client or broker property is unknown, or its value is refused.
     InvalidConfig => "ConfigException", Plain, Stays;
     /// The operating system refused a call on a file.
-    Io => "KAFKA_STORAGE_ERROR", Retriable, Aborts;
+    Io => "KAFKA_STORAGE_ERROR", Retriable, Aborts, MaybeWritten;
     /// The disk is full; nothing was written.
     StorageFull => "KAFKA_STORAGE_ERROR", Retriable, Aborts;
-    /// A sync failed: what was written since the last one may be lost, and the partition is
-    /// read-only until the directory is opened again.
-    StorageFailed => "KAFKA_STORAGE_ERROR", Fatal, Aborts;
+    /// A sync failed, or the disk is gone: what was written since the last one may be lost, and the
+    /// partition is read-only until the directory is opened again.
+    StorageFailed => "KAFKA_STORAGE_ERROR", Fatal, Aborts, MaybeWritten;
     /// Another process, or another handle of this one, owns the directory; or it may do so,
     /// because the lock file of this owner was removed or replaced.
-    Locked => "KAFKA_STORAGE_ERROR", Plain, Stays;
+    Locked => "KAFKA_STORAGE_ERROR", Plain, Aborts, MaybeWritten;
     /// A file has a format that this version does not read.
-    UnsupportedFormat => "UNSUPPORTED_FOR_MESSAGE_FORMAT", Plain, Stays;
+    UnsupportedFormat => "UNSUPPORTED_FOR_MESSAGE_FORMAT", Plain, Aborts;
     /// The directory is attached for reading, or the partition is read-only after damage.
     ReadOnly => "KAFKA_STORAGE_ERROR", Plain, Aborts;
     /// The handle, or the broker behind it, is closed.
-    Closed => "IllegalStateException", Fatal, Stays;
+    Closed => "IllegalStateException", Fatal, Stays, MaybeWritten;
 }

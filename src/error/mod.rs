@@ -46,6 +46,8 @@ struct Inner {
     position: Option<u64>,
     kafka_name: Option<&'static str>,
     possibly_written: bool,
+    /// The handle is of no further use, whatever the kind says.
+    ends_handle: bool,
     cause: Option<Cause>,
     /// The record of a send that failed, for `producer`, whose type it is.
     attached: Option<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
@@ -73,6 +75,7 @@ impl Error {
             position: None,
             kafka_name: None,
             possibly_written: false,
+            ends_handle: false,
             cause: None,
             attached: None,
         }))
@@ -187,6 +190,12 @@ impl Error {
         self
     }
 
+    /// Says that only closing is left to the handle that tells it, whatever the kind says.
+    pub(crate) fn ending_its_handle(mut self) -> Error {
+        self.0.ends_handle = true;
+        self
+    }
+
     /// What failed.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -276,19 +285,28 @@ impl Error {
     /// Departure: D45. `UnknownTopicOrPartition` is not. In Kafka a client may know less than the
     /// cluster; here a topic that is not there appears when somebody makes it.
     pub fn is_retriable(&self) -> bool {
-        self.kind().class() == Class::Retriable && self.io_error().is_none_or(|io| !is_final(io))
+        let passes = self.kind().class() == Class::Retriable && !self.0.ends_handle;
+        passes && self.io_error().is_none_or(|io| !is_final(io))
     }
 
-    /// The handle is of no further use; only closing is left.
+    /// What it is about is of no further use. That is the handle, to which only closing is left; of
+    /// [`ErrorKind::StorageFailed`] told of a record it is the partition, until the directory is
+    /// opened again: other partitions go on, of the same producer too, unless a transaction was in
+    /// it.
+    ///
+    /// A producer's transactions may come to such an end by a kind that is not always fatal: then
+    /// each of its calls tells it with an error that is.
     pub fn is_fatal(&self) -> bool {
-        self.kind().class() == Class::Fatal
+        self.0.ends_handle || self.kind().class() == Class::Fatal
     }
 
     /// Told by a send, or by offsets, inside a transaction: that can only be aborted. Afterwards
-    /// the producer works on, unless the abort says otherwise. A commit that fails with
+    /// the producer works on, unless the abort says otherwise: it does where a partition of the
+    /// transaction takes no marker ([`ErrorKind::StorageFailed`]). A commit that fails with
     /// [`ErrorKind::Timeout`] is not meant: it is called again.
     pub fn requires_abort(&self) -> bool {
-        self.root_kind().abort() == Abort::Aborts || self.kind().abort() == Abort::Aborts
+        let aborts = |kind: ErrorKind| kind.abort() == Abort::Aborts;
+        !self.0.ends_handle && (aborts(self.root_kind()) || aborts(self.kind()))
     }
 
     /// The record may be in the log although the call failed.

@@ -27,14 +27,45 @@ fn what_aborts_a_transaction_is_told_by_the_kind_or_by_its_cause() {
     // What may pass for a call is over for the transaction that it failed in.
     for &kind in ErrorKind::ALL {
         let error = Error::new(kind, "");
-        let of_a_producer = !matches!(
-            kind,
-            ErrorKind::CoordinatorNotAvailable
-                | ErrorKind::UnstableOffsetCommit
-                | ErrorKind::RetriableCommitFailed
-                | ErrorKind::ConcurrentTransactions
-        );
+        let of_a_producer =
+            !matches!(kind, ErrorKind::UnstableOffsetCommit | ErrorKind::RetriableCommitFailed);
         assert!(!(error.is_retriable() && of_a_producer) || error.requires_abort(), "{kind:?}");
+    }
+}
+
+/// The guarantees have a row for each kind, which says of it what its predicates say.
+#[test]
+fn the_guarantees_class_every_kind_as_it_is() {
+    let text = include_str!("../../docs/guarantees.md");
+    let (_, section) = text.split_once("## Error kinds").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let mut left = ErrorKind::ALL.to_vec();
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let name = cells[1].trim_matches('`');
+        let at = left.iter().position(|kind| kind.name() == name);
+        let kind = left.remove(at.unwrap_or_else(|| panic!("{name} is no kind, or twice")));
+        assert_eq!(cells[2..5], kind.row(), "{name}");
+        let error = Error::new(kind, "");
+        let is = match (error.is_retriable(), error.is_fatal()) {
+            (true, _) => "retriable",
+            (_, true) => "fatal",
+            _ => "plain",
+        };
+        assert_eq!((cells[2], cells[3] == "aborts"), (is, error.requires_abort()), "{name}");
+    }
+    assert_eq!(left, [], "kinds without a row");
+}
+
+#[test]
+fn what_ends_its_handle_is_fatal_whatever_its_kind_and_its_cause_are() {
+    for &kind in ErrorKind::ALL {
+        for error in [
+            Error::new(kind, "").ending_its_handle(),
+            Error::new(ErrorKind::Kafka, "").with_source(Error::new(kind, "")).ending_its_handle(),
+        ] {
+            assert!(error.is_fatal() && !error.is_retriable() && !error.requires_abort());
+        }
     }
 }
 

@@ -19,17 +19,27 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(&[])
+    }
+
+    fn with(properties: &[(&str, &str)]) -> World {
         let clock = VirtualClock::stepping();
-        let broker = BrokerOptions::new().clock(clock.clock()).seed(1).in_memory().unwrap();
+        let options = BrokerOptions::from_properties(properties.iter().copied()).unwrap();
+        let broker = options.clock(clock.clock()).seed(1).in_memory().unwrap();
         for topic in ["in", "out"] {
             broker.admin().create_topic(topic, 2, TopicConfig::default()).unwrap();
         }
-        let source = broker.producer(ProducerConfig::default()).unwrap();
-        for n in 0..RECORDS {
+        let world = World { clock, broker };
+        world.put(0..RECORDS);
+        world
+    }
+
+    fn put(&self, numbers: std::ops::Range<u64>) {
+        let source = self.broker.producer(ProducerConfig::default()).unwrap();
+        for n in numbers {
             let record = ProducerRecord::new("in").key(n.to_string()).value(n.to_string());
             source.send_sync(record).unwrap();
         }
-        World { clock, broker }
     }
 
     fn consumer(&self) -> Consumer {
@@ -131,6 +141,21 @@ fn a_transaction_that_took_too_long_and_a_fenced_producer_are_begun_again() {
     let done = work.run_to_the_end(POLL).unwrap();
     assert_eq!((done.records(), world.outputs()), (RECORDS, expected()));
     assert_eq!(done.recoveries(), 2);
+}
+
+#[test]
+fn an_id_that_expired_while_nothing_came_is_taken_anew() {
+    let world = World::with(&[
+        ("transactional.id.expiration.ms", "60000"),
+        ("transaction.remove.expired.transaction.cleanup.interval.ms", "10000"),
+    ]);
+    let mut work = transform(world.consumer(), world.producer("x"), doubled).unwrap();
+    work.run_to_the_end(POLL).unwrap();
+    world.clock.advance(Duration::from_secs(120));
+    world.put(RECORDS..RECORDS + 10);
+    let done = work.run_to_the_end(POLL).unwrap();
+    assert_eq!((done.records(), done.recoveries()), (10, 1));
+    assert_eq!(world.outputs(), (0..RECORDS + 10).map(|n| 2 * n).collect::<Vec<_>>());
 }
 
 #[test]

@@ -166,7 +166,7 @@ where
             Recovery::Again | Recovery::Never => match self.producer.abort_transaction() {
                 // It ended while it failed, or never began.
                 Err(error) if error.kind() == ErrorKind::IllegalState => Ok(()),
-                Err(error) if error.is_fatal() || is_final(&error) => self.replace_producer(),
+                Err(error) if error.is_fatal() => self.replace_producer(),
                 ended => ended,
             },
         };
@@ -276,7 +276,10 @@ fn starts_of(records: &ConsumerRecords) -> BTreeMap<TopicPartition, i64> {
 /// failure of the transaction as their cause.
 fn recovery_from(failed: &Error) -> Recovery {
     match failed.root_kind() {
-        ErrorKind::ProducerFenced | ErrorKind::InvalidTxnState => Recovery::AgainWithAnother,
+        // The last one: its id expired while nothing was to be done.
+        ErrorKind::ProducerFenced
+        | ErrorKind::InvalidTxnState
+        | ErrorKind::InvalidProducerIdMapping => Recovery::AgainWithAnother,
         ErrorKind::CommitFailed
         | ErrorKind::FencedInstanceId
         | ErrorKind::InvalidProducerEpoch
@@ -291,9 +294,4 @@ fn recovery_from(failed: &Error) -> Recovery {
         ErrorKind::Io if failed.is_retriable() => Recovery::Again,
         _ => Recovery::Never,
     }
-}
-
-/// Whether an abort failed because the producer is of no more use.
-fn is_final(error: &Error) -> bool {
-    matches!(error.root_kind(), ErrorKind::ProducerFenced | ErrorKind::InvalidTxnState)
 }

@@ -133,6 +133,8 @@ pub(super) struct Batch {
     pub closed: bool,
     /// How often it was tried.
     pub attempts: u32,
+    /// The answer to an attempt was lost: it may be stored, whatever a later one says.
+    possibly_written: bool,
     /// What it was stamped with when it was tried first: it is the same each time.
     pub stamp: Option<ProducerStamp>,
     pub result: Arc<BatchResult>,
@@ -184,6 +186,7 @@ impl Batch {
             due,
             closed: false,
             attempts: 0,
+            possibly_written: false,
             stamp: None,
             result,
             callbacks: Vec::new(),
@@ -267,9 +270,28 @@ impl Batch {
 
     /// All outcomes of a batch that failed as a whole.
     pub fn all_failed(&self, queue: &PartitionQueue, error: &Error) -> Vec<Outcome> {
-        self.with_inputs(|inputs| {
+        let mut outcomes: Vec<Outcome> = self.with_inputs(|inputs| {
             inputs.iter().map(|input| Err(queue.failed(error.clone(), input))).collect()
-        })
+        });
+        self.tell_of_attempts(&mut outcomes);
+        outcomes
+    }
+
+    /// An attempt failed, and others may follow.
+    pub fn note_failure(&mut self, error: &Error) {
+        self.possibly_written |= error.possibly_written();
+    }
+
+    /// Has the failures say what is known of all attempts.
+    pub fn tell_of_attempts(&self, outcomes: &mut [Outcome]) {
+        if !self.possibly_written {
+            return;
+        }
+        for outcome in outcomes {
+            if let Err(error) = outcome {
+                *error = error.clone().with_possibly_written();
+            }
+        }
     }
 }
 

@@ -159,6 +159,22 @@ impl<'a> Appender<'a> {
         now_ms: i64,
         prepared: &Result<()>,
     ) -> Stored {
+        let mut stored = self.try_stamped(queue, state, batch, now_ms, prepared);
+        if let Some(error) = &stored.retriable {
+            batch.note_failure(error);
+        }
+        batch.tell_of_attempts(&mut stored.outcomes);
+        stored
+    }
+
+    fn try_stamped(
+        &self,
+        queue: &PartitionQueue,
+        state: &mut QueueState,
+        batch: &mut Batch,
+        now_ms: i64,
+        prepared: &Result<()>,
+    ) -> Stored {
         if let Err(error) = prepared {
             return self.unprepared(queue, batch, error);
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Tests.
 
 mod batching;
+mod classes;
 mod closing;
 mod durable;
 mod idempotence;

@@ -164,7 +164,11 @@ impl TransactionState {
                     _ => "the transaction can only be aborted",
                 };
                 let message = format!("{what}: {}", last.message());
-                Error::new(ErrorKind::Kafka, message).with_source(last.clone())
+                let error = Error::new(ErrorKind::Kafka, message).with_source(last.clone());
+                match self.state {
+                    TransactionPhase::FatalError => error.ending_its_handle(),
+                    _ => error,
+                }
             }
         })
     }

@@ -180,14 +180,14 @@ impl Transactional {
         self.open.store(NONE, Ordering::Release);
         let mut state = self.state.lock();
         match error.kind() {
-            ErrorKind::ProducerFenced | ErrorKind::UnsupportedVersion => {
-                state.fail_fatally(error.clone());
+            ErrorKind::ProducerFenced
+            | ErrorKind::InvalidProducerIdMapping
+            | ErrorKind::UnsupportedVersion => {
+                state.fail_fatally(error.clone().ending_its_handle());
             }
             // What a later attempt might have cured is over with the last one.
-            _ if error.is_retriable() || is_retried_by_kafka(error) => {
-                let message = format!("sending was given up: {}", error.message());
-                state.fail(Error::new(ErrorKind::TransactionAbortable, message));
-            }
+            ErrorKind::InvalidTxnState => state.fail(given_up(error)),
+            _ if error.is_retriable() || is_retried_by_kafka(error) => state.fail(given_up(error)),
             _ => state.fail(error.clone()),
         }
         if state.state() == TransactionPhase::InTransaction {
@@ -195,9 +195,12 @@ impl Transactional {
         }
     }
 
-    fn fail_fatally(&self, error: &Error) {
+    /// Only closing is left to the producer. Returns the error, which says so.
+    fn fail_fatally(&self, error: Error) -> Error {
+        let error = error.ending_its_handle();
         self.open.store(NONE, Ordering::Release);
         self.state.lock().fail_fatally(error.clone());
+        error
     }
 
     /// # Errors
@@ -222,17 +225,13 @@ impl Transactional {
                     self.id,
                     error.message()
                 );
-                let fenced = Error::new(ErrorKind::ProducerFenced, message);
-                self.fail_fatally(&fenced);
-                return fenced;
+                return self.fail_fatally(Error::new(ErrorKind::ProducerFenced, message));
             }
             ErrorKind::TransactionAbortable => self.state.lock().fail(error.clone()),
             ErrorKind::InvalidTransactionTimeout | ErrorKind::InvalidRequest => {
                 // Kafka names no cause.
                 let message = format!("{} failed: {}", operation.name(), error.message());
-                let unexpected = Error::new(ErrorKind::Kafka, message);
-                self.fail_fatally(&unexpected);
-                return unexpected;
+                return self.fail_fatally(Error::new(ErrorKind::Kafka, message));
             }
             // What would pass was tried again. What of the end is stored, the next producer of the
             // id goes on with.
@@ -243,10 +242,9 @@ impl Transactional {
                     error.message()
                 );
                 let failed = Error::new(ErrorKind::StorageFailed, message).with_source(error);
-                self.fail_fatally(&failed);
-                return failed;
+                return self.fail_fatally(failed);
             }
-            _ => self.fail_fatally(&error),
+            _ => return self.fail_fatally(error),
         }
         error
     }
@@ -279,9 +277,7 @@ impl Transactional {
             }
             _ => {
                 let message = format!("offsets were refused: {}", error.message());
-                let unexpected = Error::new(ErrorKind::Kafka, message);
-                self.fail_fatally(&unexpected);
-                return unexpected;
+                return self.fail_fatally(Error::new(ErrorKind::Kafka, message));
             }
         };
         self.open.store(NONE, Ordering::Release);
@@ -456,6 +452,12 @@ impl Transactional {
 fn producer_of(env: &ProducerEnv, identity: &Identity) -> Result<ProducerIdentity> {
     let (producer_id, producer_epoch) = identity.stamp(&env.broker)?.producer();
     Ok(ProducerIdentity { producer_id, producer_epoch })
+}
+
+/// What a record failed for that could have been stored at another time.
+fn given_up(error: &Error) -> Error {
+    let message = format!("sending was given up: {}", error.message());
+    Error::new(ErrorKind::TransactionAbortable, message)
 }
 
 /// What the Java client repeats, and the crate tells at once.

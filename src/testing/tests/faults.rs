@@ -86,6 +86,47 @@ fn a_batch_whose_answer_is_lost_is_stored_once_where_it_has_a_sequence() {
     }
 }
 
+/// Whatever ends a batch, and whatever its last attempt said: an earlier answer was lost.
+#[test]
+fn a_batch_whose_answer_was_lost_says_so_when_it_fails() {
+    let second = |test: &TestBroker| {
+        test.inject(Fault::append().lose_reply());
+        test.inject(Fault::append().nth(2).always().fail(ErrorKind::StorageFull));
+    };
+    let ends: [(&str, fn(ProducerConfig) -> ProducerConfig, ErrorKind); 2] = [
+        ("delivery.timeout.ms", |config| config, ErrorKind::Timeout),
+        ("retries", |config| config.retries(1), ErrorKind::StorageFull),
+    ];
+    for (what, set, ended_by) in ends {
+        for idempotent in [true, false] {
+            let test = broker(1);
+            let config = ProducerConfig::default().linger_ms(5).enable_idempotence(idempotent);
+            let producer = test.producer(set(config)).unwrap();
+            second(&test);
+            let sent = producer.send(ProducerRecord::new("t").value("a")).unwrap();
+            let failed = sent.wait().unwrap_err();
+            assert_eq!((failed.kind(), failed.possibly_written()), (ended_by, true), "{what}");
+            assert_eq!(failed.record().unwrap().value_bytes(), Some(&b"a"[..]));
+            assert_eq!(values(&test, 0), ["a"]);
+        }
+    }
+    let test = broker(1);
+    let producer = test.producer(ProducerConfig::default().linger_ms(5)).unwrap();
+    second(&test);
+    let sent = producer.send(ProducerRecord::new("t").value("a")).unwrap();
+    let untried = producer.send(ProducerRecord::new("t").value("b")).unwrap();
+    test.advance(Duration::from_millis(5));
+    let behind = producer.send(ProducerRecord::new("t").value("c")).unwrap();
+    producer.close_timeout(Duration::from_millis(50)).unwrap();
+    let told = [sent, untried, behind].map(|future| {
+        let failed = future.wait().unwrap_err();
+        (failed.kind(), failed.possibly_written())
+    });
+    let closed = ErrorKind::Kafka;
+    assert_eq!(told, [(closed, true), (closed, true), (closed, false)]);
+    assert_eq!(values(&test, 0), ["a", "b"]);
+}
+
 #[test]
 fn a_failed_sync_is_final_for_its_partition_until_it_is_opened_anew() {
     let mut test = broker(2);
