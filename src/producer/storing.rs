@@ -135,6 +135,7 @@ impl<'a> Appender<'a> {
         if self.stamper.is_outdated(options.producer.as_ref(), &error) {
             return self.append(queue, input, options.now_ms);
         }
+        let error = replaced_first(queue, options.producer.as_ref(), error);
         self.stamper.note_refusal(options.producer.as_ref(), &error);
         self.env.append_failed(error).map(|()| Placed::untold(input))
     }
@@ -250,15 +251,19 @@ impl<'a> Appender<'a> {
         let Some(stamp) = stamp else {
             loop {
                 let options = self.stamper.append_options(self.env, queue, now_ms)?;
+                let stamp = options.producer.as_ref();
                 match append(options) {
-                    Err(error) if self.stamper.is_outdated(options.producer.as_ref(), &error) => {}
-                    appended => return appended,
+                    Err(error) if self.stamper.is_outdated(stamp, &error) => {}
+                    appended => {
+                        return appended.map_err(|error| replaced_first(queue, stamp, error));
+                    }
                 }
             }
         };
         let stamped =
             |stamp| AppendOptions { producer: Some(stamp), ..AppendOptions::client(now_ms) };
-        let mut appended = append(stamped(*stamp));
+        let refused = |error| replaced_first(queue, Some(&*stamp), error);
+        let mut appended = append(stamped(*stamp)).map_err(refused);
         if let Err(error) = &appended
             && error.kind() == ErrorKind::OutOfOrderSequence
             && self.stamper.begin_anew(self.env, stamp)?
@@ -391,5 +396,16 @@ impl<'a> Appender<'a> {
         let ms = self.env.settings.delivery_timeout.as_millis();
         let message = format!("not stored within delivery.timeout.ms={ms}: {}", error.message());
         Error::new(ErrorKind::Timeout, message).with_source(error)
+    }
+}
+
+/// What a batch of a transaction was refused for. Whoever was replaced is told that, whatever else
+/// the batch lacks: a Kafka broker asks the coordinator before it looks at what is in a batch.
+#[cold]
+fn replaced_first(queue: &PartitionQueue, stamp: Option<&ProducerStamp>, error: Error) -> Error {
+    let Some(stamp) = stamp.filter(|stamp| stamp.transactional) else { return error };
+    match queue.log.next_sequence(stamp) {
+        Err(replaced) if replaced.kind() == ErrorKind::InvalidProducerEpoch => replaced,
+        _ => error,
     }
 }

@@ -119,8 +119,10 @@ impl ProducerStates {
     /// As [`ProducerStates::check`], but for those of the sequence.
     #[inline]
     pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
+        let entry = self.entries.get(stamp.producer_id);
+        let next = entry.map_or(Ok(0), |entry| entry.next_sequence(stamp))?;
         self.check_transaction(stamp)?;
-        self.entries.get(stamp.producer_id).map_or(Ok(0), |entry| entry.next_sequence(stamp))
+        Ok(next)
     }
 
     /// The sequence of the last record of a producer, where one is known.
@@ -407,5 +409,44 @@ mod tests {
         let refused = states.check(&stamp(1, 1, false), 0).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidTxnState);
         assert_eq!(states.check(&stamp(1, 1, true), 0).unwrap(), Admission::Next);
+    }
+
+    /// As in Kafka: that it was replaced, then its sequence, then the transaction.
+    #[test]
+    fn a_batch_is_refused_for_its_epoch_then_its_sequence_then_its_transaction() {
+        let mut states = ProducerStates::default();
+        let of = |epoch, sequence, transactional| ProducerStamp {
+            producer_epoch: epoch,
+            ..stamp(1, sequence, transactional)
+        };
+        states.observe(&of(4, 0, true), 0, 0, 5);
+        for (epoch, sequence, transactional, expected) in [
+            (3, 0, false, Some(ErrorKind::InvalidProducerEpoch)),
+            (3, 7, true, Some(ErrorKind::InvalidProducerEpoch)),
+            (4, 7, false, Some(ErrorKind::OutOfOrderSequence)),
+            (4, 7, true, Some(ErrorKind::OutOfOrderSequence)),
+            (5, 7, false, Some(ErrorKind::OutOfOrderSequence)),
+            (5, 0, false, Some(ErrorKind::InvalidTxnState)),
+            (4, 1, false, Some(ErrorKind::InvalidTxnState)),
+            (4, 1, true, None),
+            (5, 0, true, None),
+        ] {
+            let batch = of(epoch, sequence, transactional);
+            let checked = states.check(&batch, 0).err().map(|error| error.kind());
+            assert_eq!(checked, expected, "{batch:?}");
+            // What the log numbers has no sequence to be wrong.
+            let expected = match expected {
+                Some(ErrorKind::OutOfOrderSequence) if !transactional => {
+                    Some(ErrorKind::InvalidTxnState)
+                }
+                Some(ErrorKind::OutOfOrderSequence) => None,
+                other => other,
+            };
+            let numbered = states.next_sequence(&batch).err().map(|error| error.kind());
+            assert_eq!(numbered, expected, "{batch:?}, numbered by the log");
+        }
+        // A duplicate is one of its own epoch alone, and is answered also while one is open.
+        assert!(matches!(states.check(&of(4, 0, true), 0), Ok(Admission::Duplicate(_))));
+        assert!(matches!(states.check(&of(4, 0, false), 0), Ok(Admission::Duplicate(_))));
     }
 }

@@ -144,3 +144,47 @@ fn every_call_behind_a_fatal_one_is_fatal() {
         producer.close().unwrap();
     }
 }
+
+/// Records that a topic refuses for themselves, sent by a producer that was replaced: as a record,
+/// with others, with a callback, lingering. As a Kafka broker does, the log says the latter.
+#[test]
+fn whoever_was_replaced_is_told_that_whatever_the_record_lacks() {
+    let large = "v".repeat(400);
+    for linger in ["0", "5"] {
+        let world = World::new();
+        world.topic("t", 1, &[("max.message.bytes", "300")]);
+        world.topic("c", 1, &[("cleanup.policy", "compact")]);
+        let to_c = || ProducerRecord::new("c").value("keyless");
+        let early = || to(0, "v").timestamp(i64::MAX / 2);
+        let sends: [&dyn Fn(&Producer) -> Vec<Error>; 5] = [
+            &|producer| vec![failure(producer, to(0, &large))],
+            &|producer| vec![failure(producer, early())],
+            &|producer| vec![failure(producer, to_c())],
+            &|producer| {
+                let sent = producer.send_all([to(0, "v"), to(0, &large), early()]).unwrap();
+                sent.into_iter().map(|future| future.wait().unwrap_err()).collect()
+            },
+            &|producer| {
+                let told = Told::default();
+                let sent = producer.send_with(to(0, &large), told.callback()).unwrap();
+                let error = sent.wait().unwrap_err();
+                assert_eq!(told.take(), [Err(error.kafka_name())]);
+                vec![error]
+            },
+        ];
+        for (number, send) in sends.into_iter().enumerate() {
+            let id = format!("id-{number}");
+            let config = [("transactional.id", id.as_str()), ("linger.ms", linger)];
+            let replaced = world.producer(&config);
+            replaced.init_transactions().unwrap();
+            replaced.begin_transaction().unwrap();
+            replaced.send_sync(to(0, "first")).unwrap();
+            replaced.send_sync(to_c().key("k")).unwrap();
+            world.producer(&config).init_transactions().unwrap();
+            for error in send(&replaced) {
+                assert_eq!(error.kind(), ErrorKind::InvalidProducerEpoch, "{number}: {error}");
+            }
+            assert_eq!(kind(replaced.abort_transaction()), ErrorKind::ProducerFenced);
+        }
+    }
+}
