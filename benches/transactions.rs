@@ -1,6 +1,6 @@
-//! Transactions a second by size, beside the same records sent without; reading what was committed
-//! by both isolation levels; and the first write of a life in which many transactional ids are
-//! known.
+//! Transactions a second by size, beside the same records sent without, and durable ones beside the
+//! bare syncs that they wait for; reading what was committed by both isolation levels; and the
+//! first write of a life in which many transactional ids are known.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod limits;
@@ -12,13 +12,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use topiclite::{
-    Broker, IsolationLevel, Producer, ProducerConfig, ProducerRecord, ReadFrom, TopicConfig,
+    Broker, Durability, IsolationLevel, Producer, ProducerConfig, ProducerRecord, ReadFrom,
+    TopicConfig,
 };
 use workload::TOPIC;
 
 /// Records a transaction, and how many transactions a round has.
 const SIZES: [(usize, usize); 3] = [(1, 5_000), (10, 5_000), (1_000, 200)];
 const VALUE_BYTES: usize = 100;
+/// The same of transactions that survive a power cut: each waits for several syncs.
+const DURABLE_SIZES: [(usize, usize); 3] = [(1, 100), (10, 100), (1_000, 50)];
+/// Syncs that a durable transaction of one partition cannot do without, one behind the other: its
+/// records, the decision, the marker, and that it is complete.
+const SYNCS_LEAST: f64 = 4.0;
 /// Records of a log that is read.
 const READ: usize = 500_000;
 /// Transactional ids that a life knows of.
@@ -33,6 +39,10 @@ fn main() {
     let dir = workload::folder();
     cost("a directory", &workload::open(&dir));
     cost("memory", &Broker::in_memory().unwrap());
+    for (records, count) in DURABLE_SIZES {
+        durable(records, count);
+    }
+    durable_sends();
     for per_transaction in [10, 1_000] {
         isolation(per_transaction);
     }
@@ -91,6 +101,51 @@ fn cost(place: &str, broker: &Broker) {
         );
     }
     drop((inside, outside));
+    broker.close().unwrap();
+}
+
+/// A broker in a folder of its own, and its topic, which syncs before each answer.
+fn durable_broker(dir: &tempfile::TempDir) -> Broker {
+    let broker = workload::open(dir);
+    let config = TopicConfig::default().durability(Durability::Power);
+    broker.admin().create_topic(TOPIC, 1, config).unwrap();
+    broker
+}
+
+/// Transactions that survive a power cut, held against the syncs that they cannot do without. By
+/// the clock: they wait for the disk.
+fn durable(records: usize, count: usize) {
+    let dir = workload::folder();
+    let broker = durable_broker(&dir);
+    let value = workload::payload(VALUE_BYTES);
+    let producer = transactional(&broker, "id");
+    let syncs = || broker.health().counter("syncs") as f64;
+    let (before, mut done) = (syncs(), 0);
+    let mut ours = || {
+        done += count;
+        per_unit(count, || (0..count).for_each(|_| commit(&producer, black_box(&value), records)))
+    };
+    let limit = || SYNCS_LEAST * limits::bare_fdatasync(dir.path(), count);
+    let what = format!("durable transaction of {records} records, 100 B / {SYNCS_LEAST} fdatasync");
+    held_against(&what, 1.0 / 0.95, &mut ours, limit);
+    println!("figure | {what}, syncs a transaction | {:.2}", (syncs() - before) / done as f64);
+    drop(producer);
+    broker.close().unwrap();
+}
+
+/// What a sequence costs a send that waits for a sync: nothing beside that.
+fn durable_sends() {
+    const COUNT: usize = 400;
+    let dir = workload::folder();
+    let broker = durable_broker(&dir);
+    let value = workload::payload(VALUE_BYTES);
+    let (idempotent, plain) = (workload::producer(&broker), workload::plain_producer(&broker));
+    let sends = |producer: &Producer| {
+        per_unit(COUNT, || (0..COUNT).for_each(|_| send(producer, &value, 1)))
+    };
+    let what = "durable send, 100 B, idempotent / plain";
+    held_against(what, 1.05, || sends(&idempotent), || sends(&plain));
+    drop((idempotent, plain));
     broker.close().unwrap();
 }
 
