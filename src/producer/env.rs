@@ -52,11 +52,11 @@ impl ProducerEnv {
         Error::new(ErrorKind::IllegalState, format!("producer {} is closed", self.client_id))
     }
 
-    /// From here on nothing is sent.
-    pub fn close(&self) {
+    /// From here on nothing is sent. Returns whether it is the first close.
+    pub fn close(&self) -> bool {
         // Release: pairs with the Acquire in `check_open`. Whoever sees it open under the lock of
-        // a queue is ahead of the draining that follows.
-        self.closed.store(true, Ordering::Release);
+        // a queue is ahead of the draining that follows. Acquire: behind another close.
+        !self.closed.swap(true, Ordering::AcqRel)
     }
 
     /// The size of a record against the limits of the client.

@@ -83,7 +83,8 @@ impl Stamper {
     /// are not stamped.
     ///
     /// # Errors
-    /// Those of taking an id, and of opening the log.
+    /// Those of taking an id, and of opening the log; the failure of a transaction that can only be
+    /// aborted.
     pub fn next_stamp(
         &self,
         env: &ProducerEnv,
@@ -91,6 +92,7 @@ impl Stamper {
         behind: Option<ProducerStamp>,
     ) -> Result<Option<ProducerStamp>> {
         let Some(identity) = &self.identity else { return Ok(None) };
+        self.transactional.as_ref().map_or(Ok(()), Transactional::check_unfailed)?;
         let mut stamp = identity.stamp(&env.broker)?;
         stamp.base_sequence = match behind {
             Some(last) if last.producer() == stamp.producer() => last.base_sequence,

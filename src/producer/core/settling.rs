@@ -116,12 +116,16 @@ impl ProducerCore {
     }
 
     pub(in crate::producer) fn close(self: &Arc<Self>, timeout: Option<Duration>) {
-        self.env.close();
+        let first = self.env.close();
         let timeout = if self.completions.is_inside() { Some(Duration::ZERO) } else { timeout };
         let limit = timeout.map(|timeout| self.env.clock().monotonic().saturating_add(timeout));
         let over = timeout != Some(Duration::ZERO) && {
             let over = self.settle(limit);
-            self.abort_at_close(limit);
+            // As the Java client's, a close that had no time leaves what is open to the next
+            // producer of the id; another close does not come back to it.
+            if first {
+                self.abort_at_close(limit);
+            }
             over
         };
         if !over {

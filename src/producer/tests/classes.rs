@@ -188,3 +188,32 @@ fn whoever_was_replaced_is_told_that_whatever_the_record_lacks() {
         }
     }
 }
+
+/// What lingers goes down with a transaction that can only be aborted, for what that failed for; a
+/// second close does not come back to what the first one left open.
+#[test]
+fn what_lingers_behind_a_failure_and_a_second_close_leave_a_transaction_as_it_is() {
+    let world = World::new();
+    world.topic("t", 1, &[]);
+    let config = [("transactional.id", "x"), ("linger.ms", "60000")];
+    let more = [("delivery.timeout.ms", "120000"), ("max.block.ms", "1000")];
+    let config: Vec<_> = config.into_iter().chain(more).collect();
+    let producer = world.producer(&config);
+    producer.init_transactions().unwrap();
+    producer.begin_transaction().unwrap();
+    let told = Told::default();
+    drop(producer.send_with(to(0, "lingers"), told.callback()).unwrap());
+    let huge = "v".repeat(2 << 20);
+    assert_eq!(failure(&producer, to(0, &huge)).kind(), ErrorKind::RecordTooLarge);
+    producer.flush().unwrap();
+    assert_eq!(told.take(), [Err("MESSAGE_TOO_LARGE")]);
+    assert_eq!(world.end("t", 0), 0);
+    producer.abort_transaction().unwrap();
+    producer.begin_transaction().unwrap();
+    drop(producer.send(to(0, "open")).unwrap());
+    producer.flush().unwrap();
+    producer.close_timeout(Duration::ZERO).unwrap();
+    producer.close().unwrap();
+    assert_eq!(world.log("t", 0).last_stable_offset().unwrap(), 0, "it is open");
+    assert_eq!(world.end("t", 0), 1);
+}

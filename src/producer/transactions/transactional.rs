@@ -154,6 +154,21 @@ impl Transactional {
         queue.joined.load(Ordering::Acquire) == number || prepared.number == number
     }
 
+    /// Whether a batch may be tried for the first time: one that has no sequence yet goes down with
+    /// a transaction that can only be aborted. Source: Kafka, `Sender`, `abortUndrainedBatches`.
+    ///
+    /// # Errors
+    /// The first failure of the transaction.
+    pub fn check_unfailed(&self) -> Result<()> {
+        let state = self.state.lock();
+        match state.last_error() {
+            Some(failed) if state.state() == TransactionPhase::AbortableError => {
+                Err(failed.clone().without_place())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The transaction that takes records.
     ///
     /// # Errors
