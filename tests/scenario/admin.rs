@@ -1,7 +1,7 @@
 //! The steps of administrators, and reading a whole topic.
 
 use super::script::text_of;
-use super::values::{show_bytes, show_map, show_partitions, show_record};
+use super::values::{show_map, show_metadata, show_partitions, show_record};
 use super::world::{World, not_built, number, number32, text, topic_config};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ impl World {
                 self.broker.admin().delete_topic(text(step, "topic")).map(|()| Map::new())
             }
             "create_partitions" => {
-                let total = number32(step, "partitions").unwrap_or(-1);
+                let total = number32(step, "partitions").unwrap_or(0);
                 self.broker.admin().grow_topic(text(step, "topic"), total).map(|()| Map::new())
             }
             "delete_records" => self.delete_records(step),
@@ -46,7 +46,7 @@ impl World {
 
     fn create_topic(&mut self, step: &Value, check_only: bool) -> Seen {
         let name = text(step, "topic");
-        let partitions = number32(step, "partitions").unwrap_or(-1);
+        let partitions = number32(step, "partitions").unwrap_or(1);
         let replicas = number32(step, "replicas").unwrap_or(1);
         let admin = self.broker.admin();
         let config = topic_config(step.get("config")).map_err(|refused| {
@@ -67,7 +67,7 @@ impl World {
 
     fn delete_records(&mut self, step: &Value) -> Seen {
         let (topic, partition) = (text(step, "topic"), number32(step, "partition").unwrap_or(0));
-        let before = number(step, "before").unwrap_or(-1);
+        let before = number(step, "before").unwrap_or(0);
         let low = self.broker.admin().delete_records(topic, partition, before)?;
         Ok(one("low_watermark", json!(low)))
     }
@@ -158,7 +158,7 @@ impl World {
         let mut members = BTreeMap::new();
         let mut instances = Map::new();
         for member in described.members() {
-            let mut name = member.client_id().to_owned();
+            let mut name = self.actor_of(member.client_id());
             while members.contains_key(&name) {
                 name.push('+');
             }
@@ -197,8 +197,7 @@ impl World {
         for (partition, committed) in &offsets {
             pairs.push((partition.clone(), json!(committed.offset())));
             if !committed.metadata().is_empty() {
-                let shown = show_bytes(Some(committed.metadata().as_bytes()));
-                metadata.insert(partition.to_string(), shown);
+                metadata.insert(partition.to_string(), show_metadata(committed.metadata()));
             }
         }
         let mut seen = one("offsets", show_map(pairs));
@@ -211,7 +210,9 @@ impl World {
     /// Every record of a topic from its beginning to the end that this isolation sees.
     pub(super) fn read_topic(&mut self, step: &Value) -> Seen {
         let topic = text(step, "topic");
-        let count = self.broker.admin().describe_topic(topic)?.partition_count();
+        // A topic that is not there has no partitions, and nothing to read is refused by the poll.
+        let described = self.broker.admin().describe_topic(topic);
+        let count = described.map_or(0, |described| described.partition_count());
         let config = ConsumerConfig::without_group()
             .auto_offset_reset(OffsetReset::Earliest)
             .isolation_level(isolation(step));
@@ -221,7 +222,8 @@ impl World {
         reader.assign(&partitions)?;
         let ends = reader.end_offsets(&partitions)?;
         let mut found = Vec::new();
-        while partitions.iter().any(|tp| reader.position(tp).is_ok_and(|at| at < ends[tp])) {
+        let mut is_done = false;
+        while !is_done {
             for record in &reader.poll(Duration::ZERO)? {
                 let tp = TopicPartition::new(record.topic(), record.partition());
                 let headers = headers_of(&record);
@@ -229,6 +231,8 @@ impl World {
                     show_record(&tp, record.offset(), record.key(), record.value(), &headers);
                 found.push(((record.partition(), record.offset()), record.timestamp(), shown));
             }
+            is_done =
+                !partitions.iter().any(|tp| reader.position(tp).is_ok_and(|at| at < ends[tp]));
         }
         found.sort_by_key(|(place, _, _)| *place);
         let records: Vec<Value> = found.iter().map(|(_, _, shown)| shown.clone()).collect();

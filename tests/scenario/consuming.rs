@@ -1,7 +1,7 @@
 //! The steps of consumers.
 
 use super::admin::headers_of;
-use super::listener::{Listener, Surroundings, act, show_committed};
+use super::listener::{Listener, Surroundings, act, offsets_of, show_committed};
 use super::script::text_of;
 use super::settle::sorted;
 use super::values::{partitions_of, show_record};
@@ -20,12 +20,16 @@ use topiclite::{Error, ErrorKind, GroupMetadata, Result};
 pub(super) struct ConsumerActor {
     consumer: Consumer,
     around: Surroundings,
+    /// Wakeups that its steps have set.
+    alarms: Vec<Arc<Alarm>>,
 }
 
 /// How long one poll of `drain` may wait.
 const DRAIN_POLL: Duration = Duration::from_millis(100);
 /// How long `drain` waits for its count.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long nothing comes to a `drain` that names neither a count nor a time.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);
 
 impl World {
     pub(super) fn consumer_step(
@@ -36,9 +40,9 @@ impl World {
     ) -> Result<Map<String, Value>> {
         match doing {
             "open" => {
-                if let Some(former) = self.consumers.remove(actor) {
-                    former.consumer.kill();
-                }
+                // A closed one is gone; one that nobody closed goes on as a member.
+                let former = self.consumers.remove(actor);
+                self.left_open.extend(former);
                 self.open_consumer(actor, step)?;
                 return Ok(Map::new());
             }
@@ -48,10 +52,13 @@ impl World {
                 }
                 return Ok(Map::new());
             }
-            "stall" => {
-                self.clock.advance(millis(step, "ms").unwrap_or_default());
-                return Ok(Map::new());
-            }
+            _ => {}
+        }
+        self.consumer(actor, step)?;
+        if let Some(after) = millis(step, "wakeup_after_ms") {
+            self.ring_after(actor, after);
+        }
+        match doing {
             "hold_metadata" => return self.hold_metadata(actor),
             "poll" => return self.poll(actor, step),
             "drain" => return self.drain(actor, step),
@@ -62,9 +69,7 @@ impl World {
             "subscribe" => subscribe(actor, step),
             "unsubscribe" => actor.consumer.unsubscribe().map(|()| Map::new()),
             "close" => close(actor, step),
-            "commit_sync" | "position" | "committed" if number(step, "ms").is_some() => {
-                within(actor, step)
-            }
+            _ if number(step, "ms").is_some() => within(actor, step),
             other => act(&mut actor.consumer, &actor.around, step)
                 .unwrap_or_else(|| Err(not_built(&format!("the step {other} of a consumer")))),
         }
@@ -79,7 +84,6 @@ impl World {
         default("enable.auto.commit", "false");
         default("auto.offset.reset", "earliest");
         default("heartbeat.interval.ms", "100");
-        settings.retain(|_, value| !value.is_null());
         let pairs = settings.iter().map(|(key, value)| (key.clone(), text_of(value)));
         let consumer = self.broker.consumer(ConsumerConfig::from_properties(pairs)?)?;
         let around = Surroundings {
@@ -88,7 +92,7 @@ impl World {
             clock: self.clock.clone(),
             last_generation: Arc::new(AtomicI32::new(-1)),
         };
-        let made = ConsumerActor { consumer, around };
+        let made = ConsumerActor { consumer, around, alarms: Vec::new() };
         self.consumers.insert(actor.to_owned(), made);
         Ok(())
     }
@@ -124,17 +128,14 @@ impl World {
     }
 
     fn poll(&mut self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
-        self.consumer(actor, step)?;
         let timeout = match number(step, "ms") {
             Some(ms) if ms < 0 => {
                 return Err(Error::new(ErrorKind::IllegalArgument, "a timeout is not negative"));
             }
             _ => millis(step, "ms").unwrap_or_default(),
         };
-        let alarm = millis(step, "wakeup_after_ms").map(|after| self.ring_after(actor, after));
         let start = self.now().mono;
         let records = self.poll_records(actor, timeout);
-        drop(alarm);
         let took = self.now().mono - start;
         let mut seen = Map::new();
         match records {
@@ -150,39 +151,33 @@ impl World {
 
     /// Polls until so many records came, or until nothing came for so long.
     fn drain(&mut self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
-        self.consumer(actor, step)?;
         let count = number(step, "count").and_then(|n| usize::try_from(n).ok());
-        let quiet = millis(step, "ms");
-        let start = self.now().mono;
-        let mut last = start;
+        let default = if count.is_some() { DRAIN_LIMIT } else { DRAIN_QUIET };
+        let quiet = millis(step, "ms").unwrap_or(default);
+        let mut last = self.now().mono;
         let mut records = Vec::new();
         loop {
-            let timeout = quiet.map_or(DRAIN_POLL, |quiet| quiet.min(DRAIN_POLL));
-            let came = self.poll_records(actor, timeout)?;
+            let came = self.poll_records(actor, quiet.min(DRAIN_POLL))?;
             let now = self.now().mono;
             if !came.is_empty() {
                 last = now;
             }
             records.extend(came);
-            let over = match (count, quiet) {
-                (Some(count), _) if records.len() >= count => true,
-                (Some(_), None) => now - start >= DRAIN_LIMIT,
-                (_, Some(quiet)) => now - last >= quiet,
-                (None, None) => true,
-            };
-            if over {
+            if count.is_some_and(|count| records.len() >= count) || now - last >= quiet {
                 return Ok(Map::from_iter([("records".to_owned(), sorted(&records))]));
             }
         }
     }
 
-    fn ring_after(&mut self, actor: &str, after: Duration) -> Option<Arc<Alarm>> {
+    /// Sets a wakeup. It rings also when the step is over by then.
+    fn ring_after(&mut self, actor: &str, after: Duration) {
         let deadline = self.now().mono + after;
-        let handle = self.consumers.get(actor)?.consumer.wakeup_handle();
+        let Some(actor) = self.consumers.get_mut(actor) else { return };
+        let handle = actor.consumer.wakeup_handle();
         let alarm = Arc::new(Alarm { deadline: Mutex::new(Some(deadline)), handle });
         let driver: Arc<dyn TimerDriver> = alarm.clone();
         self.clock.clock().register(Arc::downgrade(&driver));
-        Some(alarm)
+        actor.alarms.push(alarm);
     }
 
     /// What an actor owns; nothing if it is closed.
@@ -223,13 +218,10 @@ fn subscribe(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Valu
     if step.get("pattern").is_some() || step.get("re2j").is_some() {
         return Err(not_built("a subscription by pattern"));
     }
-    let topics: Vec<&str> = step
-        .get("topics")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    // No name at all is refused as a blank one is.
+    let topics = step.get("topics").and_then(Value::as_array);
+    let topics: Vec<&str> =
+        topics.into_iter().flatten().map(|name| name.as_str().unwrap_or_default()).collect();
     if step.get("listener").is_some_and(Value::is_null) {
         actor.consumer.subscribe(&topics)?;
         return Ok(Map::new());
@@ -257,7 +249,7 @@ fn close(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> 
 /// A call with a timeout of its own; only `committed` ever waits for it.
 fn within(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>> {
     if number(step, "ms").is_some_and(|ms| ms < 0) {
-        return Err(Error::new(ErrorKind::IllegalArgument, "a timeout is not negative"));
+        return Err(negative_timeout(actor, step));
     }
     let timeout = millis(step, "ms").unwrap_or_default();
     if text(step, "do") == "committed" {
@@ -267,4 +259,23 @@ fn within(actor: &mut ConsumerActor, step: &Value) -> Result<Map<String, Value>>
     }
     act(&mut actor.consumer, &actor.around, step)
         .unwrap_or_else(|| Err(not_built(text(step, "do"))))
+}
+
+/// What a call with a negative timeout, which this API cannot be given, is refused for: it is
+/// looked at after the consumer, its group and its assignment.
+fn negative_timeout(actor: &mut ConsumerActor, step: &Value) -> Error {
+    let consumer = &mut actor.consumer;
+    let partitions = partitions_of(step.get("partitions"));
+    let refused = match text(step, "do") {
+        "commit_sync" => offsets_of(step).and_then(|_| consumer.group_metadata().map(drop)),
+        "committed" => consumer.group_metadata().map(drop),
+        "position" => match consumer.assignment() {
+            Ok(assigned) if partitions.first().is_none_or(|tp| assigned.contains(tp)) => Ok(()),
+            Ok(_) => consumer.position(&partitions[0]).map(drop),
+            Err(error) => Err(error),
+        },
+        _ => consumer.assignment().map(drop),
+    };
+    let negative = || Error::new(ErrorKind::IllegalArgument, "a timeout is not negative");
+    refused.err().unwrap_or_else(negative)
 }

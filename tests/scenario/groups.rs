@@ -12,8 +12,8 @@ type Seen = Result<Map<String, Value>>;
 type Outcomes = BTreeMap<TopicPartition, Result<()>>;
 
 /// How long `until` waits, and how often it looks.
-const UNTIL_LIMIT: Duration = Duration::from_secs(20);
-const UNTIL_PAUSE: Duration = Duration::from_millis(20);
+const UNTIL_LIMIT: Duration = Duration::from_secs(15);
+const UNTIL_PAUSE: Duration = Duration::from_millis(30);
 
 impl World {
     /// The step, if it is one of these.
@@ -62,7 +62,7 @@ impl World {
         let Some(wanted) = step.get("until").and_then(Value::as_str) else { return };
         let end = self.now().mono + UNTIL_LIMIT;
         while state(self).as_deref() != Some(wanted) && self.now().mono < end {
-            self.clock.advance(UNTIL_PAUSE);
+            self.pass(UNTIL_PAUSE);
         }
     }
 }

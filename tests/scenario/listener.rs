@@ -2,8 +2,9 @@
 //! and runs the actions a scenario puts into callbacks.
 
 use super::events::Events;
+use super::script::text_of;
 use super::values::{
-    Thrown, partition_of, partitions_of, show_bytes, show_error, show_map, show_partitions,
+    Thrown, partition_of, partitions_of, show_error, show_map, show_metadata, show_partitions,
 };
 use super::world::{not_built, number, text};
 use serde_json::{Map, Value, json};
@@ -166,10 +167,13 @@ pub(super) fn offsets_of(step: &Value) -> Result<Option<Offsets>> {
             Some(Value::Object(each)) => each.get(name).cloned(),
             other => other.cloned(),
         };
-        let metadata = match (of("metadata"), of("metadata_length").and_then(|n| n.as_u64())) {
-            (Some(Value::String(text)), _) => text,
-            (_, Some(length)) => "x".repeat(usize::try_from(length).unwrap_or(0)),
-            _ => String::new(),
+        let metadata = match (step.get("metadata_length"), of("metadata")) {
+            (Some(_), _) => {
+                let length = of("metadata_length").and_then(|n| n.as_u64()).unwrap_or(0);
+                "m".repeat(usize::try_from(length).unwrap_or(0))
+            }
+            (None, Some(text)) => text_of(&text),
+            (None, None) => String::new(),
         };
         let offset = offset.as_i64().unwrap_or(0);
         if offset < 0 {
@@ -219,7 +223,7 @@ pub(super) fn show_committed(
         .iter()
         .filter_map(|(tp, o)| Some((tp.clone(), o.as_ref()?.text())))
         .filter(|(_, text)| !text.is_empty())
-        .map(|(tp, text)| (tp, show_bytes(Some(text.as_bytes()))))
+        .map(|(tp, text)| (tp, show_metadata(text)))
         .collect();
     let offsets = found.iter().map(|(tp, o)| (tp.clone(), json!(o.as_ref().map(|o| o.offset()))));
     let mut seen = one("offsets", show_map(offsets));

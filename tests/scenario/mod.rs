@@ -7,6 +7,7 @@
 mod admin;
 mod compare;
 mod consuming;
+mod detached;
 mod events;
 mod groups;
 mod listener;

@@ -1,10 +1,9 @@
 //! The steps of transactions: a producer's calls, and what administrators see and do.
 
-use super::values::partition_of;
+use super::listener::offsets_of;
 use super::world::{World, not_built, number, number32, text};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-use topiclite::{Error, ErrorKind, GroupMetadata, OffsetAndMetadata, Producer, Result};
+use topiclite::{Error, ErrorKind, GroupMetadata, Producer, Result};
 
 type Seen = Result<Map<String, Value>>;
 
@@ -28,14 +27,9 @@ impl World {
     }
 
     fn send_offsets(&mut self, producer: &Producer, step: &Value) -> Result<()> {
-        let mut offsets = BTreeMap::new();
-        for (partition, offset) in
-            step.get("offsets").and_then(Value::as_object).into_iter().flatten()
-        {
-            let offset = OffsetAndMetadata::new(offset.as_i64().unwrap_or_default());
-            offsets.insert(partition_of(partition), offset);
-        }
-        let group = self.metadata_in(step.get("group"))?;
+        let group = self.metadata_in(step.get("group"));
+        let offsets = offsets_of(step)?.unwrap_or_default();
+        let group = group?;
         producer.send_offsets_to_transaction(&offsets, &group)
     }
 

@@ -22,6 +22,14 @@ pub(super) fn show_bytes(bytes: Option<&[u8]>) -> Value {
     }
 }
 
+/// The text that was stored with an offset, or `size:N` by the UTF-16 units that Java counts.
+pub(super) fn show_metadata(text: &str) -> Value {
+    match text.encode_utf16().count() {
+        units if units > SHOWN_BYTES_MAX => json!(format!("size:{units}")),
+        _ => json!(text),
+    }
+}
+
 /// The bytes of a field that holds text, `base64:...` or null.
 pub(super) fn bytes_of(value: Option<&Value>) -> Option<Vec<u8>> {
     let text = value?.as_str()?;
@@ -31,9 +39,10 @@ pub(super) fn bytes_of(value: Option<&Value>) -> Option<Vec<u8>> {
     })
 }
 
-/// `t-0` -> the partition; the topic may contain hyphens.
+/// `t-0` -> the partition; the topic may contain hyphens, and be empty.
 pub(super) fn partition_of(text: &str) -> TopicPartition {
-    TopicPartition::parse(text).unwrap_or_else(|| TopicPartition::new(text, -1))
+    let found = text.rsplit_once('-').and_then(|(topic, n)| Some((topic, n.parse().ok()?)));
+    found.map_or_else(|| TopicPartition::new(text, -1), |(topic, n)| TopicPartition::new(topic, n))
 }
 
 /// The partitions of a list field.

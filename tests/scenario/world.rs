@@ -1,6 +1,7 @@
 //! The broker, the clock and the actors of one replay, and the dispatch of its steps.
 
 use super::consuming::ConsumerActor;
+use super::detached::Detached;
 use super::events::Events;
 use super::producing::ProducerActor;
 use super::script::{NodeProperties, Scenario, text_of};
@@ -35,12 +36,14 @@ pub(super) struct World {
     pub(super) events: Events,
     pub(super) producers: BTreeMap<String, ProducerActor>,
     pub(super) consumers: BTreeMap<String, ConsumerActor>,
+    /// Consumers whose actor was opened anew: nobody uses them, and they stay members.
+    pub(super) left_open: Vec<ConsumerActor>,
+    /// Steps that nobody waited for, by actor.
+    pub(super) detached: BTreeMap<String, Detached>,
     /// What `hold_metadata` kept, by actor.
     pub(super) held_metadata: BTreeMap<String, GroupMetadata>,
     /// Actor -> kind and configuration, as the scenario's head gives them.
     cast: BTreeMap<String, (String, Map<String, Value>)>,
-    /// Actor -> how many times it was made, for the names of its clients.
-    scenario_topics: Vec<String>,
 }
 
 impl World {
@@ -57,6 +60,7 @@ impl World {
         // Kafka's defaults, which the recordings were made under unless their node says otherwise.
         let defaults = [
             ("auto.create.topics.enable", "true"),
+            ("log.flush.interval.ms", "9223372036854775807"),
             ("offsets.topic.segment.bytes", "104857600"),
             ("transaction.state.log.segment.bytes", "104857600"),
         ];
@@ -74,9 +78,10 @@ impl World {
             events: Events::default(),
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            left_open: Vec::new(),
+            detached: BTreeMap::new(),
             held_metadata: BTreeMap::new(),
             cast: BTreeMap::new(),
-            scenario_topics: Vec::new(),
         };
         for (name, actor) in &scenario.actors {
             let kind = actor.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -92,7 +97,6 @@ impl World {
                 i32::try_from(partitions).unwrap_or(1),
                 config,
             )?;
-            world.scenario_topics.push(name.to_owned());
         }
         Ok(world)
     }
@@ -104,7 +108,9 @@ impl World {
     /// Runs one step; what it saw, in the form of the recordings.
     pub(super) fn step(&mut self, step: &Value) -> Value {
         let doing = text(step, "do").to_owned();
+        self.turn_detached();
         let outcome = self.act(&doing, step);
+        self.turn_detached();
         let mut seen = match outcome {
             Ok(seen) => seen,
             Err(error) => show_error(&error).as_object().cloned().unwrap_or_default(),
@@ -128,20 +134,39 @@ impl World {
             return seen;
         }
         match doing {
-            "sleep" => {
-                self.clock.advance(millis(step, "ms").unwrap_or_default());
+            // Nobody does anything in a `stall`, and whoever is said to has its heartbeats made.
+            "sleep" | "stall" => {
+                self.pass(millis(step, "ms").unwrap_or_default());
                 return Ok(Map::new());
             }
+            "await" => return self.finish_detached(step),
             "settle" => return self.settle(step),
             "read" => return self.read_topic(step),
             _ => {}
         }
         let actor = text(step, "by").to_owned();
-        let (kind, _) = self.role(&actor)?;
-        let kind = kind.clone();
+        if doing != "wakeup" {
+            self.wait_for(&actor);
+        }
+        if step.get("detached").and_then(Value::as_bool) == Some(true) {
+            self.role(&actor)?;
+            self.detach(doing, &actor, step);
+            return Ok(Map::new());
+        }
+        self.actor_step(doing, &actor, step)
+    }
+
+    /// A step that an actor makes itself.
+    pub(super) fn actor_step(
+        &mut self,
+        doing: &str,
+        actor: &str,
+        step: &Value,
+    ) -> Result<Map<String, Value>> {
+        let kind = self.role(actor)?.0.clone();
         match kind.as_str() {
-            "producer" => self.producer_step(doing, &actor, step),
-            "consumer" => self.consumer_step(doing, &actor, step),
+            "producer" => self.producer_step(doing, actor, step),
+            "consumer" => self.consumer_step(doing, actor, step),
             other => Err(not_built(&format!("an actor of kind {other}"))),
         }
     }
@@ -151,16 +176,29 @@ impl World {
         self.cast.get(actor).ok_or_else(|| not_built(&format!("an actor named {actor}")))
     }
 
-    /// The actor's configuration with the changes of an `open` step.
-    pub(super) fn settings(&self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
-        let mut config = self.role(actor)?.1.clone();
+    /// The actor's configuration. The changes of an `open` step are made for good.
+    pub(super) fn settings(&mut self, actor: &str, step: &Value) -> Result<Map<String, Value>> {
+        self.role(actor)?;
+        let config = self.cast.get_mut(actor).map(|(_, config)| config);
+        let Some(config) = config else { return Ok(Map::new()) };
         if text(step, "do") == "open" {
             for (key, value) in step.get("config").and_then(Value::as_object).into_iter().flatten()
             {
                 config.insert(key.clone(), value.clone());
             }
         }
-        Ok(config)
+        config.retain(|_, value| !value.is_null());
+        Ok(config.clone())
+    }
+
+    /// The actor whose clients have this id.
+    pub(super) fn actor_of(&self, client_id: &str) -> String {
+        let mut actors = self.cast.iter().rev();
+        let found = actors.find(|(name, (_, config))| {
+            let own = config.get("client.id").map_or_else(|| (*name).clone(), text_of);
+            own == client_id
+        });
+        found.map_or_else(|| client_id.to_owned(), |(name, _)| name.clone())
     }
 }
 
