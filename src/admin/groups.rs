@@ -67,7 +67,8 @@ impl Admin {
     /// As the settings of the offsets topic say; by default as a send.
     ///
     /// # Errors
-    /// [`UnknownMemberId`](ErrorKind::UnknownMemberId) while the group has members;
+    /// [`UnknownMemberId`](ErrorKind::UnknownMemberId) while the group has members, per partition
+    /// where another one is unknown;
     /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for a name of more than 32,767 bytes; per
     /// partition
     /// [`UnknownTopicOrPartition`](ErrorKind::UnknownTopicOrPartition) and
@@ -147,10 +148,12 @@ impl Admin {
     ///
     /// # Errors
     /// [`IllegalArgument`](ErrorKind::IllegalArgument) where it is empty already;
-    /// [`Kafka`](ErrorKind::Kafka) over [`GroupIdNotFound`](ErrorKind::GroupIdNotFound).
+    /// [`Kafka`](ErrorKind::Kafka) over [`GroupIdNotFound`](ErrorKind::GroupIdNotFound), or over
+    /// [`InvalidGroupId`](ErrorKind::InvalidGroupId) for no name.
     pub fn remove_all_members(&self, group: &str) -> Result<()> {
-        let described = self.0.groups()?.describe(group).map_err(|error| match error.kind() {
-            ErrorKind::GroupIdNotFound => {
+        let named = check_group(group).and_then(|()| self.0.groups()?.describe(group));
+        let described = named.map_err(|error| match error.kind() {
+            ErrorKind::GroupIdNotFound | ErrorKind::InvalidGroupId => {
                 let message = format!("its members cannot be told: {}", error.message());
                 Error::new(ErrorKind::Kafka, message).with_source(error)
             }

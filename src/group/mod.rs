@@ -25,6 +25,7 @@ pub(crate) mod request;
 mod result;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 #[cfg(all(test, not(loom)))]
 pub(crate) use crate::coordinator::hash::partition_for;

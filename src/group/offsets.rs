@@ -10,6 +10,7 @@ use super::request::{
     CommittedOffset, MemberRef, OffsetToCommit, PartitionOutcomes, TopicLookup, TopicShape,
 };
 use super::result::{AfterAppend, CoordinatorResult, RecordAppend};
+use super::unknown::{existing, is_of_unknown, refused_beside};
 use crate::coordinator::TransactionStamp;
 use crate::coordinator::hash::partition_for;
 use crate::coordinator::wire::STRING_BYTES_MAX;
@@ -48,14 +49,15 @@ pub(crate) struct ClampedOffset {
 }
 
 impl GroupCoordinator {
-    /// OffsetCommit. One outcome per partition, in the order of the request; those that are
+    /// OffsetCommit. One outcome per partition, those of unknown ones first; those that are
     /// accepted are stored together. A commit with generation -1 and no member id is that of a
     /// consumer without group management, or of an administrator.
     ///
     /// # Errors
     /// For the whole commit: `InvalidGroupId` (too long), `GroupIdNotFound`, `UnknownMemberId`,
-    /// `FencedInstanceId`, `IllegalGeneration`, `RebalanceInProgress`. Per partition:
-    /// `UnknownTopicOrPartition`, `OffsetMetadataTooLarge`.
+    /// `FencedInstanceId`, `IllegalGeneration`, `RebalanceInProgress`; who is no member is told it
+    /// beside unknown partitions for each of the others. Per partition: `UnknownTopicOrPartition`,
+    /// `OffsetMetadataTooLarge`.
     pub(crate) fn commit(
         &mut self,
         member: &MemberRef,
@@ -66,27 +68,18 @@ impl GroupCoordinator {
         if let Err(error) = check_group_length(&member.group_id) {
             return CoordinatorResult::done(Err(error));
         }
-        let mut records = Vec::with_capacity(offsets.len());
-        match self.groups.get(&member.group_id) {
-            Some(group) => {
-                if let Err(error) = group.check_commit(member) {
-                    return CoordinatorResult::done(Err(error));
-                }
-                records.extend(group.owed_record());
-                if let Some((classic, mut context)) = self.enter(&member.group_id, now) {
-                    classic.renew(&member.member_id, None, &mut context);
-                }
-            }
-            None if member.generation_id >= 0 => {
-                let why = "it does not exist, so it has no generation to commit in";
-                let error = refusal(ErrorKind::GroupIdNotFound, &member.group_id, why);
+        let mut records = match self.admit(member, offsets.len(), now) {
+            Ok(records) => records,
+            // A member's client knows that it is out before it asks anybody.
+            Err(error) if !member.member_id.is_empty() => {
                 return CoordinatorResult::done(Err(error));
             }
-            None => {}
-        }
+            Err(error) => return CoordinatorResult::done(refused_beside(error, offsets, topics)),
+        };
         let before = records.len();
         let mut outcomes = Vec::with_capacity(offsets.len());
         let mut known: Option<(&Arc<str>, Option<TopicShape>)> = None;
+        let mut is_known = true;
         for commit in offsets {
             let topic = commit.partition.topic_shared();
             let shape = match known {
@@ -95,6 +88,7 @@ impl GroupCoordinator {
             };
             known = Some((topic, shape));
             let outcome = self.check_offset(commit, shape);
+            is_known &= !is_of_unknown(&outcome);
             if let Ok(id) = outcome
                 && !self.is_committed(member, commit, id)
             {
@@ -102,11 +96,34 @@ impl GroupCoordinator {
             }
             outcomes.push((commit.partition.clone(), outcome.map(|_| ())));
         }
+        if !is_known {
+            outcomes.sort_by_key(|(_, outcome)| !is_of_unknown(outcome));
+        }
         let mut step = CoordinatorResult::done(Ok(outcomes));
         if records.len() > before {
             step.appends.push(self.append(member.group_id.clone(), records, AfterAppend::Nothing));
         }
         step
+    }
+
+    /// Lets a member commit: what its group has to store before the offsets.
+    fn admit(&mut self, member: &MemberRef, room: usize, now: Now) -> Result<Vec<GroupRecord>> {
+        let mut records = Vec::with_capacity(room);
+        match self.groups.get(&member.group_id) {
+            Some(group) => {
+                group.check_commit(member)?;
+                records.extend(group.owed_record());
+                if let Some((classic, mut context)) = self.enter(&member.group_id, now) {
+                    classic.renew(&member.member_id, None, &mut context);
+                }
+            }
+            None if member.generation_id >= 0 => {
+                let why = "it does not exist, so it has no generation to commit in";
+                return Err(refusal(ErrorKind::GroupIdNotFound, &member.group_id, why));
+            }
+            None => {}
+        }
+        Ok(records)
     }
 
     /// TxnOffsetCommit: as [`GroupCoordinator::commit`], in the producer's open transaction. What
@@ -180,12 +197,7 @@ impl GroupCoordinator {
 
     fn check_offset(&self, commit: &OffsetToCommit, shape: Option<TopicShape>) -> Result<TopicId> {
         let partition = &commit.partition;
-        let Some(shape) = shape else {
-            return Err(unknown_partition(partition, "no such topic"));
-        };
-        if !(0..shape.partitions).contains(&partition.partition()) {
-            return Err(unknown_partition(partition, "the topic has no such partition"));
-        }
+        let shape = existing(partition, shape)?;
         let limit = self.config.offset_metadata_max_bytes;
         // UTF-8 is never shorter than UTF-16 counted in units.
         let long = commit.metadata.len() > limit && commit.metadata.encode_utf16().count() > limit;
@@ -298,11 +310,6 @@ impl GroupCoordinator {
         }
         out
     }
-}
-
-fn unknown_partition(partition: &TopicPartition, why: &str) -> Error {
-    Error::new(ErrorKind::UnknownTopicOrPartition, why)
-        .with_partition(partition.topic(), partition.partition())
 }
 
 fn offset_record(

@@ -102,10 +102,10 @@ fn each_partition_of_a_commit_has_its_own_outcome() {
     let too_large = Some(ErrorKind::OffsetMetadataTooLarge);
     let unknown = Some(ErrorKind::UnknownTopicOrPartition);
     let expected = [
-        ("t-0", None),
-        ("t-1", too_large),
         ("t-4", unknown),
         ("missing-0", unknown),
+        ("t-0", None),
+        ("t-1", too_large),
         ("u-0", None),
         ("t-2", None),
         ("t-3", too_large),
@@ -315,4 +315,29 @@ fn a_commit_makes_a_clamped_offset_s_record_unnecessary() {
     world.groups.clamp_offsets(&ALL, &|_| Some(7));
     world.commit(&nobody("s"), &[("t-0", 8)]).unwrap();
     assert!(world.groups.owed().is_empty());
+}
+
+#[test]
+fn unknown_partitions_are_told_so_whatever_the_group_thinks_of_who_commits() {
+    let mut world = world();
+    let mut a = Client::new("a");
+    world.enter(&mut a);
+    let mut kinds = |partitions: &[&str]| {
+        let offsets: Vec<_> = partitions.iter().map(|name| commit_of(name, 1, "")).collect();
+        let step = world.groups.commit(&nobody("g"), &offsets, &topics, world.now);
+        assert!(step.appends.is_empty());
+        let told = step.response.map_err(|error| error.kind());
+        told.map(|outcomes| {
+            let shown = |(tp, outcome): (TopicPartition, Result<()>)| {
+                (tp.to_string(), outcome.unwrap_err().kind())
+            };
+            outcomes.into_iter().map(shown).collect::<Vec<_>>()
+        })
+    };
+    let (unknown, stranger) = (ErrorKind::UnknownTopicOrPartition, ErrorKind::UnknownMemberId);
+    assert_eq!(kinds(&["t-0", "u-0"]), Err(stranger));
+    let pair = |name: &str, kind| (name.to_owned(), kind);
+    assert_eq!(kinds(&["t-9"]), Ok(vec![pair("t-9", unknown)]));
+    let mixed = vec![pair("t-9", unknown), pair("t-0", stranger), pair("u-0", stranger)];
+    assert_eq!(kinds(&["t-0", "t-9", "u-0"]), Ok(mixed));
 }
