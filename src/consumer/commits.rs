@@ -63,6 +63,10 @@ impl Commits {
     /// Those of [`Consumer::commit_sync`](super::Consumer::commit_sync).
     pub fn commit_now(&mut self, by: &mut Committer<'_>, offsets: &Offsets) -> Result<()> {
         self.run_answered();
+        if offsets.is_empty() && self.completed.is_empty() {
+            // Nobody is asked anything that a wakeup could interrupt.
+            return Ok(());
+        }
         if !by.membership.knows_coordinator() {
             by.env.check_wakeup()?;
             by.membership.know_coordinator();
@@ -112,8 +116,10 @@ impl Commits {
             tracing::warn!(client = %by.env.client_id, %error, "an asynchronous commit failed");
         }
         let is_next = self.answered == self.completed.len();
-        // Nobody is asked to commit nothing, or for a member that is out of its group.
-        let is_lost = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::CommitFailed);
+        // Nobody is asked to commit nothing, or, once the coordinator is known, for a member that
+        // is out of its group.
+        let is_lost = by.membership.knows_coordinator()
+            && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::CommitFailed);
         self.answered += usize::from(is_next && (offsets.is_empty() || is_lost));
         self.completed.push_back(Completed { offsets, callback, outcome });
     }
@@ -255,8 +261,11 @@ impl Committer<'_> {
         self.env.check_alive()?;
         probe.check(point)?;
         let outcomes = groups.commit(member, offsets)?;
-        for (committed, (_, outcome)) in offsets.iter().zip(&outcomes) {
-            if outcome.is_ok() {
+        for committed in offsets {
+            let is_stored = |(partition, outcome): &(TopicPartition, Result<()>)| {
+                *partition == committed.partition && outcome.is_ok()
+            };
+            if outcomes.iter().any(is_stored) {
                 probe.note(|| Event::Committed {
                     group: member.group_id.clone(),
                     client_id: self.env.client_id.clone(),
