@@ -17,6 +17,7 @@ const DEFAULT_STRATEGY: &str = "range,cooperative-sticky";
 const ASSIGNORS: [&str; 2] = ["range", "roundrobin"];
 
 const NO_CLASSES: &str = "classes of a Java client cannot run here";
+const NO_SHARE: &str = "it is for share groups, which a classic group is not";
 const NO_STATIC: &str = "static membership is not built; leave it out";
 const NO_NEW_PROTOCOL: &str = "the protocol of KIP-848 is not built; leave it at classic";
 
@@ -164,7 +165,8 @@ settings! {
     "key.deserializer": text, null, kept;
     "value.deserializer": text, null, kept;
     "internal.throw.on.fetch.stable.offset.unsupported": bool, "false", kept;
-    "share.acknowledgement.mode": one_of("implicit", "explicit"), "implicit", kept;
+    "share.acknowledgement.mode": text, null, refused(NO_SHARE);
+    "share.acquire.mode": text, null, refused(NO_SHARE);
 }
 
 pub(super) static SCHEMA: Schema = Schema {
@@ -375,7 +377,12 @@ mod tests {
         assert_eq!(strategy("range,cooperative-sticky").unwrap(), ["range"]);
         assert!(strategy("").unwrap().is_empty());
         assert!(strategy("sticky").unwrap_err().message().contains("not built"));
-        assert!(strategy("ranges").unwrap_err().message().contains("there is no assignor"));
+        let error = strategy("ranges").unwrap_err();
+        assert!(error.message().contains("there is no assignor"));
+        assert_eq!(
+            (error.kind(), error.kafka_name()),
+            (ErrorKind::InvalidConfig, "KafkaException")
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) enum Kind {
     OneOfAnyCase(&'static [&'static str]),
     /// A list of words separated by commas. An empty table allows any.
     List(&'static [&'static str]),
-    /// A list of what a rule takes, and what the rule is.
+    /// A list that a rule takes as a whole, and what the rule is.
     ListOf(fn(&str) -> bool, &'static str),
     /// Text that is never shown.
     Secret,
@@ -131,6 +131,8 @@ impl Kind {
             },
             Kind::Decimal { min, max } => match text.parse::<f64>() {
                 Ok(n) if (*min..=*max).contains(&n) => Ok(format!("{n:?}")),
+                // Neither below the one nor above the other, which is all that Kafka looks at.
+                Ok(n) if n.is_nan() && text.ends_with("NaN") => Ok("NaN".to_owned()),
                 _ => Err(format!("it is a number from {min} to {max}")),
             },
             Kind::Text | Kind::Secret => Ok(text.to_owned()),
@@ -147,13 +149,19 @@ impl Kind {
                 }
             }
             Kind::List(words) => {
-                let items: Vec<&str> = split_list(text).collect();
+                let mut items: Vec<&str> = Vec::new();
+                for item in split_list(text) {
+                    // Kafka takes a word once.
+                    if words.is_empty() || !items.contains(&item) {
+                        items.push(item);
+                    }
+                }
                 match items.iter().find(|item| !words.is_empty() && !words.contains(item)) {
                     Some(item) => Err(format!("\"{item}\" is none of {}", words.join(", "))),
                     None => Ok(items.join(",")),
                 }
             }
-            Kind::ListOf(takes, rule) => match split_list(text).all(takes) {
+            Kind::ListOf(takes, rule) => match takes(text) {
                 true => Ok(split_list(text).collect::<Vec<_>>().join(",")),
                 false => Err((*rule).to_owned()),
             },
@@ -237,16 +245,25 @@ impl Schema {
             };
         };
         let shown = if matches!(property.kind, Kind::Secret) { "..." } else { raw };
-        let value = property.kind.normalise(raw).map_err(|fault| {
-            self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {fault}"))
-        })?;
+        let refused = |why: &str| {
+            let fault = self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {why}"));
+            if CLASS_LISTS.contains(&property.name) { of_no_class(fault) } else { fault }
+        };
+        let value = property.kind.normalise(raw).map_err(|why| refused(&why))?;
         match property.role {
-            Role::Refused(why) if !property.is_default(&value) => {
-                Err(self.fault(format!("the value \"{shown}\" of \"{key}\" is refused: {why}")))
-            }
+            Role::Refused(why) if !property.is_default(&value) => Err(refused(why)),
             _ => Ok((Cow::Borrowed(property.name), value)),
         }
     }
+}
+
+/// Lists of classes, which Kafka's clients look for only when they make one of each.
+const CLASS_LISTS: [&str; 2] = ["partition.assignment.strategy", "interceptor.classes"];
+
+/// The refusal as Kafka's client has it for the name of a class that is not there.
+fn of_no_class(fault: Error) -> Error {
+    let cause = Error::new(fault.kind(), fault.message()).with_kafka_name("ClassNotFoundException");
+    fault.with_kafka_name(ErrorKind::Kafka.kafka_name()).with_source(cause)
 }
 
 /// How many letters must be put in, taken out or replaced to make `b` of `a`.

@@ -2,7 +2,9 @@
 
 use super::by_name::by_property_name;
 use super::log::{self, Compression, Effective};
-use super::property::{Kind, OfBroker, Properties, Property, Role, Schema, int_from, long_from};
+use super::property::{
+    Kind, OfBroker, Properties, Property, Role, Schema, int_from, long_from, split_list,
+};
 use super::settings::settings;
 use super::{BrokerConfig, Codec, ConfigChange, Durability, TimestampType};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,14 +41,17 @@ pub(super) const LZ4_LEVELS: Kind = Kind::Whole { min: 1, max: 17 };
 pub(super) const ZSTD_LEVELS: Kind = Kind::Whole { min: -131_072, max: 22 };
 const POLICIES: Kind = Kind::List(&["compact", "delete"]);
 /// Kafka's `ThrottledReplicaListValidator`.
-const REPLICAS: Kind = Kind::ListOf(is_replica, "it is *, or a list of PARTITION:BROKER");
+const REPLICAS: Kind = Kind::ListOf(are_replicas, "it is *, or a list of PARTITION:BROKER");
 const TOPIC_CODECS: Kind =
     Kind::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
 
-fn is_replica(item: &str) -> bool {
+fn are_replicas(list: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let pair = item.split_once(':');
-    matches!(item, "" | "*") || pair.is_some_and(|(a, b)| is_number(a) && is_number(b))
+    let is_pair = |item: &str| {
+        let pair = item.split_once(':');
+        item.is_empty() || pair.is_some_and(|(a, b)| is_number(a) && is_number(b))
+    };
+    split_list(list).all(is_pair) || split_list(list).collect::<String>() == "*"
 }
 
 const HOURS: i64 = 3_600_000;
@@ -244,8 +249,6 @@ settings! {
     "local.retention.bytes": long(-2), "-2", kept {
         broker "log.local.retention.bytes": long(-2), null, kept;
     }
-    "remote.copy.lag.ms": long(-1), "0", kept;
-    "remote.copy.lag.bytes": long(-1), "0", kept;
 }
 
 pub(super) static SCHEMA: Schema = Schema {
@@ -436,6 +439,9 @@ mod tests {
             &[("delete.retention.ms", "-1")],
             &[("compression.gzip.level", "0")],
             &[("remote.storage.enable", "true")],
+            &[("remote.copy.lag.ms", "0")],
+            &[("leader.replication.throttled.replicas", "*,0:1")],
+            &[("min.cleanable.dirty.ratio", "nan")],
         ] {
             assert_eq!(kind_of(bad), Some(ErrorKind::InvalidTopicConfig), "{bad:?}");
         }
@@ -449,9 +455,13 @@ mod tests {
             &[("internal.segment.bytes", "200")],
             &[("min.insync.replicas", "2")],
             &[("local.retention.ms", "5"), ("retention.ms", "2")],
+            &[("leader.replication.throttled.replicas", " * ,")],
+            &[("min.cleanable.dirty.ratio", "NaN")],
         ] {
             assert_eq!(kind_of(good), None, "{good:?}");
         }
+        let twice = TopicConfig::from_properties([("cleanup.policy", "delete, delete")]).unwrap();
+        assert_eq!(twice.get("cleanup.policy"), Some("delete"));
     }
 
     #[test]
