@@ -7,6 +7,7 @@
 //! scenarios as not built, and holds whoever builds it to them.
 
 mod administering;
+mod calling;
 mod compacting;
 mod consuming;
 mod fetching;
@@ -18,6 +19,7 @@ mod retaining;
 mod script;
 mod stable;
 mod storing;
+mod telling;
 mod transacting;
 
 use script::Rng;
@@ -56,6 +58,8 @@ pub const THEMES: &[Theme] = &[
     fetching::FETCH,
     lapsing::LAPSES,
     retaining::RETAINED,
+    calling::CALLS,
+    telling::CALLBACKS,
 ];
 
 impl Theme {
