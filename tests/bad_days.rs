@@ -9,6 +9,8 @@
 
 #[path = "bad_days/calls.rs"]
 mod calls;
+#[path = "bad_days/cleanings.rs"]
+mod cleanings;
 #[path = "bad_days/cut.rs"]
 mod cut;
 #[path = "bad_days/damage.rs"]

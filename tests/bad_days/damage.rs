@@ -5,10 +5,7 @@ use crate::place::*;
 use std::path::Path;
 use topiclite::storage::sim::{Entries, Pages, PowerCut};
 use topiclite::storage::{Sim, Storage};
-use topiclite::{
-    Broker, ErrorKind, IsolationLevel, OffsetSpec, ProducerConfig, ProducerRecord, ReadFrom,
-    TopicConfig,
-};
+use topiclite::{Broker, ErrorKind, IsolationLevel, OffsetSpec, ReadFrom};
 
 /// The bytes of one batch of `t`.
 fn batch_bytes(sim: &Sim) -> usize {
@@ -474,51 +471,4 @@ fn a_flipped_byte_in_a_base_offset_is_found_by_everyone() {
             }
         }
     }
-}
-
-/// When a topic was cleaned is only told, and told as it was, or not at all.
-#[test]
-fn a_damaged_time_of_the_last_cleaning_is_left_out_and_made_anew() {
-    let sim = Sim::new();
-    let broker = open(&sim);
-    let config = TopicConfig::default().cleanup_policy(&["compact"]);
-    broker.admin().create_topic("t", 1, config).unwrap();
-    let clean = |broker: &Broker| {
-        let producer = broker.producer(ProducerConfig::default()).unwrap();
-        producer.send_sync(ProducerRecord::new("t").key("k").value("v")).unwrap();
-        broker.admin().compact_now("t").unwrap();
-    };
-    clean(&broker);
-    let cleaned =
-        |broker: &Broker| broker.admin().cleaning_status("t", 0).unwrap().last_cleaned_ms();
-    let at = cleaned(&broker).expect("it was cleaned");
-    broker.close().unwrap();
-    let file = path("topiclite.cleaned");
-    let whole = get(&sim, &file);
-    let mut all: Vec<Vec<u8>> = (0..whole.len()).map(|len| whole[..len].to_vec()).collect();
-    all.extend((0..whole.len()).map(|at| {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1;
-        bytes
-    }));
-    all.extend([[&whole[..], b"t 0 7\n"].concat(), vec![0xff; 300], vec![0; 300]]);
-    for bytes in all {
-        let sim = sim.kill();
-        put(&sim, &file, &bytes);
-        let broker = attach(&sim);
-        assert_eq!(cleaned(&broker), None, "{bytes:?}");
-        drop(broker);
-        let broker = open(&sim);
-        assert_eq!(cleaned(&broker), None, "{bytes:?}");
-        assert!(warned(&broker, &["topiclite.cleaned", "checksum"]), "{bytes:?}");
-        assert_eq!(get(&sim, &file), bytes, "a look changes nothing");
-        clean(&broker);
-        let again = cleaned(&broker).expect("it was cleaned again");
-        assert!(again >= at);
-        broker.close().unwrap();
-        assert_eq!(cleaned(&open(&sim)), Some(again));
-    }
-    let sim = sim.kill();
-    sim.remove(&file).unwrap();
-    assert_eq!(cleaned(&open(&sim)), None);
 }

@@ -19,7 +19,7 @@ use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, Mutex, Rank, ranked_mutex};
 use crate::time::{Clock, Now};
 use crate::topic::{TopicPartition, is_internal};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a key takes of the memory for the keys of a round.
@@ -73,8 +73,6 @@ struct Pace {
 struct Progress {
     /// What is kept on the disk, once it was read.
     kept: Option<Kept>,
-    /// Topics that were made or deleted before that: what was kept under their names is of others.
-    others: BTreeSet<Arc<str>>,
     /// Partitions that are not cleaned any more in this life, and why.
     uncleanable: BTreeMap<TopicPartition, Error>,
 }
@@ -89,6 +87,18 @@ struct Kept {
     /// When that was written to the disk last, and whether it has changed since.
     written: Option<Duration>,
     is_unwritten: bool,
+    /// The files have rows of topics that are gone.
+    has_more_on_disk: bool,
+}
+
+impl Kept {
+    /// Leaves out what is kept of these partitions. Returns whether there was something.
+    fn forget(&mut self, of: impl Fn(&TopicPartition) -> bool) -> bool {
+        let before = self.checkpoints.len() + self.last_cleaned.len();
+        self.checkpoints.retain(|place, _| !of(place));
+        self.last_cleaned.retain(|place, _| !of(place));
+        self.checkpoints.len() + self.last_cleaned.len() < before
+    }
 }
 
 /// What is known of the cleaning of one partition.
@@ -339,6 +349,7 @@ impl BrokerCore {
         }
         let log = topic.partition(number).and_then(|p| p.log().cloned()).ok()?;
         let looked = log.log_to_clean(checkpoint, how).and_then(|to_clean| {
+            self.note_reset(place, &to_clean);
             let config = topic.log_config(&self.config);
             match topic.is_internal() && to_clean.is_overgrown(&config) {
                 true => self.close_overgrown(&log).and_then(|()| log.log_to_clean(checkpoint, how)),
@@ -508,8 +519,7 @@ impl BrokerCore {
 
     /// What was kept. What belongs to no topic is left out: it is of one that was deleted.
     fn kept<'p>(&self, progress: &'p mut Progress) -> &'p mut Kept {
-        let Progress { kept, others, .. } = progress;
-        kept.get_or_insert_with(|| {
+        progress.kept.get_or_insert_with(|| {
             let told = |read: Result<BTreeMap<TopicPartition, i64>>, what: &str| {
                 read.unwrap_or_else(|error| {
                     self.health.warn_once(format!("{what}: {error}"));
@@ -519,21 +529,29 @@ impl BrokerCore {
             // Everything is looked at again where it is lost.
             let (storage, path) = (&*self.storage, |name: &str| self.dir.join(name));
             let checkpoints = read_offsets(storage, &path(CLEANER_CHECKPOINT));
-            let mut checkpoints = told(checkpoints, "the cleaner's progress is lost");
             let last_cleaned = read_proven_offsets(storage, &path(LAST_CLEANED));
-            let mut last_cleaned = told(last_cleaned, "the times of cleanings are lost");
-            let others = std::mem::take(others);
-            for rows in [&mut checkpoints, &mut last_cleaned] {
-                rows.retain(|place, _| {
-                    self.topics.get(place.topic()).is_ok() && !others.contains(place.topic())
-                });
-            }
-            Kept { checkpoints, last_cleaned, ..Kept::default() }
+            let mut kept = Kept {
+                checkpoints: told(checkpoints, "the cleaner's progress is lost"),
+                last_cleaned: told(last_cleaned, "the times of cleanings are lost"),
+                ..Kept::default()
+            };
+            kept.has_more_on_disk = kept.forget(|place| self.topics.get(place.topic()).is_err());
+            kept
         })
     }
 
     fn checkpoint_of(&self, place: &TopicPartition) -> Option<i64> {
         self.kept(&mut self.cleaner.progress.lock()).checkpoints.get(place).copied()
+    }
+
+    /// What was kept does not fit the log, and may not fit it by chance one day, when the log has
+    /// grown: a tombstone behind which nothing was cleaned would go without what it deletes.
+    fn note_reset(&self, place: &TopicPartition, to_clean: &LogToClean) {
+        if to_clean.was_reset {
+            let mut progress = self.cleaner.progress.lock();
+            let kept = self.kept(&mut progress);
+            kept.is_unwritten |= kept.checkpoints.remove(place).is_some();
+        }
     }
 
     fn keep_checkpoint(&self, place: &TopicPartition, offset: i64, cleaned_ms: Option<i64>) {
@@ -561,6 +579,7 @@ impl BrokerCore {
     fn write_kept(&self, kept: &mut Kept) {
         kept.written = Some(self.clock.monotonic());
         kept.is_unwritten = false;
+        kept.has_more_on_disk = false;
         let (storage, path) = (&*self.storage, |name: &str| self.dir.join(name));
         let written = [
             write_offsets(storage, &path(CLEANER_CHECKPOINT), &kept.checkpoints),
@@ -574,18 +593,12 @@ impl BrokerCore {
         }
     }
 
-    /// What was kept under this name is of another topic.
+    /// What was kept under this name is of another topic: before one can take it, it is gone.
     pub(in crate::broker) fn forget_cleanings(&self, topic: &str) {
         let mut progress = self.cleaner.progress.lock();
         progress.uncleanable.retain(|place, _| place.topic() != topic);
-        let Some(kept) = &mut progress.kept else {
-            progress.others.insert(topic.into());
-            return;
-        };
-        let before = kept.checkpoints.len() + kept.last_cleaned.len();
-        kept.checkpoints.retain(|place, _| place.topic() != topic);
-        kept.last_cleaned.retain(|place, _| place.topic() != topic);
-        if kept.checkpoints.len() + kept.last_cleaned.len() < before {
+        let kept = self.kept(&mut progress);
+        if kept.forget(|place| place.topic() == topic) || kept.has_more_on_disk {
             self.write_kept(kept);
         }
     }
@@ -651,7 +664,11 @@ impl BrokerCore {
         loop {
             let how = (scope, now.wall_ms);
             *self.cleaner.round_began.lock() = self.clock.monotonic();
-            let begun = log.begin_cleaning(self.checkpoint_of(&place), how, self.cleaner.config);
+            let checkpoint = self.checkpoint_of(&place);
+            if let Ok(to_clean) = log.log_to_clean(checkpoint, how) {
+                self.note_reset(&place, &to_clean);
+            }
+            let begun = log.begin_cleaning(checkpoint, how, self.cleaner.config);
             let Some(mut round) = begun? else { return Ok(sum) };
             while !round.is_over() {
                 // A deletion of the topic, or a close, waits for no more than a piece.
@@ -708,6 +725,9 @@ impl BrokerCore {
         let config = topic.log_config(&self.config);
         let partition = topic.partition(number)?;
         let (to_clean, segments) = partition.log_to_clean(checkpoint, &config, how)?;
+        if !self.is_attached() {
+            self.note_reset(&place, &to_clean);
+        }
         Ok(CleaningStatus { to_clean, segments, last_cleaned_ms })
     }
 }

@@ -39,9 +39,9 @@ impl BrokerCore {
         let cleared = deletions.finish(&owner.registry, Some(&new.name))?;
         let mut changes: Vec<_> = cleared.into_iter().map(RegistryEntry::Cleared).collect();
         changes.push(RegistryEntry::Topic(entry.clone()));
+        self.forget_cleanings(&new.name);
         owner.registry.write(&changes)?;
         let topic = Arc::new(Topic::new(&entry, new.config.clone(), self.opener.clone()));
-        self.forget_cleanings(topic.name());
         self.topics.insert(topic.clone());
         drop(deletions);
         self.topics.changed();
