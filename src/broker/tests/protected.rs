@@ -210,3 +210,36 @@ fn compaction_asks_nobody() {
     assert_eq!(cleaned[0].records_removed(), 9);
     assert_eq!(world.starts(), [0, 0]);
 }
+
+/// What a transaction is about to commit is not committed: it counts once the transaction is, and
+/// never where it is aborted.
+#[test]
+fn offsets_of_an_open_transaction_hold_until_it_is_committed() {
+    for commits in [true, false] {
+        let world = World::new(protected(by_size()));
+        let config = ProducerConfig::default().transactional_id("x");
+        let config = config.transaction_timeout_ms(900_000);
+        let producer = world.broker.producer(config).unwrap();
+        producer.init_transactions().unwrap();
+        for group in ["billing", "audit"] {
+            commit(&world.broker, group, 0, 2);
+            commit(&world.broker, group, 1, 10);
+        }
+        producer.begin_transaction().unwrap();
+        let at = crate::TopicPartition::new("t", 0);
+        let offsets = [(at, crate::OffsetAndMetadata::new(10))].into_iter().collect();
+        for group in ["billing", "audit"] {
+            let group = crate::GroupMetadata::new(group);
+            producer.send_offsets_to_transaction(&offsets, &group).unwrap();
+        }
+        world.retain();
+        assert_eq!(world.starts(), [0, 10], "a segment of five goes by 5");
+        assert_eq!(world.held(), [(0, "billing".to_owned(), Some(2))]);
+        match commits {
+            true => producer.commit_transaction().unwrap(),
+            false => producer.abort_transaction().unwrap(),
+        }
+        assert_eq!(world.retain(), [if commits { 10 } else { 0 }, 10]);
+        assert_eq!(world.held().is_empty(), commits);
+    }
+}

@@ -446,3 +446,53 @@ impl Serde<u32> for Decimal {
         Ok(std::str::from_utf8(bytes)?.parse()?)
     }
 }
+
+/// Two threads write, one has the topic cleaned, two read, all at once: no reader sees a key go
+/// back, and all ends with what the log says.
+#[test]
+fn it_is_read_while_it_follows_a_topic_that_is_written_and_cleaned() {
+    let broker = Broker::in_memory().unwrap();
+    drop(create(&broker, 3));
+    let mut table = broker.table("t", TableOptions::new()).unwrap();
+    let writing = std::sync::atomic::AtomicUsize::new(2);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (broker, writing) = (&broker, &writing);
+            scope.spawn(move || {
+                let producer = broker.producer(ProducerConfig::default()).unwrap();
+                for n in 0..600 {
+                    let value = format!("{n}");
+                    let value = (n % 7 > 0).then_some(value.as_str());
+                    put(&producer, &format!("{writer}.{}", n % 11), value);
+                }
+                writing.fetch_sub(1, order);
+            });
+        }
+        scope.spawn(|| {
+            while writing.load(order) > 0 {
+                broker.admin().compact_now("t").unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let view = table.view();
+            scope.spawn(|| {
+                let (view, mut seen) = (view, BTreeMap::<bytes::Bytes, i64>::new());
+                while writing.load(order) > 0 {
+                    for entry in &view {
+                        let number = std::str::from_utf8(entry.value()).unwrap();
+                        assert!(number.parse::<usize>().unwrap() % 7 > 0);
+                        let before = seen.insert(entry.key().clone(), entry.offset());
+                        assert!(before <= Some(entry.offset()), "{entry:?} after {before:?}");
+                    }
+                }
+            });
+        }
+        while writing.load(order) > 0 || table.lag().unwrap() > 0 {
+            table.update(Duration::ZERO).unwrap();
+        }
+    });
+    assert_eq!(held(&table), read_by_hand(&broker));
+    assert_eq!(held(&table), replayed(&broker));
+    assert!(table.len() > 10);
+}
