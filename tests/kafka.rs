@@ -5,6 +5,8 @@
 //! and Maven; prints a line and passes without.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "kafka/alike.rs"]
+mod alike;
 #[path = "kafka/cleaning.rs"]
 mod cleaning;
 mod judge;

@@ -104,36 +104,51 @@ fn written(data: &Path) {
 }
 
 /// A real node that has the directory.
-struct Node<'a> {
+pub(super) struct Node<'a> {
     tools: &'a Path,
     /// `node` in it is the node's folder.
     root: &'a Path,
+    /// The name of a partition's folder.
+    folder: String,
 }
 
 impl Node<'_> {
     /// Makes it, and stops it. A group of its cleaner takes about three of our segments in.
     fn transplant<'a>(tools: &'a Path, ours: &Path, root: &'a Path) -> Node<'a> {
+        let settings = [
+            "t:cleanup.policy=compact",
+            "t:min.cleanable.dirty.ratio=0.0001",
+            "t:internal.segment.bytes=60000",
+            "t:segment.bytes=1048576",
+        ];
+        Node::with(tools, ours, root, &["t:1".to_owned()], &settings.map(str::to_owned))
+    }
+
+    /// Makes it with these topics and settings of theirs, and stops it.
+    pub(super) fn with<'a>(
+        tools: &'a Path,
+        ours: &Path,
+        root: &'a Path,
+        topics: &[String],
+        settings: &[String],
+    ) -> Node<'a> {
         let mut opens = Command::new(tools.join("kafka-opens"));
-        opens.arg(ours).arg("t:1").arg("--no-dump").arg("--keep").arg(root);
-        for setting in [
-            "cleanup.policy=compact",
-            "min.cleanable.dirty.ratio=0.0001",
-            "internal.segment.bytes=60000",
-            "segment.bytes=1048576",
-        ] {
-            opens.args(["--config", &format!("t:{setting}")]);
+        opens.arg(ours).args(topics).arg("--no-dump").arg("--keep").arg(root);
+        for setting in settings {
+            opens.args(["--config", setting]);
         }
         let opened = opens.output().unwrap();
         assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
-        Node { tools, root }
+        let folder = topics[0].replace(":1", "-0");
+        Node { tools, root, folder }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.root.join("node/data")
     }
 
     fn folder(&self) -> PathBuf {
-        self.data().join("t-0")
+        self.data().join(&self.folder)
     }
 
     /// The end of what it has logged.
@@ -156,7 +171,7 @@ impl Node<'_> {
     }
 
     /// Runs it until the shell's condition holds in the partition's folder, and ends it.
-    fn run(&self, until: &str, kill: bool) {
+    pub(super) fn run(&self, until: &str, kill: bool) {
         let waits = format!("until {until}; do sleep 0.05; done");
         let mut wait = Command::new("timeout");
         wait.args(["300", "bash", "-c", &waits]).current_dir(self.folder());
