@@ -15,8 +15,10 @@ use crate::storage::planted::{Planted, planted};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
 
-/// So many bytes are written at once.
+/// What is put together is written once it has come to so many bytes.
 const WRITE_BYTES: usize = 512 << 10;
+/// What is as long as this is written as it is: a copy would cost more than the call.
+const WHOLE_BYTES_MIN: usize = 32 << 10;
 
 /// A segment in the making.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub(super) struct CleanedSegment {
     /// What is not written yet, and where it begins.
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// Where the batches end that have their place.
+    end: u64,
+    /// The disk was asked for what lies before it.
+    asked: u64,
     summary: SegmentSummary,
 }
 
@@ -71,22 +77,37 @@ impl CleanedSegment {
             file,
             buffer: Vec::new(),
             buffer_at: 0,
+            end: 0,
+            asked: 0,
             summary: SegmentSummary::new(base_offset, index_interval_bytes),
         })
     }
 
-    /// Adds a batch that stays, which has this header.
+    /// Gives the next batch that stays, which has this header, its place. Its bytes come by
+    /// [`CleanedSegment::put`], in the same order.
+    pub fn place(&mut self, header: &BatchHeader) {
+        // Which transactions were aborted is known already.
+        let mut nobody = TransactionTracker::default();
+        let found = FoundBatch { header: *header, position: self.end, control: None };
+        self.summary.observe(&found, &mut nobody);
+        self.end += header.size() as u64;
+    }
+
+    /// Adds the bytes of batches that have their place.
     ///
     /// # Errors
     /// `StorageFull`, `Io`.
-    pub fn append(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<()> {
-        let position = self.buffer_at + self.buffer.len() as u64;
-        // Which transactions were aborted is known already.
-        let mut nobody = TransactionTracker::default();
-        let found = FoundBatch { header: *header, position, control: None };
-        self.summary.observe(&found, &mut nobody);
-        self.buffer.extend_from_slice(batch);
-        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    pub fn put(&mut self, batches: &[u8]) -> Result<()> {
+        if self.buffer.is_empty() && batches.len() >= WHOLE_BYTES_MIN {
+            return self.write(batches);
+        }
+        self.buffer.extend_from_slice(batches);
+        if self.buffer.len() >= WRITE_BYTES { self.write_buffer() } else { Ok(()) }
+    }
+
+    /// Bytes of the batches that have their place.
+    pub fn size_bytes(&self) -> u64 {
+        self.end
     }
 
     /// What it has come to.
@@ -94,23 +115,34 @@ impl CleanedSegment {
         let indexes = &self.summary.indexes;
         SegmentToGroup {
             base_offset: self.base_offset,
-            size_bytes: self.buffer_at + self.buffer.len() as u64,
+            size_bytes: self.end,
             index_bytes: indexes.offsets.size_bytes() as u64,
             time_index_bytes: indexes.times.size_bytes() as u64,
         }
     }
 
-    fn write(&mut self) -> Result<()> {
-        let written = self.file.write_at(self.buffer_at, &self.buffer);
+    fn write_buffer(&mut self) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    /// Writes behind what is written.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_at(self.buffer_at, bytes);
         written.map_err(|e| {
             let path =
                 staged_path(&self.folder, self.base_offset, FileKind::Log, FileStage::Cleaned);
             Error::io(e, "cannot write the cleaned segment", &path)
         })?;
-        let bytes = self.buffer.len() as u64;
-        self.file.begin_write_back(self.buffer_at, bytes);
-        self.buffer_at += bytes;
-        self.buffer.clear();
+        self.buffer_at += bytes.len() as u64;
+        let fresh = self.buffer_at - self.asked;
+        if fresh >= WRITE_BYTES as u64 {
+            self.file.begin_write_back(self.asked, fresh);
+            self.asked = self.buffer_at;
+        }
         Ok(())
     }
 
@@ -124,7 +156,7 @@ impl CleanedSegment {
         aborted: Vec<AbortedTransaction>,
         origin: SegmentOrigin,
     ) -> Result<FinishedSegment> {
-        self.write()?;
+        self.write_buffer()?;
         self.summary.finish();
         let CleanedSegment { folder, base_offset, file, summary, .. } = self;
         let path_of = |kind| staged_path(&folder, base_offset, kind, FileStage::Cleaned);

@@ -10,8 +10,9 @@ use std::collections::VecDeque;
 use super::choice::{LogToClean, SegmentToGroup, joins_group};
 use super::cleaned::{CleanedSegment, discard};
 use super::filter::{CleanerStats, FilteredBatch, RecordFilter, RoundTimes};
+use super::marks::RecordMarks;
 use super::offset_map::OffsetMap;
-use super::source::{Run, SegmentSource};
+use super::source::{COPIED_RUN_BYTES, NOTED_RUN_BYTES, Run, SegmentSource};
 use super::transactions::CleanedTransactions;
 use crate::error::Result;
 use crate::log::Log;
@@ -128,13 +129,15 @@ impl Cleaning {
         let keys_max = u64::try_from(upto.saturating_sub(to_clean.first_dirty_offset)).unwrap_or(0);
         let map =
             OffsetMap::new(config.dedupe_buffer_bytes, config.load_factor, keys_max, log.env.seed);
+        let marks =
+            RecordMarks::new(to_clean.first_dirty_offset, keys_max, config.dedupe_buffer_bytes);
         let times = RoundTimes { now_ms, delete_retention_ms, first_uncleanable_offset: upto };
         let transactions = CleanedTransactions::new(aborted.clone());
         let at = segments
             .partition_point(|segment| segment.base_offset <= to_clean.first_dirty_offset)
             .saturating_sub(1);
         Cleaning {
-            filter: RecordFilter::new(map, transactions, times, log.env.uncompressed_max),
+            filter: RecordFilter::new((map, marks), transactions, times, log.env.uncompressed_max),
             log,
             to_clean,
             config,
@@ -232,7 +235,7 @@ impl Cleaning {
             }
         };
         while *spent < budget {
-            let run = source.next_run()?;
+            let run = source.next_run(NOTED_RUN_BYTES)?;
             if run.is_empty() {
                 let next = self.segments.get(*at + 1).map_or(upto, |next| next.base_offset);
                 self.filter.map.raise_latest_offset(next.saturating_sub(1));
@@ -302,7 +305,7 @@ impl Cleaning {
                     group.source.insert(SegmentSource::open(storage, segment, window)?)
                 }
             };
-            let run = source.next_run()?;
+            let run = source.next_run(COPIED_RUN_BYTES)?;
             if run.is_empty() {
                 group.source = None;
                 group.at += 1;
@@ -362,22 +365,30 @@ impl Cleaning {
 /// Adds what stays of some batches to a segment. Returns how many bytes that is.
 fn copy_run(filter: &mut RecordFilter, cleaned: &mut CleanedSegment, run: &Run<'_>) -> Result<u64> {
     filter.look_at(run.batches())?;
-    let mut written = 0;
-    for batch in run.batches() {
-        let bytes = match filter.filter(&batch)? {
-            FilteredBatch::Gone => continue,
+    let before = cleaned.size_bytes();
+    // Batches that stay as they are, and lie one behind the other, are taken as one.
+    let mut whole = 0..0;
+    for (at, batch) in run.placed_batches() {
+        match filter.filter(&batch)? {
+            FilteredBatch::Gone => {}
             FilteredBatch::Whole => {
-                cleaned.append(batch.header(), batch.bytes())?;
-                batch.bytes()
+                if whole.end != at {
+                    cleaned.put(run.bytes(whole))?;
+                    whole = at..at;
+                }
+                cleaned.place(batch.header());
+                whole.end += batch.bytes().len();
             }
             FilteredBatch::Rewritten(bytes) => {
-                cleaned.append(&BatchHeader::parse(bytes)?, bytes)?;
-                bytes
+                cleaned.put(run.bytes(whole))?;
+                whole = 0..0;
+                cleaned.place(&BatchHeader::parse(bytes)?);
+                cleaned.put(bytes)?;
             }
-        };
-        written += bytes.len() as u64;
+        }
     }
-    Ok(written)
+    cleaned.put(run.bytes(whole))?;
+    Ok(cleaned.size_bytes() - before)
 }
 
 /// Files that are not complete do not stay.

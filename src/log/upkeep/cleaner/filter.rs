@@ -10,7 +10,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use super::offset_map::{KeyHash, OffsetMap};
+use super::marks::{RecordMark, RecordMarks};
+use super::offset_map::{KeyHash, NotedKey, OffsetMap};
 use super::transactions::CleanedTransactions;
 use crate::error::Result;
 use crate::log::producers::LastRecord;
@@ -51,18 +52,43 @@ struct Verdict {
 #[derive(Debug, Clone)]
 struct SeenBatch {
     verdict: Verdict,
+    records: BatchRecords,
+}
+
+/// The records of a batch that was looked at.
+#[derive(Debug, Clone)]
+enum BatchRecords {
+    /// Whatever they are, it is the same with all of them.
+    Alike(SeenRecords),
     /// Which of the records that were seen are its own.
-    records: Range<usize>,
+    Seen(Range<usize>),
 }
 
 /// A record as a first look at it has shown it.
 #[derive(Debug, Clone, Copy)]
 struct SeenRecord {
-    /// `None` for one without a key, and where it does not matter.
-    key: Option<KeyHash>,
+    fate: RecordFate,
     offset: i64,
     has_value: bool,
-    stays: bool,
+}
+
+/// Whether a record stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RecordFate {
+    Stays,
+    Goes,
+    /// The map says what becomes of it.
+    Asked(KeyHash),
+    /// It has no key: it stays where the round does not reach.
+    Keyless,
+}
+
+/// A record whose key is to be noted.
+#[derive(Debug, Clone, Copy)]
+struct NotedRecord {
+    key: KeyHash,
+    offset: i64,
+    has_value: bool,
 }
 
 /// The counts of what a cleaning has met and kept.
@@ -91,6 +117,7 @@ pub(super) struct RoundTimes {
 #[derive(Debug)]
 pub(super) struct RecordFilter {
     pub map: OffsetMap,
+    marks: RecordMarks,
     pub transactions: CleanedTransactions,
     /// The last record of each producer that the log knows.
     pub producers: BTreeMap<i64, LastRecord>,
@@ -101,6 +128,7 @@ pub(super) struct RecordFilter {
     /// The batches that are decided about next, and their records.
     seen_batches: VecDeque<SeenBatch>,
     seen: Vec<SeenRecord>,
+    noted: Vec<NotedRecord>,
     /// Of each batch whose keys are noted, how many records were seen up to its end, and its last
     /// offset.
     seen_ends: Vec<(usize, i64)>,
@@ -110,13 +138,14 @@ pub(super) struct RecordFilter {
 
 impl RecordFilter {
     pub fn new(
-        map: OffsetMap,
+        (map, marks): (OffsetMap, RecordMarks),
         transactions: CleanedTransactions,
         times: RoundTimes,
         uncompressed_max: usize,
     ) -> RecordFilter {
         RecordFilter {
             map,
+            marks,
             transactions,
             producers: BTreeMap::new(),
             times,
@@ -125,6 +154,7 @@ impl RecordFilter {
             scratch: Vec::new(),
             seen_batches: VecDeque::new(),
             seen: Vec::new(),
+            noted: Vec::new(),
             seen_ends: Vec::new(),
             rewritten: RetainedBatch::default(),
             emptied: [0; BATCH_OVERHEAD],
@@ -142,23 +172,54 @@ impl RecordFilter {
         self.seen_batches.clear();
         for batch in batches {
             let verdict = self.judge(&batch)?;
-            let from = self.seen.len();
-            if !verdict.discards_records {
-                let is_control = batch.header().is_control();
-                for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
-                    let record = record?;
-                    let key = record.key().filter(|_| !is_control);
-                    self.seen.push(SeenRecord {
-                        key: key.map(|key| self.map.expect(key)),
-                        offset: record.offset(),
-                        has_value: record.value().is_some(),
-                        stays: is_control,
-                    });
-                }
-            }
-            self.seen_batches.push_back(SeenBatch { verdict, records: from..self.seen.len() });
+            let records = match self.look_at_all(batch.header(), verdict) {
+                Some(alike) => BatchRecords::Alike(alike),
+                None => BatchRecords::Seen(self.look_at_each(&batch)?),
+            };
+            self.seen_batches.push_back(SeenBatch { verdict, records });
         }
         Ok(())
+    }
+
+    /// What becomes of the records of a batch where it is the same with all of them, and known
+    /// without a look.
+    #[inline]
+    fn look_at_all(&self, header: &BatchHeader, verdict: Verdict) -> Option<SeenRecords> {
+        let records = u32::try_from(header.records_count).unwrap_or(0);
+        let all =
+            |retained| SeenRecords { records: u64::from(records), retained, has_tombstone: false };
+        if verdict.discards_records {
+            // Nothing of what it holds matters any more.
+            return Some(all(0));
+        }
+        if records == 0 || header.is_control() {
+            return None;
+        }
+        let [latest, hidden] = self.marks.count(header.base_offset..=header.last_offset());
+        match (latest == records && !planted(Planted::LastValueDropped), hidden == records) {
+            (true, _) => Some(all(u64::from(records))),
+            (_, true) => Some(all(0)),
+            _ => None,
+        }
+    }
+
+    /// Looks at each record of a batch; which of those that were seen they are.
+    fn look_at_each(&mut self, batch: &RecordBatch<'_>) -> Result<Range<usize>> {
+        let from = self.seen.len();
+        let is_control = batch.header().is_control();
+        for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
+            let record = record?;
+            let fate = match (self.marks.of(record.offset()), record.key()) {
+                _ if is_control => RecordFate::Stays,
+                (RecordMark::Latest, _) if !planted(Planted::LastValueDropped) => RecordFate::Stays,
+                (RecordMark::Hidden, _) => RecordFate::Goes,
+                (_, Some(key)) => RecordFate::Asked(self.map.expect(key)),
+                (_, None) => RecordFate::Keyless,
+            };
+            let (offset, has_value) = (record.offset(), record.value().is_some());
+            self.seen.push(SeenRecord { fate, offset, has_value });
+        }
+        Ok(from..self.seen.len())
     }
 
     /// Decides about the next batch of the log, the first that was looked at and not decided
@@ -176,7 +237,10 @@ impl RecordFilter {
         let header = batch.header();
         let size = batch.bytes().len() as u64;
         self.stats.bytes_read += size;
-        let seen = self.decide(header, verdict, records.clone());
+        let seen = match &records {
+            BatchRecords::Alike(seen) => *seen,
+            BatchRecords::Seen(records) => self.decide(header, records.clone()),
+        };
         self.stats.records_read += seen.records;
         self.stats.records_written += seen.retained;
         if seen.retained == 0 {
@@ -190,15 +254,22 @@ impl RecordFilter {
         let wants_horizon = seen.has_tombstone || verdict.is_marker_of_nothing;
         let new_horizon = (wants_horizon && header.delete_horizon_ms().is_none())
             .then(|| self.times.now_ms.saturating_add(self.times.delete_retention_ms));
-        if seen.retained == seen.records && new_horizon.is_none() {
-            self.stats.bytes_written += size;
-            return Ok(FilteredBatch::Whole);
-        }
+        let records = match records {
+            BatchRecords::Seen(records)
+                if seen.retained < seen.records || new_horizon.is_some() =>
+            {
+                records
+            }
+            _ => {
+                self.stats.bytes_written += size;
+                return Ok(FilteredBatch::Whole);
+            }
+        };
         self.rewritten.begin(header, new_horizon.or(header.delete_horizon_ms()));
         let seen = self.seen.get(records).unwrap_or_default();
         let records = batch.records_below(&mut self.scratch, self.uncompressed_max)?;
         for (record, seen) in records.zip(seen) {
-            if seen.stays {
+            if seen.fate == RecordFate::Stays {
                 self.rewritten.push(&record?)?;
             }
         }
@@ -239,28 +310,26 @@ impl RecordFilter {
         }
     }
 
-    /// Decides about the records of a batch.
-    fn decide(
-        &mut self,
-        header: &BatchHeader,
-        verdict: Verdict,
-        records: Range<usize>,
-    ) -> SeenRecords {
-        if verdict.discards_records {
-            // Nothing of what it holds matters any more.
-            let records = u64::try_from(header.records_count).unwrap_or(0);
-            return SeenRecords { records, ..SeenRecords::default() };
-        }
+    /// Decides about the records of a batch that were looked at.
+    fn decide(&mut self, header: &BatchHeader, records: Range<usize>) -> SeenRecords {
         let mut counts = SeenRecords::default();
         for record in self.seen.get_mut(records).unwrap_or_default() {
             counts.records += 1;
-            record.stays = record.stays || retains(&self.map, self.times.now_ms, header, record);
-            if record.stays {
-                counts.retained += 1;
-                counts.has_tombstone |= !record.has_value;
-            } else if record.key.is_none() {
-                self.stats.invalid_records += 1;
-            }
+            let stays = match record.fate {
+                RecordFate::Stays => true,
+                RecordFate::Goes => false,
+                RecordFate::Asked(key) => {
+                    retains(&self.map, self.times.now_ms, header, record, key)
+                }
+                RecordFate::Keyless => {
+                    let is_beyond = record.offset > self.map.latest_offset();
+                    self.stats.invalid_records += u64::from(!is_beyond);
+                    is_beyond
+                }
+            };
+            record.fate = if stays { RecordFate::Stays } else { RecordFate::Goes };
+            counts.retained += u64::from(stays);
+            counts.has_tombstone |= stays && !record.has_value;
         }
         counts
     }
@@ -275,20 +344,21 @@ impl RecordFilter {
         batches: impl Iterator<Item = RecordBatch<'b>>,
         from: i64,
     ) -> Result<bool> {
-        self.seen.clear();
+        self.noted.clear();
         self.seen_ends.clear();
         for batch in batches {
             self.look_for_keys(&batch, from)?;
-            self.seen_ends.push((self.seen.len(), batch.header().last_offset()));
+            self.seen_ends.push((self.noted.len(), batch.header().last_offset()));
         }
-        let mut seen = self.seen.iter().enumerate().peekable();
+        let mut noted = self.noted.iter().enumerate().peekable();
         for (end, last_offset) in &self.seen_ends {
-            while let Some((_, record)) = seen.next_if(|(at, _)| at < end) {
-                if let Some(key) = record.key
-                    && !self.map.put(key, record.offset)
-                {
-                    return Ok(false);
-                }
+            while let Some((_, record)) = noted.next_if(|(at, _)| at < end) {
+                let hidden = match self.map.put(record.key, record.offset) {
+                    NotedKey::New => None,
+                    NotedKey::Known { offset } => Some(offset),
+                    NotedKey::NoRoom => return Ok(false),
+                };
+                self.marks.note(record.offset, record.has_value, hidden);
             }
             self.map.raise_latest_offset(*last_offset);
         }
@@ -305,11 +375,10 @@ impl RecordFilter {
             for record in batch.records_below(&mut self.scratch, self.uncompressed_max)? {
                 let record = record?;
                 let Some(key) = record.key().filter(|_| record.offset() >= from) else { continue };
-                self.seen.push(SeenRecord {
-                    key: Some(self.map.expect(key)),
+                self.noted.push(NotedRecord {
+                    key: self.map.expect(key),
                     offset: record.offset(),
                     has_value: record.value().is_some(),
-                    stays: false,
                 });
             }
         }
@@ -328,11 +397,16 @@ struct SeenRecords {
 
 /// Whether one record of a batch that is not a control batch stays.
 #[inline]
-fn retains(map: &OffsetMap, now_ms: i64, header: &BatchHeader, record: &SeenRecord) -> bool {
+fn retains(
+    map: &OffsetMap,
+    now_ms: i64,
+    header: &BatchHeader,
+    record: &SeenRecord,
+    key: KeyHash,
+) -> bool {
     if record.offset > map.latest_offset() {
         return true;
     }
-    let Some(key) = record.key else { return false };
     let latest = map.get(key);
     let is_latest = match planted(Planted::LastValueDropped) {
         true => latest.is_none_or(|latest| record.offset > latest),

@@ -8,6 +8,7 @@ mod choice;
 mod cleaned;
 mod cleaning;
 mod filter;
+mod marks;
 mod offset_map;
 mod source;
 mod swap;

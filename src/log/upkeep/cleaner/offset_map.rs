@@ -21,6 +21,17 @@ pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyHash([u64; 2]);
 
+/// The answer of a map to a key that is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotedKey {
+    /// It was not known.
+    New,
+    /// It was, and this was the latest offset of it.
+    Known { offset: i64 },
+    /// There is no room for another key, and nothing is noted.
+    NoRoom,
+}
+
 /// The least number of slots: a map that holds no key would never get anywhere.
 const SLOTS_MIN: usize = 16;
 
@@ -61,23 +72,28 @@ impl OffsetMap {
         KeyHash(hash)
     }
 
-    /// Notes that a key was written at `offset`, which is above all before. False where there is
-    /// no room for another key: then nothing is noted.
+    /// Notes that a key was written at `offset`, which is above all before.
     #[inline]
-    pub fn put(&mut self, KeyHash(hash): KeyHash, offset: i64) -> bool {
+    pub fn put(&mut self, KeyHash(hash): KeyHash, offset: i64) -> NotedKey {
         let at = self.slot_of(hash);
         let full = self.used >= self.used_max;
-        let Some(slot) = self.slots.get_mut(at) else { return false };
-        let [_, _, held] = slot;
-        if *held == 0 {
+        let Some(slot) = self.slots.get_mut(at) else { return NotedKey::NoRoom };
+        let [_, _, held] = *slot;
+        if held == 0 {
             if full {
-                return planted(Planted::OffsetMapOverflowIgnored);
+                return match planted(Planted::OffsetMapOverflowIgnored) {
+                    true => NotedKey::New,
+                    false => NotedKey::NoRoom,
+                };
             }
             self.used += 1;
         }
         *slot = [hash[0], hash[1], offset.cast_unsigned().wrapping_add(1)];
         self.latest_offset = self.latest_offset.max(offset);
-        true
+        match held.checked_sub(1) {
+            None => NotedKey::New,
+            Some(offset) => NotedKey::Known { offset: offset.cast_signed() },
+        }
     }
 
     /// The latest offset of a key, if it is known.
@@ -147,7 +163,7 @@ mod tests {
 
     impl OffsetMap {
         fn put_key(&mut self, key: &[u8], offset: i64) -> bool {
-            self.put(self.expect(key), offset)
+            self.put(self.expect(key), offset) != NotedKey::NoRoom
         }
 
         fn get_key(&self, key: &[u8]) -> Option<i64> {
@@ -161,8 +177,9 @@ mod tests {
         let mut plain = HashMap::new();
         for offset in 0..20_000i64 {
             let key = (offset * 7919 % 5000).to_be_bytes();
-            assert!(map.put_key(&key, offset));
-            plain.insert(key, offset);
+            let known = plain.insert(key, offset);
+            let expected = known.map_or(NotedKey::New, |offset| NotedKey::Known { offset });
+            assert_eq!(map.put(map.expect(&key), offset), expected);
         }
         assert_eq!(map.len(), plain.len());
         for (key, offset) in &plain {

@@ -2,6 +2,7 @@
 //! cleaning reads is not to push what others read out of memory, and a bad sector is an error.
 
 use std::io::ErrorKind as IoErrorKind;
+use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::read::misplaced;
@@ -10,9 +11,11 @@ use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
 
-/// A run ends behind so many bytes: what its keys are looked for is waited for once, as long as
-/// that is in the caches of the processor still.
-const RUN_BYTES: u64 = 16 << 10;
+/// Where keys are noted a run ends behind so many bytes: the places of its keys are waited for once,
+/// and are in the nearest caches still when they are used.
+pub(super) const NOTED_RUN_BYTES: u64 = 16 << 10;
+/// A run that is copied may be longer: what stays of it may be written at once.
+pub(super) const COPIED_RUN_BYTES: u64 = 64 << 10;
 
 /// The batches of one closed segment, read from its first to its last.
 #[derive(Debug)]
@@ -56,10 +59,21 @@ impl<'a> Run<'a> {
 
     /// The batches, in the order of the log.
     pub fn batches(&self) -> impl Iterator<Item = RecordBatch<'a>> + use<'a> {
+        self.placed_batches().map(|(_, batch)| batch)
+    }
+
+    /// The same, each behind its place in [`Run::bytes`].
+    pub fn placed_batches(&self) -> impl Iterator<Item = (usize, RecordBatch<'a>)> + use<'a> {
         let buffer = self.buffer;
         self.run.iter().filter_map(move |batch| {
-            RecordBatch::of(&batch.header, buffer.get(batch.at..).unwrap_or_default())
+            let bytes = buffer.get(batch.at..).unwrap_or_default();
+            Some((batch.at, RecordBatch::of(&batch.header, bytes)?))
         })
+    }
+
+    /// The batches that lie at these places, as their bytes.
+    pub fn bytes(&self, range: Range<usize>) -> &'a [u8] {
+        self.buffer.get(range).unwrap_or_default()
     }
 
     /// The bytes that they take.
@@ -98,13 +112,14 @@ impl SegmentSource {
         })
     }
 
-    /// The next batches, each with its checksum checked; none behind the last one.
+    /// The next batches, about `run_bytes` of them, each with its checksum checked; none behind the
+    /// last one.
     ///
     /// # Errors
     /// `CorruptRecord` with path and position for bytes that are not what was written, `Io`.
-    pub fn next_run(&mut self) -> Result<Run<'_>> {
+    pub fn next_run(&mut self, run_bytes: u64) -> Result<Run<'_>> {
         self.run.clear();
-        let behind = self.position.saturating_add(RUN_BYTES);
+        let behind = self.position.saturating_add(run_bytes);
         while self.position < behind.min(self.end) {
             let is_first = self.run.is_empty();
             // The buffer stays as it is behind the first one.

@@ -1,6 +1,7 @@
 //! Which records survive, rule by rule.
 
 use super::super::filter::{FilteredBatch, RecordFilter, RoundTimes};
+use super::super::marks::RecordMarks;
 use super::super::offset_map::OffsetMap;
 use super::super::transactions::CleanedTransactions;
 use crate::log::producers::LastRecord;
@@ -65,15 +66,19 @@ impl Round {
     }
 
     /// What is left of the log, and the aborted transactions that are still listed: the same,
-    /// however many batches are looked at before the first is decided about.
+    /// however many batches are looked at before the first is decided about, and whether there is
+    /// memory for marks or not.
     fn clean(
         &self,
         log: &[Vec<u8>],
         aborted: &[AbortedTransaction],
     ) -> (Vec<Vec<u8>>, Vec<AbortedTransaction>) {
-        let alone = self.clean_in_runs(log, aborted, 1);
-        for run in [2, 3, log.len().max(1)] {
-            assert_eq!(self.clean_in_runs(log, aborted, run), alone, "runs of {run}");
+        let alone = self.clean_in_runs(log, aborted, 1, 0);
+        for run in [1, 2, 3, log.len().max(1)] {
+            for marks in [0, 64, 1 << 20] {
+                let cleaned = self.clean_in_runs(log, aborted, run, marks);
+                assert_eq!(cleaned, alone, "runs of {run}, {marks} marks");
+            }
         }
         alone
     }
@@ -83,6 +88,7 @@ impl Round {
         log: &[Vec<u8>],
         aborted: &[AbortedTransaction],
         run: usize,
+        marks: usize,
     ) -> (Vec<Vec<u8>>, Vec<AbortedTransaction>) {
         let times = RoundTimes {
             now_ms: self.now_ms,
@@ -91,7 +97,9 @@ impl Round {
         };
         let map = OffsetMap::new(1 << 20, 0.9, self.keys_max, 7);
         let transactions = || CleanedTransactions::new(aborted.to_vec());
-        let mut filter = RecordFilter::new(map, transactions(), times, 1 << 20);
+        // Two bits of marks, of one in 32 bytes.
+        let marks = RecordMarks::new(self.from, u64::MAX, marks * 32 / 4);
+        let mut filter = RecordFilter::new((map, marks), transactions(), times, 1 << 20);
         fn parse(bytes: &[u8]) -> RecordBatch<'_> {
             RecordBatch::parse(bytes).unwrap()
         }
@@ -356,7 +364,9 @@ fn a_record_without_a_key_goes_and_is_counted() {
     assert_eq!(clean(std::slice::from_ref(&keyless)), Vec::<Vec<u8>>::new());
     let map = OffsetMap::new(1024, 0.9, 1, 7);
     let times = RoundTimes { now_ms: 0, delete_retention_ms: 0, first_uncleanable_offset: 9 };
-    let mut filter = RecordFilter::new(map, CleanedTransactions::default(), times, 1 << 20);
+    let marks = RecordMarks::default();
+    let transactions = CleanedTransactions::default();
+    let mut filter = RecordFilter::new((map, marks), transactions, times, 1 << 20);
     let kept = filter.filter(&RecordBatch::parse(&keyless).unwrap()).unwrap();
     assert_eq!(kept, FilteredBatch::Whole, "nothing is known of what lies beyond the map");
 }
