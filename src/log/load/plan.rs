@@ -35,7 +35,7 @@ pub(super) fn plan<'a>(
     unrecorded: &'a [SegmentState],
 ) -> Result<Plan<'a>, Finding> {
     let mut files = folder.logs().peekable();
-    let mut segments = state.segments.iter().peekable();
+    let mut segments = still_due(folder, state, trust).iter().peekable();
     let mut plan = Plan { expected: state.log_end_offset, ..Plan::default() };
     if trust != Trust::Clean {
         // Retention removes whole segments from the front, below a log start that it has had
@@ -93,6 +93,22 @@ pub(super) fn plan<'a>(
         _ => {}
     }
     Ok(plan)
+}
+
+/// The recorded segments that have to be there. A power cut takes the name of an active segment
+/// that was recorded when it had nothing, and nothing with it.
+fn still_due<'a>(folder: &Folder, state: &'a LogState, trust: Trust) -> &'a [SegmentState] {
+    match state.segments.split_last() {
+        Some((active, others))
+            if trust == Trust::OtherBoot
+                && active.extent.size_bytes == 0
+                && active.extent.base_offset == active.extent.next_offset
+                && folder.logs().all(|file| file.name.offset < active.extent.base_offset) =>
+        {
+            others
+        }
+        _ => &state.segments,
+    }
 }
 
 impl Plan<'_> {

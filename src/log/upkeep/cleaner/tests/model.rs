@@ -95,6 +95,20 @@ fn an_open_transaction_whose_batches_were_removed_outlives_a_power_cut() {
     ]);
 }
 
+/// A cleaning rolled to a segment that was recorded, empty, before its name was durable.
+#[test]
+fn an_empty_segment_whose_name_a_power_cut_took_is_not_missed() {
+    for seed in 0..20 {
+        run(&[
+            send(3, &[(0, None)]),
+            Step::Stop(Stop::Close),
+            Step::Clean { small: false, all: true },
+            Step::Trim(0),
+            Step::Stop(Stop::PowerCut(seed)),
+        ]);
+    }
+}
+
 fn send(producer: i64, records: &[(u8, Option<u8>)]) -> Step {
     Step::Send { producer, codec: crate::record::Codec::None, records: records.to_vec() }
 }
