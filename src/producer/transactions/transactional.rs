@@ -107,8 +107,9 @@ impl Transactional {
             _ => false,
         };
         if !is_open {
-            if !lingers {
-                state.check_open("send")?;
+            match lingers {
+                true => unfailed(&state)?,
+                false => state.check_open("send")?,
             }
             state.check_error()?;
             let message = "the transaction was aborted before the record was sent";
@@ -160,13 +161,7 @@ impl Transactional {
     /// # Errors
     /// The first failure of the transaction.
     pub fn check_unfailed(&self) -> Result<()> {
-        let state = self.state.lock();
-        match state.last_error() {
-            Some(failed) if state.state() == TransactionPhase::AbortableError => {
-                Err(failed.clone().without_place())
-            }
-            _ => Ok(()),
-        }
+        unfailed(&self.state.lock())
     }
 
     /// The transaction that takes records.
@@ -464,6 +459,16 @@ impl Transactional {
 }
 
 /// Who the producer is in its present transaction.
+/// That of a transaction that can only be aborted, as what is told of a record that it takes along.
+fn unfailed(state: &TransactionState) -> Result<()> {
+    match state.last_error() {
+        Some(failed) if state.state() == TransactionPhase::AbortableError => {
+            Err(failed.clone().without_place())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn producer_of(env: &ProducerEnv, identity: &Identity) -> Result<ProducerIdentity> {
     let (producer_id, producer_epoch) = identity.stamp(&env.broker)?.producer();
     Ok(ProducerIdentity { producer_id, producer_epoch })
