@@ -47,6 +47,8 @@ pub(crate) struct BrokerCore {
     pub(super) retention: crate::broker::background::steps::Schedule,
     pub(super) cleaner: Cleaner,
     pub(super) offsets_expiry: crate::broker::background::steps::Schedule,
+    pub(super) transactional_ids: crate::broker::background::steps::Schedule,
+    pub(super) transactional_ids_read: AtomicBool,
     pub(super) producer_expiry: crate::broker::background::steps::Schedule,
     pub(super) recorded: crate::broker::background::steps::Recorded,
     /// What only an owner has; `None` in an attached broker.
@@ -109,7 +111,6 @@ impl BrokerCore {
             writer: InternalTopic::new(OFFSETS_TOPIC, topics.clone()),
             writes: parts.owner.is_some(),
             settled: parts.settled,
-            by_partition: true,
             counters: counters.clone(),
         });
         let transactions = TransactionRuntime::new(RuntimeParts {
@@ -126,8 +127,6 @@ impl BrokerCore {
             writer: InternalTopic::new(TRANSACTIONS_TOPIC, topics.clone()),
             writes: parts.owner.is_some(),
             settled: false,
-            // The first append of a life reads all of them.
-            by_partition: false,
             counters: counters.clone(),
         });
         BrokerCore {
@@ -135,6 +134,10 @@ impl BrokerCore {
             retention: crate::broker::background::steps::Schedule::of_retention(&clock, &config),
             cleaner: Cleaner::new(&clock, &config),
             offsets_expiry: crate::broker::background::steps::Schedule::of_offsets(&clock, &config),
+            transactional_ids: crate::broker::background::steps::Schedule::of_transactional_ids(
+                &clock, &config,
+            ),
+            transactional_ids_read: AtomicBool::new(false),
             producer_expiry: crate::broker::background::steps::Schedule::of_producers(
                 &clock, &config,
             ),

@@ -9,7 +9,7 @@ use crate::broker::meta::frame::{FramedFileKind, whole_file};
 use crate::broker::meta::framed_file::{Contents, FramedFile};
 use crate::broker::meta::registry::{REGISTRY_FILE, Registry, RegistryFound, RegistryImage};
 use crate::broker::meta::state_codec::{decode_state, encode_state};
-use crate::broker::meta::state_file::{STATE_FILE, StateFile, StateFound, StateImage};
+use crate::broker::meta::state_file::{CleanEnd, STATE_FILE, StateFile, StateFound, StateImage};
 use crate::log::LogState;
 use crate::storage::{Heap, Storage};
 use crate::sync::Arc;
@@ -71,11 +71,13 @@ fn files(registry: &[u8], state: &[u8]) {
         check_state(&file.image, state.len());
         let mark = Some("a mark".to_owned());
         let mut before = file.image.clone();
-        assert!(file.end(Vec::new(), mark.clone()).is_ok());
+        let unfinished = Some([1, 49].into());
+        let end = CleanEnd { mark: mark.clone(), unfinished: unfinished.clone() };
+        assert!(file.end(Vec::new(), end).is_ok());
         let Ok((again, StateFound::Image)) = StateFile::load(storage, Path::new(DIR)) else {
             panic!("what was written is read");
         };
-        before.clean = Some(mark);
+        (before.clean, before.unfinished) = (Some(mark), unfinished);
         same(&again.image, &before);
     }
 }
@@ -96,6 +98,7 @@ fn check_state(image: &StateImage, len: usize) {
     // An entry against the one before repeats what that has.
     let most = states.values().map(|state| items(state)).max().unwrap_or(0);
     assert!(states.len() <= len && most <= len && image.unread.len() <= len);
+    assert!(image.unfinished.as_ref().is_none_or(|unfinished| unfinished.len() <= len));
     let again = StateImage::from_frames(vec![image.encode()]);
     assert!(again.is_some(), "what was written is read");
     if let Some(again) = again {
@@ -105,7 +108,7 @@ fn check_state(image: &StateImage, len: usize) {
 
 fn same(a: &StateImage, b: &StateImage) {
     assert_eq!((&a.life, &a.clean, a.highest_epoch), (&b.life, &b.clean, b.highest_epoch));
-    assert_eq!((&a.unread, a.states()), (&b.unread, b.states()));
+    assert_eq!((&a.unread, &a.unfinished, a.states()), (&b.unread, &b.unfinished, b.states()));
 }
 
 /// A file of whole frames is read as these frames, and with garbage behind them as a prefix.
@@ -175,7 +178,8 @@ mod tests {
             known.segments = (0..4).map(|base| SegmentState::empty(base * 10)).collect();
             state.record(vec![((TopicId([number; 16]), 0), known)], &[]).unwrap();
         }
-        state.end(Vec::new(), Some("mark".into())).unwrap();
+        let end = CleanEnd { mark: Some("mark".into()), unfinished: Some([7].into()) };
+        state.end(Vec::new(), end).unwrap();
         [REGISTRY_FILE, STATE_FILE].map(|name| storage.read_file(&dir.join(name), 1 << 20).unwrap())
     }
 

@@ -69,6 +69,8 @@ pub enum Planted {
     MarkersBeforeDecision,
     /// A producer that takes over has the epoch of the one before it.
     EpochReused,
+    /// A close says that no transaction is open.
+    UnfinishedForgotten,
     /// Offsets of an open transaction count at once.
     PendingOffsetsVisible,
     /// An abort leaves one partition without its marker.

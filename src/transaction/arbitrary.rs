@@ -23,7 +23,7 @@ pub fn replay_arbitrary_transactions(bytes: &[u8]) {
         shard.replay(record);
     }
     let mut now = Now { wall_ms: 1, mono: Duration::from_secs(1) };
-    shard.begin_life(now);
+    shard.begin_life(&Vec::from_iter(0..shard.config.topic_partitions), now);
     let ids: Vec<Arc<str>> = shard.all().map(|(id, _)| id.clone()).collect();
     for id in ids.iter().filter(|id| !id.is_empty()) {
         end_all(&mut shard, id, now);

@@ -156,16 +156,31 @@ impl TransactionCoordinator {
         self.get(id).map(TransactionValue::partitions).unwrap_or_default()
     }
 
-    /// All records were replayed: the time that open transactions have left begins to run.
-    pub(crate) fn begin_life(&mut self, now: Now) {
-        let loaded = std::mem::take(&mut self.transactions);
-        (self.next_check, self.next_expiry) = (None, None);
-        for transaction in loaded.into_values() {
-            self.put(transaction.id, transaction.value, false, now);
-        }
+    /// The partitions of `__transaction_state` that keep more than idle ids.
+    pub(crate) fn unfinished(&self) -> BTreeSet<i32> {
+        let unfinished =
+            self.transactions.values().filter(|transaction| transaction.wants_checks());
+        unfinished.map(|transaction| self.partition_of(&transaction.id)).collect()
+    }
+
+    /// All records of these partitions, which ascend, were replayed: the time that their open
+    /// transactions have left begins to run.
+    pub(crate) fn begin_life(&mut self, partitions: &[i32], now: Now) {
+        let is_loaded =
+            |t: &&Transaction| partitions.binary_search(&self.partition_of(&t.id)).is_ok();
+        let loaded: Vec<_> = self
+            .transactions
+            .values()
+            .filter(is_loaded)
+            .map(|transaction| (transaction.id.clone(), transaction.value.clone()))
+            .collect();
         // Some were idle for long already.
-        if self.next_expiry.is_some() {
-            self.next_expiry = Some(now.mono.saturating_add(self.config.expiration_interval));
+        if !loaded.is_empty() {
+            let soon = now.mono.saturating_add(self.config.expiration_interval);
+            self.next_expiry = Some(self.next_expiry.map_or(soon, |next| next.min(soon)));
+        }
+        for (id, value) in loaded {
+            self.put(id, value, false, now);
         }
     }
 
@@ -190,7 +205,8 @@ impl TransactionCoordinator {
                 if value.state == TransactionState::PrepareEpochFence {
                     value.state = TransactionState::Ongoing;
                 }
-                self.put(id, value, false, Now::default());
+                let transaction = Transaction::new(id.clone(), value, Now::default());
+                self.transactions.insert(id, transaction);
             }
             None => {
                 self.transactions.remove(&id);

@@ -11,7 +11,7 @@ use crate::group::GroupCoordinator;
 use crate::log::{Log, Retained, Trust};
 use crate::sync::{Arc, Mutex, Ordering};
 use crate::time::{Clock, Now, Signal, TimerDriver};
-use crate::topic::{OFFSETS_TOPIC, TopicPartition};
+use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ impl Schedule {
     /// When committed offsets are looked at that nobody may need any more.
     pub fn of_offsets(clock: &Clock, config: &BrokerConfig) -> Schedule {
         let interval = config.offsets_retention_check_interval();
+        Schedule::new(clock, interval, interval)
+    }
+
+    /// When transactional ids that this life did not use so far are read, so that they expire.
+    pub fn of_transactional_ids(clock: &Clock, config: &BrokerConfig) -> Schedule {
+        let interval = config.transactional_id_check_interval();
         Schedule::new(clock, interval, interval)
     }
 
@@ -288,6 +294,27 @@ impl BrokerCore {
         self.offsets_expiry.next().filter(|_| kept)
     }
 
+    /// Reads what a clean stop left of transactional ids and nobody asked for, if it is time for
+    /// it: those that are not used any more expire with the others.
+    pub fn transactional_ids_step(&self, now: Now) {
+        if self.next_transactional_ids_step().is_none() || !self.transactional_ids.take(now) {
+            return;
+        }
+        match self.transactions.load_all() {
+            Ok(()) => self.transactional_ids_read.store(true, Ordering::Release),
+            Err(error) => self.health.background(None, error),
+        }
+    }
+
+    /// When that is; `None` before the life begins, and once all are read.
+    pub(in crate::broker) fn next_transactional_ids_step(&self) -> Option<Duration> {
+        let has_begun = self.owner.as_ref().is_some_and(|owner| owner.life.incarnation().is_some());
+        let wanted = has_begun
+            && !self.transactional_ids_read.load(Ordering::Acquire)
+            && self.topics.get(TRANSACTIONS_TOPIC).is_ok();
+        self.transactional_ids.next().filter(|_| wanted)
+    }
+
     /// Whether what is recorded of an unused partition has something that retention would remove.
     fn may_expire(&self, topic: &Topic, partition: i32, config: &LogConfig, now: Now) -> bool {
         let Some(owner) = &self.owner else { return false };
@@ -327,6 +354,7 @@ impl BrokerCore {
         self.cleaner_step(now);
         self.producers_step(now);
         self.offsets_step(now);
+        self.transactional_ids_step(now);
     }
 }
 
@@ -340,7 +368,8 @@ impl TimerDriver for BrokerCore {
         let retention = self.next_upkeep().filter(|_| retaining);
         let now = self.clock.monotonic();
         let look = self.attached.as_ref().and_then(|attached| attached.watches.next_look(now));
-        let upkeep = earliest(retention, earliest(self.next_cleaning(), self.next_offsets_step()));
+        let expiry = earliest(self.next_offsets_step(), self.next_transactional_ids_step());
+        let upkeep = earliest(retention, earliest(self.next_cleaning(), expiry));
         earliest(earliest(work, self.timers.next_deadline()), earliest(upkeep, look))
     }
 

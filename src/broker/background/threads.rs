@@ -127,8 +127,9 @@ fn retention(shared: &BrokerCore) -> Option<Duration> {
     shared.cleaner_step(now);
     shared.producers_step(now);
     shared.offsets_step(now);
-    let cleaning = earliest(shared.next_cleaning(), shared.next_offsets_step());
-    earliest(shared.next_upkeep(), cleaning)
+    shared.transactional_ids_step(now);
+    let expiry = earliest(shared.next_offsets_step(), shared.next_transactional_ids_step());
+    earliest(shared.next_upkeep(), earliest(shared.next_cleaning(), expiry))
 }
 
 fn watcher(shared: &BrokerCore) -> Option<Duration> {

@@ -257,7 +257,7 @@ impl BrokerCore {
     /// # Errors
     /// Those of loading the groups and of storing their records.
     pub(in crate::broker) fn settle_groups(&self) -> Result<()> {
-        self.groups.settle(|settling| {
+        self.groups.settle(Scope::All, |settling| {
             // A process that died while it deleted a topic may not have stored that its offsets
             // are gone; a new topic of the name must not find them.
             let mut gone = self.owner()?.registry.deleted();

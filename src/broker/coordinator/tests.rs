@@ -1,7 +1,7 @@
 //! The runtime over a toy shard, which adds numbers up, and a topic in memory: what a coordinator
 //! may rely on, whatever it coordinates.
 
-use super::runtime::{CoordinatorHost, CoordinatorRuntime, RuntimeParts};
+use super::runtime::{CoordinatorHost, CoordinatorRuntime, RuntimeParts, Scope};
 use super::writer::{Begun, Durable, PartitionWriter, PendingSync, Stored};
 use crate::broker::background::Timers;
 use crate::broker::health::HealthLog;
@@ -253,7 +253,6 @@ impl World {
             writer: Memory { disk: self.disk.clone(), read: [0, 0] },
             writes,
             settled,
-            by_partition: true,
             counters: Arc::default(),
         })
     }
@@ -341,7 +340,7 @@ fn what_is_owed_is_durable_before_anybody_else_gets_in_and_a_failure_is_tried_ag
     let runtime = world.open(true, false);
     world.disk.lock().full = true;
     let owe = |runtime: &CoordinatorRuntime<Sums, Memory>| {
-        runtime.settle(|settling| {
+        runtime.settle(Scope::All, |settling| {
             let owed = settling.shard().add("a", 3).appends;
             settling.store(owed)
         })

@@ -33,8 +33,8 @@ impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
         })
     }
 
-    fn loaded(&self, shard: &mut TransactionCoordinator, _: &[i32], now: Now) {
-        shard.begin_life(now);
+    fn loaded(&self, shard: &mut TransactionCoordinator, partitions: &[i32], now: Now) {
+        shard.begin_life(partitions, now);
     }
 
     fn show(&self, events: &[TransactionEvent]) {

@@ -4,7 +4,7 @@
 use crate::broker::background::steps::key_of;
 use crate::broker::core::{BrokerCore, Owner};
 use crate::broker::directory::life::{CLEAN_MARK, DirectoryLife, LastStop, read_mark};
-use crate::broker::meta::state_file::PartitionKey;
+use crate::broker::meta::state_file::{CleanEnd, PartitionKey};
 use crate::broker::topics::partition::Partition;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{
@@ -113,7 +113,8 @@ impl BrokerCore {
             true => Some(self.write_mark(owner)?),
             false => None,
         };
-        owner.life.end(closed.states, mark)?;
+        let unfinished = self.unfinished_transactions(owner.life.left_unfinished());
+        owner.life.end(closed.states, CleanEnd { mark, unfinished })?;
         self.stamp(owner, closed.whole, &closed.damaged);
         Ok(())
     }

@@ -10,7 +10,9 @@ use crate::broker::background::WorkQueue;
 use crate::broker::background::steps::key_of;
 use crate::broker::meta::producer_ids::ProducerIds;
 use crate::broker::meta::registry::Registry;
-use crate::broker::meta::state_file::{Life, PartitionKey, StateFile, StateImage, highest_epoch};
+use crate::broker::meta::state_file::{
+    CleanEnd, Life, PartitionKey, StateFile, StateImage, highest_epoch,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::checkpoint::{read_offsets, write_offsets};
 use crate::log::{BackgroundWork, EpochGate, Log, LogIdentity, LogState, Trust};
@@ -18,7 +20,7 @@ use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, Rank, ranked_mutex};
 use crate::topic::{TopicId, TopicPartition};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Stamps of the logs of a directory that was closed in good order, as a checkpoint file has
@@ -99,6 +101,7 @@ pub(in crate::broker) struct DirectoryLife {
     ended: LastStop,
     epoch_max: i32,
     left_unmarked: bool,
+    left_unfinished: Option<BTreeSet<i32>>,
     /// Held from the look at a log until what was seen is written.
     recording: Mutex<()>,
     state: Mutex<StateFile>,
@@ -127,6 +130,11 @@ impl DirectoryLife {
             page_cache: page_cache_of(&*storage, dir),
             epoch_max: epoch_max(&state.image),
             left_unmarked: ended == LastStop::Clean && state.image.clean == Some(None),
+            left_unfinished: match ended {
+                LastStop::Never => Some(BTreeSet::new()),
+                LastStop::Clean => state.image.unfinished.clone(),
+                _ => None,
+            },
             storage,
             dir: dir.to_owned(),
             ended,
@@ -202,7 +210,7 @@ impl DirectoryLife {
         let incarnation = self.next_incarnation(&state.image, &adopted).saturating_sub(1);
         let life = Life { incarnation, page_cache: self.page_cache.clone() };
         state.begin_adopted(life, &adopted.states, &adopted.unread)?;
-        state.end(Vec::new(), mark)
+        state.end(Vec::new(), CleanEnd { mark, unfinished: None })
     }
 
     /// Whether anything is recorded of a topic's partitions.
@@ -220,13 +228,20 @@ impl DirectoryLife {
         self.left_unmarked
     }
 
+    /// The partitions of `__transaction_state` that the last close left something unfinished in:
+    /// the others have nothing that a life has to begin with. `None` where nobody knows, and always
+    /// after another end than a close.
+    pub fn left_unfinished(&self) -> Option<&BTreeSet<i32>> {
+        self.left_unfinished.as_ref()
+    }
+
     /// Ends the life: records the last states and that it ended in good order.
     ///
     /// # Errors
     /// Those of the state file.
-    pub fn end(&self, states: Vec<(PartitionKey, LogState)>, mark: Option<String>) -> Result<()> {
+    pub fn end(&self, states: Vec<(PartitionKey, LogState)>, end: CleanEnd) -> Result<()> {
         self.producer_ids.keep()?;
-        self.state.lock().end(states, mark)
+        self.state.lock().end(states, end)
     }
 
     /// The stamps that the last close left; none where the file cannot be read, as then every

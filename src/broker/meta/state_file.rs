@@ -28,6 +28,7 @@ const FORGET: u8 = 3;
 const CLEAN: u8 = 4;
 const UNREAD: u8 = 5;
 const RAISED: u8 = 6;
+const UNFINISHED: u8 = 7;
 
 /// One partition by its topic's id: a topic made again under the same name is another one.
 pub(in crate::broker) type PartitionKey = (TopicId, i32);
@@ -42,6 +43,16 @@ pub(in crate::broker) struct Life {
     pub page_cache: String,
 }
 
+/// How a life ended with a close.
+#[derive(Debug, Clone, Default)]
+pub(in crate::broker) struct CleanEnd {
+    /// What the clean mark holds; `None` where none was left.
+    pub mark: Option<String>,
+    /// The partitions of `__transaction_state` in which a transaction is open, or about to end, or
+    /// which could not be read; `None` where nobody knows.
+    pub unfinished: Option<BTreeSet<i32>>,
+}
+
 /// What the entries lead to.
 #[derive(Debug, Clone, Default)]
 pub(in crate::broker) struct StateImage {
@@ -50,6 +61,8 @@ pub(in crate::broker) struct StateImage {
     /// The latest life ended with a clean close, which left this text in the clean mark, or no
     /// mark at all.
     pub clean: Option<Option<String>>,
+    /// What that close knew of transactions, as [`CleanEnd`] has it.
+    pub unfinished: Option<BTreeSet<i32>>,
     partitions: BTreeMap<PartitionKey, StoredState>,
     /// The highest leader epoch of any batch, at least that of the lives; -1 before the first.
     pub highest_epoch: i32,
@@ -160,7 +173,7 @@ impl StateFile {
         self.append(&out.bytes(), |image| {
             image.highest_epoch = image.highest_epoch.max(life.incarnation);
             image.life = Some(life);
-            image.clean = None;
+            (image.clean, image.unfinished) = (None, None);
         })
     }
 
@@ -184,6 +197,7 @@ impl StateFile {
             highest_epoch: highest.max(life.incarnation),
             life: Some(life),
             clean: None,
+            unfinished: None,
             partitions: states.iter().map(|(key, state)| (*key, stored(state))).collect(),
             unread,
         };
@@ -219,24 +233,19 @@ impl StateFile {
         self.write(states, gone, None)
     }
 
-    /// Records the last states of a life and that it ended in good order, with the text that the
-    /// clean mark holds.
+    /// Records the last states of a life and that it ended in good order.
     ///
     /// # Errors
     /// Those of [`FramedFile::append`]; the image is unchanged then.
-    pub fn end(
-        &mut self,
-        states: Vec<(PartitionKey, LogState)>,
-        mark: Option<String>,
-    ) -> Result<()> {
-        self.write(states, &[], Some(mark))
+    pub fn end(&mut self, states: Vec<(PartitionKey, LogState)>, end: CleanEnd) -> Result<()> {
+        self.write(states, &[], Some(end))
     }
 
     fn write(
         &mut self,
         mut states: Vec<(PartitionKey, LogState)>,
         gone: &[TopicId],
-        clean: Option<Option<String>>,
+        clean: Option<CleanEnd>,
     ) -> Result<()> {
         let mut suspects = BTreeSet::new();
         for (key, state) in &mut states {
@@ -273,7 +282,8 @@ impl StateFile {
             out.u8(FORGET);
             out.fixed(&id.0);
         }
-        if let Some(mark) = &clean {
+        if let Some(CleanEnd { mark, unfinished }) = &clean {
+            encode_unfinished(unfinished.as_ref(), &mut out);
             encode_clean(mark.as_deref(), &mut out);
         }
         if out.is_empty() {
@@ -291,8 +301,8 @@ impl StateFile {
             for id in gone {
                 image.forget(id);
             }
-            if clean.is_some() {
-                image.clean = clean;
+            if let Some(CleanEnd { mark, unfinished }) = clean {
+                (image.clean, image.unfinished) = (Some(mark), unfinished);
             }
         })
     }
@@ -361,7 +371,7 @@ impl StateImage {
                 let page_cache = input.text()?.to_owned();
                 self.life = Some(Life { incarnation, page_cache });
                 self.highest_epoch = self.highest_epoch.max(incarnation);
-                self.clean = None;
+                (self.clean, self.unfinished) = (None, None);
             }
             PARTITION => {
                 let key = (TopicId(input.fixed()?), input.i32()?);
@@ -382,6 +392,11 @@ impl StateImage {
                 self.unread.insert((TopicId(input.fixed()?), input.i32()?));
             }
             FORGET => self.forget(TopicId(input.fixed()?)),
+            UNFINISHED => {
+                let count = input.count(1)?;
+                let numbers: Option<BTreeSet<i32>> = (0..count).map(|_| input.i32()).collect();
+                self.unfinished = Some(numbers?);
+            }
             CLEAN => {
                 let mark = match input.flag()? {
                     true => Some(input.text()?.to_owned()),
@@ -417,6 +432,7 @@ impl StateImage {
             out.signed(i64::from(self.highest_epoch));
         }
         self.unread.iter().for_each(|key| encode_unread(*key, &mut out));
+        encode_unfinished(self.unfinished.as_ref(), &mut out);
         if let Some(mark) = &self.clean {
             encode_clean(mark.as_deref(), &mut out);
         }
@@ -448,6 +464,7 @@ impl StateImage {
 /// | 4 clean | flag: a mark was left, then its text |
 /// | 5 unread | 16 bytes topic id, signed partition |
 /// | 6 raised | signed: a leader epoch above those of our lives |
+/// | 7 unfinished | count, each: signed partition of `__transaction_state` |
 fn encode_life(life: &Life, out: &mut Encoder) {
     out.u8(LIFE);
     out.signed(i64::from(life.incarnation));
@@ -477,6 +494,14 @@ fn encode_unread(key: PartitionKey, out: &mut Encoder) {
     out.u8(UNREAD);
     out.fixed(&key.0.0);
     out.signed(i64::from(key.1));
+}
+
+fn encode_unfinished(unfinished: Option<&BTreeSet<i32>>, out: &mut Encoder) {
+    if let Some(unfinished) = unfinished {
+        out.u8(UNFINISHED);
+        out.unsigned(unfinished.len() as u64);
+        unfinished.iter().for_each(|number| out.signed(i64::from(*number)));
+    }
 }
 
 fn encode_clean(mark: Option<&str>, out: &mut Encoder) {
@@ -522,11 +547,17 @@ mod tests {
         assert_eq!(open(&storage).image.states(), file.image.states());
         assert_eq!(file.image.states().len(), 1);
         assert_eq!(file.image.state_of(&key(1, 0)).unwrap().log_end_offset, 7);
-        file.end(vec![(key(1, 0), state(8))], Some("mark".into())).unwrap();
-        assert_eq!(open(&storage).image.clean, Some(Some("mark".into())));
+        let unfinished = Some([3, 49].into());
+        let end = CleanEnd { mark: Some("mark".into()), unfinished: unfinished.clone() };
+        file.end(vec![(key(1, 0), state(8))], end).unwrap();
+        let seen = open(&storage).image;
+        assert_eq!((&seen.clean, &seen.unfinished), (&Some(Some("mark".into())), &unfinished));
+        let packed = StateImage::from_frames(vec![seen.encode()]).unwrap();
+        assert_eq!((packed.clean, packed.unfinished), (seen.clean, unfinished));
         let mut file = open(&storage);
         file.begin(Life { incarnation: 1, page_cache: "b 1".into() }).unwrap();
-        assert_eq!(open(&storage).image.clean, None);
+        let seen = open(&storage).image;
+        assert_eq!((seen.clean, seen.unfinished), (None, None));
         assert_eq!(open(&storage).image.life.unwrap().incarnation, 1);
     }
 

@@ -8,11 +8,11 @@
 //! the transactional id goes on. With a power cut that is promised for topics that are durable at
 //! each append.
 
-use super::transactions::World;
+use super::transactions::{MINUTE, World};
 use crate::storage::sim::{PowerCut, Sim};
 use crate::sync::Arc;
 use crate::transaction::ProducerIdentity;
-use crate::{Durability, TopicConfig};
+use crate::{Durability, IsolationLevel, OffsetSpec, TopicConfig};
 
 /// A transaction of the script, by the steps that the disk had taken.
 #[derive(Debug)]
@@ -109,6 +109,66 @@ fn a_transaction_is_whole_or_not_there_whenever_the_process_is_killed() {
     every_kill(true);
 }
 
+/// Lives that end with a close and leave a transaction of one id open, and one of another id that
+/// ends it: what a close says of the partitions of `__transaction_state` is what the next life
+/// goes by.
+fn closed_lives(sim: &Sim) {
+    let world = World::on(Arc::new(sim.clone()));
+    for topic in ["t", "u"] {
+        world.broker.admin().create_topic(topic, 1, TopicConfig::default()).unwrap();
+    }
+    let a = world.init("a").unwrap();
+    let b = world.init("b").unwrap();
+    world.send("b", b, "u-0").unwrap();
+    let world = world.restart(true);
+    world.send("a", a, "t-0").unwrap();
+    let world = world.restart(true);
+    world.end("b", b, true).unwrap();
+    let world = world.restart(true);
+    let c = world.init("c").unwrap();
+    world.send("c", c, "t-0").unwrap();
+    world.restart(true).broker.close().unwrap();
+}
+
+/// A life after any kill in the script ends all that is open: after a close by its timeout.
+fn check_closed(found: Sim, what: &str) {
+    let world = World::on(Arc::new(found));
+    if world.broker.inner().topic("u").is_err() {
+        return;
+    }
+    for topic in ["t", "u"] {
+        world.broker.inner().topic_to_append(topic).unwrap();
+    }
+    world.clock.advance(MINUTE * 2);
+    for topic in ["t", "u"] {
+        let end = |isolation| {
+            world.broker.admin().list_offsets(topic, 0, OffsetSpec::Latest, isolation).unwrap()
+        };
+        let stable = end(IsolationLevel::ReadCommitted).offset();
+        let all = end(IsolationLevel::ReadUncommitted).offset();
+        assert_eq!(stable, all, "{what}: something hangs in {topic}");
+    }
+    world.broker.close().unwrap();
+}
+
+fn every_kill_of_closed_lives() {
+    let sim = Sim::new();
+    sim.record();
+    closed_lives(&sim);
+    let mut replay = sim.replay();
+    loop {
+        check_closed(replay.kill(), &format!("kill at step {}", replay.step()));
+        if !replay.advance() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_a_close_left_open_ends_whenever_a_later_life_is_killed() {
+    every_kill_of_closed_lives();
+}
+
 /// How many power cuts are drawn at each step.
 fn cuts() -> u64 {
     match std::env::var("TOPICLITE_SCALE").as_deref() {
@@ -153,5 +213,8 @@ mod planted_bugs {
             let caught = catch_unwind(AssertUnwindSafe(|| super::every_kill(false)));
             assert!(caught.is_err(), "{bug:?} was not found");
         }
+        let _guard = enable(Planted::UnfinishedForgotten);
+        let caught = catch_unwind(AssertUnwindSafe(super::every_kill_of_closed_lives));
+        assert!(caught.is_err(), "what a close forgot was not found");
     }
 }

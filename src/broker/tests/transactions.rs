@@ -351,6 +351,66 @@ fn ids_that_nobody_uses_expire() {
     world.broker = open(&world);
     let listed = world.broker.inner().transactions().unwrap().list().unwrap();
     assert_eq!(listed.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["y".into()]);
+    // What a life does not use expires, too.
+    world.broker.close().unwrap();
+    world.broker = open(&world);
+    let plain = ProducerIdentity { producer_id: 5000, producer_epoch: 0 };
+    world.append(plain, &TopicPartition::new("t", 0)).unwrap();
+    assert_eq!(world.broker.health().counter("coordinator_bytes_loaded"), 0);
+    world.clock.advance(MINUTE * 13);
+    let listed = world.broker.inner().transactions().unwrap().list().unwrap();
+    assert_eq!(listed, []);
+}
+
+/// What a life reads of `__transaction_state` before its first append.
+fn bytes_read(world: &World) -> u64 {
+    world.broker.inner().topic_to_append("t").unwrap();
+    world.broker.health().counter("coordinator_bytes_loaded")
+}
+
+#[test]
+fn after_a_clean_stop_only_what_it_left_unfinished_is_read_before_the_first_append() {
+    let world = World::new();
+    let mut open = None;
+    for number in 0..200 {
+        let id = format!("id-{number}");
+        let producer = world.init(&id).unwrap();
+        world.send(&id, producer, "t-0").unwrap();
+        match number {
+            77 => open = Some(producer),
+            _ => drop(world.end(&id, producer, true).unwrap()),
+        }
+    }
+    let world = world.restart(false);
+    let all = bytes_read(&world);
+    let after_kill = world.state("id-77").0;
+    assert_eq!(after_kill, TransactionState::CompleteAbort, "a kill has all of it read");
+    // Open again at a clean stop.
+    let producer = world.init("id-77").unwrap();
+    assert_ne!(Some(producer), open);
+    world.send("id-77", producer, "t-1").unwrap();
+    let world = world.restart(true);
+    let one = bytes_read(&world);
+    assert!(one > 0 && one * 10 < all, "{one} of {all} bytes");
+    assert_eq!(world.state("id-77").0, TransactionState::Ongoing);
+    world.end("id-77", producer, true).unwrap();
+    let world = world.restart(true);
+    assert_eq!(bytes_read(&world), 0);
+    // A life that looks at nothing says of the next one what was said of it.
+    let plain = ProducerIdentity { producer_id: 5000, producer_epoch: 0 };
+    world.append(plain, &TopicPartition::new("u", 0)).unwrap();
+    let world = world.restart(true);
+    assert_eq!(bytes_read(&world), 0);
+    assert_eq!(world.state("id-5").0, TransactionState::CompleteCommit);
+    let listed = world.broker.inner().transactions().unwrap().list().unwrap();
+    assert_eq!(listed.len(), 200);
+    // Two producers in one life, in partitions that are read one after the other.
+    let first = world.init("id-1").unwrap();
+    world.send("id-1", first, "t-0").unwrap();
+    let second = world.init("id-2").unwrap();
+    world.send("id-2", second, "t-0").unwrap();
+    world.end("id-1", first, true).unwrap();
+    world.end("id-2", second, false).unwrap();
 }
 
 #[test]

@@ -25,6 +25,11 @@ pub(super) fn producer(producer_id: i64, producer_epoch: i16) -> ProducerIdentit
     ProducerIdentity { producer_id, producer_epoch }
 }
 
+/// Of `__transaction_state`.
+pub(super) fn all_partitions() -> Vec<i32> {
+    (0..TransactionConfig::default().topic_partitions).collect()
+}
+
 #[track_caller]
 pub(super) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.unwrap_err().kind()
@@ -138,7 +143,7 @@ impl World {
         for record in &self.log {
             shard.replay(record.clone());
         }
-        shard.begin_life(self.now);
+        shard.begin_life(&all_partitions(), self.now);
         self.shard = shard;
     }
 

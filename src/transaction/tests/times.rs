@@ -142,3 +142,36 @@ fn a_life_knows_what_the_log_says() {
     let said: usize = (0..50).map(|partition| world.shard.state_of(partition).len()).sum();
     assert_eq!(said, 3);
 }
+
+#[test]
+fn what_is_read_later_leaves_what_was_read_before_as_it_is() {
+    let mut world = World::new();
+    let (early, late) = (world.fresh("x"), world.fresh("y"));
+    world.add("x", early, "t-0").unwrap();
+    world.add("y", late, "t-1").unwrap();
+    let log = std::mem::take(&mut world.log);
+    let of = |id: &str| world.shard.partition_of(id);
+    let (x, y) = (of("x"), of("y"));
+    assert_ne!(x, y);
+    world.shard = TransactionCoordinator::new(TransactionConfig::default());
+    let read = |shard: &mut TransactionCoordinator, id: &str, now| {
+        let is_its = |record: &&TransactionRecord| {
+            let TransactionRecord::State { transactional_id, .. } = record else { return false };
+            **transactional_id == *id
+        };
+        log.iter().filter(is_its).for_each(|record| shard.replay(record.clone()));
+        shard.begin_life(&[shard.partition_of(id)], now);
+    };
+    read(&mut world.shard, "x", world.now);
+    assert_eq!(world.shard.unfinished(), [x].into());
+    let (end, _) = decided(world.end("x", early, true));
+    world.now = world.now.plus(MINUTE * 30);
+    read(&mut world.shard, "y", world.now);
+    assert_eq!(world.shard.unfinished(), [x, y].into());
+    assert_eq!(world.shard.take_end("x"), None, "it is held");
+    world.finish(&end);
+    assert_eq!(world.state("x").0, CompleteCommit);
+    // Its time was over when it was read.
+    assert!(world.pass(CHECK * 2).contains(&TransactionEvent::TimedOut(name("y"))));
+    assert_eq!(world.shard.unfinished(), [y].into());
+}

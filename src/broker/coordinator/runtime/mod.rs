@@ -24,7 +24,7 @@ use crate::time::{Clock, Now, Signal, TimerKey};
 use crate::topic::TopicPartition;
 use held::Held;
 use loading::Loading;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What a runtime asks of the broker around it.
@@ -59,8 +59,6 @@ pub(in crate::broker) struct RuntimeParts<C: CoordinatorShard, W> {
     pub writes: bool,
     /// Nothing has to be stored before the first append to any log.
     pub settled: bool,
-    /// What is asked of one key loads no more than its partition.
-    pub by_partition: bool,
     pub counters: Arc<BrokerCounters>,
 }
 
@@ -75,7 +73,6 @@ pub(in crate::broker) struct CoordinatorRuntime<C: CoordinatorShard, W> {
     held: Mutex<Held<C, W>>,
     watchers: Mutex<BTreeMap<Arc<str>, Vec<Arc<Signal>>>>,
     settled: AtomicBool,
-    by_partition: bool,
     counters: Arc<BrokerCounters>,
 }
 
@@ -86,6 +83,8 @@ pub(in crate::broker) enum Scope<'a> {
     Key(&'a str),
     /// What one partition of the internal topic keeps.
     Partition(i32),
+    /// What some of them keep.
+    Partitions(&'a BTreeSet<i32>),
     All,
 }
 
@@ -115,7 +114,6 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             held: ranked_mutex(parts.rank, held),
             watchers: Mutex::new(BTreeMap::new()),
             settled: AtomicBool::new(parts.settled),
-            by_partition: parts.by_partition,
             counters: parts.counters,
         })
     }
@@ -245,12 +243,17 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok(result.response)
     }
 
-    /// Once in a life, before anything is appended to any log: loads the shard and has `work`
-    /// store, durably, what others would be misled by. Nobody else gets in before it is done.
+    /// Once in a life, before anything is appended to any log: loads what `scope` looks at and has
+    /// `work` store, durably, what others would be misled by. Nobody else gets in before it is
+    /// done.
     ///
     /// # Errors
     /// Those of loading and of `work`; the next call tries again.
-    pub fn settle(&self, work: impl FnOnce(&mut Settling<'_, C, W>) -> Result<()>) -> Result<()> {
+    pub fn settle(
+        &self,
+        scope: Scope<'_>,
+        work: impl FnOnce(&mut Settling<'_, C, W>) -> Result<()>,
+    ) -> Result<()> {
         // Acquire: pairs with the Release below.
         if self.settled.load(Ordering::Acquire) {
             return Ok(());
@@ -259,12 +262,34 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         if self.settled.load(Ordering::Acquire) {
             return Ok(());
         }
-        if self.load(&mut held, Scope::All)? {
+        if self.load(&mut held, scope)? {
             let now = self.clock.now();
             work(&mut Settling { held: &mut held, health: &self.health, now })?;
+            if self.writes {
+                // What is loaded may fall due before anybody asks for it.
+                self.set_timer(&mut held);
+            }
         }
         self.settled.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The partitions that the next life has to begin with, at the end of this one: those that
+    /// `open` names, those that could not be read whole, and those of `before` that this life did
+    /// not read. `None` where that is not known of all of them.
+    pub fn unfinished(
+        &self,
+        before: Option<&BTreeSet<i32>>,
+        open: impl FnOnce(&C) -> BTreeSet<i32>,
+    ) -> Option<BTreeSet<i32>> {
+        let held = self.held.lock();
+        let mut unfinished = open(&held.shard);
+        unfinished.extend(held.damaged.keys());
+        if !held.loading.is_whole() {
+            let is_unread = |partition: &&i32| !held.loading.is_loaded(**partition);
+            unfinished.extend(before?.iter().filter(is_unread));
+        }
+        Some(unfinished)
     }
 
     /// Whether a partition could not be read whole.
@@ -369,6 +394,9 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         for partition in 0.. {
             let mut held = self.held.lock();
             let there = self.load(&mut held, Scope::Partition(partition))?;
+            if self.writes {
+                self.set_timer(&mut held);
+            }
             if !there || held.loading.is_behind_all(partition) {
                 break;
             }
@@ -399,18 +427,17 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             return Ok(true);
         }
         let Some(partitions) = self.begin_loading(held)? else { return Ok(false) };
-        let one = match scope {
-            Scope::Key(key) => Some(held.shard.partition_of(key)),
-            Scope::Partition(partition) => Some(partition),
-            Scope::All => None,
-        };
-        let wanted = match one.filter(|_| self.by_partition) {
-            Some(one) => one..one.saturating_add(1).min(partitions),
-            None => 0..partitions,
+        let one = |partition: i32| partition..partition.saturating_add(1).min(partitions);
+        let (range, among) = match scope {
+            Scope::Key(key) => (one(held.shard.partition_of(key)), None),
+            Scope::Partition(partition) => (one(partition), None),
+            Scope::Partitions(some) => (0..partitions, Some(some)),
+            Scope::All => (0..partitions, None),
         };
         let mut loaded = Vec::new();
-        for partition in wanted {
-            if !held.loading.is_loaded(partition) {
+        for partition in range {
+            let wanted = among.is_none_or(|some| some.contains(&partition));
+            if wanted && !held.loading.is_loaded(partition) {
                 self.read_partition(held, partition)?;
                 loaded.push(partition);
             }

@@ -2,7 +2,7 @@
 //! nobody can end any more is aborted.
 
 use super::markers::Lock;
-use crate::broker::coordinator::runtime::Settling;
+use crate::broker::coordinator::runtime::{Scope, Settling};
 use crate::broker::coordinator::steps::About;
 use crate::broker::coordinator::writer::{InternalTopic, PendingSync};
 use crate::broker::core::BrokerCore;
@@ -12,9 +12,11 @@ use crate::error::Result;
 use crate::log::Marker;
 use crate::probe::TransactionStep;
 use crate::record::ControlType;
+use crate::storage::planted::{Planted, planted};
 use crate::sync::Arc;
 use crate::topic::{OFFSETS_TOPIC, TopicPartition};
 use crate::transaction::{EndOfTransaction, TransactionAppend, TransactionCoordinator};
+use std::collections::BTreeSet;
 
 impl BrokerCore {
     /// Before anything is appended to any log of this life: what others would be misled by is
@@ -106,7 +108,8 @@ impl BrokerCore {
 
     /// Ends that are decided are made known to their partitions. After an unclean stop, what is
     /// open is aborted: its producer is gone for certain. What a clean stop left open has until
-    /// its timeout.
+    /// its timeout, and it said in which partitions of `__transaction_state` there is any: the
+    /// others are read when somebody asks for what they keep.
     ///
     /// Departure: D7. Kafka waits for the timeout also after a crash.
     ///
@@ -114,7 +117,8 @@ impl BrokerCore {
     /// Those of loading the transactional ids and of storing their records. A partition that
     /// takes no marker is no error: its transaction stays decided, and is tried again.
     fn settle_transactions(&self) -> Result<()> {
-        self.transactions.settle(|settling| {
+        let left = self.owner.as_ref().and_then(|owner| owner.life.left_unfinished());
+        self.transactions.settle(left.map_or(Scope::All, Scope::Partitions), |settling| {
             let owner = self.owner()?;
             let now = settling.now();
             let mut ends: Vec<EndOfTransaction> = Vec::new();
@@ -161,6 +165,18 @@ impl BrokerCore {
             }
             syncs.into_iter().try_for_each(PendingSync::wait)
         })
+    }
+
+    /// The partitions of `__transaction_state` that the next life has to read before its first
+    /// append; `before` are those of this one. `None` for all of them.
+    pub(in crate::broker) fn unfinished_transactions(
+        &self,
+        before: Option<&BTreeSet<i32>>,
+    ) -> Option<BTreeSet<i32>> {
+        if planted(Planted::UnfinishedForgotten) {
+            return Some(BTreeSet::new());
+        }
+        self.transactions.unfinished(before, TransactionCoordinator::unfinished)
     }
 
     /// Stores that transactions are aborted, durably, and adds their ends to `ends`.
