@@ -37,5 +37,7 @@ mod rlimits;
 mod strangers;
 #[path = "bad_days/tmpfs.rs"]
 mod tmpfs;
+#[path = "bad_days/transactional_ids.rs"]
+mod transactional_ids;
 #[path = "bad_days/vanished.rs"]
 mod vanished;

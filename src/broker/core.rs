@@ -475,28 +475,35 @@ impl BrokerInner {
         self.shared.flush_offsets()
     }
 
-    /// Repairs a partition's files. Of the offsets topic also batches in its midst that cannot be
-    /// read, where damage may be given up: groups are what the others say.
+    /// Repairs a partition's files. Of the topics of groups and of transactional ids also batches
+    /// in their midst that cannot be read, where damage may be given up: they are what the others
+    /// say.
     ///
     /// # Errors
     /// Those of [`Log::repair`](crate::log::Log::repair), and of the appends.
     pub fn repair_partition(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
         let log = self.topic(topic)?.partition(partition)?.log()?.clone();
         let mut done = log.repair()?;
-        let groups = &self.shared.groups;
+        let (groups, transactions) = (&self.shared.groups, &self.shared.transactions);
         if !done.is_empty() {
             // Their offsets are looked at once more: the log may end before them.
             groups.reset();
         }
-        if topic != OFFSETS_TOPIC {
-            return Ok(done);
-        }
-        if self.shared.owner()?.env.cut_damage
-            && let Some(begins) = groups.restate(partition)?
-        {
+        let restated = match topic {
+            _ if !self.shared.owner()?.env.cut_damage => None,
+            OFFSETS_TOPIC => groups.restate(partition)?,
+            TRANSACTIONS_TOPIC => transactions.restate(partition)?,
+            _ => None,
+        };
+        if let Some(begins) = restated {
             log.delete_records(begins.min(log.log_end_offset()?))?;
             groups.reset();
-            done.push(self.restatement(partition));
+            done.push(self.restatement(topic, partition));
+        }
+        if topic == TRANSACTIONS_TOPIC && !done.is_empty() {
+            // What is open there has its timeout to be watched.
+            transactions.reset();
+            transactions.load_all()?;
         }
         Ok(done)
     }
@@ -507,16 +514,20 @@ impl BrokerInner {
     /// Those of `Admin::planned_repairs`.
     pub fn planned_repairs(&self, topic: &str, partition: i32) -> Result<Vec<PlannedRepair>> {
         let mut planned = self.verify(topic, partition, |files| files.repairs())?;
-        let damaged = topic == OFFSETS_TOPIC && self.shared.groups.is_damaged(partition)?;
+        let damaged = match topic {
+            OFFSETS_TOPIC => self.shared.groups.is_damaged(partition)?,
+            TRANSACTIONS_TOPIC => self.shared.transactions.is_damaged(partition)?,
+            _ => false,
+        };
         if planned.is_empty() && damaged {
-            planned.push(self.restatement(partition));
+            planned.push(self.restatement(topic, partition));
         }
         Ok(planned)
     }
 
-    fn restatement(&self, partition: i32) -> PlannedRepair {
+    fn restatement(&self, topic: &str, partition: i32) -> PlannedRepair {
         let action = "give up batches that cannot be read, and store anew what the others say";
-        let path = self.shared.dir.join(format!("{OFFSETS_TOPIC}-{partition}"));
+        let path = self.shared.dir.join(format!("{topic}-{partition}"));
         PlannedRepair { path, action: action.to_owned() }
     }
 

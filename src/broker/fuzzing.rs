@@ -108,6 +108,7 @@ fn check_state(image: &StateImage, len: usize) {
 
 fn same(a: &StateImage, b: &StateImage) {
     assert_eq!((&a.life, &a.clean, a.highest_epoch), (&b.life, &b.clean, b.highest_epoch));
+    assert_eq!(a.ids_before_cut, b.ids_before_cut);
     assert_eq!((&a.unread, &a.unfinished, a.states()), (&b.unread, &b.unfinished, b.states()));
 }
 
@@ -162,7 +163,7 @@ mod tests {
         storage.create_dir(dir).unwrap();
         let (registry, _) = Registry::load(storage.clone(), dir).unwrap();
         let (mut state, _) = StateFile::load(storage.clone(), dir).unwrap();
-        state.begin(Life { incarnation: 4, page_cache: "a boot and-mount".into() }).unwrap();
+        state.begin(Life { incarnation: 4, page_cache: "a boot and-mount".into() }, 3000).unwrap();
         for number in 0..3u8 {
             let topic = TopicEntry {
                 name: format!("topic-{number}").into(),

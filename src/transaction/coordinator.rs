@@ -122,6 +122,8 @@ pub(crate) enum TransactionEvent {
 pub(crate) struct TransactionCoordinator {
     pub(super) config: TransactionConfig,
     pub(super) transactions: BTreeMap<Arc<str>, Transaction>,
+    /// Producer ids below it have epochs that are not known here.
+    pub(super) distrusted_below: i64,
     /// When open transactions are looked at next; `None` while there is nothing to look at.
     next_check: Option<Duration>,
     /// When idle ids are looked at next.
@@ -135,6 +137,7 @@ impl TransactionCoordinator {
         TransactionCoordinator {
             config,
             transactions: BTreeMap::new(),
+            distrusted_below: 0,
             next_check: None,
             next_expiry: None,
             events: Vec::new(),
@@ -154,6 +157,12 @@ impl TransactionCoordinator {
     /// The partitions of its transaction.
     pub(crate) fn partitions(&self, id: &str) -> Vec<TopicPartition> {
         self.get(id).map(TransactionValue::partitions).unwrap_or_default()
+    }
+
+    /// Of producer ids below `id` partitions may know later epochs than are stored here: the next
+    /// producer of their transactional id gets another one.
+    pub(crate) fn distrust_epochs_of_ids_below(&mut self, id: i64) {
+        self.distrusted_below = id;
     }
 
     /// The partitions of `__transaction_state` that keep more than idle ids.

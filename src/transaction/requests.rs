@@ -27,6 +27,10 @@ impl TransactionCoordinator {
     /// InitProducerId: the next producer of a transactional id. `fresh_id` gives a producer id that
     /// nobody had.
     ///
+    /// Departure: D120. Where a power cut, or a repair, may have taken epochs of its producer id
+    /// that partitions still have, the transactional id gets another one; Kafka gives such an
+    /// epoch once more.
+    ///
     /// # Errors
     /// `InvalidRequest` for an id that is empty or longer than a record's key can say,
     /// `InvalidTransactionTimeout` for none and beyond `transaction.max.timeout.ms`,
@@ -68,7 +72,9 @@ impl TransactionCoordinator {
                 return Ok((InitAnswer::EndFirst(end), vec![append]));
             }
             Some(transaction) => {
-                let used_up = transaction.value.producer_epoch >= CLIENT_EPOCH_MAX;
+                let value = &transaction.value;
+                let is_lost = value.producer_id < self.distrusted_below;
+                let used_up = is_lost || value.producer_epoch >= CLIENT_EPOCH_MAX;
                 let next_id = if used_up { Some(fresh_id()?) } else { None };
                 transaction.begun(next_id, timeout_ms, now)
             }

@@ -86,6 +86,13 @@ pub fn close(broker: &Broker, output: &Output) -> Result<()> {
     closed
 }
 
+/// Why what one of the broker's own topics keeps may be missing, or older than it was.
+pub fn damage_of(broker: &Broker, topic: &str) -> Option<Error> {
+    let health = broker.health();
+    let mut failed = health.failed_partitions();
+    failed.find(|(place, _)| place.topic() == topic).map(|(_, error)| error.clone())
+}
+
 /// Says what was found in a directory.
 fn tell(broker: &Broker, output: &Output) {
     let health = broker.health();

@@ -34,6 +34,10 @@ impl CoordinatorHost<TransactionCoordinator> for TransactionHost {
     }
 
     fn loaded(&self, shard: &mut TransactionCoordinator, partitions: &[i32], now: Now) {
+        if let Some(owner) = self.broker.upgrade().as_ref().and_then(|broker| broker.owner.as_ref())
+        {
+            shard.distrust_epochs_of_ids_below(owner.life.ids_before_cut());
+        }
         shard.begin_life(partitions, now);
     }
 

@@ -102,6 +102,7 @@ pub(in crate::broker) struct DirectoryLife {
     epoch_max: i32,
     left_unmarked: bool,
     left_unfinished: Option<BTreeSet<i32>>,
+    ids_before_cut: i64,
     /// Held from the look at a log until what was seen is written.
     recording: Mutex<()>,
     state: Mutex<StateFile>,
@@ -130,6 +131,10 @@ impl DirectoryLife {
             page_cache: page_cache_of(&*storage, dir),
             epoch_max: epoch_max(&state.image),
             left_unmarked: ended == LastStop::Clean && state.image.clean == Some(None),
+            ids_before_cut: match ended {
+                LastStop::OtherBoot => registry.unreserved_producer_id(),
+                _ => state.image.ids_before_cut,
+            },
             left_unfinished: match ended {
                 LastStop::Never => Some(BTreeSet::new()),
                 LastStop::Clean => state.image.unfinished.clone(),
@@ -148,6 +153,12 @@ impl DirectoryLife {
             closed: AtomicBool::new(false),
             queue,
         }
+    }
+
+    /// In this life logs may end before what their partitions said last, as after a power cut.
+    pub fn give_records_up(&mut self) {
+        self.ids_before_cut = self.registry.unreserved_producer_id();
+        self.left_unfinished = None;
     }
 
     /// How the life before ended.
@@ -235,6 +246,12 @@ impl DirectoryLife {
         self.left_unfinished.as_ref()
     }
 
+    /// Producer ids below it were given before `__transaction_state` may have lost records the last
+    /// time, to a power cut or a repair: partitions may know later epochs of them than it does.
+    pub fn ids_before_cut(&self) -> i64 {
+        self.ids_before_cut
+    }
+
     /// Ends the life: records the last states and that it ended in good order.
     ///
     /// # Errors
@@ -320,7 +337,7 @@ impl DirectoryLife {
             state.begin_adopted(life, &found.states, &found.unread)?;
             *adopted = None;
         } else if !planted(Planted::EpochFromPrefix) {
-            state.begin(life)?;
+            state.begin(life, self.ids_before_cut)?;
         }
         drop(adopted);
         self.remove_mark()?;

@@ -63,7 +63,7 @@ impl BrokerInner {
         let lives = state.image.highest_epoch.saturating_add(1).unsigned_abs();
         let random = Random::new(seed).skip(u64::from(lives));
         let producer_ids = Arc::new(ProducerIds::new(registry.clone()));
-        let life = Arc::new(DirectoryLife::new(
+        let mut life = DirectoryLife::new(
             storage.clone(),
             dir,
             state,
@@ -71,7 +71,11 @@ impl BrokerInner {
             registry.clone(),
             producer_ids.clone(),
             queue.clone(),
-        ));
+        );
+        if options.cut_damage {
+            life.give_records_up();
+        }
+        let life = Arc::new(life);
         let missing = match &foreign {
             Some(foreign) => {
                 foreign.take_over(&registry, &registry_found, &options.config, &random)

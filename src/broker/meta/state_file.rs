@@ -29,6 +29,7 @@ const CLEAN: u8 = 4;
 const UNREAD: u8 = 5;
 const RAISED: u8 = 6;
 const UNFINISHED: u8 = 7;
+const CUT: u8 = 8;
 
 /// One partition by its topic's id: a topic made again under the same name is another one.
 pub(in crate::broker) type PartitionKey = (TopicId, i32);
@@ -63,6 +64,9 @@ pub(in crate::broker) struct StateImage {
     pub clean: Option<Option<String>>,
     /// What that close knew of transactions, as [`CleanEnd`] has it.
     pub unfinished: Option<BTreeSet<i32>>,
+    /// Producer ids below it were given before records may have been lost the last time, to a power
+    /// cut or a repair; 0 where that never was.
+    pub ids_before_cut: i64,
     partitions: BTreeMap<PartitionKey, StoredState>,
     /// The highest leader epoch of any batch, at least that of the lives; -1 before the first.
     pub highest_epoch: i32,
@@ -163,14 +167,19 @@ impl StateFile {
         Ok((StateFile { journal, image }, found))
     }
 
-    /// Begins a life, durably: its incarnation is never used again.
+    /// Begins a life, durably: its incarnation is never used again. `ids_before_cut` as in
+    /// [`StateImage`]; it is never lowered.
     ///
     /// # Errors
     /// Those of [`FramedFile::append`]; the image is unchanged then.
-    pub fn begin(&mut self, life: Life) -> Result<()> {
+    pub fn begin(&mut self, life: Life, ids_before_cut: i64) -> Result<()> {
         let mut out = Encoder::new();
         encode_life(&life, &mut out);
+        if ids_before_cut > self.image.ids_before_cut {
+            encode_cut(ids_before_cut, &mut out);
+        }
         self.append(&out.bytes(), |image| {
+            image.ids_before_cut = image.ids_before_cut.max(ids_before_cut);
             image.highest_epoch = image.highest_epoch.max(life.incarnation);
             image.life = Some(life);
             (image.clean, image.unfinished) = (None, None);
@@ -198,6 +207,7 @@ impl StateFile {
             life: Some(life),
             clean: None,
             unfinished: None,
+            ids_before_cut: self.image.ids_before_cut,
             partitions: states.iter().map(|(key, state)| (*key, stored(state))).collect(),
             unread,
         };
@@ -392,6 +402,7 @@ impl StateImage {
                 self.unread.insert((TopicId(input.fixed()?), input.i32()?));
             }
             FORGET => self.forget(TopicId(input.fixed()?)),
+            CUT => self.ids_before_cut = self.ids_before_cut.max(input.signed()?),
             UNFINISHED => {
                 let count = input.count(1)?;
                 let numbers: Option<BTreeSet<i32>> = (0..count).map(|_| input.i32()).collect();
@@ -432,6 +443,9 @@ impl StateImage {
             out.signed(i64::from(self.highest_epoch));
         }
         self.unread.iter().for_each(|key| encode_unread(*key, &mut out));
+        if self.ids_before_cut > 0 {
+            encode_cut(self.ids_before_cut, &mut out);
+        }
         encode_unfinished(self.unfinished.as_ref(), &mut out);
         if let Some(mark) = &self.clean {
             encode_clean(mark.as_deref(), &mut out);
@@ -465,6 +479,7 @@ impl StateImage {
 /// | 5 unread | 16 bytes topic id, signed partition |
 /// | 6 raised | signed: a leader epoch above those of our lives |
 /// | 7 unfinished | count, each: signed partition of `__transaction_state` |
+/// | 8 cut | signed: producer ids below it were given before records may have been lost |
 fn encode_life(life: &Life, out: &mut Encoder) {
     out.u8(LIFE);
     out.signed(i64::from(life.incarnation));
@@ -504,6 +519,11 @@ fn encode_unfinished(unfinished: Option<&BTreeSet<i32>>, out: &mut Encoder) {
     }
 }
 
+fn encode_cut(ids_before_cut: i64, out: &mut Encoder) {
+    out.u8(CUT);
+    out.signed(ids_before_cut);
+}
+
 fn encode_clean(mark: Option<&str>, out: &mut Encoder) {
     out.u8(CLEAN);
     out.flag(mark.is_some());
@@ -539,7 +559,7 @@ mod tests {
     fn a_life_its_partitions_and_its_end_are_read_back() {
         let storage = storage();
         let mut file = open(&storage);
-        file.begin(Life { incarnation: 0, page_cache: "b 1".into() }).unwrap();
+        file.begin(Life { incarnation: 0, page_cache: "b 1".into() }, 0).unwrap();
         file.record(vec![(key(1, 0), state(5)), (key(2, 3), state(9))], &[]).unwrap();
         file.record(vec![(key(1, 0), state(7))], &[TopicId([2; 16])]).unwrap();
         let seen = open(&storage).image;
@@ -555,10 +575,13 @@ mod tests {
         let packed = StateImage::from_frames(vec![seen.encode()]).unwrap();
         assert_eq!((packed.clean, packed.unfinished), (seen.clean, unfinished));
         let mut file = open(&storage);
-        file.begin(Life { incarnation: 1, page_cache: "b 1".into() }).unwrap();
+        file.begin(Life { incarnation: 1, page_cache: "b 1".into() }, 2000).unwrap();
+        file.begin(Life { incarnation: 2, page_cache: "b 1".into() }, 1000).unwrap();
         let seen = open(&storage).image;
-        assert_eq!((seen.clean, seen.unfinished), (None, None));
-        assert_eq!(open(&storage).image.life.unwrap().incarnation, 1);
+        assert_eq!((&seen.clean, &seen.unfinished, seen.ids_before_cut), (&None, &None, 2000));
+        let packed = StateImage::from_frames(vec![seen.encode()]).unwrap();
+        assert_eq!(packed.ids_before_cut, 2000);
+        assert_eq!(open(&storage).image.life.unwrap().incarnation, 2);
     }
 
     #[test]

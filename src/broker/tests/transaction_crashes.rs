@@ -9,10 +9,15 @@
 //! each append.
 
 use super::transactions::{MINUTE, World};
-use crate::storage::sim::{PowerCut, Sim};
+use crate::storage::sim::{Entries, Pages, PowerCut, Sim};
 use crate::sync::Arc;
+use crate::topic::TopicPartition;
 use crate::transaction::ProducerIdentity;
-use crate::{Durability, IsolationLevel, OffsetSpec, TopicConfig};
+use crate::{
+    Broker, ConsumerConfig, Durability, IsolationLevel, OffsetReset, OffsetSpec, ProducerConfig,
+    ProducerRecord, Result, TopicConfig,
+};
+use std::time::Duration;
 
 /// A transaction of the script, by the steps that the disk had taken.
 #[derive(Debug)]
@@ -198,6 +203,77 @@ fn every_power_cut(cuts: u64) {
 #[test]
 fn a_durable_transaction_is_whole_or_not_there_whenever_the_power_goes() {
     every_power_cut(cuts());
+}
+
+/// A transaction of a record, over the API of users.
+fn commit_value(broker: &Broker, value: &str) -> Result<i64> {
+    let config = ProducerConfig::default().transactional_id("x");
+    let producer = broker.producer(config)?;
+    producer.init_transactions()?;
+    producer.begin_transaction()?;
+    let sent = producer.send_sync(ProducerRecord::new("t").value(value))?;
+    producer.commit_transaction()?;
+    Ok(sent.offset())
+}
+
+fn committed_values(broker: &Broker) -> Vec<String> {
+    let config = ConsumerConfig::without_group()
+        .auto_offset_reset(OffsetReset::Earliest)
+        .isolation_level(IsolationLevel::ReadCommitted);
+    let mut consumer = broker.consumer(config).unwrap();
+    consumer.assign(&[TopicPartition::new("t", 0)]).unwrap();
+    let mut out = Vec::new();
+    for _ in 0..20 {
+        let polled = consumer.poll(Duration::ZERO).unwrap();
+        out.extend(polled.iter().map(|r| String::from_utf8_lossy(r.value().unwrap()).into_owned()));
+    }
+    out
+}
+
+/// A disk on which a partition has, durably, what a transactional id sent in `later` transactions,
+/// and in one that is open, while the power took from `__transaction_state` all but its beginning.
+fn behind_its_partition(later: usize, open: bool) -> Sim {
+    let sim = Sim::new();
+    let world = World::on(Arc::new(sim.clone()));
+    world.broker.admin().create_topic("t", 1, TopicConfig::default()).unwrap();
+    let mut producer = world.init("x").unwrap();
+    world.broker.flush().unwrap();
+    for _ in 0..later {
+        world.send("x", producer, "t-0").unwrap();
+        producer = world.end("x", producer, true).unwrap();
+    }
+    if open {
+        world.send("x", producer, "t-0").unwrap();
+    }
+    let partition = world.broker.inner().topic("t").unwrap().partition(0).unwrap();
+    partition.log().unwrap().flush().unwrap();
+    sim.power_cut(&PowerCut::new(1, Pages::None, Entries::All))
+}
+
+#[test]
+fn an_id_goes_on_whose_partition_kept_more_of_it_than_its_topic() {
+    for (later, open) in (0..5).flat_map(|later| [(later, false), (later, true)]) {
+        // The id is used at once, after a kill, and after a life that ended with a close.
+        for restarts in [&[][..], &[false], &[true], &[true, true], &[false, true]] {
+            let what = format!("{later} more transactions, open: {open}, restarts {restarts:?}");
+            let mut world = World::on(Arc::new(behind_its_partition(later, open)));
+            for clean in restarts {
+                let plain = ProducerRecord::new("t").value("plain");
+                let producer = world.broker.producer(ProducerConfig::default()).unwrap();
+                producer.send_sync(plain).unwrap();
+                drop(producer);
+                world = world.restart(*clean);
+            }
+            let end = world.end_offset("t-0");
+            for value in ["first", "second"] {
+                let at = commit_value(&world.broker, value);
+                let at = at.unwrap_or_else(|error| panic!("{what}: {value}: {error}"));
+                assert!(at >= end, "{what}: {value} is taken for what lies at {at}");
+            }
+            let values = committed_values(&world.broker);
+            assert!(values.ends_with(&["first".into(), "second".into()]), "{what}: {values:?}");
+        }
+    }
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -9,10 +9,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 use topiclite::{Admin, Broker, Error, ErrorKind, Result, TopicPartition, TransactionDescription};
 
+const STATE_TOPIC: &str = "__transaction_state";
+
 pub fn run(options: &Options, transactions: &Transactions, output: &Output) -> Outcome {
     match &transactions.action {
         TransactionsAction::List => {
-            options.reading(output, |broker| Ok(list(&broker.admin(), output)?))?;
+            options.reading(output, |broker| {
+                list(&broker.admin(), output)?;
+                // What is listed is there, and that something may be missing is told.
+                directory::damage_of(broker, STATE_TOPIC)
+                    .map_or(Ok(()), |damage| Err(damage.into()))
+            })?;
         }
         TransactionsAction::Describe { id } => {
             options.reading(output, |broker| {

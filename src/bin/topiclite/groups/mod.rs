@@ -9,7 +9,7 @@ use crate::failure::Outcome;
 use crate::output::Output;
 use serde_json::json;
 use std::process::ExitCode;
-use topiclite::{Admin, Broker, Error, Result};
+use topiclite::{Admin, Broker, Result};
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
@@ -19,7 +19,8 @@ pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
             options.reading(output, |broker| {
                 list(&broker.admin(), output)?;
                 // What is listed stands, and that something may be missing is told.
-                damage_of_offsets(broker).map_or(Ok(()), |damage| Err(damage.into()))
+                directory::damage_of(broker, OFFSETS_TOPIC)
+                    .map_or(Ok(()), |damage| Err(damage.into()))
             })?;
         }
         GroupsAction::Describe(OneGroup { group }) => {
@@ -44,13 +45,6 @@ pub fn run(options: &Options, groups: &Groups, output: &Output) -> Outcome {
         GroupsAction::Reset(reset) => reset::run(options, reset, output)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Why groups may be missing, or older than they were.
-fn damage_of_offsets(broker: &Broker) -> Option<Error> {
-    let health = broker.health();
-    let mut failed = health.failed_partitions();
-    failed.find(|(place, _)| place.topic() == OFFSETS_TOPIC).map(|(_, error)| error.clone())
 }
 
 fn list(admin: &Admin, output: &Output) -> Result<()> {

@@ -19,6 +19,8 @@ pub(super) struct Held<C, W> {
     /// Partitions whose reading ended at damage. What was read of them may be older than what they
     /// said last, so it answers nobody, and nothing is stored behind it.
     pub(super) damaged: BTreeMap<i32, Error>,
+    /// State was thrown away, and may be that of partitions which nothing has read since.
+    pub(super) was_reset: bool,
     pub(super) encoded: EncodedRecords,
     pub(super) timer: Option<TimerKey>,
 }

@@ -101,6 +101,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
             writer: parts.writer,
             loading: Loading::default(),
             damaged: BTreeMap::new(),
+            was_reset: false,
             encoded: EncodedRecords::default(),
             timer: None,
         };
@@ -286,6 +287,9 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         let mut unfinished = open(&held.shard);
         unfinished.extend(held.damaged.keys());
         if !held.loading.is_whole() {
+            if held.was_reset {
+                return None;
+            }
             let is_unread = |partition: &&i32| !held.loading.is_loaded(**partition);
             unfinished.extend(before?.iter().filter(is_unread));
         }
@@ -333,7 +337,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         Ok(Some(begins.unwrap_or(i64::MAX)))
     }
 
-    /// The internal topic is gone, and all state with it.
+    /// The internal topic is gone, and all state with it; or another part of its records counts.
     pub fn reset(&self) {
         let mut held = self.held.lock();
         if let Some(key) = held.timer.take() {
@@ -343,6 +347,7 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         held.writer.forget();
         held.loading = Loading::default();
         held.damaged.clear();
+        held.was_reset = true;
         drop(held);
         self.ring_all();
     }
