@@ -9,7 +9,7 @@ use crate::cycles::{Edge, Graph, Span};
 use crate::history::{Verdict, told};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use topiclite::{Broker, IsolationLevel, ReadFrom};
+use topiclite::{Broker, IsolationLevel, ReadFrom, TransactionState};
 
 pub const IDS: [&str; 3] = ["x", "y", "z"];
 /// The partitions that transactions write to. Those of `b` are durable where the power may go.
@@ -120,12 +120,24 @@ impl World {
         self.txns.iter().rposition(|txn| txn.id == id && txn.fate == Fate::Open)
     }
 
-    /// What a reader of committed records has to see at present.
-    pub fn visible(&self, place: usize) -> Vec<(i64, String)> {
+    /// What a clean stop left open, which has its time: the coordinator of this life knows of it,
+    /// and the program, whose life it was not, of no end.
+    fn has_its_time(&self, broker: &Broker) -> Verdict<BTreeSet<usize>> {
+        let listed = told(broker.admin().list_transactions(), "a list")?;
+        let ongoing = listed.iter().filter(|one| one.state() == TransactionState::Ongoing);
+        let ids = ongoing.filter_map(|one| IDS.iter().position(|id| *id == one.transactional_id()));
+        let others = ids.filter(|id| self.open(*id).is_none());
+        Ok(others.filter_map(|id| self.txns.iter().rposition(|txn| txn.id == id)).collect())
+    }
+
+    /// What a reader of committed records has to see at present. `timed` are transactions of an
+    /// earlier life that are open still.
+    fn visible(&self, place: usize, timed: &BTreeSet<usize>) -> Vec<(i64, String)> {
         let mut all: Vec<(i64, &str, Fate)> = Vec::new();
-        for txn in &self.txns {
+        for (number, txn) in self.txns.iter().enumerate() {
+            let fate = if timed.contains(&number) { Fate::Open } else { txn.fate };
             for sent in txn.sent.iter().filter(|sent| sent.place == place) {
-                all.extend(sent.offset.map(|offset| (offset, sent.value.as_str(), txn.fate)));
+                all.extend(sent.offset.map(|offset| (offset, sent.value.as_str(), fate)));
             }
         }
         all.sort_unstable_by_key(|row| row.0);
@@ -148,7 +160,7 @@ impl World {
         let found = read(broker, place, IsolationLevel::ReadCommitted)?;
         let seen: Vec<_> =
             found.records.iter().filter(|(_, value)| owner(value).is_some()).cloned().collect();
-        let expected = self.visible(place);
+        let expected = self.visible(place, &self.has_its_time(broker)?);
         if seen != expected {
             return Err(format!("H-R2: {:?} shows {seen:?}, not {expected:?}", PLACES[place]));
         }

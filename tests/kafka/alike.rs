@@ -90,7 +90,6 @@ const CASES: &[Case] = &[
     case("only-aborts", &[COMPACT, AT_ONCE], &[Aborting(Codec::None), Aborting(Codec::Gzip)]),
     case("open", &[COMPACT, AT_ONCE], &[Numbered(Codec::None), Open, Committing(Codec::None)]),
     case("keyless", &[COMPACT, AT_ONCE], &[Keyless, Plain(Codec::None), Plain(Codec::Lz4)]),
-    case("trimmed", &[BOTH, KEPT, AT_ONCE], MIXED),
     case("stamped", &[COMPACT, ("message.timestamp.type", "LogAppendTime")], PACKED),
     // No markers, which carry the clock.
     case("young", &[COMPACT, AT_ONCE, ("min.compaction.lag.ms", "3600000")], UNMARKED),
@@ -168,9 +167,6 @@ fn write(broker: &Broker, round: u64) -> Vec<Producer> {
         for turn in 0..TURNS {
             let (writer, producer) = &producers[rng.below(producers.len())];
             take_turn(case.topic, *writer, producer, turn, &mut rng);
-        }
-        if case.topic == "trimmed" && round == 0 {
-            broker.admin().delete_records(case.topic, 0, 47).unwrap();
         }
         open.extend(producers.into_iter().filter(|(writer, _)| *writer == Open).map(|(_, p)| p));
     }
@@ -424,6 +420,7 @@ fn clean_there(tools: &Path, written: &Path, ours: &Path, root: &Path) -> PathBu
 }
 
 #[test]
+#[ignore = "a node cleans for minutes"]
 fn a_real_kafka_and_our_cleaner_leave_the_same() {
     let Some(tools) = tools() else { return };
     let scratch = tempfile::tempdir().unwrap();
