@@ -145,6 +145,9 @@ fn every_call_behind_a_fatal_one_is_fatal() {
     }
 }
 
+/// A way to send records that fail, and what each of them is told.
+type Sends<'a> = &'a dyn Fn(&Producer) -> Vec<Error>;
+
 /// Records that a topic refuses for themselves, sent by a producer that was replaced: as a record,
 /// with others, with a callback, lingering. As a Kafka broker does, the log says the latter.
 #[test]
@@ -156,7 +159,7 @@ fn whoever_was_replaced_is_told_that_whatever_the_record_lacks() {
         world.topic("c", 1, &[("cleanup.policy", "compact")]);
         let to_c = || ProducerRecord::new("c").value("keyless");
         let early = || to(0, "v").timestamp(i64::MAX / 2);
-        let sends: [&dyn Fn(&Producer) -> Vec<Error>; 5] = [
+        let sends: [Sends<'_>; 5] = [
             &|producer| vec![failure(producer, to(0, &large))],
             &|producer| vec![failure(producer, early())],
             &|producer| vec![failure(producer, to_c())],

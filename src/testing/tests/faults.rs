@@ -93,15 +93,16 @@ fn a_batch_whose_answer_was_lost_says_so_when_it_fails() {
         test.inject(Fault::append().lose_reply());
         test.inject(Fault::append().nth(2).always().fail(ErrorKind::StorageFull));
     };
-    let ends: [(&str, fn(ProducerConfig) -> ProducerConfig, ErrorKind); 2] = [
-        ("delivery.timeout.ms", |config| config, ErrorKind::Timeout),
-        ("retries", |config| config.retries(1), ErrorKind::StorageFull),
+    let ends = [
+        ("delivery.timeout.ms", u32::MAX, ErrorKind::Timeout),
+        ("retries", 1, ErrorKind::StorageFull),
     ];
-    for (what, set, ended_by) in ends {
+    for (what, retries, ended_by) in ends {
         for idempotent in [true, false] {
             let test = broker(1);
             let config = ProducerConfig::default().linger_ms(5).enable_idempotence(idempotent);
-            let producer = test.producer(set(config)).unwrap();
+            let config = if retries == u32::MAX { config } else { config.retries(retries) };
+            let producer = test.producer(config).unwrap();
             second(&test);
             let sent = producer.send(ProducerRecord::new("t").value("a")).unwrap();
             let failed = sent.wait().unwrap_err();
