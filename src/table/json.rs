@@ -42,8 +42,8 @@ impl TableView {
     /// The latest value of a key, read as JSON (feature `json`).
     ///
     /// # Errors
-    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no such
-    /// value.
+    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no
+    /// such value.
     ///
     /// # Examples
     /// ```
@@ -72,8 +72,8 @@ impl TableEntry {
     /// The value, read as JSON (feature `json`).
     ///
     /// # Errors
-    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no such
-    /// value.
+    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no
+    /// such value.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         from_json(&self.record.place, self.record.offset, &self.value)
     }
@@ -83,8 +83,8 @@ impl TableChange {
     /// The value from here on, read as JSON (feature `json`); None where the key is gone.
     ///
     /// # Errors
-    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no such
-    /// value.
+    /// [`InvalidRecord`](crate::ErrorKind::InvalidRecord) with the place of a record that is no
+    /// such value.
     pub fn new_json<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let read = |value: &bytes::Bytes| from_json(&self.record.place, self.record.offset, value);
         self.new.as_ref().map(read).transpose()

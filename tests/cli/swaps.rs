@@ -174,13 +174,17 @@ fn what_tells_of_a_segment_that_is_gone_is_told_and_removed() {
         broker.admin().create_topic("t", 1, config).unwrap();
         fill(&broker);
         let expected = latest(&broker);
-        // Both leave the snapshot of the end or, here, those of the rolls.
-        match is_closed {
-            true => broker.close().unwrap(),
-            false => broker.flush().unwrap(),
+        if is_closed {
+            broker.close().unwrap();
         }
         let image = sim.kill();
-        for orphans in ORPHANS.map(|kind| vec![kind]).into_iter().chain([ORPHANS.to_vec()]) {
+        // Of several snapshots the newest counts without its segment, so another one has to be
+        // there. A kill comes before or after those of the rolls are written.
+        let files = image.list(Path::new("/data/t-0")).unwrap();
+        let has_snapshot = files.iter().any(|file| file.name.ends_with(".snapshot"));
+        let kinds = ORPHANS.into_iter().filter(|kind| *kind != "snapshot" || has_snapshot);
+        let kinds: Vec<&str> = kinds.collect();
+        for orphans in kinds.iter().map(|kind| vec![*kind]).chain([kinds.clone()]) {
             let shell = Shell::new();
             export(&image, Path::new("/data"), shell.dir());
             for kind in &orphans {

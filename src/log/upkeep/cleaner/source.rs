@@ -11,8 +11,8 @@ use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
 
-/// Where keys are noted a run ends behind so many bytes: the places of its keys are waited for once,
-/// and are in the nearest caches still when they are used.
+/// Where keys are noted a run ends behind so many bytes: the places of its keys are waited for
+/// once, and are in the nearest caches still when they are used.
 pub(super) const NOTED_RUN_BYTES: u64 = 16 << 10;
 /// A run that is copied may be longer: what stays of it may be written at once.
 pub(super) const COPIED_RUN_BYTES: u64 = 64 << 10;
