@@ -141,6 +141,7 @@ fn a_marker_that_was_cleaned_away_still_fences_its_producer() {
 /// A power cut took the first segment's name and left that of the second: nothing of the log is
 /// left, nor what was recorded to be open in it.
 #[test]
+#[cfg(feature = "lz4")]
 fn a_transaction_that_was_lost_with_the_first_segment_holds_nothing_back() {
     let end = |producer, commits| Step::End { producer, commits };
     let lz4 = |producer, records: &[(u8, Option<u8>)]| Step::Send {
