@@ -11,6 +11,8 @@
 mod calls;
 #[path = "bad_days/cleanings.rs"]
 mod cleanings;
+#[path = "bad_days/compacted.rs"]
+mod compacted;
 #[path = "bad_days/cut.rs"]
 mod cut;
 #[path = "bad_days/damage.rs"]

@@ -5,10 +5,11 @@ use super::{AttachedLog, AttachedView};
 use crate::config::IsolationLevel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::read::cursor::{Chunk, Cursor, Spot};
-use crate::log::read::is_held_dense;
 use crate::log::read::plain::FetchLimits;
 use crate::log::read::steps::Steps;
 use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Scanned};
+use crate::log::segment::order::BatchOrder;
+use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::relative;
 use crate::storage::File;
 use crate::sync::{Arc, Ordering};
@@ -86,14 +87,13 @@ impl AttachedLog {
                 expected = None;
                 continue;
             }
-            let dense = is_held_dense(segment.recorded.layout);
-            let begins = segment.summary.extent.base_offset;
-            let expected = expected.or((position == 0).then_some(begins)).filter(|_| dense);
-            let (base, size) =
-                (segment.summary.extent.base_offset, segment.summary.extent.size_bytes);
+            let extent = segment.summary.extent;
+            let order = BatchOrder::of(segment.recorded.layout, &extent);
+            let expected = expected.or(order.begin().filter(|_| position == 0));
+            let (base, size) = (extent.base_offset, extent.size_bytes);
             let path = segment.path.clone();
             let file = self.file(seen, at)?;
-            let place = Foothold { dense, expected, wanted: offset };
+            let place = Foothold { order, expected, wanted: offset };
             let wanted = FetchRange { position, end: size, max_bytes, upto, place };
             let (bytes, next) = wanted
                 .read(&*file)
@@ -129,19 +129,23 @@ impl AttachedLog {
                 (segment.summary.extent.base_offset, segment.summary.extent.size_bytes);
             let failed = |error| Error::io(error, "reading", &segment.path);
             let relative = relative(offset, base).unwrap_or(0);
-            let mut steps = Steps::from_entry(indexes.offsets.floor(relative), &segment.recorded);
+            let state = SegmentState { extent: segment.summary.extent, ..segment.recorded };
+            let mut steps = Steps::from_entry(indexes.offsets.floor(relative), &state);
             let mut cursor = BatchCursor::new(&*file, size, LOOKUP_WINDOW_BYTES);
             while let Scanned::Found(header) = cursor.header_at(steps.position).map_err(failed)? {
-                let own = steps.own_base(&header);
-                let delta = i64::from(header.last_offset_delta);
-                if own.saturating_add(delta).max(own) >= offset {
-                    return Ok((at, steps.position, steps.expected));
+                let behind = steps.position + header.size() as u64;
+                let following = cursor.header_at(behind).map_err(failed)?.found();
+                let following = || following.map(|following| following.base_offset);
+                if let Some(found) = steps.find(offset, &header, following) {
+                    return Ok((at, found.position, found.expected));
                 }
-                steps.over(&header);
+            }
+            if let Some(found) = steps.at_end() {
+                return Ok((at, found.position, found.expected));
             }
             if steps.position < size {
                 // The read there says what is wrong.
-                return Ok((at, steps.position, steps.expected));
+                return Ok((at, steps.position, None));
             }
             at += 1;
         }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::read::{follows, misplaced};
+use crate::log::read::{base_at, due_instead, misplaced};
+use crate::log::segment::order::BatchOrder;
 use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::File;
 
@@ -19,8 +20,8 @@ pub(super) struct FetchRange {
 
 /// The place at which a read begins, as far as it is known.
 pub(super) struct Foothold {
-    /// Whether offsets are dense there.
-    pub dense: bool,
+    /// What the batches there are held to.
+    pub order: BatchOrder,
     pub expected: Option<i64>,
     pub wanted: i64,
 }
@@ -33,12 +34,14 @@ impl FetchRange {
             Error::new(ErrorKind::Io, format!("reading: {error}")).with_source(error)
         };
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; self.max_bytes.max(BATCH_OVERHEAD).min(left)];
+        // The header behind the last batch tells of that one's place.
+        let with_next = |size: usize| size.saturating_add(BATCH_OVERHEAD).min(left);
+        let mut buffer = vec![0; with_next(self.max_bytes.max(BATCH_OVERHEAD))];
         file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
         let first = BatchHeader::parse(&buffer)
             .map_err(|fault| fault.into_error().with_position(self.position))?;
-        if first.size() > buffer.len() && first.size() <= left {
-            buffer.resize(first.size(), 0);
+        if with_next(first.size()) > buffer.len() && first.size() <= left {
+            buffer.resize(with_next(first.size()), 0);
             file.read_exact_at(self.position, &mut buffer).map_err(failed)?;
         }
         let (mut taken, mut next_offset) = (0, None);
@@ -52,21 +55,23 @@ impl FetchRange {
                 Err(_) if taken > 0 => break,
                 Err(fault) => return Err(fault.into_error().with_position(self.position)),
             };
-            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
-            let Foothold { dense, expected, wanted } = self.place;
+            let (header, size) = (*batch.header(), batch.bytes().len());
+            let Foothold { order, expected, wanted } = self.place;
             let expected = next_offset.or(expected);
-            if dense && !follows(base, next, expected, wanted) {
+            let following = || base_at(rest, size);
+            if let Some(due) = due_instead(order, &header, expected, wanted, following) {
                 if taken > 0 {
                     break;
                 }
-                let error = misplaced(base, expected.unwrap_or(wanted));
+                let error = misplaced(order, header.base_offset, due);
                 return Err(error.with_position(self.position));
             }
+            let next = header.next_offset();
             if next > self.upto {
                 break;
             }
-            taken += batch.bytes().len();
-            next_offset = Some(batch.header().next_offset());
+            taken += size;
+            next_offset = Some(next);
         }
         buffer.truncate(taken);
         Ok((Bytes::from(buffer), next_offset))

@@ -7,6 +7,8 @@ use crate::log::read::steps::Steps;
 use crate::log::scan::{BatchCursor, LOOKUP_WINDOW_BYTES, Scanned};
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::indexes::load_indexes;
+use crate::log::segment::order::BatchOrder;
+use crate::log::segment::state::SegmentState;
 use crate::log::segment::summary::{INDEX_INTERVAL_BYTES, SegmentIndexes};
 use crate::log::segment::times::{self, TimedSegment, TimestampAndOffset, Visit};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
@@ -85,8 +87,10 @@ impl TimedSegment for Timed<'_> {
         let mut at = position;
         let mut steps = self.steps_to(&mut cursor, position)?;
         while let Scanned::Found(header) = cursor.header_at(at).map_err(failed)? {
-            let own = steps.own_base(&header);
-            let placed_header = BatchHeader { base_offset: own, ..header };
+            let following = cursor.header_at(at + header.size() as u64).map_err(failed)?;
+            let following = following.found().map(|following| following.base_offset);
+            let own = steps.own_base(&header, || following);
+            let placed_header = BatchHeader { base_offset: own.offset, ..header };
             let go_on = visit(&placed_header, &mut |with| {
                 let mut bytes = vec![0; header.size()];
                 file.read_exact_at(at, &mut bytes).map_err(failed)?;
@@ -95,8 +99,9 @@ impl TimedSegment for Timed<'_> {
                 };
                 let batch = RecordBatch::parse(&bytes).map_err(placed)?;
                 batch.check_crc().map_err(placed)?;
-                if own != header.base_offset {
-                    let error = misplaced(header.base_offset, own).with_offset(own);
+                if !own.holds {
+                    let (order, due) = (self.order(), own.offset);
+                    let error = misplaced(order, header.base_offset, due).with_offset(due);
                     return Err(self.log.here(error.with_path(path).with_position(at)));
                 }
                 with(&batch).map_err(placed)
@@ -104,7 +109,7 @@ impl TimedSegment for Timed<'_> {
             if !go_on {
                 break;
             }
-            steps.over(&header);
+            steps.over(&header, own);
             at = steps.position;
         }
         Ok(())
@@ -132,23 +137,30 @@ impl Timed<'_> {
         Ok(Arc::new(all))
     }
 
+    fn order(&self) -> BatchOrder {
+        BatchOrder::of(self.segment.recorded.layout, &self.segment.summary.extent)
+    }
+
     /// A walk that has come to `position`, where an index leads, and knows which offset is due.
     fn steps_to(&self, cursor: &mut BatchCursor<'_>, position: u64) -> Result<Steps> {
-        let AttachedSegment { path, recorded, .. } = self.segment;
+        let AttachedSegment { path, recorded, summary, .. } = self.segment;
         let upto = u32::try_from(position).unwrap_or(u32::MAX);
         let entry = self.indexes()?.offsets.within(u32::MAX, upto);
-        let mut steps = Steps::from_entry(entry, recorded);
+        let state = SegmentState { extent: summary.extent, ..*recorded };
+        let mut steps = Steps::from_entry(entry, &state);
         while steps.position < position {
             let failed = |error| Error::io(error, "reading", path);
             let Scanned::Found(header) = cursor.header_at(steps.position).map_err(failed)? else {
                 break;
             };
-            steps.own_base(&header);
-            steps.over(&header);
+            let following = cursor.header_at(steps.position + header.size() as u64);
+            let following = following.map_err(failed)?.found();
+            let own = steps.own_base(&header, || following.map(|following| following.base_offset));
+            steps.over(&header, own);
         }
         match steps.position == position {
             true => Ok(steps),
-            false => Ok(Steps::unknown(position)),
+            false => Ok(Steps::unknown(position, self.order())),
         }
     }
 }

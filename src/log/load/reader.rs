@@ -151,7 +151,8 @@ impl<'a> Pass<'a> {
                 }
                 Scanned::Stopped(stop) => break stop,
             };
-            if let Some(invalid) = self.contradiction(base_offset, &batch) {
+            let invalid = self.contradiction(base_offset, &mut cursor, &batch).map_err(failed)?;
+            if let Some(invalid) = invalid {
                 break Stop::Invalid(invalid);
             }
             remembered.observe(&batch.header);
@@ -267,9 +268,39 @@ impl<'a> Pass<'a> {
     }
 
     /// What else is known, and speaks against a batch whose bytes hold.
-    fn contradiction(&mut self, segment: i64, batch: &FoundBatch) -> Option<Invalid> {
+    fn contradiction(
+        &mut self,
+        segment: i64,
+        cursor: &mut BatchCursor<'_>,
+        batch: &FoundBatch,
+    ) -> std::io::Result<Option<Invalid>> {
         let moved = self.moved(segment, batch);
-        moved.or_else(|| self.unrecorded_epoch(batch)).or_else(|| self.lost_marker(batch))
+        match moved.or_else(|| self.unrecorded_epoch(batch)).or_else(|| self.lost_marker(batch)) {
+            Some(invalid) => Ok(Some(invalid)),
+            None => self.overlapping(segment, cursor, batch),
+        }
+    }
+
+    /// Whether a batch that leaves offsets out reaches into the one behind it, which is where it
+    /// may be: then it is this one that was moved.
+    fn overlapping(
+        &self,
+        segment: i64,
+        cursor: &mut BatchCursor<'_>,
+        batch: &FoundBatch,
+    ) -> std::io::Result<Option<Invalid>> {
+        let (found, expected) = (batch.header.base_offset, self.rules.next_offset);
+        if self.rules.exact || found == expected {
+            return Ok(None);
+        }
+        let following = match cursor.header_at(batch.end())? {
+            Scanned::Found(header) => Some(header.base_offset),
+            Scanned::Stopped(Stop::End | Stop::Zeros) => self.next_base(segment),
+            Scanned::Stopped(_) => None,
+        };
+        let reach = expected..batch.header.next_offset();
+        let overlaps = following.is_some_and(|following| reach.contains(&following));
+        Ok(overlaps.then_some(Invalid::Offset { found, expected }))
     }
 
     /// Whether this is the last batch that was known, and its base offset, which the checksum does

@@ -4,8 +4,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::log::DELETED;
 use crate::log::Log;
 use crate::log::read::cursor::Place;
-use crate::log::read::is_dense;
 use crate::log::read::lookup::Hint;
+use crate::log::read::steps::{StepPlace, Steps};
+use crate::log::read::{base_at, order_of};
 use crate::log::segment::{Segment, SegmentView};
 use crate::record::RecordBatch;
 use crate::sync::Arc;
@@ -88,34 +89,25 @@ impl Log {
 
     fn walk_readable(&self, view: &SegmentView, hint: Hint, offset: i64) -> Result<Option<Place>> {
         let limit = view.readable();
-        let mut position = hint.position;
-        // Where offsets are dense, what lies before a batch tells its own: whoever seeks past a
-        // damaged one gets there, and nobody else's offset leads to it.
-        let mut expected = None;
-        let mut hinted = hint.last_offset;
-        let dense = is_dense(view);
-        if dense && position == 0 {
-            expected = Some(view.segment().base_offset);
-        }
-        while position < limit {
-            let bytes = view.region().read(position..limit);
-            let place = || Place::at(view, position);
-            let batch = RecordBatch::parse(bytes).map_err(|fault| self.damaged(&place(), fault))?;
-            let base = batch.header().base_offset;
-            let delta = i64::from(batch.header().last_offset_delta);
-            if let Some(hinted) = hinted.take().filter(|_| dense) {
-                expected = expected.or(hinted.checked_sub(delta));
+        let order = order_of(view);
+        let hint = hint.last_offset.map(|last| (hint.position as u64, last));
+        let mut steps = Steps::from_hint(hint, order);
+        let place = |found: StepPlace| {
+            let position = usize::try_from(found.position).unwrap_or(usize::MAX);
+            Place { expected: found.expected, ..Place::at(view, position) }
+        };
+        loop {
+            let from = usize::try_from(steps.position).unwrap_or(usize::MAX);
+            if from >= limit {
+                return Ok(steps.at_end().map(place));
             }
-            let own = expected.unwrap_or(base);
-            if own.saturating_add(delta).max(own) >= offset {
-                if own != base {
-                    return Err(self.misplaced(&place(), base, own));
-                }
-                return Ok(Some(Place { expected: Some(own), ..place() }));
+            let bytes = view.region().read(from..limit);
+            let batch = RecordBatch::parse(bytes)
+                .map_err(|fault| self.damaged(&Place::at(view, from), fault))?;
+            let following = || base_at(bytes, batch.bytes().len());
+            if let Some(found) = steps.find(offset, batch.header(), following) {
+                return Ok(Some(place(found)));
             }
-            position += batch.bytes().len();
-            expected = expected.map(|own| own.saturating_add(delta).saturating_add(1));
         }
-        Ok(None)
     }
 }

@@ -16,11 +16,11 @@ use crate::log::phase::Phase;
 use crate::log::read::cursor::{Chunk, Cursor, Place};
 use crate::log::read::plain::{FetchLimits, PlainPrefix};
 use crate::log::segment::SegmentView;
+use crate::log::segment::order::BatchOrder;
 use crate::log::segment::state::SegmentLayout;
 use crate::log::watch::WatchList;
 use crate::log::{Log, Writer};
 use crate::record::{BatchFault, BatchHeader, RecordBatch};
-use crate::storage::planted::{Planted, planted};
 use crate::storage::{fetch_ahead, fetch_part, fetch_value};
 use std::mem::offset_of;
 use std::ops::Range;
@@ -228,7 +228,7 @@ impl Log {
         }
         let mut taken = TakenBatches { sound: true, plain: true, ..TakenBatches::default() };
         // Offsets are no part of the checksum (rule R3).
-        let dense = is_dense(&place.view);
+        let order = order_of(&place.view);
         while let Some(rest) = bytes.get(taken.bytes..).filter(|rest| !rest.is_empty()) {
             let batch = match next_batch(rest, sound_end.saturating_sub(from + taken.bytes)) {
                 Ok(batch) => batch,
@@ -239,19 +239,15 @@ impl Log {
                 }
                 Err(fault) => return Err(self.damaged(place, fault)),
             };
-            let size = batch.bytes().len();
-            let (base, next) = (batch.header().base_offset, batch.header().next_offset());
+            let (size, next) = (batch.bytes().len(), batch.header().next_offset());
             let expected = taken.next_offset.or(place.expected);
-            if dense && !follows(base, next, expected, wanted) {
-                match taken.next_offset {
-                    Some(_) => {
-                        place.view.find_loss();
-                        break;
-                    }
-                    None => {
-                        return Err(self.misplaced(place, base, expected.unwrap_or(wanted)));
-                    }
+            let following = || base_at(rest, size);
+            if let Some(due) = due_instead(order, batch.header(), expected, wanted, following) {
+                if taken.next_offset.is_some() {
+                    place.view.find_loss();
+                    break;
                 }
+                return Err(self.misplaced(place, batch.header().base_offset, due));
             }
             if next > upto || (taken.bytes > 0 && taken.bytes + size > max_bytes) {
                 break;
@@ -290,13 +286,13 @@ impl Log {
 
     /// The error of a batch that is not at its own place.
     #[cold]
-    pub(in crate::log) fn misplaced(&self, place: &Place, found: i64, expected: i64) -> Error {
+    pub(in crate::log) fn misplaced(&self, place: &Place, found: i64, due: i64) -> Error {
         place.view.find_loss();
         if place.view.has_lost() {
             return self.lost(&place.view);
         }
         self.env.counters.corrupt_batches.one();
-        let error = misplaced(found, expected)
+        let error = misplaced(order_of(&place.view), found, due)
             .with_path(place.view.segment().path())
             .with_position(place.position as u64);
         self.at_home(error)
@@ -356,16 +352,21 @@ impl TakenBatches {
     }
 }
 
-/// Whether each batch of the segment begins where the one before it ends.
+/// The order that the batches of the segment are held to.
 #[inline]
-pub(in crate::log) fn is_dense(view: &SegmentView) -> bool {
-    is_held_dense(view.segment().layout)
+pub(in crate::log) fn order_of(view: &SegmentView) -> BatchOrder {
+    let segment = view.segment();
+    match segment.layout {
+        // Its extent lies under a lock, and its end does not matter.
+        SegmentLayout::Dense => BatchOrder::dense(segment.base_offset),
+        SegmentLayout::Sparse => BatchOrder::of(segment.layout, &segment.extent()),
+    }
 }
 
-/// Whether batches of this layout are held to where they have to begin.
-#[inline]
-pub(in crate::log) fn is_held_dense(layout: SegmentLayout) -> bool {
-    layout.is_dense() && !planted(Planted::CrcWithoutBaseOffset)
+/// The base offset of what begins `at` bytes behind the beginning of a batch, if that is one.
+pub(in crate::log) fn base_at(bytes: &[u8], at: usize) -> Option<i64> {
+    let header = BatchHeader::parse(bytes.get(at..)?);
+    header.ok().map(|header| header.base_offset)
 }
 
 /// The error of a segment whose bytes from `at` on cannot be had any more. The caller adds whose it
@@ -377,19 +378,33 @@ pub(in crate::log) fn cut_short(path: &Path, at: u64) -> Error {
 }
 
 /// The error of a batch that is not at its own place. The caller adds where that is.
-pub(in crate::log) fn misplaced(found: i64, expected: i64) -> Error {
-    let message = format!("a batch with the base offset {found}, where {expected} should be");
+pub(in crate::log) fn misplaced(order: BatchOrder, found: i64, due: i64) -> Error {
+    let message = match order.is_dense() {
+        true => format!("a batch with the base offset {found}, where {due} should be"),
+        false => format!(
+            "a batch with the base offset {found}, which is not between those of the batches \
+             around it: {due} is the lowest that could be"
+        ),
+    };
     Error::new(ErrorKind::CorruptRecord, message)
 }
 
-/// Whether a batch from `base` up to `next` is where `expected` should be, or, where that is not
-/// known, holds `wanted` or ends there: a reader that has taken its last record still stands on it.
+/// The base offset that is due where a batch is not at its own place, as
+/// [`BatchOrder::due_instead`]. Where nothing is known of what lies before, a batch that holds
+/// `wanted`, or ends there, is at its own: a reader that has taken its last record still stands on
+/// it.
 #[inline]
-pub(in crate::log) fn follows(base: i64, next: i64, expected: Option<i64>, wanted: i64) -> bool {
-    match expected {
-        Some(expected) => base == expected,
-        None => base <= wanted && next >= wanted,
-    }
+pub(in crate::log) fn due_instead(
+    order: BatchOrder,
+    header: &BatchHeader,
+    expected: Option<i64>,
+    wanted: i64,
+    following: impl FnOnce() -> Option<i64>,
+) -> Option<i64> {
+    let (base, next) = (header.base_offset, header.next_offset());
+    let holds = base <= wanted && next >= wanted;
+    let expected = expected.unwrap_or(if holds { base } else { wanted });
+    order.due_instead(header, Some(expected), following)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::read::cursor::Place;
-use crate::log::read::is_dense;
 use crate::log::read::lookup::Reach;
 use crate::log::read::steps::Steps;
+use crate::log::read::{base_at, order_of};
 use crate::log::segment::extent::SegmentExtent;
 use crate::log::segment::times::{self, TimedSegment, TimestampAndOffset, Visit};
 use crate::log::segment::{Segment, SegmentView};
@@ -65,27 +65,29 @@ impl Log {
         }
     }
 
-    /// The base offset that is due at `position`, where an index leads, if offsets are dense.
-    fn due_at(&self, view: &SegmentView, position: usize) -> Option<i64> {
-        if !is_dense(view) {
-            return None;
-        }
-        let segment = view.segment();
+    /// A walk that has come to `position`, where an index leads, and knows as far as it can which
+    /// offset is due.
+    fn steps_to(&self, view: &SegmentView, position: usize) -> Steps {
+        let (segment, order) = (view.segment(), order_of(view));
         let reach = Reach {
             relative_offset: u32::MAX,
             position: u32::try_from(position).unwrap_or(u32::MAX),
         };
-        let entry = self.entry_within(segment, reach);
-        let mut steps = Steps::from_entry(entry, &segment.state(None));
+        let hint = self.entry_within(segment, reach).map(|entry| {
+            (entry.position.into(), segment.base_offset + i64::from(entry.relative_offset))
+        });
+        let mut steps = Steps::from_hint(hint, order);
         while steps.position < position as u64 {
             let from = usize::try_from(steps.position).unwrap_or(usize::MAX);
             let bytes = view.region().read(from..view.readable());
-            let header = BatchHeader::parse(bytes).ok()?;
-            steps.over(&header);
+            let Ok(header) = BatchHeader::parse(bytes) else { break };
+            let own = steps.own_base(&header, || base_at(bytes, header.size()));
+            steps.over(&header, own);
         }
-        let bytes = view.region().read(position..view.readable());
-        let due = BatchHeader::parse(bytes).ok().map(|header| steps.own_base(&header));
-        due.filter(|_| steps.position == position as u64)
+        match steps.position == position as u64 {
+            true => steps,
+            false => Steps::unknown(position as u64, order),
+        }
     }
 }
 
@@ -124,17 +126,19 @@ impl SearchedSegment<'_> {
     ) -> Result<bool> {
         let log = self.log;
         let limit = view.readable();
-        let mut due = log.due_at(view, position);
+        let mut steps = log.steps_to(view, position);
         while position < limit {
             let place = || Place::at(view, position);
-            let parsed = RecordBatch::parse(view.region().read(position..limit));
+            let bytes = view.region().read(position..limit);
+            let parsed = RecordBatch::parse(bytes);
             let batch = parsed.map_err(|fault| log.damaged(&place(), fault))?;
             let (size, found) = (batch.bytes().len(), batch.header().base_offset);
-            let own = due.unwrap_or(found);
-            let placed = BatchHeader { base_offset: own, ..*batch.header() };
+            let own = steps.own_base(batch.header(), || base_at(bytes, size));
+            let placed = BatchHeader { base_offset: own.offset, ..*batch.header() };
             let go_on = visit(&placed, &mut |with| {
-                if own != found {
-                    return Err(log.misplaced(&place(), found, own).with_offset(own));
+                if !own.holds {
+                    let due = own.offset;
+                    return Err(log.misplaced(&place(), found, due).with_offset(due));
                 }
                 let is_sound = view.segment().sound_end(position) >= position + size;
                 let checked = if is_sound { Ok(()) } else { batch.check_crc() };
@@ -143,7 +147,7 @@ impl SearchedSegment<'_> {
             if !go_on {
                 return Ok(true);
             }
-            due = due.map(|_| placed.next_offset());
+            steps.over(batch.header(), own);
             position += size;
         }
         Ok(false)

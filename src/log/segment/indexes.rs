@@ -16,6 +16,7 @@ use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, Scanned, WALK_WINDOW_BYTES};
+use crate::log::segment::order::BatchOrder;
 use crate::log::segment::state::{FileProof, SegmentState};
 use crate::log::segment::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
 use crate::storage::Storage;
@@ -83,17 +84,27 @@ pub(crate) fn rebuild_indexes(
 ) -> Result<SegmentIndexes> {
     let mut summary = SegmentSummary::new(segment.extent.base_offset, interval_bytes);
     let mut transactions = TransactionTracker::default();
-    let mut expected = Some(segment.extent.base_offset).filter(|_| segment.layout.is_dense());
+    let order = BatchOrder::of(segment.layout, &segment.extent);
+    let mut expected = order.begin();
     let mut sound = true;
-    walk_markers(storage, log_path, segment.extent.size_bytes, |batch| {
-        // Where offsets are dense, one that is not the next is damage (rule R3), and an entry
-        // for it would lead readers to it by an offset that is not its own.
-        sound &= expected.is_none_or(|expected| batch.header.base_offset == expected);
+    let mut take = |batch: &FoundBatch, following: Option<i64>| {
+        // One that is not at its own place is damage (rule R3), and an entry for it would lead
+        // readers to it by an offset that is not its own.
+        sound &= order.due_instead(&batch.header, expected, || following).is_none();
         if sound {
             summary.observe(batch, &mut transactions);
-            expected = expected.map(|_| batch.header.next_offset());
+            expected = Some(batch.header.next_offset());
+        }
+    };
+    let mut held: Option<FoundBatch> = None;
+    walk_markers(storage, log_path, segment.extent.size_bytes, |batch| {
+        if let Some(before) = held.replace(*batch) {
+            take(&before, Some(batch.header.base_offset));
         }
     })?;
+    if let Some(last) = held {
+        take(&last, None);
+    }
     summary.finish();
     Ok(summary.indexes)
 }

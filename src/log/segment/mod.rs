@@ -10,6 +10,7 @@ pub(in crate::log) mod derived;
 pub(crate) mod extent;
 pub(crate) mod indexes;
 pub(in crate::log) mod mapped;
+pub(in crate::log) mod order;
 mod sound;
 pub(crate) mod state;
 pub(crate) mod summary;

@@ -4,6 +4,7 @@
 use super::*;
 use crate::log::files::names::{FileKind, file_name};
 use crate::log::finding::FindingKind;
+use crate::log::segment::state::SegmentLayout;
 
 const BATCHES: i64 = 12;
 
@@ -51,6 +52,45 @@ fn a_batch_with_another_base_offset_is_damage_at_its_own_offset_alone() {
                         assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{what}");
                         assert_eq!(error.position(), Some(at), "{what}");
                         assert_eq!(error.offset(), Some(damaged), "{what}");
+                    }
+                }
+            }
+            let mut cursor = Cursor::new(0);
+            while cursor.offset() < damaged {
+                log.read(&mut cursor, 1 << 16, IsolationLevel::ReadUncommitted).unwrap();
+            }
+            assert_eq!(cursor.offset(), damaged, "all before it is read, and nothing behind it");
+        }
+        file.write_at(at, &damaged.to_be_bytes()).unwrap();
+    }
+    assert_eq!(read_all(&bench.open(state, Trust::Clean), 0).len() as i64, BATCHES);
+}
+
+/// Where some may be missing, only what lies around a batch tells that it is not at its own place.
+#[test]
+fn a_batch_that_overlaps_others_is_damage_where_offsets_may_be_missing() {
+    let bench = &mut Bench::heap();
+    let (mut state, size) = closed(bench);
+    for segment in &mut state.segments {
+        segment.layout = SegmentLayout::Sparse;
+        segment.sealed = true;
+    }
+    let file = log_file(bench, 0);
+    for damaged in 0..BATCHES {
+        let at = damaged as u64 * size;
+        for wrong in [0, damaged - 1, damaged + 1, damaged + 3, 40, i64::MAX - 1, -9] {
+            if wrong == damaged {
+                continue;
+            }
+            file.write_at(at, &wrong.to_be_bytes()).unwrap();
+            let log = bench.open(state.clone(), Trust::Clean);
+            for offset in 0..BATCHES {
+                let what = format!("batch {damaged} says {wrong}, read at {offset}");
+                match first_at(&log, offset) {
+                    Ok(found) => assert!(found == offset && offset != damaged, "{what}: {found}"),
+                    Err(error) => {
+                        assert_eq!(offset, damaged, "{what}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::CorruptRecord, "{what}");
                     }
                 }
             }

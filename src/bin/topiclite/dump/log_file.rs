@@ -10,6 +10,8 @@ use topiclite::record::{BatchFault, RecordBatch};
 /// Shows every batch; true where one is damaged.
 pub fn show(file: &Dumped<'_>) -> Result<bool> {
     let mut position = 0;
+    // No checksum covers where a batch begins.
+    let mut lowest = file.base_offset;
     let mut damaged = false;
     let mut scratch = Vec::new();
     while let Some(rest) = file.bytes.get(position..).filter(|rest| !rest.is_empty()) {
@@ -26,6 +28,11 @@ pub fn show(file: &Dumped<'_>) -> Result<bool> {
         let valid = batch.check_crc().is_ok();
         damaged |= !valid;
         show_batch(file, header, position, valid)?;
+        if header.base_offset < lowest {
+            let message = format!("base offset {}, expected {lowest} or more", header.base_offset);
+            damaged = file.damage(position, &message)?;
+        }
+        lowest = lowest.max(header.next_offset());
         if !file.dump.batches && valid {
             let shown = show_records(file, &batch, &mut scratch)?;
             if let Some(fault) = shown {

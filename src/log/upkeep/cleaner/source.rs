@@ -5,8 +5,9 @@ use std::io::ErrorKind as IoErrorKind;
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::log::read::misplaced;
+use crate::log::read::{base_at, misplaced};
 use crate::log::segment::Segment;
+use crate::log::segment::order::BatchOrder;
 use crate::record::{BATCH_OVERHEAD, BatchHeader, RecordBatch};
 use crate::storage::{File, Storage};
 use crate::sync::Arc;
@@ -24,6 +25,7 @@ pub(super) struct SegmentSource {
     file: Arc<dyn File>,
     /// Where the batches of the segment end.
     end: u64,
+    order: BatchOrder,
     /// Where the next batch begins.
     position: u64,
     /// The least offset that it may have.
@@ -101,6 +103,7 @@ impl SegmentSource {
         Ok(SegmentSource {
             file,
             end: segment.extent().size_bytes,
+            order: BatchOrder::of(segment.layout, &segment.extent()),
             position: 0,
             next_offset: segment.base_offset,
             buffer: Vec::new(),
@@ -151,9 +154,10 @@ impl SegmentSource {
         let batch = RecordBatch::parse(self.window());
         let batch = batch.map_err(|fault| self.placed(fault.into()))?;
         let header = *batch.header();
-        let (base, next) = (header.base_offset, header.next_offset());
-        if base < self.next_offset || next <= base {
-            return Err(self.placed(misplaced(base, self.next_offset)));
+        let expected = Some(self.next_offset);
+        let following = || base_at(self.window(), header.size());
+        if let Some(due) = self.order.due_instead(&header, expected, following) {
+            return Err(self.placed(misplaced(self.order, header.base_offset, due)));
         }
         batch.check_crc().map_err(|fault| self.placed(fault.into()))?;
         let behind = self.position + header.size() as u64;
@@ -163,7 +167,7 @@ impl SegmentSource {
         }
         let at = self.skip();
         self.position = behind;
-        self.next_offset = next;
+        self.next_offset = header.next_offset();
         Ok(BatchOfRun { header, at })
     }
 
