@@ -4,6 +4,9 @@
 
 #[path = "cli/bombs.rs"]
 mod bombs;
+#[cfg(unix)]
+#[path = "cli/denied.rs"]
+mod denied;
 #[path = "cli/ending.rs"]
 mod ending;
 #[path = "cli/files.rs"]

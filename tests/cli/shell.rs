@@ -55,6 +55,14 @@ impl Shell {
         finish(command, stdin)
     }
 
+    /// Runs under another program, which takes its own words first.
+    pub fn run_under(&self, above: &[&str], arguments: &[&str], stdin: &[u8]) -> Ended {
+        let mut command = Command::new(above[0]);
+        command.args(&above[1..]).arg(program_path()).args(arguments);
+        command.env("TOPICLITE_DIR", &self.dir);
+        finish(command, stdin)
+    }
+
     /// Runs without a directory.
     pub fn without_dir(arguments: &[&str]) -> Ended {
         let mut command = program();
