@@ -45,7 +45,11 @@ impl Followed {
             return Ok(false);
         }
         // After the read: what was gone by then was cleaned twice, and the first time is known.
-        let cleaned = with.broker.cleaned_up_to(&self.held.place).unwrap_or(0);
+        // How far a round came that a kill cut off, or did not write down, the segments say; where
+        // they cannot be looked at, anything may have been cleaned.
+        let noted = with.broker.cleaned_up_to(&self.held.place).unwrap_or(0);
+        let shown = self.reader.partition().cleaned_end(before);
+        let cleaned = shown.map_or(i64::MAX, |shown| shown.unwrap_or(0)).max(noted);
         let may_miss = had_entries && cleaned > before;
         self.lapsed |= may_miss && !is_fresh(self.fresh_ms, with.now_ms, retention);
         if cleaned > position {

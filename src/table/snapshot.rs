@@ -243,9 +243,12 @@ fn check_fresh(broker: &BrokerInner, topic: &Topic, part: &Part) -> Result<(), S
     }
     let config = topic.log_config(broker.config());
     let place = TopicPartition::new(topic.name().clone(), part.number);
-    // What is known of cleanings may be lost.
+    // What is known of cleanings may be lost, or late: the segments tell of one that a kill cut
+    // off.
     let cleaned = broker.cleaned_up_to(&place);
-    let is_cleaned = cleaned.map_or(config.cleanup_compact, |upto| upto > part.position);
+    let shown = topic.partition(part.number).and_then(|of| of.cleaned_end(part.position));
+    let is_cleaned = cleaned.map_or(config.cleanup_compact, |upto| upto > part.position)
+        || !matches!(shown, Ok(None));
     let now_ms = broker.clock().now().wall_ms;
     match is_cleaned && !is_fresh(part.fresh_ms, now_ms, config.delete_retention_ms) {
         false => Ok(()),

@@ -68,6 +68,19 @@ impl Partition {
         }
     }
 
+    /// The offset up to which it was cleaned, by what its segments are, where that is behind
+    /// `from`.
+    ///
+    /// # Errors
+    /// Those of opening the partition.
+    pub fn cleaned_end(&self, from: i64) -> Result<Option<i64>> {
+        match self {
+            Partition::Live(log) => log.cleaned_end(from),
+            Partition::Attached(found) => found.log.cleaned_end(from),
+            Partition::Missing(error) => Err(lost(error)),
+        }
+    }
+
     /// The file, and the position in it, that a read of `cursor` goes on at, where that is known.
     pub fn file_at(&self, cursor: &Cursor) -> Option<(PathBuf, u64)> {
         match self {

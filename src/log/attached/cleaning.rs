@@ -3,7 +3,9 @@
 use super::{AttachedLog, AttachedSegment};
 use crate::config::{IsolationLevel, LogConfig};
 use crate::error::Result;
-use crate::log::upkeep::cleaner::{CleaningScope, LogBorders, LogToClean, SegmentToClean};
+use crate::log::upkeep::cleaner::{
+    CleaningScope, LogBorders, LogToClean, SegmentToClean, cleaned_end,
+};
 
 impl AttachedLog {
     /// What there is to clean as of now, and how many segments there are.
@@ -31,6 +33,21 @@ impl AttachedLog {
             };
             let segments: Vec<_> = seen.segments.iter().map(segment).collect();
             Ok((LogToClean::of(&segments, borders, checkpoint, config, how), segments.len()))
+        })
+    }
+
+    /// The offset up to which the log was cleaned, by what its segments are as of now, where that
+    /// is behind `from`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`].
+    pub fn cleaned_end(&self, from: i64) -> Result<Option<i64>> {
+        self.with(|log, seen| {
+            log.look_further(seen)?;
+            let shown = |segment: &AttachedSegment| {
+                (segment.summary.extent.base_offset, !segment.recorded.layout.is_dense())
+            };
+            Ok(cleaned_end(seen.segments.iter().map(shown), from))
         })
     }
 }

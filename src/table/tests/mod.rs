@@ -3,6 +3,7 @@
 
 mod crashes;
 mod follow;
+mod lapse;
 mod model;
 mod snapshots;
 

@@ -124,6 +124,25 @@ impl LogToClean {
     }
 }
 
+/// The offset up to which a log was cleaned, as its segments show it, where that is behind `from`.
+/// Of `segments`, which begin at the one that has `from`, each says where it begins, and whether
+/// compaction may have taken anything from it: those of another program are held to be cleaned.
+/// The active segment never is.
+pub(in crate::log) fn cleaned_end(
+    segments: impl DoubleEndedIterator<Item = (i64, bool)>,
+    from: i64,
+) -> Option<i64> {
+    let mut behind = None;
+    for (base_offset, is_cleaned) in segments.rev() {
+        match behind {
+            Some(end) if end <= from => return None,
+            Some(end) if is_cleaned => return Some(end),
+            _ => behind = Some(base_offset),
+        }
+    }
+    None
+}
+
 /// The place of the segment that `offset` belongs to; the first one where all begin above it.
 fn floor(segments: &[SegmentToClean], offset: i64) -> usize {
     segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
@@ -304,5 +323,16 @@ mod tests {
         assert!(joins(1, far + 1));
         assert!(!joins(1, far + 2));
         assert!(joins(0, far + 9), "it holds no offset");
+    }
+
+    #[test]
+    fn segments_show_how_far_a_log_was_cleaned() {
+        let log = [(0, true), (10, true), (20, false), (30, false)];
+        let end = |log: &[(i64, bool)], from| cleaned_end(log.iter().copied(), from);
+        assert_eq!([0, 15, 19].map(|from| end(&log, from)), [Some(20); 3]);
+        assert_eq!([20, 25, 40].map(|from| end(&log, from)), [None; 3]);
+        assert_eq!(end(&[(0, true), (10, false), (20, true), (30, true)], 12), Some(30));
+        // Nobody cleans the active one, whoever wrote it.
+        assert_eq!((end(&[(0, true)], 0), end(&[], 0)), (None, None));
     }
 }

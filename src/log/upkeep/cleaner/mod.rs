@@ -19,7 +19,7 @@ mod transactions;
 mod tests;
 
 pub(crate) use choice::{CleaningScope, LogToClean};
-pub(in crate::log) use choice::{LogBorders, SegmentToClean};
+pub(in crate::log) use choice::{LogBorders, SegmentToClean, cleaned_end};
 pub(crate) use cleaning::{CleanedLog, CleanerConfig, Cleaning};
 
 use crate::config::LogConfig;
@@ -85,6 +85,18 @@ impl Log {
             |segment: &Arc<Segment>| SegmentToClean::new(segment.base_offset, &extents.of(segment));
         let segments: Vec<_> = self.segments.all().iter().map(segment).collect();
         Ok(LogToClean::of(&segments, borders, checkpoint, &config, how))
+    }
+
+    /// The offset up to which the log was cleaned, by what its segments are, where that is behind
+    /// `from`. No crash takes it back: a cleaned segment is known as one from its swap on.
+    ///
+    /// # Errors
+    /// Those of opening the folder.
+    pub fn cleaned_end(&self, from: i64) -> Result<Option<i64>> {
+        self.opened()?;
+        let segments = self.segments.floor_and_above(from);
+        let seen = |segment: &Arc<Segment>| (segment.base_offset, !segment.layout.is_dense());
+        Ok(cleaned_end(segments.iter().map(seen), from))
     }
 
     /// Begins a round of cleaning; `None` where there is no segment to clean.
