@@ -126,6 +126,41 @@ fn times_of_others_and_of_the_future_change_nothing() {
     }
 }
 
+/// One digit of how far a log was cleaned is another: the file has no checksum. Of a log as its
+/// writer left it no such number is believed: a tombstone behind which nothing was cleaned would
+/// go, and what it deletes would be back.
+#[test]
+fn progress_that_a_log_cannot_have_made_brings_nothing_back() {
+    let sim = Sim::new();
+    let broker = open(&sim);
+    let config = TopicConfig::default().cleanup_policy(&["compact"]).delete_retention_ms(0);
+    broker.admin().create_topic("t", 1, config).unwrap();
+    let producer = broker.producer(ProducerConfig::default()).unwrap();
+    let send = |key: &str, value: Option<&str>| {
+        let record = ProducerRecord::new("t").partition(0).key(key);
+        let record = value.map_or(record, |value| ProducerRecord::new("t").key(key).value(value));
+        producer.send_sync(record).unwrap();
+    };
+    send("deleted", Some("v"));
+    send("deleted", None);
+    send("other", Some("v"));
+    broker.close().unwrap();
+    put(&sim, &path("cleaner-offset-checkpoint"), b"0\n1\nt 0 2\n");
+    for life in 0..4 {
+        let broker = open(&sim);
+        clean(&broker, "t", 1);
+        let mut reader = broker.reader("t", 0, ReadFrom::Beginning).unwrap();
+        let mut last = None;
+        while let Some(record) = reader.next(Duration::ZERO).unwrap() {
+            if record.key() == Some(b"deleted") {
+                last = record.value().map(<[u8]>::to_vec);
+            }
+        }
+        assert_eq!(last, None, "life {life}");
+        broker.close().unwrap();
+    }
+}
+
 /// How far a partition was cleaned, from a directory in which the partitions of these names had
 /// more in them, or less: what lies beyond the end counts for nothing, and what lies below it is
 /// looked at once more.

@@ -486,18 +486,11 @@ impl BrokerCore {
         {
             return;
         }
-        let gone = matches!(
-            error.kind(),
-            ErrorKind::UnknownTopicOrPartition | ErrorKind::Closed | ErrorKind::StorageFull
-        );
-        if gone || NotBegun::caused(&error) {
+        if !self.count_failure(&error) {
             if error.kind() == ErrorKind::StorageFull {
                 self.health.warn_once(format!("{place} is not cleaned for want of room: {error}"));
             }
             return;
-        }
-        if let Some(owner) = &self.owner {
-            owner.env.counters.cleaner_failures.one();
         }
         if error.kind() != ErrorKind::Io {
             let mut progress = self.cleaner.progress.lock();
@@ -515,6 +508,22 @@ impl BrokerCore {
             }
             _ => self.health.warn_once(format!("{place} is not cleaned: {error}")),
         }
+    }
+
+    /// Counts a round that failed. False for one that only had no time or no room, of which
+    /// nothing is counted.
+    fn count_failure(&self, error: &Error) -> bool {
+        let gone = matches!(
+            error.kind(),
+            ErrorKind::UnknownTopicOrPartition | ErrorKind::Closed | ErrorKind::StorageFull
+        );
+        if gone || NotBegun::caused(error) {
+            return false;
+        }
+        if let Some(owner) = &self.owner {
+            owner.env.counters.cleaner_failures.one();
+        }
+        true
     }
 
     /// What was kept. What belongs to no topic is left out: it is of one that was deleted.
@@ -642,7 +651,10 @@ impl BrokerCore {
             self.check_open()?;
             match self.compact_partition(&topic, number, scope) {
                 Ok(outcome) => outcomes.push((number, outcome)),
-                Err(error) => drop(failed.get_or_insert(error)),
+                Err(error) => {
+                    self.count_failure(&error);
+                    failed = failed.or(Some(error));
+                }
             }
         }
         failed.map_or(Ok(outcomes), Err)

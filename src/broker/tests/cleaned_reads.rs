@@ -230,6 +230,7 @@ fn a_damaged_log_is_not_cleaned_and_says_so_to_everybody() {
     assert_eq!((status.first_dirty_offset(), status.last_cleaned_ms()), (0, None));
     let refused = broker.admin().compact_now("t").unwrap_err();
     assert_eq!((refused.kind(), refused.path()), (ErrorKind::CorruptRecord, Some(&*path)));
+    assert_eq!(broker.health().counter("cleaner_failures"), 2, "on request is a round, too");
     let whole = |rows: &[(String, u64)]| {
         rows.iter().filter(|row| row.0.ends_with(".log")).cloned().collect::<Vec<_>>()
     };

@@ -30,6 +30,7 @@ impl AttachedLog {
                 size_bytes: segment.summary.extent.size_bytes,
                 max_timestamp: segment.summary.extent.max_timestamp,
                 first_timestamp: segment.summary.extent.first_timestamp,
+                is_cleaned: !segment.recorded.layout.is_dense(),
             };
             let segments: Vec<_> = seen.segments.iter().map(segment).collect();
             Ok((LogToClean::of(&segments, borders, checkpoint, config, how), segments.len()))

@@ -11,6 +11,8 @@ pub(in crate::log) struct SegmentToClean {
     pub max_timestamp: i64,
     /// The largest timestamp of its first batch, -1 without one.
     pub first_timestamp: i64,
+    /// A cleaning may have written it; false for one that is as its writer left it.
+    pub is_cleaned: bool,
 }
 
 /// The borders of a log.
@@ -64,10 +66,16 @@ impl LogToClean {
     ) -> LogToClean {
         let start = borders.log_start_offset;
         let kept = checkpoint.unwrap_or(start);
-        let was_reset = kept < start || kept > borders.log_end_offset;
-        let first_dirty_offset = if was_reset { start } else { kept };
         let active = segments.last().map_or(borders.log_end_offset, |last| last.base_offset);
         let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
+        // A round writes anew all that it cleans: behind a segment as its writer left it, nothing
+        // was. Of a log that is believed to be, a tombstone would go without what it deletes.
+        //
+        // Departure: D125. Kafka believes what lies within the log.
+        let as_written = closed.iter().find(|segment| !segment.is_cleaned);
+        let cleaned_max = as_written.map_or(borders.log_end_offset, |segment| segment.base_offset);
+        let was_reset = kept < start || kept > cleaned_max.max(start);
+        let first_dirty_offset = if was_reset { start } else { kept };
         let dirty = closed.get(floor(closed, first_dirty_offset)..).unwrap_or_default();
         let dirty = if first_dirty_offset >= active { &[] } else { dirty };
 
@@ -193,16 +201,20 @@ mod tests {
     use super::*;
 
     fn segment(base_offset: i64, size_bytes: u64, max_timestamp: i64) -> SegmentToClean {
-        SegmentToClean { base_offset, size_bytes, max_timestamp, first_timestamp: max_timestamp }
+        let first_timestamp = max_timestamp;
+        let is_cleaned = true;
+        SegmentToClean { base_offset, size_bytes, max_timestamp, first_timestamp, is_cleaned }
     }
 
     /// Three closed segments of ten offsets each, and an active one at 30.
-    const LOG: [SegmentToClean; 4] = [
-        SegmentToClean { base_offset: 0, size_bytes: 100, max_timestamp: 10, first_timestamp: 1 },
-        SegmentToClean { base_offset: 10, size_bytes: 50, max_timestamp: 20, first_timestamp: 11 },
-        SegmentToClean { base_offset: 20, size_bytes: 50, max_timestamp: 30, first_timestamp: 21 },
-        SegmentToClean { base_offset: 30, size_bytes: 70, max_timestamp: 40, first_timestamp: 31 },
-    ];
+    const LOG: [SegmentToClean; 4] =
+        [of_log(0, 100, 1), of_log(10, 50, 11), of_log(20, 50, 21), of_log(30, 70, 31)];
+
+    const fn of_log(base_offset: i64, size_bytes: u64, first_timestamp: i64) -> SegmentToClean {
+        let max_timestamp = base_offset + 10;
+        let is_cleaned = true;
+        SegmentToClean { base_offset, size_bytes, max_timestamp, first_timestamp, is_cleaned }
+    }
 
     fn config() -> LogConfig {
         LogConfig { cleanup_compact: true, cleanup_delete: false, ..LogConfig::default() }
@@ -334,5 +346,18 @@ mod tests {
         assert_eq!(end(&[(0, true), (10, false), (20, true), (30, true)], 12), Some(30));
         // Nobody cleans the active one, whoever wrote it.
         assert_eq!((end(&[(0, true)], 0), end(&[], 0)), (None, None));
+    }
+
+    #[test]
+    fn progress_beyond_what_was_ever_written_anew_counts_for_nothing() {
+        let mut log = LOG;
+        log[1].is_cleaned = false;
+        let first_dirty = |kept| {
+            let how = (CleaningScope::Settings, 100);
+            let found = LogToClean::of(&log, borders(0, 40), Some(kept), &config(), how);
+            (found.first_dirty_offset, found.was_reset)
+        };
+        assert_eq!([0, 5, 10].map(first_dirty), [(0, false), (5, false), (10, false)]);
+        assert_eq!([11, 20, 30, 40, 41].map(first_dirty), [(0, true); 5]);
     }
 }

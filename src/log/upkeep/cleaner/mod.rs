@@ -27,16 +27,17 @@ use crate::error::Result;
 use crate::log::Log;
 use crate::log::segment::Segment;
 use crate::log::segment::extent::SegmentExtent;
-use crate::log::segment::state::LogState;
+use crate::log::segment::state::{LogState, SegmentLayout};
 use crate::sync::Arc;
 
 impl SegmentToClean {
-    fn new(base_offset: i64, extent: &SegmentExtent) -> SegmentToClean {
+    fn new(base_offset: i64, extent: &SegmentExtent, layout: SegmentLayout) -> SegmentToClean {
         SegmentToClean {
             base_offset,
             size_bytes: extent.size_bytes,
             max_timestamp: extent.max_timestamp,
             first_timestamp: extent.first_timestamp,
+            is_cleaned: !layout.is_dense(),
         }
     }
 }
@@ -50,7 +51,7 @@ impl LogToClean {
         how: (CleaningScope, i64),
     ) -> LogToClean {
         let segment = |s: &crate::log::segment::state::SegmentState| {
-            SegmentToClean::new(s.extent.base_offset, &s.extent)
+            SegmentToClean::new(s.extent.base_offset, &s.extent, s.layout)
         };
         let segments: Vec<_> = state.segments.iter().map(segment).collect();
         let open = state.open_transactions.iter().map(|open| open.first_offset).min();
@@ -81,8 +82,9 @@ impl Log {
         self.opened()?;
         let extents = self.last_extent();
         let config = self.writer.lock().config.clone();
-        let segment =
-            |segment: &Arc<Segment>| SegmentToClean::new(segment.base_offset, &extents.of(segment));
+        let segment = |segment: &Arc<Segment>| {
+            SegmentToClean::new(segment.base_offset, &extents.of(segment), segment.layout)
+        };
         let segments: Vec<_> = self.segments.all().iter().map(segment).collect();
         Ok(LogToClean::of(&segments, borders, checkpoint, &config, how))
     }
