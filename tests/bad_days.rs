@@ -33,6 +33,8 @@ mod markers;
 mod place;
 #[path = "bad_days/producers.rs"]
 mod producers;
+#[path = "bad_days/refusing.rs"]
+mod refusing;
 #[path = "bad_days/rlimits.rs"]
 mod rlimits;
 #[path = "bad_days/strangers.rs"]

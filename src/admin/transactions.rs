@@ -12,7 +12,10 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Admin {
-    /// Every transactional id, by id.
+    /// Every transactional id, by id. One whose partition of `__transaction_state` cannot be read
+    /// whole is left out, as it may stand elsewhere than what can be read says;
+    /// [`Broker::health`](crate::Broker::health) names the partition, and
+    /// [`Admin::describe_transaction`] gives its damage.
     ///
     /// # Errors
     /// Those of reading `__transaction_state`.

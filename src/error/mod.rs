@@ -113,6 +113,22 @@ impl Error {
         self
     }
 
+    /// Names the place that `other`, or what it comes from, is about.
+    pub(crate) fn at_place_of(mut self, other: &Error) -> Error {
+        let below = other.causes().filter_map(|cause| cause.downcast_ref::<Error>());
+        for error in std::iter::once(other).chain(below) {
+            let Inner { topic, partition, offset, path, position, .. } = &*error.0;
+            if self.0.topic.is_none() {
+                (self.0.topic, self.0.partition) = (topic.clone(), *partition);
+            }
+            if self.0.path.is_none() && path.is_some() {
+                (self.0.path, self.0.position) = (path.clone(), *position);
+            }
+            self.0.offset = self.0.offset.or(*offset);
+        }
+        self
+    }
+
     /// Names several partitions, for the errors about invalid offsets.
     pub fn with_partitions(mut self, partitions: Vec<(String, i32)>) -> Error {
         self.0.partitions = partitions;

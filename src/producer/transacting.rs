@@ -59,7 +59,10 @@ impl Producer {
     /// [`IllegalState`](crate::ErrorKind::IllegalState) without a `transactional.id`, and where it
     /// is not its turn; [`Timeout`](crate::ErrorKind::Timeout) after `max.block.ms`;
     /// [`Kafka`](crate::ErrorKind::Kafka), fatal, for a `transaction.timeout.ms` above the broker's
-    /// `transaction.max.timeout.ms`; [`ProducerFenced`](crate::ErrorKind::ProducerFenced).
+    /// `transaction.max.timeout.ms`; [`ProducerFenced`](crate::ErrorKind::ProducerFenced);
+    /// [`StorageFailed`](crate::ErrorKind::StorageFailed), fatal, with partition and path, where
+    /// the disk does not take what is to be stored, or the end of what the last one left: another
+    /// producer of the id goes on once it does.
     pub fn init_transactions(&self) -> Result<()> {
         self.0.init_transactions()
     }

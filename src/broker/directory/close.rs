@@ -188,7 +188,9 @@ impl BrokerCore {
                     if damaged && !matches!(ended, LastStop::Foreign { .. }) {
                         closed.presentable = false;
                     }
-                    if !state.segments.is_empty() || state.log_end_offset > 0 {
+                    // Of damage that nothing was recorded before, the next life has to be told.
+                    let is_told = state.suspect || state.log_end_offset > 0;
+                    if is_told || !state.segments.is_empty() {
                         let settled = state.settled || !state.suspect;
                         closed.states.push((key_of(&log), LogState { settled, ..state }));
                     }

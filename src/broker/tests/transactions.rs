@@ -5,12 +5,16 @@ use crate::coordinator::hash::partition_for;
 use crate::group::{MemberRef, OffsetToCommit};
 use crate::log::{AppendOptions, NEXT_SEQUENCE, ProducerStamp};
 use crate::record::RecordInput;
-use crate::storage::{Heap, Storage};
+use crate::storage::faults::{Call, Failure, Rule};
+use crate::storage::{Fault, Heap, Sim, Storage};
 use crate::sync::Arc;
 use crate::time::VirtualClock;
 use crate::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, TopicPartition};
 use crate::transaction::{ProducerIdentity, TransactionState};
-use crate::{Broker, BrokerConfig, BrokerOptions, ErrorKind, IsolationLevel, Result, TopicConfig};
+use crate::{
+    Broker, BrokerConfig, BrokerOptions, ErrorKind, IsolationLevel, ProducerConfig, ProducerRecord,
+    Result, TopicConfig,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -521,4 +525,27 @@ fn offsets_that_a_marker_of_the_next_life_commits_are_set_back_to_the_end_of_the
         world = world.restart(clean);
         assert_eq!(world.committed().unwrap(), Some(4), "a group must not skip what is new there");
     }
+}
+
+/// A partition fails between the two steps of a first record: it joined, and has nothing of the
+/// transaction. Nothing has to be told to it.
+#[test]
+fn a_partition_that_failed_before_its_first_record_keeps_no_transaction_from_its_end() {
+    let fault = Fault::new(Arc::new(Sim::new()));
+    let world = World::on(Arc::new(fault.clone()));
+    let durable = TopicConfig::default().flush_messages(1);
+    world.broker.admin().create_topic("t", 2, durable).unwrap();
+    world.broker.admin().create_topic("u", 1, TopicConfig::default()).unwrap();
+    let producer = world.init("id").unwrap();
+    let plain = world.broker.producer(ProducerConfig::default()).unwrap();
+    world.send("id", producer, "u-0").unwrap();
+    let to = TopicPartition::new("t", 0);
+    world.broker.inner().transactions().unwrap().add_partition("id", producer, &to).unwrap();
+    fault.fail(Rule::nth(0, Failure::Io).of(&[Call::SyncData]).on("t-0"));
+    let record = ProducerRecord::new("t").partition(0).value("v");
+    assert_eq!(kind(plain.send_sync(record)), ErrorKind::StorageFailed);
+    assert_eq!(kind(world.append(producer, &to)), ErrorKind::StorageFailed);
+    world.end("id", producer, false).unwrap();
+    assert_eq!(world.state("id").0, TransactionState::CompleteAbort);
+    assert!(world.broker.health().warnings().any(|told| told.to_string().contains("t-0")));
 }

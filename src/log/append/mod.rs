@@ -12,6 +12,7 @@ pub(in crate::log) mod validator;
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::append::place::{Placement, ProducerAppend};
+use crate::log::phase::{Knowledge, Phase};
 use crate::log::producers::Marker;
 use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
 use crate::log::segment::active::Content;
@@ -326,6 +327,36 @@ impl Log {
             active.write(&batch, stamp.base_offset, stamp.leader_epoch);
             Content::Anything
         })
+    }
+
+    /// That the log takes appends, as far as that is known before one. What was closed or deleted
+    /// tells it to the append.
+    ///
+    /// # Errors
+    /// Why the partition is read-only, or has failed; those of opening it.
+    pub fn check_takes_appends(&self) -> Result<()> {
+        if self.has_ended() {
+            return Ok(());
+        }
+        if !self.is_opened() {
+            self.open()?;
+        }
+        match &self.writer.lock().phase {
+            Phase::ReadOnly(error) | Phase::Failed(error, _) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the log has failed, all of it being known, and has nothing open of a producer: it
+    /// takes no marker, and there is nothing that one would end. Of a log that is read-only it is
+    /// not known what lies behind its damage.
+    pub fn has_failed_without(&self, producer_id: i64) -> bool {
+        if self.know_producers().is_err() || self.damage.get().is_some() {
+            return false;
+        }
+        let writer = self.writer.lock();
+        let is_whole = matches!(writer.phase, Phase::Failed(_, Knowledge::Segments));
+        is_whole && writer.producers.open_epoch(producer_id).is_none()
     }
 
     /// The epoch of a producer that has a transaction open here; `None` where it has none.

@@ -222,7 +222,8 @@ impl Log {
         let refusal = match &opened.read_only {
             Some(damage) => {
                 let message = "the partition is read-only up to its damage; repair the directory";
-                Some(Error::new(ErrorKind::ReadOnly, message).with_source(damage.clone()))
+                let refusal = Error::new(ErrorKind::ReadOnly, message).at_place_of(damage);
+                Some(refusal.with_source(damage.clone()))
             }
             None => opened.refusal(),
         };

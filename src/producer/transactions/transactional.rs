@@ -9,6 +9,7 @@ use crate::log::ProducerStamp;
 use crate::producer::batch::PartitionQueue;
 use crate::producer::env::ProducerEnv;
 use crate::producer::identity::Identity;
+use crate::producer::topics::missing_topic;
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use crate::topic::TopicPartition;
 use crate::transaction::ProducerIdentity;
@@ -145,7 +146,9 @@ impl Transactional {
         queue: &PartitionQueue,
     ) -> Prepared {
         let number = self.state.lock().number;
-        Prepared { number, outcome: self.join(env, identity, queue, true) }
+        let is_in = queue.joined.load(Ordering::Acquire) == number;
+        let taken = if is_in { Ok(()) } else { check_takes_appends(queue) };
+        Prepared { number, outcome: taken.and_then(|()| self.join(env, identity, queue, true)) }
     }
 
     /// Whether that holds for what is in the queue, whose lock is held. Batches of the next
@@ -251,8 +254,8 @@ impl Transactional {
                     operation.name(),
                     error.message()
                 );
-                let failed = Error::new(ErrorKind::StorageFailed, message).with_source(error);
-                return self.fail_fatally(failed);
+                let failed = Error::new(ErrorKind::StorageFailed, message).at_place_of(&error);
+                return self.fail_fatally(failed.with_source(error));
             }
             _ => return self.fail_fatally(error),
         }
@@ -446,6 +449,7 @@ impl Transactional {
         loop {
             let number = self.check_send()?;
             if queue.joined.load(Ordering::Acquire) != number {
+                check_takes_appends(queue)?;
                 env.repeat(env.block_limit(), || self.join(env, identity, queue, false))?;
             }
             let stamp = identity.stamp(&env.broker)?;
@@ -458,7 +462,6 @@ impl Transactional {
     }
 }
 
-/// Who the producer is in its present transaction.
 /// That of a transaction that can only be aborted, as what is told of a record that it takes along.
 fn unfailed(state: &TransactionState) -> Result<()> {
     match state.last_error() {
@@ -469,6 +472,17 @@ fn unfailed(state: &TransactionState) -> Result<()> {
     }
 }
 
+/// Before a partition joins: one that takes no record of the transaction, damaged or failed, would
+/// take no marker of it either. So does Kafka, whose partition leader has the coordinator add a
+/// partition that is there.
+///
+/// # Errors
+/// What the append would be refused for.
+fn check_takes_appends(queue: &PartitionQueue) -> Result<()> {
+    queue.log.check_takes_appends().map_err(missing_topic)
+}
+
+/// Who the producer is in its present transaction.
 fn producer_of(env: &ProducerEnv, identity: &Identity) -> Result<ProducerIdentity> {
     let (producer_id, producer_epoch) = identity.stamp(&env.broker)?.producer();
     Ok(ProducerIdentity { producer_id, producer_epoch })

@@ -88,15 +88,5 @@ fn unusable(topic: &str, partition: i32, key: &str, damage: &Error) -> Error {
          can be kept, and keeps it with --execute",
         damage.message()
     );
-    let mut error = Error::new(damage.kind(), text).with_partition(topic, partition);
-    if let Some(path) = damage.path() {
-        error = error.with_path(path);
-    }
-    if let Some(position) = damage.position() {
-        error = error.with_position(position);
-    }
-    match damage.offset() {
-        Some(offset) => error.with_offset(offset),
-        None => error,
-    }
+    Error::new(damage.kind(), text).with_partition(topic, partition).at_place_of(damage)
 }

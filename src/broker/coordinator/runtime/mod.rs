@@ -168,6 +168,19 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         response
     }
 
+    /// As [`CoordinatorRuntime::read`]; `handler` is told of a key whether the partition that keeps
+    /// it was read whole.
+    ///
+    /// # Errors
+    /// Those of [`CoordinatorRuntime::read`].
+    pub fn read_told<R>(&self, handler: impl FnOnce(&C, &dyn Fn(&str) -> bool) -> R) -> Result<R> {
+        let (held, _, syncs) = self.enter(Scope::All)?;
+        let is_whole = |key: &str| !held.damaged.contains_key(&held.shard.partition_of(key));
+        let response = handler(&held.shard, &is_whole);
+        self.leave(held, syncs)?;
+        Ok(response)
+    }
+
     /// As [`CoordinatorRuntime::write`], of what is kept under `key`.
     ///
     /// # Errors

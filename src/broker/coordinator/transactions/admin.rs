@@ -47,14 +47,16 @@ impl Transactions {
         })
     }
 
-    /// Every transactional id with what is stored of it, by id.
+    /// Every transactional id with what is stored of it, by id; those whose partition could not be
+    /// read whole are left out.
     ///
     /// # Errors
     /// Those of loading.
     pub fn list(&self) -> Result<Vec<(Arc<str>, TransactionValue)>> {
         self.look_again()?;
-        self.0.transactions.read(|transactions, _| {
-            transactions.all().map(|(id, value)| (id.clone(), value.clone())).collect()
+        self.0.transactions.read_told(|transactions, is_whole| {
+            let known = transactions.all().filter(|(id, _)| is_whole(id));
+            known.map(|(id, value)| (id.clone(), value.clone())).collect()
         })
     }
 

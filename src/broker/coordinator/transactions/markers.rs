@@ -3,7 +3,7 @@
 use crate::broker::coordinator::steps::About;
 use crate::broker::core::BrokerCore;
 use crate::coordinator::hash::partition_for;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::log::{Log, Marker};
 use crate::probe::TransactionStep;
 use crate::record::ControlType;
@@ -78,6 +78,9 @@ impl BrokerCore {
     ///
     /// Departure: D106. A partition that refuses one, as its producer has a later transaction open
     /// there, counts as marked; in Kafka the transaction stays prepared.
+    ///
+    /// Departure: D121. So does one that has failed, and has nothing of the transaction; in Kafka
+    /// the marker waits until the partition is back.
     pub(super) fn write_markers(
         &self,
         end: &EndOfTransaction,
@@ -109,25 +112,9 @@ impl BrokerCore {
                 Lock::Free => self.step(TransactionStep::Marker, id, about, write),
                 Lock::Held => self.locked_step(TransactionStep::Marker, id, about, write),
             };
-            match written {
-                Ok(()) => {
-                    self.note_marked(end, partition);
-                    marked.push(partition.clone());
-                }
-                // It was deleted, and its records with it.
-                Err(error) if error.kind() == ErrorKind::UnknownTopicOrPartition => {
-                    marked.push(partition.clone());
-                }
-                // Its producer went on there, which it does behind the marker only: a power cut
-                // took back what is known of the transactions after this one.
-                Err(error) if error.kind() == ErrorKind::InvalidProducerEpoch => {
-                    self.health.warn(format!(
-                        "{partition} has a later transaction of transactional id {} than is \
-                         known: {error}",
-                        end.transactional_id
-                    ));
-                    marked.push(partition.clone());
-                }
+            let noted = written.map(|()| self.note_marked(end, partition));
+            match noted.or_else(|error| self.without_marker(end, partition, error)) {
+                Ok(()) => marked.push(partition.clone()),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
@@ -145,6 +132,42 @@ impl BrokerCore {
             marked.clear();
         }
         outcome
+    }
+
+    /// Whether the end needs no marker in a partition that did not take it.
+    ///
+    /// # Errors
+    /// The refusal, where it does.
+    fn without_marker(
+        &self,
+        end: &EndOfTransaction,
+        partition: &TopicPartition,
+        refusal: Error,
+    ) -> Result<()> {
+        let id = &end.transactional_id;
+        let logs = self.logs_of(std::slice::from_ref(partition));
+        let why = match refusal.kind() {
+            // It was deleted, and its records with it.
+            ErrorKind::UnknownTopicOrPartition => return Ok(()),
+            // Its producer went on there, which it does behind the marker only: a power cut took
+            // back what is known of the transactions after this one.
+            ErrorKind::InvalidProducerEpoch => {
+                format!(
+                    "{partition} has a later transaction of transactional id {id} than is known"
+                )
+            }
+            // It failed before anything of the transaction was stored there, and until the
+            // directory is opened again nothing more will be.
+            _ if logs.iter().any(|log| log.has_failed_without(end.producer.producer_id)) => {
+                format!(
+                    "{partition} takes no marker of transactional id {id}, and has nothing of its \
+                     transaction"
+                )
+            }
+            _ => return Err(refusal),
+        };
+        self.health.warn(format!("{why}: {refusal}"));
+        Ok(())
     }
 
     pub(super) fn write_marker(

@@ -151,6 +151,11 @@ impl Transactions {
         core.offsets_topic()?;
         let number = core.groups.partition_of(&member.group_id)?;
         let partition = TopicPartition::new(OFFSETS_TOPIC, number);
+        // What takes no offsets takes no marker either, and must not join.
+        core.groups.read_of(&member.group_id, |_, _| Ok(()))?;
+        for log in core.logs_of(std::slice::from_ref(&partition)) {
+            log.check_takes_appends()?;
+        }
         let about = About { partition: Some(&partition), group: Some(&member.group_id) };
         core.step(TransactionStep::AddOffsets, transactional_id, about, || {
             self.add(transactional_id, producer, &partition)
