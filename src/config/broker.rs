@@ -142,6 +142,7 @@ pub(super) static SCHEMA: Schema = Schema {
     tables: &[TABLE, KEPT, SECURITY],
     overridden: super::topic::TABLE,
     prefixes: &["listener.name.", "rsm.config.", "rlmm.config.", "metrics.context."],
+    keeps_lists: false,
 };
 
 /// Settings of a broker, under Kafka's names (`server.properties`).

@@ -1,6 +1,5 @@
 //! Altering a topic's settings: steps that apply as a whole or not at all.
 
-use super::property::{split_list, trimmed};
 use super::topic::SCHEMA;
 use super::{BrokerConfig, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,7 +11,8 @@ pub enum ConfigChange {
     Set(String, String),
     /// Takes an override back; one that is not there is no error.
     Delete(String),
-    /// Adds items to a list property; those that are there stay as they are.
+    /// Adds items to a list property; those that are there stay as they are. Items are told apart
+    /// by their letters, spaces around them included.
     Append(String, String),
     /// Takes items out of a list property; those that are not there are no error.
     Subtract(String, String),
@@ -88,7 +88,11 @@ impl TopicConfig {
                 }
                 ConfigChange::Subtract(key, items) => {
                     let mut list = self.list_of(broker, key);
-                    list.retain(|present| !changed_items(items).any(|item| item == present));
+                    for item in changed_items(items) {
+                        if let Some(at) = list.iter().position(|present| present == item) {
+                            list.remove(at);
+                        }
+                    }
                     next.set(key, &list.join(","))?;
                 }
             }
@@ -97,19 +101,20 @@ impl TopicConfig {
         Ok(next)
     }
 
-    /// The items of a list property as they are in effect.
+    /// The items of a list property as they were set, with their spaces, as Kafka compares them.
     fn list_of(&self, broker: &BrokerConfig, key: &str) -> Vec<String> {
-        let value = self.describe_one(broker, key).map(|entry| entry.value().to_owned());
-        split_list(&value.unwrap_or_default()).map(str::to_owned).collect()
+        let in_effect = || self.describe_one(broker, key).map(|entry| entry.value().to_owned());
+        let text = self.get(key).map(str::to_owned).or_else(in_effect).unwrap_or_default();
+        text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 }
 
 /// The items of a list operation, as Kafka splits them: no text is one empty item, which lists of
-/// words refuse, and empty items at the end count for nothing.
+/// words refuse, and empty items at the end count for nothing. Spaces are part of an item.
 fn changed_items(text: &str) -> impl Iterator<Item = &str> {
     let ended = text.trim_end_matches(',');
     let none = ended.is_empty() && !text.is_empty();
-    ended.split(',').map(trimmed).filter(move |_| !none)
+    ended.split(',').filter(move |_| !none)
 }
 
 #[cfg(test)]
@@ -135,6 +140,26 @@ mod tests {
         for (key, value) in [("retention.ms", "1"), ("cleanup.policy", "shred"), ("no.such", "1")] {
             let error = append(&start, key, value).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidTopicConfig, "{key}");
+        }
+    }
+
+    #[test]
+    fn items_of_lists_are_told_apart_by_their_spaces() {
+        let broker = BrokerConfig::default();
+        let key = || "cleanup.policy".to_owned();
+        let shown = |config: &TopicConfig| {
+            config.describe_one(&broker, "cleanup.policy").unwrap().value().to_owned()
+        };
+        let mut config = TopicConfig::default();
+        for (change, value) in [
+            (ConfigChange::Set(key(), "compact, delete".into()), "compact,delete"),
+            (ConfigChange::Subtract(key(), "delete".into()), "compact,delete"),
+            (ConfigChange::Append(key(), "delete".into()), "compact,delete"),
+            (ConfigChange::Subtract(key(), " delete".into()), "compact,delete"),
+            (ConfigChange::Subtract(key(), "delete".into()), "compact"),
+        ] {
+            config = config.changed(&broker, &[change]).unwrap();
+            assert_eq!(shown(&config), value);
         }
     }
 

@@ -175,6 +175,7 @@ pub(super) static SCHEMA: Schema = Schema {
     tables: &[TABLE, NETWORK, SECURITY],
     overridden: &[],
     prefixes: &["metrics.context."],
+    keeps_lists: false,
 };
 
 fn reset_policy(text: &str) -> Result<String, String> {

@@ -91,7 +91,11 @@ impl TopicConfig {
     fn entry(&self, broker: &BrokerConfig, property: &Property) -> Option<ConfigEntry> {
         let name = property.name;
         let (value, source) = match (self.get(name), from_broker(broker, property)) {
-            (Some(value), _) => (value.to_owned(), ConfigSource::DynamicTopic),
+            (Some(value), _) => {
+                // Lists are kept as they were set.
+                let shown = property.kind.normalise(value).unwrap_or_else(|_| value.to_owned());
+                (shown, ConfigSource::DynamicTopic)
+            }
             // A Kafka 4 cluster sets this one for the whole cluster when it is formatted.
             (None, set) if name == MIN_INSYNC_REPLICAS => {
                 let value = set.unwrap_or_else(|| "1".to_owned());

@@ -159,6 +159,7 @@ pub(super) static SCHEMA: Schema = Schema {
     tables: &[TABLE, NETWORK, SECURITY],
     overridden: &[],
     prefixes: &["metrics.context."],
+    keeps_lists: false,
 };
 
 /// Settings of a producer, under Kafka's names.

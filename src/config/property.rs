@@ -199,6 +199,8 @@ pub(crate) struct Schema {
     pub overridden: &'static [Property],
     /// Beginnings of keys that are open-ended; such keys are kept.
     pub prefixes: &'static [&'static str],
+    /// Lists are kept letter for letter, for those who add and take items.
+    pub keeps_lists: bool,
 }
 
 impl Schema {
@@ -250,9 +252,11 @@ impl Schema {
             if CLASS_LISTS.contains(&property.name) { of_no_class(fault) } else { fault }
         };
         let value = property.kind.normalise(raw).map_err(|why| refused(&why))?;
+        let name = Cow::Borrowed(property.name);
         match property.role {
             Role::Refused(why) if !property.is_default(&value) => Err(refused(why)),
-            _ => Ok((Cow::Borrowed(property.name), value)),
+            _ if self.keeps_lists && property.kind.is_list() => Ok((name, raw.to_owned())),
+            _ => Ok((name, value)),
         }
     }
 }
@@ -422,6 +426,7 @@ mod tests {
         tables: &[TABLE],
         overridden: &[],
         prefixes: &["x."],
+        keeps_lists: false,
     };
 
     #[test]

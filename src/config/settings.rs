@@ -386,6 +386,7 @@ mod tests {
         tables: &[TABLE],
         overridden: &[],
         prefixes: &[],
+        keeps_lists: false,
     };
 
     struct Config(Properties);

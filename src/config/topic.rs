@@ -257,6 +257,7 @@ pub(super) static SCHEMA: Schema = Schema {
     tables: &[TABLE],
     overridden: &[],
     prefixes: &[],
+    keeps_lists: true,
 };
 
 /// What a topic overrides. Everything else comes from the broker's settings.
@@ -461,7 +462,9 @@ mod tests {
             assert_eq!(kind_of(good), None, "{good:?}");
         }
         let twice = TopicConfig::from_properties([("cleanup.policy", "delete, delete")]).unwrap();
-        assert_eq!(twice.get("cleanup.policy"), Some("delete"));
+        assert_eq!(twice.get("cleanup.policy"), Some("delete, delete"), "as it was set");
+        let shown = twice.describe_one(&BrokerConfig::default(), "cleanup.policy").unwrap();
+        assert_eq!(shown.value(), "delete");
     }
 
     #[test]
