@@ -3,7 +3,8 @@
 //! Every commit is made inline, so an asynchronous one is only asynchronous in when its callback
 //! runs: inside a later poll or `commit_sync` of the same consumer, or inside a later
 //! `commit_async` if some call between the two has asked a broker anything, which is when Kafka's
-//! client reads answers; in the order of the commits, never inside the call that made it.
+//! client reads answers; in the order of the commits, never inside the call that made it. The
+//! heartbeats of a member read them, too, so there a poll some time later begins with them.
 
 use super::coordinator::{Membership, commit_failed};
 use super::env::ConsumerEnv;
@@ -28,6 +29,8 @@ pub(super) type Offsets = BTreeMap<TopicPartition, OffsetAndMetadata>;
 
 /// A commit whose callback has not run.
 struct Completed {
+    /// When it was made.
+    at: Duration,
     offsets: Offsets,
     callback: Option<Callback>,
     outcome: Result<()>,
@@ -55,6 +58,12 @@ impl Commits {
     /// A call asks a broker: the answers to all commits before it are read.
     pub fn read_answers(&mut self) {
         self.answered = self.completed.len();
+    }
+
+    /// Time has passed: the answers to the commits made before this moment are read.
+    pub fn read_answers_before(&mut self, now: Duration) {
+        let earlier = self.completed.iter().take_while(|completed| completed.at < now).count();
+        self.answered = self.answered.max(earlier);
     }
 
     /// Commits at once, after the callbacks of all earlier commits have run.
@@ -121,7 +130,8 @@ impl Commits {
         let is_lost = by.membership.knows_coordinator()
             && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::CommitFailed);
         self.answered += usize::from(is_next && (offsets.is_empty() || is_lost));
-        self.completed.push_back(Completed { offsets, callback, outcome });
+        let at = by.env.clock().monotonic();
+        self.completed.push_back(Completed { at, offsets, callback, outcome });
     }
 
     /// Runs the callbacks of finished commits, oldest first.

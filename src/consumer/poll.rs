@@ -109,7 +109,11 @@ impl Consumer {
             self.check_names(first)?;
         }
         // Kafka's client reads the answers of commits with those of the group, of lookups and of
-        // fetches, so their callbacks run once a poll has come that far.
+        // fetches, so their callbacks run once a poll has come that far. A member's heartbeats have
+        // read those of commits made earlier.
+        if self.membership.has_joined() {
+            self.commits.read_answers_before(now.mono);
+        }
         self.commits.run_answered();
         self.positions.refresh_sources(&self.env, &mut self.subscription)?;
         let group = self.group_turn(now)?;

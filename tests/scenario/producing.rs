@@ -6,7 +6,7 @@ use super::world::{World, millis, not_built, number, number32, text};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use topiclite::ProducerConfig;
-use topiclite::{Error, Result};
+use topiclite::{Error, ErrorKind, Result};
 use topiclite::{Producer, ProducerRecord, RecordMetadata};
 
 /// A producer and what is left of it after `close` or `kill`.
@@ -105,6 +105,10 @@ impl World {
             "close" => {
                 let producer = self.producer(actor, step)?.producer.clone();
                 match number(step, "ms") {
+                    Some(ms) if ms < 0 => {
+                        let fault = "a timeout is not negative";
+                        return Err(Error::new(ErrorKind::IllegalArgument, fault));
+                    }
                     Some(_) => producer.close_timeout(millis(step, "ms").unwrap_or_default())?,
                     None => producer.close()?,
                 }
