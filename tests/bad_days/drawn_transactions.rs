@@ -274,3 +274,10 @@ fn no_damage_to_transactions_is_passed_over_in_silence() {
     println!("{told} of {rounds} rounds met their damage");
     assert!(told * 4 > rounds || rounds < 100, "{told} of {rounds}: the draw has lost its teeth");
 }
+
+/// A round that was passed over once: zeros hide a marker, and the index that would tell what it
+/// decided is that of another segment.
+#[test]
+fn a_marker_that_is_damaged_with_its_index_commits_nothing() {
+    assert!(round(100_995), "it meets its damage");
+}

@@ -44,9 +44,7 @@ impl KnownLog<'_> {
             if segment.extent.next_offset <= from {
                 continue;
             }
-            let mut end = 0;
-            walk_markers(self.storage, path, segment.extent.size_bytes, |batch| {
-                end = batch.end();
+            let end = walk_markers(self.storage, path, segment.extent.size_bytes, |batch| {
                 if batch.header.base_offset >= from {
                     entries.replay(&batch.header, batch.control);
                 }

@@ -17,14 +17,14 @@ use crate::log::files::checkpoint::is_of_content;
 use crate::log::files::leader_epochs::{EpochChain, LEADER_EPOCH_CHECKPOINT};
 use crate::log::finding::{Finding, FindingKind};
 use crate::log::load::folder::{Folder, FolderFile};
-use crate::log::load::plan::{Plan, contradiction, plan};
+use crate::log::load::plan::{Matched, Plan, contradiction, plan};
 use crate::log::load::reader::{Begin, Pass, SegmentEnd};
 use crate::log::load::repair::Repairs;
 use crate::log::load::swaps::{self, Finished, Swapped};
 use crate::log::load::{OpenOptions, OpenedPartition, OpenedSegment};
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
 use crate::log::scan::{BatchCursor, BatchExpectations, LOOKUP_WINDOW_BYTES, Stop};
-use crate::log::segment::indexes::{ProvenFile, proven_aborted, walk_markers};
+use crate::log::segment::indexes::{ProvenFile, proven_aborted, walk_sound_markers};
 use crate::log::segment::state::{
     LastBatch, LogState, SegmentLayout, SegmentOrigin, SegmentState, Trust,
 };
@@ -123,10 +123,13 @@ fn open_listed(
         pass.last_batch = state.last_batch;
     }
     let listed = [&state.aborted[..], swaps.aborted].concat();
-    let mut aborted = Aborted { listed: &listed, rebuilt: None };
+    let segments = plan.settled.iter().chain(&plan.border).copied().collect();
+    let mut aborted = Aborted { listed: &listed, segments, rebuilt: None };
     for (file, segment) in &plan.settled {
-        let rows = aborted.of(&mut pass, segment, file)?;
-        pass.segments.push(settled(file, segment, rows));
+        match aborted.of(&mut pass, segment, file)? {
+            Ok(rows) => pass.segments.push(settled(file, segment, rows)),
+            Err(damage) => return Ok(Opened::Contradicted(damage)),
+        }
     }
     pass.rules = BatchExpectations {
         segment: 0,
@@ -140,8 +143,8 @@ fn open_listed(
         far: false,
     };
     pass.far_upto = state.log_end_offset;
-    if !border_holds {
-        rewind(&mut pass, &plan, state)?;
+    if !border_holds && let Some(damage) = rewind(&mut pass, &plan, state)? {
+        return Ok(Opened::Contradicted(damage));
     }
     pass.rules.epoch = pass.epochs.latest().unwrap_or(0);
     if trust != Trust::Clean
@@ -223,10 +226,11 @@ fn check_last_batch(
 }
 
 /// Goes back to the end of the segments that need no reading: what lies behind is found anew.
-fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> {
+/// Returns the damage that hides which transactions are open there.
+fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<Option<Finding>> {
     pass.epochs.truncate_end(plan.expected);
     if !state.transactional {
-        return Ok(());
+        return Ok(None);
     }
     // Which transactions were open here is not recorded: the markers before tell. One that began
     // before the first segment, and is open at the end that is recorded, was open all the way. What
@@ -237,11 +241,20 @@ fn rewind(pass: &mut Pass<'_>, plan: &Plan<'_>, state: &LogState) -> Result<()> 
     pass.transactions = TransactionTracker::resume(&removed);
     for (file, segment) in &plan.settled {
         let transactions = &mut pass.transactions;
-        walk_markers(pass.storage, &file.path, segment.extent.size_bytes, |batch| {
+        let damage = walk_sound_markers(pass.storage, &file.path, segment, |batch| {
             transactions.observe(&batch.header, batch.marker());
         })?;
+        if let Some(position) = damage {
+            return Ok(Some(hidden(file, position)));
+        }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// The damage in a settled segment, where batches are all that tells of transactions.
+fn hidden(file: &FolderFile, position: u64) -> Finding {
+    let message = "no batch that is due begins here, and transactions behind it are not known";
+    Finding { position: Some(position), ..contradiction(&file.path, message.to_owned()) }
 }
 
 /// Reads from the border on: to the end of the last file, or to what ends the log. Returns what
@@ -257,7 +270,10 @@ fn read_tail(
     }
     let mut rest = plan.rest.as_slice();
     if let Some((file, segment)) = plan.border {
-        let rows = aborted.of(pass, segment, file)?;
+        let rows = match aborted.of(pass, segment, file)? {
+            Ok(rows) => rows,
+            Err(damage) => return Ok(Some(damage)),
+        };
         let end = pass.read_segment(file, Begin::Border(*segment, rows))?;
         rest = pass.skip_unused(rest)?;
         if !continues(pass, &end, file, rest, trust)? {
@@ -385,45 +401,65 @@ fn settled(
 struct Aborted<'a> {
     /// Those of segments without a vouched file.
     listed: &'a [AbortedTransaction],
-    /// All of them, read again because a vouched file did not hold.
-    rebuilt: Option<Vec<AbortedTransaction>>,
+    /// The segments, ascending.
+    segments: Vec<Matched<'a>>,
+    /// Those of all segments, read again because a vouched file did not hold.
+    rebuilt: Option<Rebuilt>,
+}
+
+/// What the batches themselves say.
+struct Rebuilt {
+    rows: Vec<AbortedTransaction>,
+    /// The base offset of the segment whose damage ends them, and the damage. A marker that it
+    /// hides decided over records before it.
+    damage: Option<(i64, Finding)>,
 }
 
 impl Aborted<'_> {
+    /// The rows of a segment, or the damage because of which nothing tells them.
     fn of(
         &mut self,
         pass: &mut Pass<'_>,
         segment: &SegmentState,
         file: &FolderFile,
-    ) -> Result<Vec<AbortedTransaction>> {
+    ) -> Result<Result<Vec<AbortedTransaction>, Finding>> {
         let inside = |rows: &[AbortedTransaction]| -> Vec<AbortedTransaction> {
             let range = segment.extent.base_offset..segment.extent.next_offset;
             rows.iter().filter(|row| range.contains(&row.last_offset)).copied().collect()
         };
         let Some(proof) = segment.proofs.transaction_index else {
-            return Ok(inside(self.listed));
+            return Ok(Ok(inside(self.listed)));
         };
         let fault = match proven_aborted(pass.storage, segment, &file.path, proof)? {
-            ProvenFile::Believed(rows) => return Ok(rows),
+            ProvenFile::Believed(rows) => return Ok(Ok(rows)),
             ProvenFile::Doubted(fault) => fault,
         };
         let message = format!("its transaction index is read again from the batches: {fault}");
         pass.note(FindingKind::DerivedFile, file, 0, &message);
-        if self.rebuilt.is_none() {
-            self.rebuilt = Some(read_aborted(pass)?);
-        }
-        Ok(inside(self.rebuilt.as_deref().unwrap_or_default()))
+        let rebuilt = match self.rebuilt.take() {
+            Some(rebuilt) => rebuilt,
+            None => self.read_again(pass.storage)?,
+        };
+        let rebuilt = self.rebuilt.insert(rebuilt);
+        Ok(match &rebuilt.damage {
+            Some((base, damage)) if *base <= segment.extent.base_offset => Err(damage.clone()),
+            _ => Ok(inside(&rebuilt.rows)),
+        })
     }
-}
 
-/// Reads every batch header and every marker of the partition for its aborted transactions.
-fn read_aborted(pass: &Pass<'_>) -> Result<Vec<AbortedTransaction>> {
-    let mut transactions = TransactionTracker::default();
-    let mut rows = Vec::new();
-    for file in pass.folder.logs() {
-        walk_markers(pass.storage, &file.path, file.len, |batch| {
-            rows.extend(transactions.observe(&batch.header, batch.marker()));
-        })?;
+    /// Reads every batch header and every marker of the segments.
+    fn read_again(&self, storage: &dyn Storage) -> Result<Rebuilt> {
+        let mut transactions = TransactionTracker::default();
+        let mut rows = Vec::new();
+        for (file, segment) in &self.segments {
+            let damage = walk_sound_markers(storage, &file.path, segment, |batch| {
+                rows.extend(transactions.observe(&batch.header, batch.marker()));
+            })?;
+            if let Some(position) = damage {
+                let damage = Some((segment.extent.base_offset, hidden(file, position)));
+                return Ok(Rebuilt { rows, damage });
+            }
+        }
+        Ok(Rebuilt { rows, damage: None })
     }
-    Ok(rows)
 }

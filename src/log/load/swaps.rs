@@ -58,7 +58,7 @@ pub(in crate::log) fn finish(
     let folder = folder.clone().resolve(storage, &mut repairs, &mut findings, &state.segments)?;
     let mut results = Vec::new();
     for file in folder.logs().filter(|file| file.found_as() == FileStage::Swap) {
-        match read(storage, &folder, file, state.transactional, interval_bytes)? {
+        match read(storage, &folder, file, state, interval_bytes)? {
             Some(swapped) => results.push(swapped),
             None => return Ok(Swapped::NotOurs(file.clone())),
         }
@@ -69,23 +69,32 @@ pub(in crate::log) fn finish(
     Ok(Swapped::Finished(Box::new(finished)))
 }
 
-/// Reads a result whole; `None` where it has anything but valid batches.
+/// Reads a result whole; `None` where it has anything but valid batches, or where damage before it
+/// hides which transactions are open there.
 fn read(
     storage: &dyn Storage,
     folder: &Folder,
     file: &FolderFile,
-    transactional: bool,
+    recorded: &LogState,
     interval_bytes: u64,
 ) -> Result<Option<SwapResult>> {
     let mut pass = Pass::new(storage, folder, interval_bytes);
-    if transactional {
+    if recorded.transactional {
         // A transaction that was aborted here may have begun in any segment before.
         let base = file.name.offset;
         for earlier in folder.logs().take_while(|earlier| earlier.name.offset < base) {
             let transactions = &mut pass.transactions;
-            walk_markers(storage, &earlier.path, earlier.len, |batch| {
+            let end = walk_markers(storage, &earlier.path, earlier.len, |batch| {
                 transactions.observe(&batch.header, batch.marker());
             })?;
+            // A result was read before. Another file may have been longer than its batches.
+            let is_it = |known: &&SegmentState| known.extent.base_offset == earlier.name.offset;
+            let known = recorded.segments.iter().find(is_it);
+            if earlier.found_as() != FileStage::Swap
+                && known.is_some_and(|known| end < known.extent.size_bytes)
+            {
+                return Ok(None);
+            }
         }
     }
     pass.rules.next_offset = file.name.offset;

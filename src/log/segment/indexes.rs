@@ -15,12 +15,17 @@ use crate::log::index::offset_index::{IndexFault, OffsetIndex};
 use crate::log::index::time_index::TimeIndex;
 use crate::log::index::transaction_index;
 use crate::log::producers::transactions::{AbortedTransaction, TransactionTracker};
-use crate::log::scan::{BatchCursor, FoundBatch, LOOKUP_WINDOW_BYTES, Scanned, WALK_WINDOW_BYTES};
+use crate::log::scan::{
+    BatchCursor, BatchExpectations, FoundBatch, LOOKUP_WINDOW_BYTES, Scanned, WALK_WINDOW_BYTES,
+};
 use crate::log::segment::order::BatchOrder;
 use crate::log::segment::state::{FileProof, SegmentState};
 use crate::log::segment::summary::{INDEX_ENTRIES_MAX, SegmentIndexes, SegmentSummary, relative};
 use crate::storage::Storage;
 use crate::storage::planted::{Planted, planted};
+
+/// Above the size of any marker, which has a key of four bytes and a value of a few.
+const MARKER_BYTES_MAX: usize = 256;
 
 /// A derived file that something vouches for, looked at.
 #[derive(Debug)]
@@ -110,7 +115,7 @@ pub(crate) fn rebuild_indexes(
 }
 
 /// Calls `visit` with each batch of the file from its first byte to `size_bytes`, or to the first
-/// header that is none. CRCs are not looked at, control records are.
+/// header that is none, and returns where that is. CRCs are not looked at, control records are.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Io`].
@@ -119,7 +124,7 @@ pub(in crate::log) fn walk_markers(
     log_path: &Path,
     size_bytes: u64,
     mut visit: impl FnMut(&FoundBatch),
-) -> Result<()> {
+) -> Result<u64> {
     let failed = |error| Error::io(error, "reading", log_path);
     let file = storage.open(log_path).map_err(failed)?;
     let mut cursor = BatchCursor::new(&*file, size_bytes, WALK_WINDOW_BYTES);
@@ -128,7 +133,47 @@ pub(in crate::log) fn walk_markers(
         visit(&batch);
         position = batch.end();
     }
-    Ok(())
+    Ok(position)
+}
+
+/// Calls `visit` with each batch of a segment, where what they say of transactions is to be
+/// believed: each is where it is due, and what is as small as a marker has the CRC that it says.
+/// Returns the first position that has no such batch, if there is one.
+///
+/// # Errors
+/// [`crate::ErrorKind::Io`].
+pub(in crate::log) fn walk_sound_markers(
+    storage: &dyn Storage,
+    log_path: &Path,
+    segment: &SegmentState,
+    mut visit: impl FnMut(&FoundBatch),
+) -> Result<Option<u64>> {
+    let failed = |error| Error::io(error, "reading", log_path);
+    let (extent, dense) = (&segment.extent, segment.layout.is_dense());
+    let file = storage.open(log_path).map_err(failed)?;
+    let mut cursor = BatchCursor::new(&*file, extent.size_bytes, WALK_WINDOW_BYTES);
+    let mut rules = BatchExpectations {
+        exact: dense,
+        far: true,
+        ..BatchExpectations::foreign(extent.base_offset, extent.base_offset, false)
+    };
+    let mut position = 0;
+    while position < extent.size_bytes {
+        let Scanned::Found(batch) = cursor.batch_at(position, &rules).map_err(failed)? else {
+            return Ok(Some(position));
+        };
+        let next = batch.header.next_offset();
+        let small = batch.header.size() <= MARKER_BYTES_MAX;
+        if next > extent.next_offset
+            || (small && cursor.crc_fault(position, &batch.header).map_err(failed)?.is_some())
+        {
+            return Ok(Some(position));
+        }
+        visit(&batch);
+        rules.advance(&batch.header);
+        position = batch.end();
+    }
+    Ok((dense && rules.next_offset != extent.next_offset).then_some(position))
 }
 
 /// The aborted transactions of a segment with a vouched `.txnindex`.
