@@ -117,6 +117,27 @@ fn an_append_to_a_segment_that_was_cut_is_refused() {
     }
 }
 
+/// A new segment behind one that was cut would look as if a compaction had taken the records.
+#[test]
+fn an_append_that_rolls_behind_a_segment_that_was_cut_is_refused() {
+    for len in cuts().into_iter().filter(|len| *len < COUNT as u64 * BATCH_BYTES) {
+        let home = tempfile::tempdir().unwrap();
+        let broker = filled(home.path());
+        cut(&log_file(home.path(), 0), len);
+        // Its records are years younger than those in the segment.
+        refused(&send_batch(&broker).unwrap_err(), home.path());
+        assert!(!log_file(home.path(), COUNT).exists(), "{len}");
+        let whole = usize::try_from(len / BATCH_BYTES).unwrap();
+        refused(&broker.close().unwrap_err(), home.path());
+        for broker in [Broker::attach(home.path()).unwrap(), Broker::open(home.path()).unwrap()] {
+            // No record behind a hole.
+            let (values, error) = read(&broker, "t");
+            assert_eq!(values, (0..whole).map(value).collect::<Vec<_>>());
+            assert!(error.is_none_or(|error| error.kind() == ErrorKind::CorruptRecord));
+        }
+    }
+}
+
 #[test]
 fn a_durable_send_to_a_segment_that_was_cut_is_never_acknowledged() {
     for len in cuts().into_iter().filter(|len| *len <= COUNT as u64 * BATCH_BYTES) {

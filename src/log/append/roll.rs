@@ -129,7 +129,7 @@ impl Log {
     ///
     /// # Errors
     /// Those of making the file. The old segment stays active then, unless the new file is there
-    /// and stays: then there is no active one.
+    /// and stays: then there is no active one. `StorageFailed` where the old file was cut.
     pub(in crate::log) fn roll(&self, writer: &mut Writer, size: usize, now_ms: i64) -> Result<()> {
         let base_offset = writer.next_offset;
         let first_bytes = FIRST_STEP_BYTES.max(size as u64);
@@ -140,6 +140,7 @@ impl Log {
                 // An empty segment that is mapped too small for the batch makes way.
                 return self.replace_empty(writer, (first_bytes, size), now_ms);
             }
+            check_uncut(active)?;
         }
         let bytes = (first_bytes, size);
         let made = self.create_segment_for(&writer.config, base_offset, bytes, now_ms);
@@ -305,6 +306,18 @@ impl Log {
         self.announce(&after);
         self.storage_failed(error)
     }
+}
+
+/// Refuses to go on behind a segment whose file was cut: where all of it is gone, a file behind it
+/// would have the next life take that for a compaction. What cannot be asked now is when it is
+/// sealed.
+fn check_uncut(active: &Active) -> Result<()> {
+    let Ok(len) = active.file.len() else { return Ok(()) };
+    if len >= active.position as u64 {
+        return Ok(());
+    }
+    let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, CutByAnother { len });
+    Err(io_error(cut, "cannot go on behind the segment", active.segment.path()))
 }
 
 /// What a failed growth, or a failed store, of a mapped file is: final, unless the disk is full or
