@@ -558,7 +558,14 @@ impl RegionWriter {
     /// without this, a writer waits for every line.
     #[inline]
     pub fn fetch_ahead(&self, at: usize, len: usize) {
-        let from = self.base.cast_const().wrapping_add(at.saturating_add(FETCH_AHEAD));
+        self.fetch(at.saturating_add(FETCH_AHEAD), len);
+    }
+
+    /// Asks the processor for the memory from `at` on, which is written soon, `len` bytes of it,
+    /// and waits for nothing.
+    #[inline]
+    pub fn fetch(&self, at: usize, len: usize) {
+        let from = self.base.cast_const().wrapping_add(at);
         let mut line = 0;
         while line < len.min(WRITE_MAX) {
             fetch(from.wrapping_add(line), Use::Write);

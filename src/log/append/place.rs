@@ -6,14 +6,18 @@
 //! happens here is the same for all.
 
 use crate::error::Result;
+use crate::log::append::validator::AppendRules;
 use crate::log::append::{AppendOptions, AppendOrigin, Appended};
 use crate::log::producers::Marker;
 use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp, StoredBatch};
 use crate::log::segment::active::{Active, Content, Incoming};
+use crate::log::watch::WatchList;
 use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
 use crate::record::Stamp;
 use crate::storage::planted::{Planted, planted};
+use crate::storage::{fetch_part, fetch_value};
 use crate::sync::MutexGuard;
+use std::mem::offset_of;
 
 /// A batch that wants a place.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +148,31 @@ impl Log {
         }
         let producer = producer.as_ref();
         self.publish(writer, Written { incoming, base_offset, content, producer }, after)
+    }
+
+    /// Asks the processor for what an append looks at, and waits for nothing.
+    #[inline]
+    pub fn fetch_for_append(&self) {
+        fetch_value(&self.borders);
+        // The lock stands before or behind what it guards.
+        let lock = size_of_val(&self.writer) - size_of::<Writer>();
+        fetch_part(&self.writer, 0, 1);
+        let field = |at: usize, len: usize| fetch_part(&self.writer, at, len + lock);
+        field(offset_of!(Writer, active), size_of::<Option<Active>>());
+        field(offset_of!(Writer, next_offset), size_of::<i64>());
+        field(offset_of!(Writer, rules), size_of::<AppendRules>());
+        field(offset_of!(Writer, watchers), size_of::<WatchList>());
+    }
+
+    /// Asks the processor for the place of the next batch, of about so many bytes, and waits for
+    /// nothing.
+    #[inline]
+    pub fn fetch_place(&self, bytes: usize) {
+        if let Some(writer) = self.writer.try_lock()
+            && let Some(active) = &writer.active
+        {
+            active.fetch_place(bytes);
+        }
     }
 
     /// Has the log ready for its first append of this life, so that its producers are known.

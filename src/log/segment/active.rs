@@ -282,6 +282,12 @@ impl Active {
         RegionSink { at: self.position, region: &mut self.region }
     }
 
+    /// Asks the processor for the next `bytes` bytes that are stored, and waits for nothing.
+    #[inline]
+    pub fn fetch_place(&self, bytes: usize) {
+        self.region.fetch(self.position, bytes);
+    }
+
     /// Stores a finished batch with this base offset and leader epoch, the header last.
     pub fn write(&mut self, batch: &[u8], base_offset: i64, leader_epoch: i32) {
         let mut stamp = [0; STAMP_BYTES];

@@ -3,7 +3,7 @@
 
 use crate::producer::batch::PartitionQueue;
 use crate::producer::future::SendFuture;
-use crate::record::RecordInput;
+use crate::record::{BATCH_OVERHEAD, RecordInput};
 use crate::sync::Arc;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,6 +26,10 @@ pub(super) struct Routes {
 
 /// Room for so many groups is made once there are two, unless there are fewer records.
 const FIRST_GROUPS: usize = 64;
+/// So many groups ahead a log is asked for, and then the place of its next batch, which the log
+/// knows.
+const LOGS_AHEAD: usize = 8;
+const PLACES_AHEAD: usize = 4;
 /// No group has so high a number.
 const REFUSED: u32 = u32::MAX;
 
@@ -127,6 +131,19 @@ impl Routes {
             *end += group.count;
             Some((group, start..*end))
         })
+    }
+
+    /// Asks the processor for the memory that the groups behind one take: where there are many
+    /// partitions, each of their logs is in no cache, and would be waited for one by one.
+    #[inline]
+    pub fn fetch_behind(&self, at: usize) {
+        let behind = |groups: usize| self.groups.get(at + groups);
+        if let Some(group) = behind(LOGS_AHEAD) {
+            group.queue.log.fetch_for_append();
+        }
+        if let Some(group) = behind(PLACES_AHEAD) {
+            group.queue.log.fetch_place(BATCH_OVERHEAD + group.size_max);
+        }
     }
 
     /// The records, sorted by group, and as they came inside one.

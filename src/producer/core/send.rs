@@ -233,7 +233,8 @@ impl ProducerCore {
         let sorted = routes.sort(&inputs);
         let mut placed = Vec::with_capacity(records.len());
         let mut stored = Stored::over(Vec::new());
-        for (group, range) in routes.groups() {
+        for (at, (group, range)) in routes.groups().enumerate() {
+            routes.fetch_behind(at);
             self.send_group(group, sorted.range(range), now_ms, &mut stored, &mut placed);
         }
         routes.in_order(sorted, placed)
