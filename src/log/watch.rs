@@ -137,17 +137,17 @@ impl WatchList {
 pub(crate) struct Woken(Option<(Watcher, Vec<Watcher>)>);
 
 impl Woken {
-    /// Rings them all.
-    #[inline]
+    /// Rings them all. Mostly nobody waits: who is dropped is dropped behind the call.
+    #[inline(always)]
     pub fn ring(self) {
         if let Some((first, more)) = self.0 {
-            ring_all(&first, &more);
+            ring_all(first, more);
         }
     }
 }
 
 #[inline(never)]
-fn ring_all(first: &Watcher, more: &[Watcher]) {
+fn ring_all(first: Watcher, more: Vec<Watcher>) {
     for watcher in std::iter::once(first).chain(more) {
         watcher.signal().ring();
     }

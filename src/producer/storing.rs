@@ -93,7 +93,7 @@ impl<'a> Appender<'a> {
         if self.env.settings.codec != Codec::None {
             return self.append_packed(queue, input, options);
         }
-        match queue.log.append(input, options) {
+        match queue.log.append_on(input, &options) {
             Ok(ref appended) => Ok(self.placed(appended, input)),
             Err(error) => self.append_refused(queue, input, options, error),
         }

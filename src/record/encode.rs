@@ -194,7 +194,24 @@ pub const BATCH_SIZE_MAX: usize = i32::MAX as usize;
 /// The exact size in bytes of the batch that [`encode_single`] makes.
 #[inline]
 pub fn single_batch_size(record: &RecordInput<'_>) -> usize {
-    size_around(body_size(record, 0, 0))
+    MeasuredSingle::of(record).size
+}
+
+/// The measures of one record as a batch of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MeasuredSingle {
+    /// The size of the batch in bytes.
+    pub size: usize,
+    body: usize,
+}
+
+impl MeasuredSingle {
+    /// Measures `record`.
+    #[inline(always)]
+    pub fn of(record: &RecordInput<'_>) -> MeasuredSingle {
+        let body = body_size(record, 0, 0);
+        MeasuredSingle { size: size_around(body), body }
+    }
 }
 
 /// The size of the batch around one record with a body of this size.
@@ -223,8 +240,17 @@ fn size_around(body: usize) -> usize {
 /// ```
 #[inline]
 pub fn encode_single(sink: &mut impl Sink, record: &RecordInput<'_>, stamp: &Stamp) {
-    let body = body_size(record, 0, 0);
-    let size = size_around(body);
+    encode_measured(sink, record, MeasuredSingle::of(record), stamp);
+}
+
+/// [`encode_single`] of a record that was measured before.
+#[inline(always)]
+pub(crate) fn encode_measured(
+    sink: &mut impl Sink,
+    record: &RecordInput<'_>,
+    MeasuredSingle { size, body }: MeasuredSingle,
+    stamp: &Stamp,
+) {
     let extent = Extent {
         last_offset_delta: 0,
         base_timestamp: record.timestamp,

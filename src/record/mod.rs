@@ -37,7 +37,7 @@ pub use encode::{
     BATCH_SIZE_MAX, HeaderInput, RecordInput, Sink, Stamp, encode_emptied, encode_marker,
     encode_single, single_batch_size,
 };
-pub(crate) use encode::{Measured, encode_many};
+pub(crate) use encode::{Measured, MeasuredSingle, encode_many, encode_measured};
 pub use fault::BatchFault;
 pub use owned::{OwnedHeader, OwnedRecord};
 pub(crate) use ratio::CompressionRatio;

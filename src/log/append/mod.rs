@@ -17,8 +17,8 @@ use crate::log::producers::Marker;
 use crate::log::producers::entry::{NEXT_SEQUENCE, ProducerStamp};
 use crate::log::segment::active::Content;
 use crate::record::{
-    BatchBuilder, BatchHeader, Codec, CompressionRatio, MARKER_BATCH_SIZE, Measured, RecordInput,
-    Stamp, encode_many, encode_marker, encode_single, single_batch_size,
+    BatchBuilder, BatchHeader, Codec, CompressionRatio, MARKER_BATCH_SIZE, Measured,
+    MeasuredSingle, RecordInput, Stamp, encode_many, encode_marker, encode_measured,
 };
 
 /// The one who appends.
@@ -92,16 +92,27 @@ impl Log {
     /// `InvalidRecord` for what the topic refuses; `StorageFull` and `Io` when the disk gives no
     /// room, retriable; `StorageFailed` after a failed sync; `ReadOnly`, `Closed`,
     /// `CorruptRecord` and others when the partition cannot be written.
+    #[inline]
     pub fn append(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
+        self.append_on(record, &options)
+    }
+
+    /// [`Log::append`] on terms that are lent: whoever needs them after a refusal would copy them
+    /// for each append.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_on(&self, record: &RecordInput<'_>, options: &AppendOptions) -> Result<Appended> {
         if self.env.probe.is_on() {
-            return self.append_probed(options, || self.append_one(record, options));
+            return self.append_probed(*options, || self.append_one(record, options));
         }
         self.append_one(record, options)
     }
 
     #[inline]
-    fn append_one(&self, record: &RecordInput<'_>, options: AppendOptions) -> Result<Appended> {
-        let size = single_batch_size(record);
+    fn append_one(&self, record: &RecordInput<'_>, options: &AppendOptions) -> Result<Appended> {
+        let measured = MeasuredSingle::of(record);
+        let size = measured.size;
         let writer = self.writer.lock();
         let rules = &writer.rules;
         rules
@@ -112,7 +123,7 @@ impl Log {
             .map_err(|error| self.at_home(error))?;
         if let Some((codec, level)) = rules.recompress(Codec::None) {
             drop(writer);
-            return self.append_packed(&[*record], codec, level, options);
+            return self.append_packed(&[*record], codec, level, *options);
         }
         let batch = Placement {
             size,
@@ -121,8 +132,8 @@ impl Log {
             stamped: false,
             now_ms: options.now_ms,
         };
-        self.place(writer, batch, ProducerAppend::of(&options), |active, stamp| {
-            encode_single(&mut active.sink(), record, stamp);
+        self.place(writer, batch, ProducerAppend::of(options), |active, stamp| {
+            encode_measured(&mut active.sink(), record, measured, stamp);
             content_of(stamp)
         })
     }

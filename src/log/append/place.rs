@@ -8,8 +8,8 @@
 use crate::error::Result;
 use crate::log::append::validator::AppendRules;
 use crate::log::append::{AppendOptions, AppendOrigin, Appended};
-use crate::log::producers::Marker;
 use crate::log::producers::entry::{Admission, NEXT_SEQUENCE, ProducerStamp, StoredBatch};
+use crate::log::producers::{Marker, ProducerStates};
 use crate::log::segment::active::{Active, Content, Incoming};
 use crate::log::watch::WatchList;
 use crate::log::{BackgroundWork, Log, NO_OPEN_TRANSACTION, Writer};
@@ -50,6 +50,17 @@ impl ProducerAppend {
             AppendOrigin::Client => ProducerAppend::Batch(stamp),
             AppendOrigin::Coordinator => ProducerAppend::CoordinatorBatch(stamp),
         })
+    }
+
+    /// Puts in the sequence that only the log knows, where that takes no search. Returns whether
+    /// it did: the batch may be stored then, and most batches are such ones.
+    #[inline(always)]
+    fn number(&mut self, states: &ProducerStates) -> bool {
+        let ProducerAppend::Batch(stamp) = self else { return false };
+        match stamp.base_sequence == NEXT_SEQUENCE {
+            true => states.next_of_latest(stamp).map(|next| stamp.base_sequence = next).is_some(),
+            false => false,
+        }
     }
 
     fn is_marker(&self) -> bool {
@@ -110,7 +121,9 @@ impl Log {
         if let Some(producer) = &mut producer {
             // The lock is not released from here on: the active segment is there.
             writer = self.ready(writer, batch.now_ms)?;
-            if let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)? {
+            if !producer.number(&writer.producers)
+                && let Some(known) = self.admit(&writer, producer, batch.last_offset_delta)?
+            {
                 return Ok(known);
             }
             if planted(Planted::SequenceNotChecked) && !producer.is_marker() {
@@ -217,7 +230,7 @@ impl Log {
 
     /// Whether the states of producers allow the batch: where it is, if it was stored before. A
     /// sequence that only the log knows is put in.
-    #[inline]
+    #[inline(never)]
     fn admit(
         &self,
         writer: &Writer,

@@ -40,10 +40,14 @@ impl ProducerEntries {
 
     #[inline]
     pub fn get(&self, producer_id: i64) -> Option<&ProducerEntry> {
-        match self.list.get(self.last) {
-            Some((id, entry)) if *id == producer_id => Some(entry),
-            _ => self.search(producer_id),
-        }
+        self.latest(producer_id).or_else(|| self.search(producer_id))
+    }
+
+    /// The entry that was changed last, if it is this producer's.
+    #[inline(always)]
+    pub fn latest(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        let (id, entry) = self.list.get(self.last)?;
+        (*id == producer_id).then_some(entry)
     }
 
     #[cold]

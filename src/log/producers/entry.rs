@@ -230,8 +230,14 @@ impl ProducerEntry {
     #[inline]
     pub fn next_sequence(&self, stamp: &ProducerStamp) -> Result<i32> {
         self.check_epoch(stamp.producer_id, stamp.producer_epoch)?;
-        let last = self.batches.last().filter(|_| stamp.producer_epoch == self.epoch);
-        Ok(last.map_or(0, |last| sequence::after(last.last_sequence, 1)))
+        Ok(self.next_of_epoch(stamp.producer_epoch).unwrap_or(0))
+    }
+
+    /// The sequence behind that of the last batch, if that is known, and of this epoch.
+    #[inline(always)]
+    pub fn next_of_epoch(&self, epoch: i16) -> Option<i32> {
+        let last = self.batches.last().filter(|_| epoch == self.epoch)?;
+        Some(sequence::after(last.last_sequence, 1))
     }
 
     /// The sequence of the last record that is known of the present epoch.

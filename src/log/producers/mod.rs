@@ -125,6 +125,15 @@ impl ProducerStates {
         Ok(next)
     }
 
+    /// As [`ProducerStates::next_sequence`], where the producer of the latest batch sends the next
+    /// one, under the same epoch; `None` where that is to be asked.
+    #[inline(always)]
+    pub fn next_of_latest(&self, stamp: &ProducerStamp) -> Option<i32> {
+        let entry = self.entries.latest(stamp.producer_id)?;
+        let is_free = stamp.transactional || self.transactions.is_empty();
+        entry.next_of_epoch(stamp.producer_epoch).filter(|_| is_free)
+    }
+
     /// The sequence of the last record of a producer, where one is known.
     pub fn last_sequence(&self, producer_id: i64) -> Option<i32> {
         self.entries.get(producer_id).and_then(ProducerEntry::last_sequence)

@@ -105,6 +105,12 @@ impl TransactionTracker {
         })
     }
 
+    /// Whether nobody has a transaction open.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether the producer has a transaction open.
     #[inline]
     pub fn is_open(&self, producer_id: i64) -> bool {
