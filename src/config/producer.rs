@@ -136,13 +136,13 @@ settings! {
     }
 
     /// how long a transaction may take, before the coordinator aborts it.
-    "transaction.timeout.ms": int, "60000" {
+    TRANSACTION_TIMEOUT_MS "transaction.timeout.ms": int, "60000" {
         set transaction_timeout_ms(ms: u32), transaction_timeout;
         get transaction_timeout: Duration;
     }
 
     IN_FLIGHT "max.in.flight.requests.per.connection": int(1), "5";
-    "transaction.two.phase.commit.enable": bool, "false", kept;
+    TWO_PHASE_COMMIT "transaction.two.phase.commit.enable": bool, "false", kept;
     "partitioner.adaptive.partitioning.enable": bool, "true", kept;
     "partitioner.availability.timeout.ms": long(0), "0", kept;
     "partitioner.class": text, "", refused(NO_PARTITIONER);
@@ -232,6 +232,9 @@ impl ProducerConfig {
             }
             if named {
                 return refuse(format!("{TRANSACTIONAL_ID} and {NAME} exclude each other"));
+            }
+            if p.flag(TWO_PHASE_COMMIT) && p.is_set(TRANSACTION_TIMEOUT_MS) {
+                return refuse(format!("{TRANSACTION_TIMEOUT_MS} excludes {TWO_PHASE_COMMIT}=true"));
             }
         }
         if named && !p.flag(IDEMPOTENCE) {
