@@ -23,6 +23,7 @@ mod names;
 pub(crate) mod owned;
 pub mod planted;
 pub mod region;
+mod scratch;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 pub(crate) mod sync_latch;
@@ -35,6 +36,7 @@ pub use faults::Fault;
 pub use fs::Fs;
 pub use heap::Heap;
 pub use region::{Region, RegionWriter};
+pub(crate) use scratch::ScratchMemory;
 #[cfg(any(test, feature = "testing"))]
 pub use sim::Sim;
 

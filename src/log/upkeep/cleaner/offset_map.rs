@@ -8,14 +8,16 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::storage::fetch_value;
 use crate::storage::planted::{Planted, planted};
+use crate::storage::{ScratchMemory, fetch_value};
 
 /// A slot of the map: two words of hash, and the offset plus one; 0 is a free one.
 type Slot = [u64; 3];
 
 /// The bytes that one slot takes.
 pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
+/// The bytes of one of its words.
+const WORD_BYTES: usize = size_of::<u64>();
 
 /// The hash of a key, as one map knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,9 @@ const SLOTS_MIN: usize = 16;
 /// The latest offset of each key of a log's dirty part, as far as they fit.
 #[derive(Debug)]
 pub(super) struct OffsetMap {
-    slots: Vec<Slot>,
+    /// The slots, their words as this machine has them.
+    memory: ScratchMemory,
+    slots: usize,
     used: usize,
     used_max: usize,
     seed: u64,
@@ -58,7 +62,8 @@ impl OffsetMap {
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
         #[allow(clippy::cast_sign_loss)]
         let used_max = ((slots as f64 * load_factor) as usize).max(1);
-        OffsetMap { slots: vec![[0; 3]; slots], used: 0, used_max, seed, latest_offset: -1 }
+        let memory = ScratchMemory::zeroed(slots * SLOT_BYTES);
+        OffsetMap { memory, slots, used: 0, used_max, seed, latest_offset: -1 }
     }
 
     /// The hash of a key, for what the map is asked afterwards. Its place is asked for: a map that
@@ -66,7 +71,7 @@ impl OffsetMap {
     #[inline]
     pub fn expect(&self, key: &[u8]) -> KeyHash {
         let hash = self.hash(key);
-        if let Some(slot) = self.slots.get(self.home(hash)) {
+        if let Some(slot) = self.bytes_of(self.home(hash)) {
             fetch_value(slot);
         }
         KeyHash(hash)
@@ -77,8 +82,7 @@ impl OffsetMap {
     pub fn put(&mut self, KeyHash(hash): KeyHash, offset: i64) -> NotedKey {
         let at = self.slot_of(hash);
         let full = self.used >= self.used_max;
-        let Some(slot) = self.slots.get_mut(at) else { return NotedKey::NoRoom };
-        let [_, _, held] = *slot;
+        let Some([_, _, held]) = self.slot(at) else { return NotedKey::NoRoom };
         if held == 0 {
             if full {
                 return match planted(Planted::OffsetMapOverflowIgnored) {
@@ -88,7 +92,7 @@ impl OffsetMap {
             }
             self.used += 1;
         }
-        *slot = [hash[0], hash[1], offset.cast_unsigned().wrapping_add(1)];
+        self.set(at, [hash[0], hash[1], offset.cast_unsigned().wrapping_add(1)]);
         self.latest_offset = self.latest_offset.max(offset);
         match held.checked_sub(1) {
             None => NotedKey::New,
@@ -99,7 +103,7 @@ impl OffsetMap {
     /// The latest offset of a key, if it is known.
     #[inline]
     pub fn get(&self, KeyHash(hash): KeyHash) -> Option<i64> {
-        let [_, _, held] = self.slots.get(self.slot_of(hash))?;
+        let [_, _, held] = self.slot(self.slot_of(hash))?;
         held.checked_sub(1).map(u64::cast_signed)
     }
 
@@ -121,7 +125,7 @@ impl OffsetMap {
     /// What it takes, in bytes.
     #[cfg(all(test, not(loom)))]
     pub fn size_bytes(&self) -> usize {
-        self.slots.len() * SLOT_BYTES
+        self.memory.len()
     }
 
     #[inline]
@@ -136,22 +140,41 @@ impl OffsetMap {
     #[inline]
     fn home(&self, hash: [u64; 2]) -> usize {
         // The upper half of the product spreads over all slots without a division.
-        let at = (u128::from(hash[0]) * self.slots.len() as u128) >> 64;
+        let at = (u128::from(hash[0]) * self.slots as u128) >> 64;
         usize::try_from(at).unwrap_or(0)
     }
 
     /// Where the hash is, or the free slot that it would take. There always is a free one.
     #[inline]
     fn slot_of(&self, hash: [u64; 2]) -> usize {
-        let count = self.slots.len();
         let mut at = self.home(hash);
-        while let Some([first, second, held]) = self.slots.get(at) {
-            if *held == 0 || [*first, *second] == hash {
+        while let Some([first, second, held]) = self.slot(at) {
+            if held == 0 || [first, second] == hash {
                 break;
             }
-            at = if at + 1 == count { 0 } else { at + 1 };
+            at = if at + 1 == self.slots { 0 } else { at + 1 };
         }
         at
+    }
+
+    #[inline]
+    fn bytes_of(&self, at: usize) -> Option<&[u8; SLOT_BYTES]> {
+        self.memory.get(at * SLOT_BYTES..)?.first_chunk()
+    }
+
+    #[inline]
+    fn slot(&self, at: usize) -> Option<Slot> {
+        let (words, _) = self.bytes_of(at)?.as_chunks::<WORD_BYTES>();
+        let [first, second, held] = *words else { return None };
+        Some([first, second, held].map(u64::from_ne_bytes))
+    }
+
+    #[inline]
+    fn set(&mut self, at: usize, slot: Slot) {
+        let bytes = self.memory.get_mut(at * SLOT_BYTES..).unwrap_or_default();
+        for (place, word) in bytes.as_chunks_mut::<WORD_BYTES>().0.iter_mut().zip(slot) {
+            *place = word.to_ne_bytes();
+        }
     }
 }
 
