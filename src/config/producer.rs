@@ -234,7 +234,9 @@ impl ProducerConfig {
                 return refuse(format!("{TRANSACTIONAL_ID} and {NAME} exclude each other"));
             }
             if p.flag(TWO_PHASE_COMMIT) && p.is_set(TRANSACTION_TIMEOUT_MS) {
-                return refuse(format!("{TRANSACTION_TIMEOUT_MS} excludes {TWO_PHASE_COMMIT}=true"));
+                return refuse(format!(
+                    "{TWO_PHASE_COMMIT}=true excludes {TRANSACTION_TIMEOUT_MS}"
+                ));
             }
         }
         if named && !p.flag(IDEMPOTENCE) {
