@@ -192,3 +192,47 @@ fn the_command_line_tells_and_repairs(dir: &Path, file: &Path) {
     broker.close().unwrap();
     assert_eq!(committed(&options().attach(dir).unwrap(), "a").unwrap(), Some(7));
 }
+
+/// A partition of which nothing is left is made anew, and nothing is told of it afterwards.
+#[cfg(feature = "cli")]
+#[test]
+fn a_partition_of_which_nothing_is_left_is_repaired_once() {
+    let removals: [fn(&Path); 2] = [
+        |folder| std::fs::remove_dir_all(folder).unwrap(),
+        |folder| std::fs::remove_file(folder.join("00000000000000000000.log")).unwrap(),
+    ];
+    for (folder, remove) in
+        ["t-0", "__consumer_offsets-1"].into_iter().flat_map(|folder| removals.map(|r| (folder, r)))
+    {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().canonicalize().unwrap().join("data");
+        closed(&dir);
+        remove(&dir.join(folder));
+        let run = |words: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_topiclite"));
+            let ended = command.arg("--dir").arg(&dir).args(words).output().unwrap();
+            let out = String::from_utf8(ended.stdout).unwrap();
+            println!("{folder} {words:?} {out}");
+            (ended.status.code().unwrap(), out)
+        };
+        assert_eq!(run(&["verify"]).0, 1);
+        let (code, done) = run(&["repair", "--execute"]);
+        assert_eq!(code, 0);
+        assert!(done.contains(folder) && done.contains("give up"), "{done}");
+        assert_eq!(run(&["repair"]), (0, "nothing is to be repaired\n".to_owned()));
+        assert_eq!(run(&["verify"]).0, 0);
+        for round in 0..2 {
+            let broker = options().open(&dir).unwrap();
+            // A group is set back to the end of what is left.
+            let first = if folder == "t-0" { 0 } else { 9 };
+            let kept = (folder == "t-0" || round > 0).then_some(first + round);
+            assert_eq!(committed(&broker, "a").unwrap(), kept, "{folder}");
+            let producer = broker.producer(ProducerConfig::default()).unwrap();
+            let sent = producer.send_sync(ProducerRecord::new("t").partition(0).value("x"));
+            assert_eq!(sent.unwrap().offset(), first + round, "{folder}");
+            commit(&broker, "a", first + round + 1).unwrap();
+            drop(producer);
+            broker.close().unwrap();
+        }
+    }
+}

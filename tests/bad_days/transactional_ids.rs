@@ -133,6 +133,24 @@ fn no_transactional_id_goes_back_in_silence() {
     }
 }
 
+/// As all that: it says nothing, where there is a folder that is empty no less than one that is
+/// not there.
+#[test]
+fn a_partition_without_its_folder_is_made_anew() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().canonicalize().unwrap().join("data");
+    closed(&dir);
+    std::fs::remove_dir_all(dir.join("__transaction_state-1")).unwrap();
+    nothing_is_said_of_a(&options().attach(&dir).unwrap(), false);
+    for _ in 0..2 {
+        let broker = options().open(&dir).unwrap();
+        nothing_is_said_of_a(&broker, true);
+        broker.close().unwrap();
+    }
+    #[cfg(feature = "cli")]
+    the_command_line_tells_and_repairs(&dir);
+}
+
 /// Both tell; afterwards the id goes on, under a producer id that no partition knows, and what it
 /// left open can be ended.
 #[cfg(feature = "cli")]

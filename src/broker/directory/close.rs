@@ -182,14 +182,18 @@ impl BrokerCore {
             }
         }
         let mut outcome = Ok(());
+        let recorded = owner.life.recorded();
         for (log, result) in self.close_all(logs) {
             match result {
                 Ok((state, damaged)) => {
                     if damaged && !matches!(ended, LastStop::Foreign { .. }) {
                         closed.presentable = false;
                     }
-                    // Of damage that nothing was recorded before, the next life has to be told.
-                    let is_told = state.suspect || state.log_end_offset > 0;
+                    // Of damage that nothing was recorded before, the next life has to be told;
+                    // and that nothing is left of what was recorded, where that was given up.
+                    let is_told = state.suspect
+                        || state.log_end_offset > 0
+                        || recorded.contains_key(&key_of(&log));
                     if is_told || !state.segments.is_empty() {
                         let settled = state.settled || !state.suspect;
                         closed.states.push((key_of(&log), LogState { settled, ..state }));
