@@ -99,6 +99,12 @@ pub(crate) trait CoordinatorShard: fmt::Debug + Send + 'static {
         Vec::new()
     }
 
+    /// The reading of a partition ended at damage, for good: what was applied of it may be older
+    /// than what it said last. Where the shard would act on that by itself, it is dropped.
+    fn drop_damaged(&mut self, partition: i32) {
+        let _ = partition;
+    }
+
     /// When [`CoordinatorShard::expire`] has something to do at the earliest, on the monotonic
     /// scale. May be early, never late.
     fn next_deadline(&self) -> Option<Duration>;

@@ -329,6 +329,13 @@ impl CoordinatorShard for TransactionCoordinator {
         self.put(append.id, value, append.is_ending, now);
     }
 
+    /// Else what is open by it would be aborted, and what is decided be ended, in a transaction
+    /// that went on behind the damage.
+    fn drop_damaged(&mut self, partition: i32) {
+        let partitions = self.config.topic_partitions;
+        self.transactions.retain(|id, _| partition_for(id, partitions) != partition);
+    }
+
     fn next_deadline(&self) -> Option<Duration> {
         match (self.next_check, self.next_expiry) {
             (Some(check), Some(expiry)) => Some(check.min(expiry)),

@@ -14,9 +14,10 @@ use crate::sync::Arc;
 use crate::topic::TopicPartition;
 use crate::transaction::ProducerIdentity;
 use crate::{
-    Broker, ConsumerConfig, Durability, IsolationLevel, OffsetReset, OffsetSpec, ProducerConfig,
-    ProducerRecord, Result, TopicConfig,
+    Broker, ConsumerConfig, Durability, ErrorKind, IsolationLevel, OffsetReset, OffsetSpec,
+    ProducerConfig, ProducerRecord, Result, TopicConfig,
 };
+use std::path::Path;
 use std::time::Duration;
 
 /// A transaction of the script, by the steps that the disk had taken.
@@ -228,6 +229,83 @@ fn committed_values(broker: &Broker) -> Vec<String> {
         out.extend(polled.iter().map(|r| String::from_utf8_lossy(r.value().unwrap()).into_owned()));
     }
     out
+}
+
+/// Damages what `__transaction_state` says of `x` last but one, and so hides what it says last;
+/// false where there is not as much.
+fn hide_the_decision(found: &Sim) -> bool {
+    // Java's hash of "x" is 120.
+    let log = Path::new("/data/__transaction_state-20/00000000000000000000.log");
+    let mut hidden = false;
+    let change = |bytes: &mut Vec<u8>| {
+        let (mut at, mut starts) = (0, Vec::new());
+        while let Some(&[0, 0, high, low]) =
+            bytes.get(at + 8..at + 12).and_then(|b| b.first_chunk())
+            && (high, low) != (0, 0)
+        {
+            starts.push(at);
+            at += 12 + usize::from(u16::from_be_bytes([high, low]));
+        }
+        if let [.., before, last] = starts[..] {
+            bytes[last - 5] ^= 1;
+            hidden = before > 0;
+        }
+    };
+    found.damage(log, change).unwrap();
+    hidden
+}
+
+/// The decision lies behind damage, and one partition may have its marker already: nothing is
+/// ended in the others before the damage is given up.
+#[test]
+fn nothing_is_aborted_that_may_be_committed_behind_damage() {
+    let sim = Sim::new();
+    sim.record();
+    let world = World::on(Arc::new(sim.clone()));
+    for topic in ["t", "u"] {
+        world.broker.admin().create_topic(topic, 1, TopicConfig::default()).unwrap();
+    }
+    let producer = world.init("x").unwrap();
+    world.send("x", producer, "t-0").unwrap();
+    world.send("x", producer, "u-0").unwrap();
+    let asked = sim.steps();
+    world.end("x", producer, true).unwrap();
+    let answered = sim.steps();
+    let mut replay = sim.replay();
+    replay.advance_to(asked);
+    let (mut halves, mut repaired) = (0, 0);
+    while replay.step() <= answered {
+        let (step, found) = (replay.step(), replay.kill());
+        if hide_the_decision(&found) {
+            let world = World::on(Arc::new(found));
+            let seen = |world: &World| {
+                let one = |of: &str| (world.read(of), world.end_offset(of));
+                (one("t-0"), one("u-0"))
+            };
+            let before = seen(&world);
+            halves += usize::from(before.0.0.len() != before.1.0.len());
+            let y = world.init("y").unwrap();
+            world.send("y", y, "t-0").unwrap();
+            let told = world.init("x").unwrap_err();
+            assert_eq!(told.kind(), ErrorKind::CorruptRecord, "step {step}: {told}");
+            assert_eq!(told.partition(), Some(20), "step {step}: {told}");
+            assert!(told.path().is_some(), "step {step}: {told}");
+            world.broker.inner().topic_to_append("u").unwrap();
+            // What runs out meanwhile is ended by nobody either.
+            world.clock.advance(MINUTE * 3);
+            world.init("z").unwrap();
+            let after = seen(&world);
+            assert_eq!(after.1, before.1, "step {step}: u-0 was ended");
+            assert_eq!(after.0.0, before.0.0, "step {step}: t-0 was ended");
+            world.broker.close().unwrap();
+            repaired += 1;
+        }
+        if !replay.advance() {
+            break;
+        }
+    }
+    println!("{halves} halves of {repaired}");
+    assert!(halves > 0, "no kill was between two markers");
 }
 
 /// A disk on which a partition has, durably, what a transactional id sent in `later` transactions,

@@ -477,7 +477,13 @@ impl<C: CoordinatorShard, W: PartitionWriter> CoordinatorRuntime<C, W> {
         // Relaxed: a total orders nothing.
         self.counters.coordinator_bytes_loaded.fetch_add(replayed.bytes, Ordering::Relaxed);
         match self.judge(writer.topic(), partition, replayed)? {
-            Some(damage) => held.damaged.insert(partition, damage),
+            Some(damage) => {
+                if self.writes {
+                    // A process that only reads may be told more at its next look.
+                    held.shard.drop_damaged(partition);
+                }
+                held.damaged.insert(partition, damage)
+            }
             None => held.damaged.remove(&partition),
         };
         Ok(())

@@ -77,8 +77,15 @@ impl BrokerCore {
     }
 
     fn abort_hanging(&self, place: &TopicPartition, producer_id: i64, producer_epoch: i16) {
-        if self.is_known(place, producer_id, producer_epoch) {
-            return;
+        match self.is_known(place, producer_id, producer_epoch) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                return self.health.warn(format!(
+                    "what producer id {producer_id} left open in {place} stays open: whether it \
+                     was committed cannot be known: {error}"
+                ));
+            }
         }
         let marker = end_of_hanging(producer_id, producer_epoch);
         match self.write_marker(place, marker, &mut Vec::new()) {
@@ -95,15 +102,23 @@ impl BrokerCore {
     /// Whether what a producer has open in a partition is of a transaction that is known: its end
     /// is decided, and its marker could not be written so far, or this life began it. One of
     /// another epoch than that has nothing to do with it.
-    fn is_known(&self, place: &TopicPartition, producer_id: i64, producer_epoch: i16) -> bool {
-        let known = self.transactions.read(|transactions, _| {
+    ///
+    /// # Errors
+    /// Those of loading, and the damage of a partition of `__transaction_state`: it may be decided
+    /// behind that, and committed elsewhere.
+    fn is_known(
+        &self,
+        place: &TopicPartition,
+        producer_id: i64,
+        producer_epoch: i16,
+    ) -> Result<bool> {
+        self.transactions.read_whole(|transactions| {
             transactions.all().any(|(_, value)| {
                 value.producer_id == producer_id
                     && (value.state.is_prepared() || value.producer_epoch == producer_epoch)
                     && value.partitions().contains(place)
             })
-        });
-        known.unwrap_or(true)
+        })
     }
 
     /// Ends that are decided are made known to their partitions. After an unclean stop, what is
