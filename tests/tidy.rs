@@ -316,7 +316,7 @@ fn planted_bugs_are_for_their_own_suites_and_ci_runs_them() {
     let script = fs::read_to_string(root().join(".ci/run")).unwrap();
     let mut faults = Vec::new();
     for suite in ["--lib", "--test crash", "--test lock"] {
-        let command = format!("cargo test --features full,planted-bugs {suite} planted\n");
+        let command = format!(" test --features full,planted-bugs {suite} planted\n");
         if !script.contains(&command) {
             faults.push(command);
         }
