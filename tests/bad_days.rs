@@ -43,5 +43,7 @@ mod strangers;
 mod tmpfs;
 #[path = "bad_days/transactional_ids.rs"]
 mod transactional_ids;
+#[path = "bad_days/trims.rs"]
+mod trims;
 #[path = "bad_days/vanished.rs"]
 mod vanished;
