@@ -618,6 +618,7 @@ fn planted_bugs_of_what_is_known_of_producers_are_caught() {
     assert!(caught(Planted::AbortIndexLost, || {
         crash_everywhere(0..3);
     }));
+    // Whether two threads meet is for the system to say: on a busy machine not in each try.
     let here = || std::mem::forget(enable(Planted::SequenceNotChecked));
-    assert!(send_twice(2000, here) > 2000);
+    assert!((0..50).any(|_| send_twice(2000, here) > 2000));
 }
