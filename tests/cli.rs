@@ -242,6 +242,7 @@ fn the_demo_proves_that_a_kill_loses_nothing_on_any_text() {
     ] {
         assert!(text.contains(&part), "{part} in\n{text}");
     }
+    assert!(text.contains("\n\n7. How fast") && !text.contains("\\n"), "{text}");
     // The directory that was given stays, and holds the lines.
     let lines = shell.json(&["consume", "lines"]);
     assert_eq!(lines.len(), count);

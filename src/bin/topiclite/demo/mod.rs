@@ -76,7 +76,8 @@ pub fn run(options: &Options, demo: &Demo, output: &Output) -> Outcome {
     let say = |text: String| {
         let said = match output.json {
             true => output.object(&json!({ "message": text.trim() })),
-            false => output.line(&text),
+            // A line shows control characters; the break between two parts is none of its text.
+            false => text.split('\n').try_for_each(|line| output.line(line)),
         };
         said.and_then(|()| output.flush())
     };
