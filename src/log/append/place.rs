@@ -167,14 +167,11 @@ impl Log {
     #[inline]
     pub fn fetch_for_append(&self) {
         fetch_value(&self.borders);
-        // The lock stands before or behind what it guards.
-        let lock = size_of_val(&self.writer) - size_of::<Writer>();
         fetch_part(&self.writer, 0, 1);
-        let field = |at: usize, len: usize| fetch_part(&self.writer, at, len + lock);
-        field(offset_of!(Writer, active), size_of::<Option<Active>>());
-        field(offset_of!(Writer, next_offset), size_of::<i64>());
-        field(offset_of!(Writer, rules), size_of::<AppendRules>());
-        field(offset_of!(Writer, watchers), size_of::<WatchList>());
+        self.fetch_of_writer(offset_of!(Writer, active), size_of::<Option<Active>>());
+        self.fetch_of_writer(offset_of!(Writer, next_offset), size_of::<i64>());
+        self.fetch_of_writer(offset_of!(Writer, rules), size_of::<AppendRules>());
+        self.fetch_of_writer(offset_of!(Writer, watchers), size_of::<WatchList>());
     }
 
     /// Asks the processor for the place of the next batch, of about so many bytes, and waits for

@@ -66,11 +66,17 @@ impl Log {
     /// the lock that is little.
     #[inline]
     pub fn fetch_watchers(&self) {
+        fetch_part(&self.writer, 0, 1);
+        self.fetch_of_writer(offset_of!(Writer, watchers), size_of::<WatchList>());
+        self.fetch_of_writer(offset_of!(Writer, phase), size_of::<Phase>());
+    }
+
+    /// Asks the processor for a field of [`Writer`], which is `len` bytes from `at` on.
+    #[inline(always)]
+    pub(in crate::log) fn fetch_of_writer(&self, at: usize, len: usize) {
         // The lock stands before or behind what it guards.
         let lock = size_of_val(&self.writer) - size_of::<Writer>();
-        fetch_part(&self.writer, 0, 1);
-        fetch_part(&self.writer, offset_of!(Writer, watchers), size_of::<WatchList>() + lock);
-        fetch_part(&self.writer, offset_of!(Writer, phase), size_of::<Phase>() + lock);
+        fetch_part(&self.writer, at, len + lock);
     }
 
     /// [`Log::fetch`] by a walk over the headers, of at most `max_bytes` behind the first batch.
