@@ -51,6 +51,17 @@ pub fn by_reader(broker: &Broker, isolation: IsolationLevel) -> Seen {
     }
 }
 
+/// The values that are committed in a partition of `t`, to a reader.
+pub fn committed(broker: &Broker, partition: i32) -> Vec<String> {
+    let reader = broker.reader("t", partition, ReadFrom::Beginning).unwrap();
+    let mut reader = reader.isolation_level(IsolationLevel::ReadCommitted);
+    let mut values = Vec::new();
+    while let Some(record) = reader.next(Duration::ZERO).unwrap() {
+        values.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
+    }
+    values
+}
+
 fn polled(consumer: &mut Consumer) -> Seen {
     let (mut records, mut quiet) = (Truth::new(), 0);
     let partition = TopicPartition::new("t", 0);

@@ -1,6 +1,7 @@
 //! A partition that takes no records, damaged or failed, and transactions: it joins none, so that
 //! none has to be ended there; and what one has there already is told until it is mended.
 
+use crate::doors::committed;
 use crate::place::{told, value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use topiclite::storage::{Fault, Sim};
 use topiclite::time::VirtualClock;
 use topiclite::{
     Broker, BrokerOptions, Consumer, ConsumerConfig, ConsumerRecord, Error, ErrorKind,
-    GroupMetadata, IsolationLevel, OffsetAndMetadata, OffsetReset, Producer, ProducerConfig,
-    ProducerRecord, ReadFrom, Result, TopicConfig, TopicPartition, TransactionState, process,
+    GroupMetadata, OffsetAndMetadata, OffsetReset, Producer, ProducerConfig, ProducerRecord,
+    ReadFrom, Result, TopicConfig, TopicPartition, TransactionState, process,
 };
 
 fn options(clock: &VirtualClock) -> BrokerOptions {
@@ -32,16 +33,6 @@ fn producer(broker: &Broker, id: &str, linger: u64) -> Producer {
 
 fn record(partition: i32, value: &str) -> ProducerRecord<'_> {
     ProducerRecord::new("t").partition(partition).value(value)
-}
-
-fn committed(broker: &Broker, partition: i32) -> Vec<String> {
-    let reader = broker.reader("t", partition, ReadFrom::Beginning).unwrap();
-    let mut reader = reader.isolation_level(IsolationLevel::ReadCommitted);
-    let mut values = Vec::new();
-    while let Some(record) = reader.next(Duration::ZERO).unwrap() {
-        values.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
-    }
-    values
 }
 
 /// Cuts the first segment of a partition in the middle of what was made durable.

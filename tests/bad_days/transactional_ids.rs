@@ -1,13 +1,14 @@
 //! A damaged partition of `__transaction_state`: where a transactional id stands behind the damage
 //! cannot be known, so nothing is said of it, and no epoch is given twice.
 
+use crate::doors::committed;
 use crate::drawn::batches;
 use crate::place::told;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use topiclite::{
-    Broker, BrokerOptions, Error, ErrorKind, IsolationLevel, Producer, ProducerConfig,
-    ProducerRecord, ReadFrom, Result, TopicConfig, TopicPartition,
+    Broker, BrokerOptions, Error, ErrorKind, Producer, ProducerConfig, ProducerRecord, Result,
+    TopicConfig, TopicPartition,
 };
 
 fn options() -> BrokerOptions {
@@ -30,17 +31,6 @@ fn commit(broker: &Broker, id: &str, partition: i32, value: &str) -> Result<()> 
     let producer = producer(broker, id)?;
     send(&producer, partition, value)?;
     producer.commit_transaction()
-}
-
-/// The values that are committed in a partition of `t`.
-fn committed(broker: &Broker, partition: i32) -> Vec<String> {
-    let reader = broker.reader("t", partition, ReadFrom::Beginning).unwrap();
-    let mut reader = reader.isolation_level(IsolationLevel::ReadCommitted);
-    let mut out = Vec::new();
-    while let Some(record) = reader.next(Duration::ZERO).unwrap() {
-        out.push(String::from_utf8(record.value().unwrap().to_vec()).unwrap());
-    }
-    out
 }
 
 /// Five transactions of each of two ids, which are kept in different partitions, the last of `a`
@@ -122,14 +112,7 @@ fn no_transactional_id_goes_back_in_silence() {
         assert!(starts.len() >= 5, "{starts:?}");
         damage(&mut bytes, &starts);
         std::fs::write(&file, bytes).unwrap();
-        nothing_is_said_of_a(&options().attach(&dir).unwrap(), false);
-        for _ in 0..2 {
-            let broker = options().open(&dir).unwrap();
-            nothing_is_said_of_a(&broker, true);
-            broker.close().unwrap();
-        }
-        #[cfg(feature = "cli")]
-        the_command_line_tells_and_repairs(&dir);
+        it_is_told_and_repaired(&dir);
     }
 }
 
@@ -141,14 +124,19 @@ fn a_partition_without_its_folder_is_made_anew() {
     let dir = home.path().canonicalize().unwrap().join("data");
     closed(&dir);
     std::fs::remove_dir_all(dir.join("__transaction_state-1")).unwrap();
-    nothing_is_said_of_a(&options().attach(&dir).unwrap(), false);
+    it_is_told_and_repaired(&dir);
+}
+
+/// Who attaches is told, an owner in each life, and the command line, which repairs it.
+fn it_is_told_and_repaired(dir: &Path) {
+    nothing_is_said_of_a(&options().attach(dir).unwrap(), false);
     for _ in 0..2 {
-        let broker = options().open(&dir).unwrap();
+        let broker = options().open(dir).unwrap();
         nothing_is_said_of_a(&broker, true);
         broker.close().unwrap();
     }
     #[cfg(feature = "cli")]
-    the_command_line_tells_and_repairs(&dir);
+    the_command_line_tells_and_repairs(dir);
 }
 
 /// Both tell; afterwards the id goes on, under a producer id that no partition knows, and what it
