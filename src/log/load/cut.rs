@@ -1,10 +1,10 @@
 //! Giving up what lies behind damage, where the caller asked for it: the log ends before the
 //! damage and can be written again.
 //!
-//! Nothing is deleted. Files behind the damaged one are renamed to `FILE.cut`, and what follows
-//! the damage in its own file is copied to `FILE.cut` before it is cut off. The decision is made
-//! like every other of an opening: as steps that are taken before the first append, each of which
-//! may be taken twice.
+//! Nothing is deleted. Files behind the damaged one are renamed to `FILE.cut`, as are those that a
+//! damaged result of a compaction was made of, and what follows the damage in its own file is
+//! copied to `FILE.cut` before it is cut off. The decision is made like every other of an opening:
+//! as steps that are taken before the first append, each of which may be taken twice.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::files::names::{FileKind, FileStage, file_name};
@@ -37,6 +37,7 @@ impl OpenedPartition {
         }
         // The steps that finish half-done swaps are decided on already.
         let listed = Folder::list(storage, folder, partition)?;
+        self.keep_sources(storage, &listed)?;
         let folder = listed.resolve(storage, &mut Repairs::default(), &mut Vec::new(), &[])?;
         self.set_aside_behind(storage, &folder)?;
         if let Some(last) = self.segments.last()
@@ -55,6 +56,38 @@ impl OpenedPartition {
         } else {
             self.resumable = self.ends_resumable();
         }
+        Ok(())
+    }
+
+    /// Where the damage is in the result of a compaction, the files that it was made of may have
+    /// what it lost: they are renamed, too, before anything takes their place.
+    fn keep_sources(&mut self, storage: &dyn Storage, listed: &Folder) -> Result<()> {
+        let damaged = self.read_only.as_ref().and_then(Error::path);
+        let of = |path: &Path| listed.files.iter().find(|file| file.path == path);
+        if damaged.and_then(of).is_none_or(|file| file.name.stage != FileStage::Swap) {
+            return Ok(());
+        }
+        let is_source = |file: &&FolderFile| {
+            let stage = file.name.stage;
+            let counted = matches!(stage, FileStage::Live | FileStage::Deleted);
+            counted && file.name.kind == FileKind::Log && file.len > 0
+        };
+        let mut kept = Vec::new();
+        for file in listed.files.iter().filter(is_source) {
+            let from = &file.path;
+            let goes = |step: &Step| match step {
+                Step::Remove(path) | Step::Rename { to: path, .. } => path == from,
+                _ => false,
+            };
+            if self.repairs.steps().any(goes) {
+                let to = free_name(storage, from)?;
+                kept.push(Step::Rename { from: from.clone(), to });
+            }
+        }
+        if !kept.is_empty() {
+            kept.push(Step::SyncFolder(listed.path.clone()));
+        }
+        self.repairs.push_first(kept);
         Ok(())
     }
 

@@ -62,6 +62,11 @@ impl Repairs {
         self.steps.push_back(step);
     }
 
+    /// Has these steps taken before all others, in this order.
+    pub fn push_first(&mut self, steps: Vec<Step>) {
+        steps.into_iter().rev().for_each(|step| self.steps.push_front(step));
+    }
+
     /// Makes the names so far durable, if there are steps that changed any.
     pub fn sync_folder(&mut self, folder: &Path) {
         if matches!(self.steps.back(), Some(Step::Remove(_) | Step::Rename { .. })) {

@@ -64,6 +64,50 @@ fn records_that_are_gone_altogether_are_given_up() {
     assert_eq!(shelf.offsets(&opened).len(), 10);
 }
 
+/// What a compaction of Kafka's leaves before the old files go, and what is wrong with its result.
+fn damaged_result<S: Storage>(shelf: &Shelf<S>, result: &[u8]) {
+    shelf.put("00000000000000000000.log.deleted", &run(0..10, LEN));
+    shelf.put_log(10, &run(10..20, LEN));
+    shelf.put_log(20, &run(20..30, LEN));
+    shelf.put_log(30, &run(30..40, LEN));
+    shelf.put("00000000000000000010.log.swap", result);
+    shelf.put("00000000000000000010.index.swap", b"");
+}
+
+#[test]
+fn what_a_damaged_result_of_a_compaction_was_made_of_is_kept() {
+    let whole = [run(12..14, LEN), run(25..28, LEN)].concat();
+    let mut flipped = whole.clone();
+    flipped[3 * size_of(LEN) + size_of(LEN) / 2] ^= 1;
+    let torn_at_once = whole[..size_of(LEN) / 2].to_vec();
+    for (result, end) in [(flipped, 26), (torn_at_once, 10)] {
+        let shelf = Shelf::on(Sim::new());
+        shelf.storage.sync_dir(Path::new("/")).unwrap();
+        damaged_result(&shelf, &result);
+        shelf.storage.record();
+        let mut opened = give_up(&shelf, &LogState::default(), Trust::Foreign);
+        assert_eq!(opened.log_end_offset, end);
+        opened.finish(&shelf.storage).unwrap();
+        let mut replay = shelf.storage.replay();
+        loop {
+            let after = Shelf::on(replay.power_cut(&PowerCut::new(0, Pages::All, Entries::Subset)));
+            let mut again = give_up(&after, &LogState::default(), Trust::Foreign);
+            again.finish(&after.storage).unwrap();
+            assert_eq!(again.log_end_offset, end, "step {}", replay.step());
+            let kept = |offsets: std::ops::Range<i64>| {
+                let bytes = run(offsets, LEN);
+                let is_it = |name: &String| after.get(name).is_some_and(|of| of == bytes);
+                after.names().iter().any(is_it)
+            };
+            let all = kept(0..10) && kept(10..20) && kept(20..30) && kept(30..40);
+            assert!(all, "{end}, step {}: {:?}", replay.step(), after.names());
+            if !replay.advance() {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn giving_up_survives_power_cuts_at_every_step() {
     let shelf = Shelf::on(Sim::new());
