@@ -80,7 +80,7 @@ impl OpenedPartition {
                 _ => false,
             };
             if self.repairs.steps().any(goes) {
-                let to = free_name(storage, from)?;
+                let to = free_name(storage, &self.repairs, from)?;
                 kept.push(Step::Rename { from: from.clone(), to });
             }
         }
@@ -106,7 +106,7 @@ impl OpenedPartition {
             match file.len {
                 0 => self.repairs.push(Step::Remove(from)),
                 _ => {
-                    let to = free_name(storage, &from)?;
+                    let to = free_name(storage, &self.repairs, &from)?;
                     self.repairs.push(Step::Rename { from, to });
                 }
             }
@@ -128,8 +128,9 @@ impl OpenedPartition {
     }
 }
 
-/// `FILE.cut`, or the first of `FILE.cut.1` and so on that no earlier copy has.
-fn free_name(storage: &dyn Storage, path: &Path) -> Result<PathBuf> {
+/// `FILE.cut`, or the first of `FILE.cut.1` and so on that no earlier copy has, nor one of `steps`
+/// gives.
+fn free_name(storage: &dyn Storage, steps: &Repairs, path: &Path) -> Result<PathBuf> {
     for number in 0..NAMES_MAX {
         let mut name = path.as_os_str().to_owned();
         name.push(".cut");
@@ -137,7 +138,11 @@ fn free_name(storage: &dyn Storage, path: &Path) -> Result<PathBuf> {
             name.push(format!(".{number}"));
         }
         let free = PathBuf::from(name);
-        if !storage.exists(&free).map_err(|e| Error::io(e, "cannot look for", &free))? {
+        let gives = |step: &Step| matches!(step, Step::Rename { to, .. } if *to == free);
+        let is_there = storage.exists(&free);
+        if !is_there.map_err(|e| Error::io(e, "cannot look for", &free))?
+            && !steps.steps().any(gives)
+        {
             return Ok(free);
         }
     }
